@@ -1,0 +1,29 @@
+"""The reference zoo and judge for binary neural networks."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bcdzoo.evaluation.loop import evaluate
+    from bcdzoo.ops.count import count_ops
+    from bcdzoo.registry import create_model, list_models
+    from bcdzoo.weights.load import load_model
+
+__all__ = ["count_ops", "create_model", "evaluate", "list_models", "load_model"]
+
+_HOMES = {
+    "count_ops": "bcdzoo.ops.count",
+    "create_model": "bcdzoo.registry",
+    "evaluate": "bcdzoo.evaluation.loop",
+    "list_models": "bcdzoo.registry",
+    "load_model": "bcdzoo.weights.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use, so that `bcdzoo --help` and `bcdzoo list` never import torch.
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m bcdzoo``."""
+
+from bcdzoo.cli import main
+
+main()

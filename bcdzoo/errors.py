@@ -1,0 +1,8 @@
+"""The one exception a user is meant to see."""
+
+
+class BcdzooError(Exception):
+    """A failure the user can act on.
+
+    Its message is one line that says what is wrong and what to do; the command line prints it and exits with 1.
+    """

@@ -1,0 +1,43 @@
+"""Contextual dynamic embeddings of BCDNet-B's binary convolutions.
+
+Reconstruction: the paper gives the formulas below, but neither the reduction r nor which convolutions have them, and no
+code was published. r = 4 in every binary convolution of the convolutional blocks fits the printed FLOPs (0.34 full,
+0.14 dagger); so does r = 2 in the 3×3 convolutions alone. Both are parameters of :func:`bcdzoo.models.bcdnet.bcdnet_b`.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.layers.binarize import sign_activation
+from bcdzoo.layers.metadata import OpCounts
+
+
+class DynamicEmbedding(nn.Module):
+    """Threshold and offset of a binary convolution, computed from the image's own context.
+
+    For the convolution's input A: ``g = W1·GAP(A)``, ``alpha = W2·g``, ``beta = W3·g``; no biases and no nonlinearity.
+    The convolution takes ``sign(A - alpha)`` and adds ``beta`` to its output.
+
+    Args:
+        c_in: Channels of A.
+        c_out: Channels of the convolution's output.
+        reduction: r; the context g has c_in / r entries.
+
+    Shape:
+        A, (N, c_in, H, W), to a tuple of ``sign(A - alpha)``, the same shape, and ``beta``, (N, c_out, 1, 1).
+    """
+
+    def __init__(self, c_in: int, c_out: int, reduction: int) -> None:
+        super().__init__()
+        self.context = nn.Linear(c_in, c_in // reduction, bias=False)
+        self.threshold = nn.Linear(c_in // reduction, c_in, bias=False)
+        self.offset = nn.Linear(c_in // reduction, c_out, bias=False)
+
+    def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
+        return sign_activation(a - self.threshold(g)[:, :, None, None]), self.offset(g)[:, :, None, None]
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> OpCounts:
+        binary, _ = output
+        macs = binary.shape[0] * sum(p.numel() for p in self.parameters())
+        return {"mac": macs, "sign": binary.numel(), "context_pool": binary.numel()}

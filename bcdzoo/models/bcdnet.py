@@ -1,0 +1,166 @@
+"""BCDNet-A and -B and their ResNet-18 variants (Xing et al., ECCV 2022)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.activation import RPReLU, RSign
+from bcdzoo.layers.binary_conv import Accumulate, binary_or_step1_conv
+from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.shift import long_range, short_range
+from bcdzoo.layers.unit import AveragedHeads, BinaryUnit, Duplicate, DynamicConv, HalvingPool
+from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.reactnet import WIDTHS, Stem, conv_blocks, pointwise_half, react_residual, spatial_half
+
+
+class MLPBlock(nn.Module):
+    """Long-short-range binary MLP block (BCDNet, "Binary MLP Block").
+
+    One RSign; three binary 1×1 branches on the map itself, its short-range and its long-range sample; their sum →
+    BN → + shortcut → RPReLU. (N, C, H, W) to the same.
+    """
+
+    def __init__(self, channels: int, step: int) -> None:
+        super().__init__()
+        self.sign = RSign(channels)
+        self.local = binary_or_step1_conv(channels, channels, 1, step=step)
+        self.short = binary_or_step1_conv(channels, channels, 1, step=step)
+        self.long = binary_or_step1_conv(channels, channels, 1, step=step)
+        self.accumulate = Accumulate()
+        self.bn = nn.BatchNorm2d(channels)
+        self.activation = RPReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.sign(x)
+        branches = [self.local(a), self.short(short_range(a)), self.long(long_range(a))]
+        out: Tensor = self.activation(self.bn(self.accumulate(branches)) + x)
+        return out
+
+
+class BCDNet(nn.Module):
+    """Stem, convolutional blocks, MLP stage and two averaged classifiers; (N, 3, H, W) to (N, num_classes), float32."""
+
+    def __init__(self, blocks: nn.Sequential, mlp: nn.Sequential, num_classes: int) -> None:
+        super().__init__()
+        self.stem = Stem()
+        self.blocks = blocks
+        self.mlp = mlp
+        self.head = AveragedHeads(WIDTHS[-1], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mlp(self.blocks(self.stem(x)))
+        logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
+
+
+def mlp_group(channels: int, step: int) -> nn.Sequential:
+    """Three MLP blocks and a point-wise block: the operations of one convolutional block of 1024 channels at 7×7."""
+    return nn.Sequential(*(MLPBlock(channels, step) for _ in range(3)), pointwise_half(channels, channels, step))
+
+
+def tradeoff_widths(mlp_groups: int) -> tuple[int, ...]:
+    """Widths of the convolutional blocks left when some made room for groups of the MLP stage.
+
+    The trade-off figure's conv/MLP blocks 14/0, 13/3, 12/6, 11/9 (BCDNet-A), 10/12 and 9/15 (the stem counts as one)
+    are 0 to 5 groups. Every group has the BOPs of the block it replaces. Reconstruction: first one block of 1024
+    channels goes, then blocks of 512; the printed members do not say which.
+
+    Raises:
+        BcdzooError: Not 0 to 5 groups.
+    """
+    if mlp_groups not in range(6):
+        raise BcdzooError(f"mlp_groups must be 0 to 5 (the figure's 14/0 to 9/15 blocks), not {mlp_groups!r}")
+    widths = list(WIDTHS)
+    for width in (1024, 512, 512, 512, 512)[:mlp_groups]:
+        widths.remove(width)
+    return tuple(widths)
+
+
+def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.Module:
+    """BCDNet-A: ReActNet-A with its last three same-cost blocks replaced by nine MLP blocks and three point-wise ones.
+
+    Args:
+        num_classes: Logits.
+        step: 2, or 1 for the form with real-valued weights.
+        mlp_groups: 3, or 0 to 5 for the trade-off figure's family (:func:`tradeoff_widths`).
+    """
+    blocks = conv_blocks(
+        tradeoff_widths(mlp_groups),
+        lambda channels, stride: spatial_half(channels, stride, step),
+        lambda c_in, c_out: pointwise_half(c_in, c_out, step),
+    )
+    return BCDNet(blocks, _mlp_stage(mlp_groups, step), num_classes)
+
+
+def bcdnet_b(
+    num_classes: int = 1000,
+    step: int = 2,
+    mlp_groups: int = 3,
+    reduction: int = 4,
+    dynamic_pointwise: bool = True,
+) -> nn.Module:
+    """BCDNet-B: BCDNet-A with contextual dynamic embeddings in its convolutional blocks (reconstruction).
+
+    Args:
+        num_classes: Logits.
+        step: 2, or 1 for the form with real-valued weights.
+        mlp_groups: As in :func:`bcdnet_a`.
+        reduction: r of the embeddings.
+        dynamic_pointwise: Whether the 1×1 convolutions have embeddings too, not the 3×3 ones alone.
+    """
+
+    def pointwise(c_in: int, c_out: int) -> nn.Module:
+        if not dynamic_pointwise:
+            return pointwise_half(c_in, c_out, step)
+        shortcut = Duplicate() if c_out == 2 * c_in else None
+        return _dynamic_unit(c_in, c_out, 1, 1, shortcut, step, reduction)
+
+    def spatial(channels: int, stride: int) -> nn.Module:
+        shortcut = HalvingPool() if stride == 2 else None
+        return _dynamic_unit(channels, channels, 3, stride, shortcut, step, reduction)
+
+    return BCDNet(
+        conv_blocks(tradeoff_widths(mlp_groups), spatial, pointwise), _mlp_stage(mlp_groups, step), num_classes
+    )
+
+
+def _mlp_stage(groups: int, step: int) -> nn.Sequential:
+    return nn.Sequential(*(mlp_group(WIDTHS[-1], step) for _ in range(groups)))
+
+
+def _dynamic_unit(
+    c_in: int, c_out: int, kernel_size: int, stride: int, shortcut: nn.Module | None, step: int, reduction: int
+) -> nn.Module:
+    """A unit whose threshold and offset come from the image: the embedding binarizes, RSign's place is empty."""
+    conv = DynamicConv(
+        binary_or_step1_conv(c_in, c_out, kernel_size, stride, step), DynamicEmbedding(c_in, c_out, reduction)
+    )
+    return BinaryUnit(nn.Identity(), conv, c_out, RPReLU(c_out), shortcut)
+
+
+def bcdnet_a_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:
+    """BCDNet-A on ResNet-18 (reconstruction; nothing of it was published).
+
+    ReActNet-R18 in which nine MLP blocks replace the last three binary 3×3 convolutions of stage 4: the BOPs are equal.
+    """
+    net = BinaryResNet(
+        lambda c_in, c_out, stride, shortcut: react_residual(c_in, c_out, stride, shortcut, step),
+        (4, 4, 4, 1),
+        num_classes,
+    )
+    return _with_mlp_blocks(net, step)
+
+
+def bcdnet_b_r18(num_classes: int = 1000, step: int = 2, reduction: int = 4) -> nn.Module:
+    """BCDNet-B on ResNet-18 (reconstruction): BCDNet-A's, with dynamic embeddings in its binary convolutions."""
+    net = BinaryResNet(
+        lambda c_in, c_out, stride, shortcut: _dynamic_unit(c_in, c_out, 3, stride, shortcut, step, reduction),
+        (4, 4, 4, 1),
+        num_classes,
+    )
+    return _with_mlp_blocks(net, step)
+
+
+def _with_mlp_blocks(net: BinaryResNet, step: int) -> BinaryResNet:
+    net.stages.append(nn.Sequential(*(MLPBlock(512, step) for _ in range(9))))
+    return net

@@ -1,0 +1,106 @@
+"""Every network of the zoo in one explicit table; importing it imports no network and no torch."""
+
+import fnmatch
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bcdzoo.errors import BcdzooError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One network.
+
+    Attributes:
+        name: Its name in this zoo.
+        build: ``module:function`` below ``bcdzoo.models``; the function takes ``num_classes`` and the network's own
+            arguments and returns an ``nn.Module``.
+        paper: Where it was published.
+        w_bits: Bits of a weight in the binary layers, 32 for real values.
+        a_bits: Bits of an activation there.
+        input_size: Height and width in pixels of the images it was published for.
+    """
+
+    name: str
+    build: str
+    paper: str
+    w_bits: int = 1
+    a_bits: int = 1
+    input_size: int = 224
+
+
+_BCDNET = "Xing et al., Towards Accurate Binary Neural Networks via Modeling Contextual Dependencies, ECCV 2022"
+_REACTNET = "Liu et al., ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions, ECCV 2020"
+_BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
+
+_SPECS = [
+    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET),
+    ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET),
+    ModelSpec("bcdnet-b", "bcdnet:bcdnet_b", _BCDNET),
+    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET),
+    ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
+    ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
+    ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
+    ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
+    ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET),
+    ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET),
+    ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET),
+    ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET),
+    ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", 32, 32),
+]
+
+REGISTRY = {spec.name: spec for spec in _SPECS}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the zoo's networks that match a shell pattern, sorted.
+
+    Args:
+        pattern: For example ``bcdnet*``.
+    """
+    return sorted(fnmatch.filter(REGISTRY, pattern))
+
+
+def find(name: str) -> ModelSpec:
+    """The entry of a network.
+
+    Raises:
+        BcdzooError: No network has this name; the message names the nearest ones.
+    """
+    if name not in REGISTRY:
+        import difflib
+
+        near = difflib.get_close_matches(name, REGISTRY, n=3) or list(REGISTRY)
+        raise BcdzooError(f"no network named {name!r}; did you mean {', '.join(near)}? (`bcdzoo list` shows all)")
+    return REGISTRY[name]
+
+
+def create_model(name: str, num_classes: int = 1000, **arguments: Any) -> "nn.Module":
+    """Build a network with random weights.
+
+    Args:
+        name: A name of :func:`list_models`.
+        num_classes: Outputs of the classifier.
+        **arguments: The network's own, for example ``step=1`` for the form with real-valued weights (W/A 32/1) that
+            a binary network is trained in first, or ``mlp_groups=4`` for another member of BCDNet's trade-off family.
+
+    Returns:
+        A module from images, float32 of shape (N, 3, H, W), to logits, float32 of shape (N, ``num_classes``).
+
+    Raises:
+        BcdzooError: Unknown name, or an argument that this network does not take.
+    """
+    module, function = find(name).build.split(":")
+    build = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
+    import inspect
+
+    try:
+        inspect.signature(build).bind(num_classes=num_classes, **arguments)
+    except TypeError as error:
+        raise BcdzooError(f"{name}: {error}") from None
+    model: nn.Module = build(num_classes=num_classes, **arguments)
+    return model
