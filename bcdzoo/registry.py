@@ -34,7 +34,9 @@ class ModelSpec:
 
 
 _BCDNET = "Xing et al., Towards Accurate Binary Neural Networks via Modeling Contextual Dependencies, ECCV 2022"
-_REACTNET = "Liu et al., ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions, ECCV 2020"
+_REACTNET = (
+    "Liu et al., ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions, ECCV 2020"
+)
 _BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
 
 _SPECS = [

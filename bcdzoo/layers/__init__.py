@@ -1,0 +1,1 @@
+"""The vocabulary: quantizers, binary convolutions, activations and the units made of them."""

@@ -42,7 +42,7 @@ class RPReLU(nn.Module):
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x + self.shift_in[:, None, None], self.slope) + self.shift_out[:, None, None]
+        return F.prelu(x + self.shift_in[:, None, None], self.slope).add_(self.shift_out[:, None, None])
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"rprelu": output.numel()}

@@ -60,9 +60,9 @@ def sign_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Sign of a convolution's weights and the scale of each output channel (XNOR-Net, section 3.1).
 
     The convolution multiplies by the scale afterwards: sums of ±1 are exact in float32, in any order, so that the same
-    image gives the same bits in any batch. Backward is the straight-through estimator of ``scale * sign(weight)`` inside
-    [-1, 1] with the scale held constant, as in the codes of Bi-Real Net, ReActNet and BCDNet: the gradient of the
-    scaled weight itself (hence the division by the scale that the product multiplied in).
+    image gives the same bits in any batch. Backward is the straight-through estimator of ``scale * sign(weight)``
+    inside [-1, 1] with the scale held constant, as in the codes of Bi-Real Net, ReActNet and BCDNet: the gradient of
+    the scaled weight itself (hence the division by the scale that the product multiplied in).
 
     Args:
         weight: Latent weights, (c_out, c_in, k, k).

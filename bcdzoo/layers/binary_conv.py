@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binarize import sign_weight
 from bcdzoo.layers.metadata import OpCounts
 
@@ -37,7 +38,7 @@ class BinaryConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, scale = sign_weight(self.weight)
-        return F.conv2d(x, weight, stride=self.stride, padding=self.padding) * scale.flatten()[:, None, None]
+        return F.conv2d(x, weight, stride=self.stride, padding=self.padding).mul_(scale.flatten()[:, None, None])
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         macs = output.numel() * self.weight[0].numel()
@@ -48,11 +49,24 @@ class BinaryConv2d(nn.Module):
         return f"{c_in}, {c_out}, kernel_size={k}, stride={self.stride}, w_bits={self.w_bits}, a_bits={self.a_bits}"
 
 
+class Step1Conv2d(nn.Conv2d):
+    """Convolution of training step 1: real-valued weights on binary activations (W/A 32/1), no bias."""
+
+    w_bits = 32
+    a_bits = 1
+
+
 def binary_or_step1_conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1, step: int = 2) -> nn.Module:
-    """A convolution of binary activations: with binary weights in training step 2, with real-valued ones in step 1."""
+    """A convolution of binary activations: its weights are real-valued in training step 1 and binary in step 2.
+
+    Raises:
+        BcdzooError: ``step`` is neither.
+    """
     if step == 1:
-        return nn.Conv2d(c_in, c_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
-    return BinaryConv2d(c_in, c_out, kernel_size, stride)
+        return Step1Conv2d(c_in, c_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
+    if step == 2:
+        return BinaryConv2d(c_in, c_out, kernel_size, stride)
+    raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")
 
 
 class Accumulate(nn.Module):

@@ -31,7 +31,7 @@ class BinaryUnit(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.bn(self.conv(self.sign(x))) + self.shortcut(x))
+        out: Tensor = self.activation(self.bn(self.conv(self.sign(x))).add_(self.shortcut(x)))
         return out
 
 

@@ -33,7 +33,7 @@ class MLPBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         a = self.sign(x)
         branches = [self.local(a), self.short(short_range(a)), self.long(long_range(a))]
-        out: Tensor = self.activation(self.bn(self.accumulate(branches)) + x)
+        out: Tensor = self.activation(self.bn(self.accumulate(branches)).add_(x))
         return out
 
 

@@ -12,12 +12,14 @@ from bcdzoo.errors import BcdzooError
 
 def resnet_18(num_classes: int = 1000) -> nn.Module:
     """ResNet-18, torchvision's."""
-    return torchvision.models.resnet18(num_classes=num_classes)
+    model: nn.Module = torchvision.models.resnet18(num_classes=num_classes)
+    return model
 
 
 def mobilenet_v2(num_classes: int = 1000) -> nn.Module:
     """MobileNet-V2 of width 1, torchvision's."""
-    return torchvision.models.mobilenet_v2(num_classes=num_classes)
+    model: nn.Module = torchvision.models.mobilenet_v2(num_classes=num_classes)
+    return model
 
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}

@@ -149,7 +149,7 @@ class _Trace(TorchDispatchMode):
         self.owners = _owners(model)
         self.counts: dict[str, Counter[str]] = {path: Counter() for path in self.owners}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self._unknown: Counter[tuple[str, str]] = Counter()
+        self._unknown: dict[str, list[str]] = {}
         self._inside: list[str] = []
 
     def run(self, input_size: int) -> None:
@@ -202,11 +202,12 @@ class _Trace(TorchDispatchMode):
             kind, number = HANDLERS[packet](args, out)
             self.counts[path][kind] += number
         else:
-            self._unknown[str(packet), path] += 1
+            self._unknown.setdefault(str(packet), []).append(path or "the network")
         return out
 
     def unsupported(self) -> list[str]:
-        return [f"{name} ×{times} in {path or 'the network'}" for (name, path), times in self._unknown.items()]
+        """One line per unknown operation: how often, and where first."""
+        return [f"{name} ×{len(paths)}, first in {paths[0]}" for name, paths in self._unknown.items()]
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:
@@ -241,13 +242,14 @@ def _mean(args: tuple[Any, ...], out: Any) -> tuple[str, int]:
 
 
 _ACTIVATIONS = """celu clamp clamp_max clamp_min elu gelu glu hardsigmoid hardswish hardtanh leaky_relu log_softmax mish
-    _log_softmax _prelu_kernel relu selu sigmoid silu softmax _softmax softplus tanh threshold"""
+    _log_softmax _prelu_kernel _safe_softmax relu selu sigmoid silu softmax _softmax softplus tanh threshold"""
 _NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
     native_layer_norm native_group_norm"""
 _FREE = """_reshape_alias _to_copy _unsafe_view alias arange as_strided cat chunk clone constant_pad_nd contiguous copy
-    detach empty empty_like expand flip full full_like lift_fresh narrow ones ones_like permute pixel_shuffle
-    pixel_unshuffle reflection_pad2d replication_pad2d repeat roll select slice split split_with_sizes squeeze stack t
-    transpose unbind unsqueeze view zeros zeros_like"""
+    detach empty empty_like expand flip full full_like gather index index_select lift_fresh masked_fill narrow new_empty
+    new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle reflection_pad2d replication_pad2d
+    repeat roll scalar_tensor select slice split split_with_sizes squeeze stack t transpose unbind unsqueeze view where
+    zeros zeros_like"""
 
 
 def _packets(names: str) -> list[Any]:

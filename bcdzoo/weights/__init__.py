@@ -1,0 +1,1 @@
+"""Checkpoints: known, fetched, converted, loaded."""

@@ -1,0 +1,39 @@
+"""``bcdzoo count-ops``."""
+
+from typing import Any
+
+import click
+
+from bcdzoo.cli.options import build_settings
+
+
+@click.command("count-ops")
+@click.argument("model")
+@click.option(
+    "--convention",
+    type=click.Choice(["full", "dagger"]),
+    default="full",
+    show_default=True,
+    help="What is counted as a FLOP (docs/counting.md).",
+)
+@click.option("--per-layer/--total", default=True, show_default=True, help="One line per layer, or the totals alone.")
+@click.option(
+    "--input-size", type=click.IntRange(1), default=224, show_default=True, help="Pixels of the image's side."
+)
+@click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
+@build_settings
+def command(model: str, convention: str, per_layer: bool, input_size: int, style: str, build: dict[str, Any]) -> None:
+    """Count BOPs, FLOPs and OPs of MODEL for one image.
+
+    MODEL is a network of the zoo or package.module:callable, which is called to build anybody's own.
+    """
+    from bcdzoo.ops.count import count_ops
+    from bcdzoo.ops.show import show
+    from bcdzoo.own import import_network
+
+    if ":" in model:
+        report = count_ops(import_network(model), convention, input_size)
+        report.model = model
+    else:
+        report = count_ops(model, convention, input_size, **build)
+    click.echo(show(report, style, per_layer))

@@ -1,0 +1,33 @@
+"""``bcdzoo info``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bcdzoo.report.listing import details
+from bcdzoo.weights.manifest import load_manifest
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(model: str, manifest: Path | None, style: str) -> None:
+    """Everything known of MODEL: paper, operations, published and measured accuracy, checkpoints and their licences."""
+    facts = details(load_manifest(manifest), model)
+    click.echo(json.dumps(facts, indent=1) if style == "json" else "\n".join(_lines(facts, "")))
+
+
+def _lines(facts: dict[str, Any], indent: str) -> list[str]:
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, list):
+            for item in value:
+                lines += [f"{indent}{key.removesuffix('s')}", *_lines(item, indent + "  ")]
+        elif isinstance(value, dict) and value:
+            lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
+        elif value not in (None, {}):
+            lines.append(f"{indent}{key:<13} {f'{value:,}' if isinstance(value, int) else value}")
+    return lines

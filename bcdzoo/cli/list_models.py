@@ -1,0 +1,46 @@
+"""``bcdzoo list``."""
+
+import json
+from pathlib import Path
+
+import click
+from tabulate import tabulate
+
+from bcdzoo.registry import list_models
+from bcdzoo.report.listing import summary
+from bcdzoo.weights.manifest import load_manifest
+
+_HEADERS = ("model", "W/A", "parameters", "OPs", "OPs †", "Top-1", "Top-5", "checkpoint", "licence")
+
+
+@click.command("list")
+@click.argument("pattern", default="*")
+@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
+def command(pattern: str, manifest: Path | None, style: str) -> None:
+    """Networks of the zoo whose name matches PATTERN, such as 'bcdnet*'.
+
+    Top-1 and Top-5 are the paper's; OPs are counted here, † under the dagger convention. The checkpoint is cached
+    (here), public (to be fetched) or none (train it, or give your own with --weights).
+    """
+    known = load_manifest(manifest)
+    entries = [summary(known, model) for model in list_models(pattern)]
+    if style == "json":
+        click.echo(json.dumps(entries, indent=1))
+        return
+    body = [
+        (
+            entry["model"],
+            f"{entry['w_bits']}/{entry['a_bits']}",
+            f"{entry['params'] / 1e6:.1f}e6",
+            f"{entry['ops'] / 1e8:.2f}e8",
+            f"{entry['ops_dagger'] / 1e8:.2f}e8",
+            entry["top1"] or "–",
+            entry["top5"] or "–",
+            entry["checkpoint"],
+            entry["license"] or "–",
+        )
+        for entry in entries
+    ]
+    align = ("left", "left", "right", "right", "right", "right", "right", "left", "left")
+    click.echo(tabulate(body, _HEADERS, "github", disable_numparse=True, colalign=align if body else None))

@@ -1,0 +1,80 @@
+"""A count of operations as text."""
+
+import csv
+import io
+import json
+from dataclasses import asdict
+
+from tabulate import tabulate
+
+from bcdzoo.ops.conventions import CONVENTIONS
+from bcdzoo.ops.count import LayerOps, OpsReport
+
+_COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
+
+
+def show(report: OpsReport, style: str, per_layer: bool) -> str:
+    """A report as "github" (a table and the totals), "csv" (layers, or the totals) or "json" (raw integers)."""
+    if style == "json":
+        return json.dumps(_as_json(report, per_layer), indent=1)
+    if style == "csv":
+        return _as_csv(report, per_layer)
+    totals = [
+        ("BOPs", f"{report.bops:,}", f"{report.bops / 1e9:.3f}e9"),
+        ("FLOPs", f"{report.flops:,}", f"{report.flops / 1e8:.4f}e8"),
+        ("OPs", f"{report.ops:,}", f"{report.ops / 1e8:.4f}e8"),
+        ("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"),
+    ]
+    parts = []
+    if per_layer:
+        rows = [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers]
+        right = ("left", "left", *["right"] * 6)
+        headers = ("layer", "type", "W", "A", "output", "BOPs", "FLOPs", "parameters")
+        parts.append(tabulate(rows, headers, "github", disable_numparse=True, colalign=right))
+    parts.append(tabulate(totals, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "right")))
+    size = report.input_size
+    description = CONVENTIONS[report.convention].description
+    parts.append(
+        f"{report.model}, one image of 3×{size}×{size}. OPs = FLOPs + BOPs/64.\n{report.convention}: {description}."
+    )
+    if report.unsupported:
+        parts.append("Not counted, unknown to the counter: " + "; ".join(report.unsupported))
+    return "\n\n".join(parts)
+
+
+def _cell(layer: LayerOps, column: str) -> str:
+    value = getattr(layer, column)
+    if column == "output_shape":
+        return "×".join(map(str, value))
+    if column == "name":
+        return value or "(network)"
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _as_json(report: OpsReport, per_layer: bool) -> dict[str, object]:
+    layers = [{key: value for key, value in asdict(layer).items() if key in _COLUMNS} for layer in report.layers]
+    return {
+        "model": report.model,
+        "convention": report.convention,
+        "input_size": report.input_size,
+        "bops": report.bops,
+        "flops": report.flops,
+        "ops": report.ops,
+        "params": report.params,
+        "unsupported": report.unsupported,
+        "layers": layers if per_layer else [],
+    }
+
+
+def _as_csv(report: OpsReport, per_layer: bool) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if per_layer:
+        writer.writerow(_COLUMNS)
+        writer.writerows([_cell(layer, column).replace(",", "") for column in _COLUMNS] for layer in report.layers)
+    else:
+        writer.writerow(("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported"))
+        unsupported = "; ".join(report.unsupported)
+        totals = (report.bops, report.flops, report.ops, report.params)
+        writer.writerow((report.model, report.convention, report.input_size, *totals, unsupported))
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,302 @@
+"""Other people's checkpoints to this zoo's keys, strictly: every key used once, every parameter given.
+
+A layout is a list of (pattern, replacement) over keys. A replacement that ends in ``#1`` or ``#2`` is a part of one
+tensor, concatenated along the output channels. Where a file's layout is not told it is the one that names most keys.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from bcdzoo.errors import BcdzooError
+
+State = dict[str, Tensor]
+Replacement = str | Callable[[re.Match[str]], str]
+
+
+def _plus(group: int, number: int, template: str) -> Callable[[re.Match[str]], str]:
+    """A replacement in which one group counts from another start: ``{n}`` is that group plus ``number``."""
+
+    def replace(match: re.Match[str]) -> str:
+        return match.expand(template.replace("{n}", str(int(match[group]) + number)))
+
+    return replace
+
+
+_TV_MOBILENET_V2_FIRST = (1, 2, 4, 7, 11, 14, 17)  # torchvision numbers the blocks through; timm by stage
+
+
+def _timm_v2(parts: Mapping[str, str]) -> Callable[[re.Match[str]], str]:
+    def replace(match: re.Match[str]) -> str:
+        block = _TV_MOBILENET_V2_FIRST[int(match[1])] + int(match[2])
+        return f"features.{block}.conv.{parts[match[3]]}"
+
+    return replace
+
+
+def _cumulative(first: tuple[int, ...], template: str) -> Callable[[re.Match[str]], str]:
+    """``{n}``: the index of a block numbered by stage (group 1, from ``first``) and place in it (group 2)."""
+
+    def replace(match: re.Match[str]) -> str:
+        return match.expand(template.replace("{n}", str(first[int(match[1])] + int(match[2]))))
+
+    return replace
+
+
+_REACT_HALVES: list[tuple[str, Replacement]] = [
+    (r"feature\.0\.(conv|bn)1\.", r"stem.\1."),
+    (r"feature\.(\d+)\.move11\.bias", _plus(1, -1, r"blocks.{n}.spatial.sign.bias")),
+    (r"feature\.(\d+)\.binary_3x3\.weights?$", _plus(1, -1, r"blocks.{n}.spatial.conv.weight")),
+    (r"feature\.(\d+)\.bn1\.", _plus(1, -1, r"blocks.{n}.spatial.bn.")),
+    (r"feature\.(\d+)\.move12\.bias", _plus(1, -1, r"blocks.{n}.spatial.activation.shift_in")),
+    (r"feature\.(\d+)\.prelu1\.weight", _plus(1, -1, r"blocks.{n}.spatial.activation.slope")),
+    (r"feature\.(\d+)\.move13\.bias", _plus(1, -1, r"blocks.{n}.spatial.activation.shift_out")),
+    (r"feature\.(\d+)\.move21\.bias", _plus(1, -1, r"blocks.{n}.pointwise.sign.bias")),
+    (r"feature\.(\d+)\.binary_pw\.weights?$", _plus(1, -1, r"blocks.{n}.pointwise.conv.weight")),
+    (r"feature\.(\d+)\.binary_pw_down([12])\.weights?$", _plus(1, -1, r"blocks.{n}.pointwise.conv.weight#\2")),
+    (r"feature\.(\d+)\.bn2\.", _plus(1, -1, r"blocks.{n}.pointwise.bn.")),
+    (r"feature\.(\d+)\.bn2_([12])\.(\w+)$", _plus(1, -1, r"blocks.{n}.pointwise.bn.\3#\2")),
+    (r"feature\.(\d+)\.move22\.bias", _plus(1, -1, r"blocks.{n}.pointwise.activation.shift_in")),
+    (r"feature\.(\d+)\.prelu2\.weight", _plus(1, -1, r"blocks.{n}.pointwise.activation.slope")),
+    (r"feature\.(\d+)\.move23\.bias", _plus(1, -1, r"blocks.{n}.pointwise.activation.shift_out")),
+]
+
+_UNIT = r"\.move0\.bias|\.move1\.bias|\.prelu\.weight|\.move2\.bias|\.bn1\."
+_UNIT_NAMES = {
+    ".move0.bias": ".sign.bias",
+    ".move1.bias": ".activation.shift_in",
+    ".prelu.weight": ".activation.slope",
+    ".move2.bias": ".activation.shift_out",
+    ".bn1.": ".bn.",
+}
+
+LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
+    # This zoo's own; torchvision's ResNet-18 and MobileNet-V2 and timm's ResNet-18 are named alike.
+    "zoo": [("", "")],
+    # liuzechun/ReActNet, mobilenet/
+    "reactnet": [*_REACT_HALVES, (r"fc\.", "fc.")],
+    # Sense-GVT/BCDNet, prototype/model/a_3.py and a_3f.py
+    "bcdnet": [
+        *_REACT_HALVES,
+        (r"mlp_layer\.(\d)\.mlp_layer\.3\.binary_conv\.", r"mlp.\1.3.conv."),
+        (r"mlp_layer\.(\d)\.mlp_layer\.(\d)\.binary_conv\.", r"mlp.\1.\2.local."),
+        (r"mlp_layer\.(\d)\.mlp_layer\.(\d)\.binary_conv1\.", r"mlp.\1.\2.short."),
+        (r"mlp_layer\.(\d)\.mlp_layer\.(\d)\.binary_conv2\.", r"mlp.\1.\2.long."),
+        (rf"mlp_layer\.(\d)\.mlp_layer\.(\d)({_UNIT})", lambda m: f"mlp.{m[1]}.{m[2]}{_UNIT_NAMES[m[3]]}"),
+        (r"fc(_dist)?\.", r"head.fc\1."),
+    ],
+    # liuzechun/ReActNet, resnet/, and liuzechun/Bi-Real-net
+    "reactnet-resnet": [
+        (r"(conv|bn)1\.", r"stem.\1."),
+        (r"layer(\d)\.(\d+)\.binary_conv\.weights?$", _plus(1, -1, r"stages.{n}.\2.conv.weight")),
+        (rf"layer(\d)\.(\d+)({_UNIT})", lambda m: f"stages.{int(m[1]) - 1}.{m[2]}{_UNIT_NAMES[m[3]]}"),
+        (r"layer(\d)\.(\d+)\.downsample\.1\.", _plus(1, -1, r"stages.{n}.\2.shortcut.conv.")),
+        (r"layer(\d)\.(\d+)\.downsample\.2\.", _plus(1, -1, r"stages.{n}.\2.shortcut.bn.")),
+        (r"fc\.", "fc."),
+    ],
+    "timm-mobilenetv1": [
+        (r"conv_stem\.", "stem.conv."),
+        (r"bn1\.", "stem.bn."),
+        (r"blocks\.([0-4])\.(\d)\.conv_dw\.", _cumulative((0, 1, 3, 5, 11), "blocks.{n}.depthwise.conv.")),
+        (r"blocks\.([0-4])\.(\d)\.bn1\.", _cumulative((0, 1, 3, 5, 11), "blocks.{n}.depthwise.bn.")),
+        (r"blocks\.([0-4])\.(\d)\.conv_pw\.", _cumulative((0, 1, 3, 5, 11), "blocks.{n}.pointwise.conv.")),
+        (r"blocks\.([0-4])\.(\d)\.bn2\.", _cumulative((0, 1, 3, 5, 11), "blocks.{n}.pointwise.bn.")),
+        (r"classifier\.", "fc."),
+    ],
+    "timm-mobilenetv2": [
+        (r"conv_stem\.", "features.0.0."),
+        (r"bn1\.", "features.0.1."),
+        (
+            r"blocks\.(0)\.(0)\.(conv_dw|bn1|conv_pw|bn2)\b",
+            _timm_v2({"conv_dw": "0.0", "bn1": "0.1", "conv_pw": "1", "bn2": "2"}),
+        ),
+        (
+            r"blocks\.([0-6])\.(\d)\.(conv_pwl|conv_pw|conv_dw|bn[123])\b",
+            _timm_v2({"conv_pw": "0.0", "bn1": "0.1", "conv_dw": "1.0", "bn2": "1.1", "conv_pwl": "2", "bn3": "3"}),
+        ),
+        (r"conv_head\.", "features.18.0."),
+        (r"bn2\.", "features.18.1."),
+        (r"classifier\.", "classifier.1."),
+    ],
+    "pytorchcv-mobilenet": [
+        (r"features\.init_block\.", "stem."),
+        (r"features\.stage([1-5])\.unit(\d)\.dw_conv\.", _cumulative((0, -1, 0, 2, 4, 10), "blocks.{n}.depthwise.")),
+        (r"features\.stage([1-5])\.unit(\d)\.pw_conv\.", _cumulative((0, -1, 0, 2, 4, 10), "blocks.{n}.pointwise.")),
+        (r"output\.", "fc."),
+    ],
+    "pytorchcv-resnet": [
+        (r"features\.init_block\.conv\.(conv|bn)\.", r"\g<1>1."),
+        (r"features\.stage(\d)\.unit(\d)\.body\.conv(\d)\.(conv|bn)\.", _plus(2, -1, r"layer\1.{n}.\4\3.")),
+        (r"features\.stage(\d)\.unit1\.identity_conv\.conv\.", r"layer\1.0.downsample.0."),
+        (r"features\.stage(\d)\.unit1\.identity_conv\.bn\.", r"layer\1.0.downsample.1."),
+        (r"output\.", "fc."),
+    ],
+}
+
+
+def load_state(path: Path, member: str | None = None) -> State:
+    """The tensors of a checkpoint file, without wrappers, optimizers and ``module.`` prefixes.
+
+    Reads safetensors and torch pickles (only those of plain data), the latter also inside a zip archive.
+
+    Args:
+        path: The file; its content decides how it is read, not its name.
+        member: In a zip archive, the file to read.
+
+    Raises:
+        BcdzooError: The file is neither, is damaged, or needs code to be run in order to be read.
+    """
+    head = _head(path)
+    if head.startswith(b"\x89HDF"):
+        raise BcdzooError(f"{path} is an HDF5 file (Keras weights); bcdzoo does not read these yet")
+    if head.lstrip()[:1] == b"<":
+        raise BcdzooError(f"{path} is a web page or XML, not a checkpoint: download the file itself")
+    if head[8:9] == b"{":
+        return _load_safetensors(path)
+    inner = _zip_member(path, member)
+    return _unwrap(_load_pickle(path, inner), path)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except OSError as error:
+        raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _load_safetensors(path: Path) -> State:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise BcdzooError(f"{path} is a damaged safetensors file ({error}); fetch it again") from None
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """The text metadata of a safetensors file; empty for any other file."""
+    if _head(path)[8:9] != b"{":
+        return {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise BcdzooError(f"{path} is a damaged safetensors file ({error}); fetch it again") from None
+
+
+def _zip_member(path: Path, member: str | None) -> bytes | None:
+    """The checkpoint inside a zip archive; None where the file is a checkpoint itself (torch's own format is a zip)."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return None
+        wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
+        if len(wanted) != 1:
+            raise BcdzooError(f"{path}: expected {member or 'one .pth file'} in the archive, found {', '.join(names)}")
+        return archive.read(wanted[0])
+
+
+def _load_pickle(path: Path, inner: bytes | None) -> Any:
+    # Training codes store accuracies as NumPy scalars beside the weights; these are plain data as well.
+    scalars: list[Any] = [np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))]
+    scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+    scalars += [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    try:
+        with torch.serialization.safe_globals(scalars):
+            return torch.load(io.BytesIO(inner) if inner else path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on damaged or hostile files; all mean the same to the user
+        if "weights_only" in str(error).lower() or "Unsupported" in str(error):
+            reason = "it holds more than tensors and plain data, and reading that would run code from the file"
+        else:
+            reason = f"{type(error).__name__}, {str(error).splitlines()[0] if str(error) else 'no details'}"
+        raise BcdzooError(f"{path} is not a plain state dict: {reason}") from None
+
+
+_WRAPPERS = ("state_dict", "model", "net")
+
+
+def _unwrap(content: Any, path: Path) -> State:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        raise BcdzooError(f"{path} is not a plain state dict: no table of tensors, also not under {_WRAPPERS}")
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)
+
+
+def convert_state(state: State, model: nn.Module, source: str) -> State:
+    """Rename a checkpoint's tensors to a network's own keys.
+
+    Args:
+        state: Tensors under the keys of any layout in :data:`LAYOUTS`.
+        model: The network they are for (also on the meta device).
+        source: What to call the checkpoint in an error.
+
+    Returns:
+        Exactly the keys, shapes and dtypes of ``model.state_dict()``. Binary weights stored as ±1 stay so: their scale
+        mean(|W|) is then 1.
+
+    Raises:
+        BcdzooError: A key is missing, left over or of a wrong shape; the message names it.
+    """
+    target = model.state_dict()
+    renamed = max((_rename(state, rules) for rules in LAYOUTS.values()), key=lambda r: len(target.keys() & r.keys()))
+    # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
+    missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
+    extra = [original for key, parts in renamed.items() if key not in target for original, _ in parts]
+    problems = [
+        f"{what} {', '.join(keys[:4])}" + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+        for what, keys in (("missing", missing), ("left over", extra))
+        if keys
+    ]
+    if problems:
+        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}")
+    zero = torch.zeros((), dtype=torch.int64)
+    return {key: _fit(key, renamed[key], wanted, source) if key in renamed else zero for key, wanted in target.items()}
+
+
+def _rename(state: State, rules: list[tuple[str, Replacement]]) -> dict[str, list[tuple[str, Tensor]]]:
+    """New key -> the (original key, tensor) it is made of, in the order of their ``#`` marks."""
+    renamed: dict[str, list[tuple[str, str, Tensor]]] = {}
+    for key, tensor in state.items():
+        new = key
+        for pattern, replacement in rules:
+            match = re.match(pattern, key)
+            if match:
+                start = replacement(match) if callable(replacement) else match.expand(replacement)
+                new = start + key[match.end() :]
+                break
+        name, _, part = new.partition("#")
+        renamed.setdefault(name, []).append((part, key, tensor))
+    return {
+        name: [(key, tensor) for _, key, tensor in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()
+    }
+
+
+def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:
+    """The tensor of a key from its parts, in the shape the network wants, or an error that names what does not fit."""
+    each = (wanted.shape[0] // len(parts), *wanted.shape[1:]) if wanted.ndim else ()
+    fitted = []
+    for original, tensor in parts:
+        flat_weight = original.endswith(".weights") and tensor.shape == (torch.Size(each).numel(), 1)
+        channel_bias = wanted.ndim == 1 and tensor.shape == (1, *each, 1, 1)
+        if tensor.shape != each and not flat_weight and not channel_bias:
+            raise BcdzooError(
+                f"{source}: {original} has shape {tuple(tensor.shape)}, but {key} needs {tuple(each)}"
+                + (f" of each of {len(parts)} parts" if len(parts) > 1 else "")
+            )
+        fitted.append(tensor.reshape(each))
+    joined = torch.cat(fitted) if len(fitted) > 1 and wanted.ndim else fitted[0]
+    return joined.to(wanted.dtype).contiguous()

@@ -1,0 +1,157 @@
+"""From a network's name, or a file, to a module with its weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import atomic_write, sha256_of
+from bcdzoo.registry import create_model
+from bcdzoo.weights.convert import convert_state, load_state, safetensors_metadata
+from bcdzoo.weights.fetch import fetch, folder
+from bcdzoo.weights.manifest import Checkpoint, load_manifest
+
+FORMAT = "bcdzoo 1"
+"""Marks this zoo's own safetensors files, by the version of their keys."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A network with its weights, and where they are from.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        label: Tag of the checkpoint in the manifest, or path of a file.
+        sha256: Of the file the weights were published in (for a file of the user: of that file).
+        preprocess: The preset they were trained for; None where nobody said.
+        build: Arguments of :func:`bcdzoo.create_model` that they need.
+    """
+
+    model: nn.Module
+    label: str
+    sha256: str
+    preprocess: str | None
+    build: dict[str, Any]
+
+
+def load_model(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> nn.Module:
+    """A network of the zoo with trained weights, in evaluation mode.
+
+    Args:
+        name: A name of :func:`bcdzoo.list_models`.
+        weights: None for the manifest's default checkpoint, fetched where it is not yet cached; or a tag of the
+            manifest; or the path of a .safetensors file or of the authors' own .pth / .pth.tar.
+        manifest: A file of additional entries (docs/weights.md).
+        **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
+
+    Raises:
+        BcdzooError: No such network, tag or file; no public weights; a failed download; or a file that does not fit,
+            with the name of the key.
+    """
+    return resolve(name, weights, manifest, **build).model
+
+
+def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> Resolved:
+    """As :func:`load_model`, with the weights' origin and preprocessing."""
+    path = Path(weights) if weights is not None else None
+    if path is not None and (path.exists() or len(path.parts) > 1 or path.suffix):
+        if not path.is_file():
+            raise BcdzooError(f"no file {path}")
+        return _resolve_file(name, path, str(weights), sha256_of(path), None, build)
+    checkpoint = load_manifest(manifest).find(name, None if weights is None else str(weights))
+    original = fetch(checkpoint)
+    file = converted(checkpoint, original)
+    source_sha256 = safetensors_metadata(file)["source_sha256"]
+    return _resolve_file(name, file, checkpoint.tag, source_sha256, checkpoint.preprocess, checkpoint.build | build)
+
+
+def _resolve_file(
+    name: str, path: Path, label: str, sha256: str, preprocess: str | None, build: dict[str, Any]
+) -> Resolved:
+    metadata = safetensors_metadata(path)
+    if metadata.get("format") == FORMAT:
+        if metadata["model"] != name:
+            raise BcdzooError(f"{path} holds weights of {metadata['model']}, not of {name}")
+        build = json.loads(metadata["build"]) | build
+        preprocess = preprocess or metadata.get("preprocess") or None
+    model = create_model(name, **build)
+    model.load_state_dict(convert_state(load_state(path), model, str(path)))
+    return Resolved(model.eval(), label, sha256, preprocess, build)
+
+
+def load_into(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint into anybody's module, strictly: its own keys, without wrappers and ``module.`` prefix.
+
+    Raises:
+        BcdzooError: A key is missing, left over or of a wrong shape, or the file cannot be read safely.
+    """
+    model.load_state_dict(convert_state(load_state(path), model, str(path)))
+
+
+def convert(
+    source: Path,
+    model: str,
+    out: Path,
+    preprocess: str | None = None,
+    member: str | None = None,
+    license: str = "",
+    **build: Any,
+) -> None:
+    """Write a checkpoint as this zoo's safetensors, with the source's hash and what is needed to rebuild the network.
+
+    Args:
+        source: Anybody's file for this network.
+        model: Its name in the zoo.
+        out: The file to write.
+        preprocess: The preset the weights were trained for.
+        member: In a zip archive, the file to read.
+        license: Of the weights.
+        **build: Arguments of :func:`bcdzoo.create_model`, such as ``step=1``.
+
+    Raises:
+        BcdzooError: The source cannot be read or does not fit.
+    """
+    with torch.device("meta"):
+        network = create_model(model, **build)
+    state = convert_state(load_state(source, member), network, str(source))
+    metadata = {
+        "format": FORMAT,
+        "model": model,
+        "build": json.dumps(build, sort_keys=True),
+        "preprocess": preprocess or "",
+        "license": license,
+        "source": source.name,
+        "source_sha256": sha256_of(source),
+    }
+    with atomic_write(out) as temporary:
+        save_file(state, temporary, metadata)
+
+
+def converted_path(checkpoint: Checkpoint) -> Path:
+    """Where a checkpoint of the manifest lies once it is converted."""
+    return folder(checkpoint) / "bcdzoo.safetensors"
+
+
+def converted(checkpoint: Checkpoint, source: Path) -> Path:
+    """This zoo's safetensors of a fetched checkpoint, converted on first use.
+
+    Raises:
+        BcdzooError: The file cannot be read or does not fit.
+    """
+    path = converted_path(checkpoint)
+    if not path.is_file() or safetensors_metadata(path).get("source_sha256") != sha256_of(source):
+        convert(
+            source,
+            checkpoint.model,
+            path,
+            checkpoint.preprocess,
+            checkpoint.member,
+            checkpoint.license,
+            **checkpoint.build,
+        )
+    return path

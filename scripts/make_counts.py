@@ -1,0 +1,24 @@
+"""Count every network of the zoo and write bcdzoo/report/counts.json, so that `list` and `table` need no torch.
+
+Run it after adding or changing a network: ``python scripts/make_counts.py``. A test compares the file with a new count.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bcdzoo import count_ops, list_models
+from bcdzoo.ops.conventions import CONVENTIONS
+from bcdzoo.report.counts import COUNTS
+
+
+def counts(name: str) -> dict[str, Any]:
+    """Parameters of a network, and its operations under each convention."""
+    reports = {convention: count_ops(name, convention) for convention in CONVENTIONS}
+    totals = {c: {"bops": r.bops, "flops": r.flops, "ops": r.ops} for c, r in reports.items()}
+    return {"params": reports["full"].params, **totals}
+
+
+if __name__ == "__main__":
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(counts(name))}" for name in list_models())
+    Path(str(COUNTS)).write_text(f"{{\n{lines}\n}}\n")

@@ -1,0 +1,58 @@
+"""Weights and images that anybody can make again, under the keys of the authors' own networks.
+
+``authors/*.json`` holds, for each network, the keys and shapes of its authors' state dict and the logits that the
+authors' own code (at the commit named there) gave for :func:`images` with the weights of :func:`state`, computed in
+float64. Only these figures are kept here.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).parent / "authors"
+
+
+def record(name: str) -> dict[str, Any]:
+    """What is known of one of the authors' networks."""
+    content: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return content
+
+
+def tensor(key: str, shape: list[int]) -> Tensor:
+    """A tensor that depends on its key alone, in a range that keeps a network's maps of order 1."""
+    random = np.random.RandomState(zlib.crc32(key.encode()))  # its stream is frozen, unlike a Generator's
+    if key.endswith("num_batches_tracked"):
+        return torch.tensor(1)
+    if key.endswith("running_var") or (".bn" in key and key.endswith("weight")):
+        values = random.uniform(0.5, 1.5, shape)
+    elif "prelu" in key:
+        values = random.uniform(0.1, 0.4, shape)
+    elif len(shape) >= 2 and "move" not in key:
+        fan_in = np.prod(shape[1:]) if shape[1] > 1 or len(shape) == 4 else 512
+        values = random.standard_normal(shape) / np.sqrt(fan_in)
+    else:
+        values = random.standard_normal(shape) * 0.2
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def state(keys: dict[str, list[int]], stored_as_signs: bool = False) -> dict[str, Tensor]:
+    """A whole state dict; with the binary weights stored as exactly ±1, as in some released files."""
+    tensors = {key: tensor(key, shape) for key, shape in keys.items()}
+    if stored_as_signs:
+        for key in tensors:
+            if "binary" in key:
+                tensors[key] = torch.where(tensors[key] >= 0, 1.0, -1.0)
+    return tensors
+
+
+def images(n: int = 2) -> Tensor:
+    """Images like normalized photos: smooth, of order 1; (n, 3, 224, 224) float32."""
+    coarse = np.random.RandomState(7).standard_normal((n, 3, 14, 14)).astype(np.float32)
+    fine = np.random.RandomState(8).standard_normal((n, 3, 224, 224)).astype(np.float32)
+    smooth = torch.nn.functional.interpolate(torch.from_numpy(coarse), size=224, mode="bilinear", align_corners=False)
+    return smooth + 0.1 * torch.from_numpy(fine)
