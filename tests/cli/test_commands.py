@@ -1,0 +1,109 @@
+"""The command line as a user meets it: a process, its output, its exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bcdzoo.cli import COMMANDS
+from tests.weights import authors
+
+
+def bcdzoo(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bcdzoo", *arguments], capture_output=True, text=True, timeout=120, cwd=cwd
+    )
+
+
+@pytest.mark.parametrize("command", ["--help", "list", "table"])
+def test_help_list_and_table_never_import_torch(command: str) -> None:
+    code = (
+        "import sys; from bcdzoo.cli import main\n"
+        f"try: main(['{command}'])\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'pandas', 'numpy', 'huggingface_hub'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "BCDNet-A" in done.stdout or "bcdnet-a" in done.stdout or "count-ops" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    done = bcdzoo(command, "--help")
+    assert done.returncode == 0
+    assert "Usage: bcdzoo " + command in done.stdout
+
+
+def test_count_ops_prints_the_totals_of_birealnet() -> None:
+    done = bcdzoo("count-ops", "birealnet-18", "--convention", "dagger", "--total")
+    assert done.returncode == 0
+    assert "1,676,279,808" in done.stdout
+    assert "137,793,536" in done.stdout
+
+
+def test_count_ops_takes_a_networks_own_arguments() -> None:
+    done = bcdzoo("count-ops", "bcdnet-a", "--set", "step=1", "--format", "json", "--total")
+    assert json.loads(done.stdout)["bops"] == 0
+
+
+def test_count_ops_takes_anybodys_network_from_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    done = bcdzoo("count-ops", "mine:net", "--format", "csv", "--input-size", "10", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == ",Conv2d,32,32,4×8×8,0,6912,112".replace(",Conv2d", "(network),Conv2d", 1)
+
+
+def test_list_narrows_to_a_pattern_and_says_what_can_be_had() -> None:
+    done = bcdzoo("list", "bcdnet-?", "--format", "json")
+    entries = {entry["model"]: entry for entry in json.loads(done.stdout)}
+    assert list(entries) == ["bcdnet-a", "bcdnet-b"]
+    assert entries["bcdnet-a"]["checkpoint"] == "public"
+    assert entries["bcdnet-b"]["checkpoint"] == "none"
+    assert entries["bcdnet-a"]["params"] == 46_146_384
+    assert entries["bcdnet-a"]["license"] == "none stated"
+
+
+def test_info_tells_where_the_weights_are_and_what_to_do_without() -> None:
+    assert "12jL6SzBppXJry0fLq0AzhY1dYFVGyfp5" in bcdzoo("info", "bcdnet-a").stdout
+    assert "--weights" in bcdzoo("info", "bcdnet-b").stdout
+
+
+def test_convert_writes_a_file_that_states_its_network(tmp_path: Path) -> None:
+    torch.save({"model": authors.state(authors.record("reactnet-r18")["keys"])}, tmp_path / "theirs.pth.tar")
+    out = tmp_path / "ours.safetensors"
+    done = bcdzoo("convert", str(tmp_path / "theirs.pth.tar"), "--model", "reactnet-r18", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "stages.3.3.activation.slope" in load_file(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["count-ops", "bcdnet-c"], 1, "did you mean"),
+        (["count-ops", "nowhere.to.be:found"], 1, "nowhere"),
+        (["count-ops", "bcdnet-a", "--convention", "thirds"], 2, "--convention"),
+        (["count-ops", "bcdnet-a", "--set", "step"], 2, "KEY=VALUE"),
+        (["convert", "missing.pth", "--model", "bcdnet-a", "--out", "x.safetensors"], 1, "missing.pth"),
+        (["frobnicate"], 2, "No such command"),
+        (["info", "bcdnet-c"], 1, "did you mean"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_the_right_exit_code(
+    arguments: list[str], code: int, message: str, tmp_path: Path
+) -> None:
+    done = bcdzoo(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert code == 2 or len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in bcdzoo("--debug", "count-ops", "bcdnet-c").stderr

@@ -1,0 +1,21 @@
+"""Settings of the whole suite."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("bcdzoo", deadline=None, derandomize=True)  # a busy machine is no failure; runs repeat
+settings.load_profile("bcdzoo")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache and a results store of the test's own, and none of the user's settings."""
+    for name in list(os.environ):
+        if name.startswith("BCDZOO_"):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("BCDZOO_HOME", str(home))
+    return home

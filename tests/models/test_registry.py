@@ -1,0 +1,217 @@
+"""Every network of the registry; adding one needs no new test code here."""
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import bcdzoo
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import BinaryConv2d, Step1Conv2d
+from bcdzoo.models.bcdnet import tradeoff_widths
+from bcdzoo.registry import REGISTRY, find
+from bcdzoo.report.counts import counts
+from bcdzoo.report.tables import UNITS, differs, rows
+from bcdzoo.weights.manifest import load_manifest
+from tests.weights import authors
+
+NAMES = bcdzoo.list_models()
+SIZE = 64  # of the images here; the networks are fully convolutional
+
+
+def build(name: str, **arguments: object) -> nn.Module:
+    torch.manual_seed(0)
+    return bcdzoo.create_model(name, num_classes=10, **arguments)
+
+
+def images(n: int) -> torch.Tensor:
+    return torch.randn(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -> None:
+    model = build(name).train()
+    logits = model(images(2))
+    assert logits.shape == (2, 10)
+    assert logits.dtype == torch.float32
+    nn.functional.cross_entropy(logits, torch.tensor([1, 2])).backward()
+    idle = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not idle
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_networks_logits_do_not_depend_on_the_batch(name: str) -> None:
+    model = build(name).eval()
+    x = images(5)
+    with torch.inference_mode():
+        together = model(x)
+        alone = torch.cat([model(image[None]) for image in x])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_networks_weights_survive_safetensors(name: str, tmp_path: Path) -> None:
+    model = build(name)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    torch.manual_seed(9)
+    other = bcdzoo.create_model(name, num_classes=10).eval()
+    other.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    with torch.inference_mode():
+        assert torch.equal(model.eval()(images(1)), other(images(1)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
+    for convention in ("full", "dagger"):
+        report = bcdzoo.count_ops(name, convention)
+        known = counts()[name]
+        assert known[convention] == {"bops": report.bops, "flops": report.flops, "ops": report.ops}
+        assert known["params"] == report.params == sum(p.numel() for p in bcdzoo.create_model(name).parameters())
+        assert report.unsupported == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bops_agree_with_every_digit_the_paper_prints(name: str) -> None:
+    for row in rows((1, 2), ()):
+        if row["model"] == name:
+            assert not differs(row, "bops")
+
+
+def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
+    assert sorted(counts()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_networks_bits_are_those_of_its_layers_and_of_the_tables(name: str) -> None:
+    spec = find(name)
+    binary = [m for m in build(name).modules() if isinstance(m, BinaryConv2d)]
+    assert {(m.w_bits, m.a_bits) for m in binary} == ({(spec.w_bits, spec.a_bits)} if spec.w_bits < 32 else set())
+    assert {row["wa"] for row in rows((1, 2), ()) if row["model"] == name} == {f"{spec.w_bits}/{spec.a_bits}"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifest_says_where_weights_are_or_that_there_are_none(name: str) -> None:
+    manifest = load_manifest()
+    assert manifest.of(name) or [entry for entry in manifest.missing if entry.model == name]
+    for checkpoint in manifest.of(name):
+        with torch.device("meta"):
+            bcdzoo.create_model(name, **checkpoint.build)  # its arguments exist
+
+
+STEP1 = [name for name in NAMES if find(name).w_bits < 32]
+
+
+@pytest.mark.parametrize("name", STEP1)
+def test_step_1_is_the_same_network_with_ordinary_convolutions(name: str) -> None:
+    step1, step2 = build(name, step=1), build(name)
+    shapes = {key: t.shape for key, t in step2.state_dict().items()}
+    assert {key: t.shape for key, t in step1.state_dict().items()} == shapes
+    assert not [m for m in step1.modules() if isinstance(m, BinaryConv2d)]
+    real = [m for m in step1.modules() if isinstance(m, Step1Conv2d)]
+    assert len(real) == len([m for m in step2.modules() if isinstance(m, BinaryConv2d)])
+    step1.train()(images(2)).sum().backward()
+    report = bcdzoo.count_ops(name, "dagger", step=1)
+    known = counts()[name]["dagger"]
+    assert (report.bops, report.flops) == (0, known["flops"] + known["bops"])  # a MAC with one real operand is a FLOP
+
+
+def test_the_trade_off_family_keeps_the_bops() -> None:
+    blocks = {groups: (1 + len(tradeoff_widths(groups)), 3 * groups) for groups in range(6)}
+    assert list(blocks.values()) == [(14, 0), (13, 3), (12, 6), (11, 9), (10, 12), (9, 15)]  # the poster's figure
+    for groups in blocks:
+        assert bcdzoo.count_ops("bcdnet-a", mlp_groups=groups).bops == 4_816_896_000
+    with pytest.raises(BcdzooError, match="mlp_groups must be 0 to 5"):
+        bcdzoo.create_model("bcdnet-a", mlp_groups=6)
+
+
+def test_dynamic_embeddings_in_the_3x3_convolutions_alone_with_r_2_fit_the_printed_flops_too() -> None:
+    for convention, printed in (("dagger", 0.14), ("full", 0.34)):
+        report = bcdzoo.count_ops("bcdnet-b", convention, reduction=2, dynamic_pointwise=False)
+        assert round(report.flops / 1e8, 2) == printed
+
+
+def test_a_dynamic_threshold_follows_the_image() -> None:
+    model = build("bcdnet-b").eval()
+    unit = model.get_submodule("blocks.3.spatial.conv.embedding")
+    x = torch.randn(2, 128, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        binary, beta = unit(x)
+        g = unit.context(x.mean((2, 3)))
+        alpha = unit.threshold(g)[:, :, None, None]
+        assert torch.equal(binary, torch.where(x >= alpha, 1.0, -1.0))
+        torch.testing.assert_close(beta[:, :, 0, 0], unit.offset(g))
+    assert not torch.equal(beta[0], beta[1])
+
+
+def test_two_averaged_classifiers_are_one_linear_map() -> None:
+    model = build("bcdnet-a").eval()
+    head = model.get_submodule("head")
+    features = torch.randn(3, 1024, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(head(features), (head.fc(features) + head.fc_dist(features)) / 2)
+
+
+def test_bi_reals_activation_can_be_hardtanh() -> None:
+    plain, clipped = build("birealnet-18").eval(), build("birealnet-18", activation="hardtanh").eval()
+    with torch.inference_mode():
+        features = clipped.get_submodule("stages")(clipped.get_submodule("stem")(images(1)))
+        assert features.abs().max() == 1
+        assert plain.get_submodule("stages")(plain.get_submodule("stem")(images(1))).abs().max() > 1
+
+
+def test_odd_maps_pass() -> None:
+    with torch.inference_mode():
+        assert build("reactnet-a").eval()(torch.randn(1, 3, 75, 53)).shape == (1, 10)
+        assert build("bcdnet-a-r18").eval()(torch.randn(1, 3, 75, 53)).shape == (1, 10)
+
+
+def test_counting_leaves_a_network_as_it_was() -> None:
+    model = build("bcdnet-a").train()
+    bcdzoo.count_ops(model)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bcdzoo.create_model("bcdnet"), "did you mean bcdnet-"),
+        (lambda: bcdzoo.create_model("resnet-18", step=1), "unexpected keyword argument 'step'"),
+        (lambda: bcdzoo.create_model("reactnet-a", step=3), "step must be 1"),
+        (lambda: bcdzoo.create_model("birealnet-18", activation="relu"), "activation must be one of"),
+        (lambda: bcdzoo.create_model("mobilenet-v1", activation="gelu"), "activation must be one of"),
+    ],
+)
+def test_a_wrong_name_or_argument_is_one_clear_line(call: object, message: str) -> None:
+    assert callable(call)
+    with pytest.raises(BcdzooError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_listing_and_the_public_names_need_no_torch() -> None:
+    code = "import sys, bcdzoo; print(bcdzoo.list_models('bcdnet*')); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['bcdnet-a', 'bcdnet-a-r18', 'bcdnet-b', 'bcdnet-b-r18']"
+    assert bcdzoo.list_models() == sorted(REGISTRY)
+    for name in bcdzoo.__all__:
+        assert inspect.isfunction(getattr(bcdzoo, name))
+
+
+def test_in_inference_no_gradient_surrogate_is_computed() -> None:
+    model = build("bcdnet-a").eval()
+    with torch.inference_mode(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        model(images(1))
+    calls = {event.key: event.count for event in profile.key_averages()}
+    assert "aten::sign" in calls
+    assert not {"aten::where", "aten::clamp", "aten::lt", "aten::le", "aten::ge"} & calls.keys()
+
+
+def test_the_record_of_the_authors_networks_names_its_sources() -> None:
+    for path in authors.FOLDER.glob("*.json"):
+        assert "@" in json.loads(path.read_text())["source"]

@@ -1,0 +1,161 @@
+"""Counts against the published figures, larq's, fvcore's and torch's own counter."""
+
+import json
+from decimal import Decimal
+
+import pytest
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from bcdzoo import count_ops, create_model
+from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import CONVENTIONS, KINDS
+from bcdzoo.ops.count import HANDLERS
+from bcdzoo.ops.show import show
+
+# architectures: BOPs, then FLOPs and OPs (1e8) under the dagger and the full convention
+RECONSTRUCTED = {
+    "reactnet-a": (4_816_896_000, 11_862_016, "0.8713", 30_828_544, "1.0609"),
+    "reactnet-b": (4_688_445_440, 43_974_656, "1.1723", 60_608_000, "1.3386"),
+    "reactnet-c": (4_688_445_440, 140_312_576, "2.1357", 156_945_920, "2.3020"),
+    "bcdnet-a": (4_816_896_000, 11_862_016, "0.8713", 32_253_952, "1.0752"),
+    "bcdnet-b": (4_816_896_000, 13_775_616, "0.8904", 34_167_552, "1.0943"),
+}
+
+# BOPs, FLOPs full, FLOPs dagger, OPs full, OPs dagger as table 1 prints them: 20 digits after the point and 5 before
+PRINTED = {
+    "reactnet-a": ("4.82", "0.31", "0.12", "1.06", "0.87"),
+    "reactnet-b": ("4.69", "0.61", "0.44", "1.34", "1.17"),
+    "reactnet-c": ("4.69", "1.57", "1.40", "2.30", "2.14"),
+    "bcdnet-a": ("4.82", "0.32", "0.12", "1.08", "0.87"),
+    "bcdnet-b": ("4.82", "0.34", "0.14", "1.09", "0.89"),
+}
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTED)
+def test_both_conventions_give_the_reconstructed_integers(name: str) -> None:
+    bops, dagger_flops, dagger_ops, full_flops, full_ops = RECONSTRUCTED[name]
+    dagger, full = count_ops(name, "dagger"), count_ops(name, "full")
+    assert (dagger.bops, dagger.flops, f"{dagger.ops / 1e8:.4f}") == (bops, dagger_flops, dagger_ops)
+    assert (full.bops, full.flops, f"{full.ops / 1e8:.4f}") == (bops, full_flops, full_ops)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_every_digit_that_the_paper_prints_comes_out(name: str) -> None:
+    dagger, full = count_ops(name, "dagger"), count_ops(name, "full")
+    counted = [full.bops / 10, full.flops, dagger.flops, full.ops, dagger.ops]
+    assert tuple(str(round(Decimal(count) / 10**8, 2)) for count in counted) == PRINTED[name]
+
+
+def test_larqs_own_summary_gives_the_same_for_bi_real_net() -> None:
+    report = count_ops("birealnet-18", "dagger")  # larq 0.13's summary of larq_zoo's BiRealNet
+    assert (report.bops, report.flops) == (1_676_279_808, 137_793_536)
+
+
+def test_bi_real_34_prints_as_published() -> None:
+    report = count_ops("birealnet-34", "dagger")
+    assert round(report.bops / 1e9, 2) == 3.53
+    assert round(report.ops / 1e8, 2) == 1.93
+
+
+def test_the_r18_variants_keep_bi_real_nets_bops() -> None:
+    for name in ("reactnet-r18", "bcdnet-a-r18", "bcdnet-b-r18"):
+        assert count_ops(name).bops == 1_676_279_808
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "mobilenet-v1", "mobilenet-v2"])
+def test_fvcore_and_torch_count_the_same_flops_in_convolutions_and_linear_layers(name: str) -> None:
+    ours = count_ops(name, "dagger").flops
+    model = create_model(name).eval()
+    image = torch.zeros(1, 3, 224, 224)
+    analysis = FlopCountAnalysis(model, image).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    by_operator = analysis.by_operator()
+    assert by_operator["conv"] + by_operator["linear"] == ours
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    assert counter.get_total_flops() == 2 * ours
+
+
+def test_layers_add_up_to_the_totals() -> None:
+    report = count_ops("bcdnet-a")
+    assert sum(layer.params for layer in report.layers) == 46_146_384
+    by_name = {layer.name: layer for layer in report.layers}
+    long = by_name["mlp.1.2.long"]
+    assert (long.type, long.w_bits, long.a_bits, long.output_shape) == ("BinaryConv2d", 1, 1, (1024, 7, 7))
+    assert long.bops == 1024 * 1024 * 49
+    assert long.flops == 0
+    assert by_name["stem.conv"].flops == 27 * 32 * 112 * 112
+    assert by_name["mlp.0.0"].counts == {"add": 1024 * 49}  # the shortcut; the branches' sum is free
+
+
+def test_a_network_with_weights_is_counted_without_touching_them() -> None:
+    model = create_model("reactnet-r18", num_classes=7)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    report = count_ops(model)
+    assert report.model == "BinaryResNet"
+    assert report.flops == count_ops("reactnet-r18", num_classes=7).flops
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+class Own(nn.Module):
+    """Somebody's network: functional calls, in-place operations, a gate, an operation nobody taught the counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1, groups=1, bias=True)
+        self.depthwise = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu_(self.conv(x))
+        x = x + x.flip(3)
+        x = self.depthwise(x) * torch.sigmoid(x.mean((2, 3), keepdim=True))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1)).cumsum(1)
+
+
+def test_anybodys_operations_are_counted_by_kind_and_unknown_ones_are_named() -> None:
+    report = count_ops(Own(), "full", input_size=16)
+    total: dict[str, int] = {}
+    for layer in report.layers:
+        for kind, number in layer.counts.items():
+            total[kind] = total.get(kind, 0) + number
+    assert total == {
+        "mac": 27 * 8 * 256 + 9 * 8 * 64 + 8 * 5,
+        "activation": 8 * 256 + 8,
+        "add": 8 * 256,
+        "gate": 8 * 64,
+        "global_pool": 8 * 256 + 8 * 64,
+    }
+    assert report.flops == sum(total.values())
+    assert report.unsupported == ["aten.cumsum ×1, first in the network"]
+    assert count_ops(Own(), "dagger", input_size=16).flops == total["mac"]
+
+
+def test_a_size_a_network_cannot_take_is_one_clear_line() -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    assert count_ops(flat, input_size=8).flops == 384
+    with pytest.raises(BcdzooError, match="cannot count at input size 9: 1 fails"):
+        count_ops(flat, input_size=9)
+    with pytest.raises(BcdzooError, match="no convention named 'half'"):
+        count_ops("resnet-18", "half")
+
+
+def test_every_kind_and_cost_is_a_documented_one() -> None:
+    assert {cost for convention in CONVENTIONS.values() for cost in convention.cost} <= KINDS.keys()
+    x = torch.zeros(1, 1, 2, 2)
+    assert {handler((x,), x)[0] for handler in HANDLERS.values()} <= KINDS.keys()
+
+
+def test_the_json_has_the_interfaces_keys_and_raw_integers() -> None:
+    content = json.loads(show(count_ops("resnet-18", input_size=64), "json", per_layer=True))
+    assert list(content) == [
+        "model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported", "layers",
+    ]  # fmt: skip
+    assert set(content["layers"][0]) == {
+        "name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params",
+    }  # fmt: skip
+    assert sum(layer["flops"] for layer in content["layers"]) == content["flops"]

@@ -1,0 +1,165 @@
+import csv
+import io
+import json
+import shutil
+import subprocess
+from decimal import Decimal
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bcdzoo.report.tables import HEADERS, best_results, cells, differs, render, rows
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    result = {
+        "model": "bcdnet-a",
+        "dataset": "imagenet",
+        "n": 50000,
+        "top1": 71.812,
+        "top5": 90.31,
+        "started": "2026-01-01T00:00:00Z",
+        "build": {},
+    }
+    return result | changes
+
+
+def test_both_tables_have_every_row_in_the_papers_order() -> None:
+    everything = rows((1, 2), ())
+    first = [row["method"] for row in everything if row["table"] == 1]
+    second = [row["method"] for row in everything if row["table"] == 2]
+    assert (len(first), len(second)) == (20, 14)
+    assert first[:3] == ["Mobile-V1", "Mobile-V2", "ResNet-18"]
+    assert first[-2:] == ["BCDNet-A", "BCDNet-B"]
+    assert second[0] == "ResNet-18"
+    assert second[-1] == "BCDNet-B (R18)"
+
+
+def test_published_numbers_keep_the_printed_digits() -> None:
+    (row,) = [row for row in rows((1,), ()) if row["model"] == "reactnet-c"]
+    assert str(row["flops_dagger"]) == "1.40"
+    assert cells(row)[4] == "1.57 (1.40†)"
+
+
+def test_only_numbers_that_differ_in_the_last_digit_are_marked() -> None:
+    marked = {
+        (row["model"], key)
+        for row in rows((1, 2), ())
+        for key in ("bops", "flops", "flops_dagger", "ops", "ops_dagger")
+        if differs(row, key)
+    }
+    ours = {"bcdnet-a", "bcdnet-b", "reactnet-a", "reactnet-b", "reactnet-c", "resnet-18", "mobilenet-v1"}
+    assert not {model for model, _ in marked} & ours
+    assert ("mobilenet-v2", "flops") in marked  # 300.8 M, printed as 3.00
+
+
+def test_a_number_off_by_one_in_the_last_digit_is_marked() -> None:
+    (row,) = [row for row in rows((1,), ()) if row["model"] == "bcdnet-a"]
+    assert not differs(row, "ops")
+    assert differs(row | {"ops": Decimal("1.07")}, "ops")
+    assert "≠" in cells(row | {"ops": Decimal("1.07")})[7]
+
+
+def test_an_unknown_number_is_a_dash_and_never_a_zero() -> None:
+    (row,) = [row | {"computed_bops": None, "computed_flops": None} for row in rows((1,), ()) if row["method"] == "BWN"]
+    assert cells(row)[2:5] == ["–", "–", "–"]
+
+
+def test_measured_accuracy_comes_from_the_run_on_most_images() -> None:
+    results = [
+        run(n=100, top1=99.0, started="2026-03-01T00:00:00Z"),
+        run(),
+        run(top1=71.9, started="2026-02-01T00:00:00Z"),
+        run(dataset="flowers", n=10**6, top1=1.0),
+        run(build={"step": 1}, n=60000, top1=75.0),
+        run(model="somebody:net", top1=12.0),
+    ]
+    assert best_results(results)["bcdnet-a"]["top1"] == 71.9
+    (row,) = [row for row in rows((1,), results) if row["model"] == "bcdnet-a"]
+    assert cells(row)[-3:] == ["71.9", "90.3", "50000"]
+    assert row["measured_n"] == 50000
+
+
+def test_json_has_the_published_keys_and_raw_counts() -> None:
+    table = json.loads(render(rows((1, 2), [run()]), "json"))
+    (row,) = [row for row in table if row["model"] == "bcdnet-a"]
+    assert row == {
+        "table": 1,
+        "method": "BCDNet-A",
+        "model": "bcdnet-a",
+        "wa": "1/1",
+        "bops": 4.82,
+        "flops": 0.32,
+        "flops_dagger": 0.12,
+        "ops": 1.08,
+        "ops_dagger": 0.87,
+        "top1": 71.8,
+        "top5": 90.3,
+        "computed_bops": 4816896000,
+        "computed_flops": 32253952,
+        "computed_ops": 107517952,
+        "computed_bops_dagger": 4816896000,
+        "computed_flops_dagger": 11862016,
+        "computed_ops_dagger": 87126016,
+        "measured_top1": 71.812,
+        "measured_top5": 90.31,
+        "measured_n": 50000,
+    }
+
+
+def test_csv_reads_back() -> None:
+    table = list(csv.DictReader(io.StringIO(render(rows((1, 2), ()), "csv"))))
+    assert len(table) == 34
+    (row,) = [row for row in table if row["model"] == "reactnet-c"]
+    assert (row["flops_dagger"], row["computed_bops"], row["top5"]) == ("1.40", "4688445440", "")
+
+
+class _Cells(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows = 0
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.open.append(tag)
+        self.rows += tag == "tr"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_html_is_well_formed_and_has_a_row_for_each() -> None:
+    parser = _Cells()
+    parser.feed(render(rows((1, 2), ()), "html"))
+    assert parser.open == []
+    assert parser.rows == 34 + 2  # and two headers
+
+
+def test_github_has_the_legend_and_equally_many_columns() -> None:
+    text = render(rows((1,), ()), "github")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {len(HEADERS) + 1}
+    assert "dagger (ReActNet's): convolutions and linear layers only" in text
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_latex_compiles(tmp_path: Path) -> None:
+    body = render(rows((1, 2), [run()]), "latex")
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\n\\end{document}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_is_plain_ascii_with_booktabs_rules() -> None:
+    text = render(rows((1, 2), [run()]), "latex")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert body.isascii()
+    assert body.count(r"\toprule") == body.count(r"\bottomrule") == 2
+    widths = {line.count("&") for line in body.splitlines() if line.endswith(r"\\")}
+    assert widths == {len(HEADERS) - 1}
