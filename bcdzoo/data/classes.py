@@ -1,4 +1,4 @@
-"""ImageNet-1k's classes and the ground truth of its validation images; ``scripts/make_imagenet_classes.py`` makes the file."""
+"""ImageNet-1k's classes and the ground truth of its 50,000 validation images."""
 
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ def _stored(field: str) -> npt.NDArray[np.generic]:
 
 
 def wnids() -> list[str]:
-    """The WordNet ids of the 1000 classes, for example ``n01440764``; sorted, so a place in the list is a class index."""
+    """The WordNet ids of the 1000 classes, for example ``n01440764``, sorted: a place in the list is a class index."""
     return [str(wnid) for wnid in _stored("wnids")]
 
 

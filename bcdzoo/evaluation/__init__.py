@@ -1,0 +1,1 @@
+"""Accuracy: the loop, its statistics and the store of results."""

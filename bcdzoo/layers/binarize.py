@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def sign(x: Tensor) -> Tensor:
-    """-1 where x < 0, +1 elsewhere (also at ±0), NaN where x is NaN; the shape and dtype of ``x``, no gradient."""
+    """-1 where x < 0, +1 elsewhere (also at ±0 and NaN); the shape and dtype of ``x``, no gradient."""
     return torch.sign(x).add_(0.5).sign_()  # the half lifts 0 to +1 and leaves the side of ±1: no boolean mask needed
 
 

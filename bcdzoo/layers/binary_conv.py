@@ -23,6 +23,7 @@ class BinaryConv2d(nn.Module):
         kernel_size: Height and width of the kernel.
         stride: Step in pixels.
         a_bits: Bits of the activations it is given (32: real values, then its multiplications are no bit operations).
+        padding: Zeros on every side, in pixels; half the kernel where it is not given.
 
     Shape:
         (N, c_in, H, W), ±1 where ``a_bits`` is 1, to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉), both float32.
@@ -30,9 +31,12 @@ class BinaryConv2d(nn.Module):
 
     w_bits = 1
 
-    def __init__(self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, a_bits: int = 1) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, a_bits: int = 1, padding: int | None = None
+    ) -> None:
         super().__init__()
-        self.stride, self.padding, self.a_bits = stride, kernel_size // 2, a_bits
+        self.stride, self.a_bits = stride, a_bits
+        self.padding = kernel_size // 2 if padding is None else padding
         self.weight = nn.Parameter(torch.empty(c_out, c_in, kernel_size, kernel_size))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as nn.Conv2d: small, inside the estimator's [-1, 1]
 

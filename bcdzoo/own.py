@@ -1,0 +1,35 @@
+"""Anybody's own network, by the name of the Python object that builds it."""
+
+import importlib
+import sys
+from pathlib import Path
+
+from torch import nn
+
+from bcdzoo.errors import BcdzooError
+
+
+def import_network(spec: str) -> nn.Module:
+    """Import and build a network.
+
+    Args:
+        spec: ``package.module:name``, found from the current folder or among the installed packages. The name is that
+            of an ``nn.Module``, or of something that gives one when called without arguments.
+
+    Raises:
+        BcdzooError: No such module or name, the call fails, or it gives something else.
+    """
+    module_name, _, name = spec.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+        network = found if isinstance(found, nn.Module) else found()
+    except Exception as error:  # other people's code fails as it likes
+        reason = " ".join(str(error).split())
+        raise BcdzooError(
+            f"cannot build {spec!r} (package.module:callable): {type(error).__name__}: {reason}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise BcdzooError(f"{spec} gives a {type(network).__name__}, not a torch.nn.Module")
+    return network
