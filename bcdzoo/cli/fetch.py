@@ -1,0 +1,49 @@
+"""bcdzoo fetch."""
+
+from pathlib import Path
+
+import click
+
+from bcdzoo.errors import BcdzooError
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option("--all", "everything", is_flag=True, help="The default checkpoint of every network that has one.")
+@click.option("--tag", help="Another checkpoint than the network's default.")
+@click.option("--from", "from_file", type=click.Path(path_type=Path), metavar="FILE", help="Take a file you have.")
+@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
+def command(
+    models: tuple[str, ...], everything: bool, tag: str | None, from_file: Path | None, manifest: Path | None
+) -> int:
+    """Download checkpoints, check them and convert them, once.
+
+    Prints a line for each: model, tag, file, sha256 of the original, and whether that hash is published or was recorded
+    at the first fetch; separated by tabs.
+    """
+    from bcdzoo.registry import REGISTRY
+    from bcdzoo.weights.fetch import fetch, read_record
+    from bcdzoo.weights.manifest import CONVERTIBLE, load_manifest
+
+    if everything == bool(models):
+        raise click.UsageError("name networks, or give --all")
+    if (from_file or tag) and len(models) != 1:
+        raise click.UsageError("--tag and --from take exactly one network")
+    known = load_manifest(manifest)
+    failed = 0
+    for model in models or dict.fromkeys(checkpoint.model for checkpoint in known.checkpoints):
+        try:
+            checkpoint = known.find(model, tag)
+            path = fetch(checkpoint, from_file=from_file)
+            if checkpoint.format in CONVERTIBLE and model in REGISTRY:
+                from bcdzoo.weights.load import converted
+
+                path = converted(checkpoint, path)
+            record = read_record(checkpoint)
+        except BcdzooError as error:
+            click.echo(f"bcdzoo: {error}", err=True)
+            failed += 1
+        else:
+            assert record is not None
+            click.echo("\t".join([checkpoint.model, checkpoint.tag, str(path), record.sha256, record.trust]))
+    return 1 if failed else 0

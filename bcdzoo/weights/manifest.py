@@ -1,0 +1,265 @@
+"""The manifest: every known checkpoint, from ``weights.toml`` and the user's own files, checked when it is read."""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bcdzoo.errors import BcdzooError
+
+SHIPPED = Path(__file__).parent.parent / "weights.toml"
+
+# source -> the keys without which it cannot be fetched
+SOURCES = {
+    "hf": ("hf_repo", "filename"),
+    "url": ("url", "filename"),
+    "gdrive": ("gdrive_id",),
+    "gdrive-folder": ("gdrive_id",),
+    "onedrive": ("url",),
+    "manual": (),
+}
+
+# How a checkpoint names its tensors; what contains them (pickle, safetensors, zip) is read off the file itself.
+FORMATS = {
+    "zoo",  # this zoo's own
+    "bcdnet",  # Sense-GVT/BCDNet
+    "reactnet",  # liuzechun/ReActNet, both trunks
+    "torchvision",
+    "timm",
+    "pytorchcv",
+    "larq-h5",  # Keras weights of larq/zoo
+    "rbnn",  # lmbxmu/RBNN
+    "onnx",
+    "openvino",
+}
+
+# What `bcdzoo.weights.load.converted` turns into this zoo's own safetensors; the others are only fetched.
+CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "torchvision", "timm", "pytorchcv"}
+
+# The names of bcdzoo.data.preprocess.PRESETS, repeated because importing that module imports torch.
+PRESETS = {"imagenet", "imagenet-232", "imagenet-bicubic", "inception-bicubic", "larq", "openvino-bgr"}
+
+_HEX_DIGITS = {"sha256": (64, 64), "sha256_prefix": (8, 64), "sha1": (40, 40), "sha384": (96, 96)}
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "size": (int, "a number of bytes"),
+    "top1": ((int, float), "a number"),
+    "top5": ((int, float), "a number"),
+    "build": (dict, "a table"),
+    "default": (bool, "true or false"),
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file of weights; the keys of ``weights.toml`` are described at the top of that file."""
+
+    model: str
+    tag: str
+    source: str
+    format: str
+    preprocess: str
+    url: str = ""
+    hf_repo: str = ""
+    hf_revision: str = "main"
+    gdrive_id: str = ""
+    filename: str = ""
+    member: str = ""
+    size: int | None = None
+    sha256: str = ""
+    sha256_prefix: str = ""
+    sha1: str = ""
+    sha384: str = ""
+    build: dict[str, Any] = field(default_factory=dict, hash=False)
+    top1: float | None = None
+    top5: float | None = None
+    top_source: str = ""
+    license: str = ""
+    evidence: str = ""
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Model and tag, for messages."""
+        return f"{self.model}/{self.tag}"
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The published hashes, by their keys."""
+        return {key: value for key in _HEX_DIGITS if (value := getattr(self, key))}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A network that has no public checkpoint: how that is known, and what to do instead."""
+
+    model: str
+    evidence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Every known checkpoint, a network's default before its others, and the networks known to have none."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    missing: tuple[Missing, ...]
+
+    def of(self, model: str) -> list[Checkpoint]:
+        """The checkpoints of a network, its default first."""
+        return [checkpoint for checkpoint in self.checkpoints if checkpoint.model == model]
+
+    def find(self, model: str, tag: str | None = None) -> Checkpoint:
+        """One checkpoint of a network.
+
+        Args:
+            model: The network's name.
+            tag: The checkpoint's; ``None`` for the network's default.
+
+        Raises:
+            BcdzooError: There is none; the message says what there is, or what to do instead.
+        """
+        known = self.of(model)
+        for checkpoint in known:
+            if tag in (None, checkpoint.tag):
+                return checkpoint
+        if known:
+            tags = ", ".join(checkpoint.tag for checkpoint in known)
+            raise BcdzooError(f"{model} has no checkpoint tagged {tag!r}; it has {tags}")
+        for missing in self.missing:
+            if missing.model == model:
+                raise BcdzooError(f"{model} has no public checkpoint: {missing.advice}")
+        names = [checkpoint.model for checkpoint in self.checkpoints] + [missing.model for missing in self.missing]
+        near = difflib.get_close_matches(model, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else "pass --weights FILE, or describe one in a file for --manifest"
+        raise BcdzooError(f"no checkpoint of {model!r} is known; {hint}")
+
+
+def load_manifest(extra: Path | None = None) -> Manifest:
+    """Read the shipped manifest, then the file named by ``BCDZOO_MANIFEST``, then ``extra``.
+
+    A later file's entry replaces an earlier one of the same model and tag, and is otherwise added; with
+    ``default = true`` it becomes its model's default.
+
+    Raises:
+        BcdzooError: A file cannot be read or an entry is wrong; the message names the file, the entry and the key.
+    """
+    paths = [SHIPPED]
+    if named := os.environ.get("BCDZOO_MANIFEST"):
+        paths.append(Path(named).expanduser())
+    if extra is not None:
+        paths.append(extra)
+
+    checkpoints: dict[tuple[str, str], Checkpoint] = {}
+    missing: dict[str, Missing] = {}
+    for path in paths:
+        document = _parse(path)
+        for checkpoint, default in _checkpoints(path, document.get("checkpoint", [])):
+            key = (checkpoint.model, checkpoint.tag)
+            if default:
+                checkpoints.pop(key, None)
+                checkpoints = {key: checkpoint, **checkpoints}
+            else:
+                checkpoints[key] = checkpoint
+        for entry in _missing(path, document.get("missing", [])):
+            missing[entry.model] = entry
+    models = {checkpoint.model for checkpoint in checkpoints.values()}
+    return Manifest(
+        tuple(checkpoints.values()), tuple(entry for entry in missing.values() if entry.model not in models)
+    )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BcdzooError(f"cannot read the manifest {path}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise BcdzooError(f"{path} is not a manifest: {error}") from None
+    if unknown := document.keys() - {"checkpoint", "missing"}:
+        raise BcdzooError(
+            f"{path}: unknown key {min(unknown)!r}; a manifest has [[checkpoint]] and [[missing]] entries"
+        )
+    for key, entries in document.items():
+        if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
+            raise BcdzooError(f"{path}: write entries as [[{key}]]")
+    return document
+
+
+def _checkpoints(path: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[Checkpoint, bool]]:
+    seen = set()
+    for number, entry in enumerate(entries, 1):
+        where = f"{path}: checkpoint {number} {(entry.get('model'), entry.get('tag'))}"
+        _check_keys(where, entry, Checkpoint, "default")
+        values = dict(entry)
+        default = values.pop("default", False)
+        for key in _HEX_DIGITS.keys() & values.keys():
+            values[key] = values[key].lower()
+        checkpoint = Checkpoint(**values)
+        if problem := _problem(checkpoint):
+            raise BcdzooError(f"{where}: {problem}")
+        if (checkpoint.model, checkpoint.tag) in seen:
+            raise BcdzooError(f"{where}: tag: a second entry of the same model and tag")
+        seen.add((checkpoint.model, checkpoint.tag))
+        yield checkpoint, default
+
+
+def _missing(path: Path, entries: list[dict[str, Any]]) -> Iterator[Missing]:
+    for number, entry in enumerate(entries, 1):
+        _check_keys(f"{path}: missing {number} ({entry.get('model')!r})", entry, Missing)
+        yield Missing(**entry)
+
+
+def _check_keys(where: str, entry: dict[str, Any], kind: type[Checkpoint | Missing], *more: str) -> None:
+    known = {item.name for item in fields(kind)} | set(more)
+    required = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
+    if unknown := entry.keys() - known:
+        near = difflib.get_close_matches(min(unknown), known, n=1)
+        raise BcdzooError(f"{where}: unknown key {min(unknown)!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    for key in required:
+        if not entry.get(key):
+            raise BcdzooError(f"{where}: {key}: missing")
+    for key, value in entry.items():
+        wanted, name = _KINDS.get(key, (str, "a string"))
+        if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+            raise BcdzooError(f"{where}: {key}: must be {name}")
+        if isinstance(value, str) and not value.isprintable():
+            raise BcdzooError(f"{where}: {key}: must be one line of printable characters")
+
+
+def _problem(checkpoint: Checkpoint) -> str | None:
+    if checkpoint.source not in SOURCES:
+        return f"source: {checkpoint.source!r} is none of {', '.join(SOURCES)}"
+    for key in SOURCES[checkpoint.source]:
+        if not getattr(checkpoint, key):
+            return f"{key}: missing, source {checkpoint.source!r} needs it"
+    if checkpoint.format not in FORMATS:
+        return f"format: {checkpoint.format!r} is none of {', '.join(sorted(FORMATS))}"
+    if checkpoint.preprocess not in PRESETS and "=" not in checkpoint.preprocess:
+        return (
+            f"preprocess: {checkpoint.preprocess!r} is no preset ({', '.join(sorted(PRESETS))}) and sets nothing with ="
+        )
+    for key, (fewest, most) in _HEX_DIGITS.items():
+        if (value := getattr(checkpoint, key)) and not re.fullmatch(f"[0-9a-f]{{{fewest},{most}}}", value):
+            return f"{key}: must be {fewest if fewest == most else f'{fewest} to {most}'} hexadecimal digits"
+    for key in ("top1", "top5"):
+        if (value := getattr(checkpoint, key)) is not None and not 0 <= value <= 100:
+            return f"{key}: must be a percentage from 0 to 100"
+    if checkpoint.size is not None and checkpoint.size <= 0:
+        return "size: must be positive"
+    for key in ("filename", "member"):
+        if (value := getattr(checkpoint, key)) and not _is_plain_relative(value):
+            return f"{key}: must be a relative path with / and without .."
+    if checkpoint.url and not re.match(r"https?://[^/?#\s]+", checkpoint.url):
+        return "url: must begin with http:// or https:// and name a host"
+    if not re.fullmatch(r"[\w-]*", checkpoint.gdrive_id, re.ASCII):
+        return "gdrive_id: must be the id alone, not a link"
+    return None
+
+
+def _is_plain_relative(name: str) -> bool:
+    path = PurePosixPath(name)
+    return "\\" not in name and not path.is_absolute() and ".." not in path.parts and str(path) == name

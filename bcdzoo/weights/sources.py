@@ -1,0 +1,229 @@
+"""Where checkpoints come from: a file somebody has, a mirror, the hub, any URL, OneDrive, Google Drive."""
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.weights.manifest import Checkpoint
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pth.tar", ".pt", ".tar")
+
+
+def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple[Path, str]:
+    """Get hold of a file that may be the checkpoint; nothing is checked yet.
+
+    Args:
+        checkpoint: An entry of the manifest.
+        final: The file's later name; what arrives is collected beside it, on top of what a killed run left there.
+        from_file: A file to copy instead of downloading.
+
+    Returns:
+        The file (beside ``final``, or in the hub's own cache), and where it came from.
+
+    Raises:
+        BcdzooError: It cannot be had.
+        OSError: It cannot be written.
+    """
+    if from_file is not None:
+        return _copy(from_file, final), str(from_file)
+    if found := _from_mirror(checkpoint, final):
+        return found
+    if (offline := _offline()) and checkpoint.source != "hf":
+        raise BcdzooError(f"{checkpoint.name} is not in the cache and {offline} is set; unset it, or use --from FILE")
+    link = origin(checkpoint)
+    match checkpoint.source:
+        case "hf":
+            return _from_hub(checkpoint, offline), link
+        case "url":
+            return _from_url(checkpoint, link, final), link
+        case "onedrive":
+            return _from_url(checkpoint, _with_query(link, download="1"), final), link
+        case "gdrive":
+            return _from_drive(checkpoint, checkpoint.gdrive_id, final), link
+        case "gdrive-folder":
+            return _from_drive(checkpoint, _file_in_drive_folder(checkpoint, final), final), link
+    raise BcdzooError(f"{checkpoint.name} can only be fetched by hand; {by_browser(checkpoint)}")
+
+
+def origin(checkpoint: Checkpoint) -> str:
+    """The link to a checkpoint that a browser can open; "" for a manual one without a page."""
+    match checkpoint.source:
+        case "hf":
+            return f"https://huggingface.co/{checkpoint.hf_repo}/resolve/{checkpoint.hf_revision}/{checkpoint.filename}"
+        case "gdrive":
+            return f"https://drive.google.com/file/d/{checkpoint.gdrive_id}/view"
+        case "gdrive-folder":
+            return f"https://drive.google.com/drive/folders/{checkpoint.gdrive_id}"
+    return checkpoint.url
+
+
+def by_browser(checkpoint: Checkpoint) -> str:
+    """What to do where a program is not let in."""
+    where = f" from {origin(checkpoint)}" if origin(checkpoint) else ""
+    command = f"bcdzoo fetch {checkpoint.model} --tag {checkpoint.tag} --from FILE"
+    return f"download it with a browser{where} and run `{command}`"
+
+
+def place(checkpoint: Checkpoint) -> str:
+    """Relative path of a checkpoint below the cache's ``checkpoints`` folder, and below a mirror."""
+    filename = checkpoint.filename or f"{checkpoint.tag}.bin"  # what it contains is decided by content, not by suffix
+    return "/".join(map(quoted, (checkpoint.model, checkpoint.tag, filename)))
+
+
+def quoted(name: str) -> str:
+    """A file name for any string: without separators and leading dot."""
+    name = quote(name, safe=" +=,@")
+    return "%2E" + name[1:] if name.startswith(".") else name
+
+
+def leftovers(final: Path) -> list[Path]:
+    """Files that unfinished fetches have left beside ``final``."""
+    prefixes = tuple(final.name + suffix for suffix in (".part", ".copy", ".drive"))
+    return [path for path in final.parent.iterdir() if path.name.startswith(prefixes)]
+
+
+def _beside(final: Path, suffix: str) -> Path:
+    return final.with_name(final.name + suffix)
+
+
+def _offline() -> str | None:
+    """The variable that forbids the network, if one does."""
+    for variable in ("BCDZOO_OFFLINE", "HF_HUB_OFFLINE"):
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            return variable
+    return None
+
+
+def _copy(file: Path, final: Path) -> Path:
+    copy = _beside(final, ".copy")
+    shutil.copyfile(file, copy)
+    return copy
+
+
+def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None:
+    mirror = os.environ.get("BCDZOO_MIRROR")
+    if not mirror:
+        return None
+    places = [place(checkpoint)]
+    if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
+        places.append(checkpoint.filename.rpartition("/")[2])
+    if mirror.startswith(("http://", "https://")):
+        return None if _offline() else _from_mirror_url(mirror.rstrip("/"), places, final)
+    folder = Path(mirror).expanduser()
+    if not folder.is_dir():
+        raise BcdzooError(f"BCDZOO_MIRROR is {mirror}, which is neither a folder nor begins with http:// or https://")
+    for relative in places:
+        if (folder / relative).is_file():
+            return _copy(folder / relative, final), str(folder / relative)
+    return None
+
+
+def _from_mirror_url(base: str, places: list[str], final: Path) -> tuple[Path, str] | None:
+    from bcdzoo.weights.download import RefusedError, download
+
+    for relative in places:
+        url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
+        try:
+            download(url, part)
+        except RefusedError:
+            continue
+        return part, url
+    return None
+
+
+def _from_url(checkpoint: Checkpoint, url: str, final: Path) -> Path:
+    from bcdzoo.weights.download import RefusedError, download
+
+    part = _beside(final, ".part")
+    try:
+        download(url, part)
+    except RefusedError as error:
+        raise BcdzooError(f"{checkpoint.name}: {error}; {by_browser(checkpoint)}") from error
+    return part
+
+
+def _with_query(url: str, **values: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *values.items()])))
+
+
+def _from_hub(checkpoint: Checkpoint, offline: str | None) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    if not sys.stderr.isatty():  # its notes on each retry are progress
+        logger.setLevel(logging.ERROR)
+    try:
+        return Path(hf_hub_download(repo, checkpoint.filename, revision=revision, local_files_only=bool(offline)))
+    except errors.GatedRepoError:
+        reason = f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
+    except errors.RepositoryNotFoundError:
+        reason = f"the hub has no repository {repo}, or it is private: log in with `hf auth login`"
+    except errors.RevisionNotFoundError:
+        reason = f"{repo} has no revision {revision}"
+    except errors.LocalEntryNotFoundError:
+        if offline:
+            reason = f"it is not in the cache and {offline} is set; unset it"
+        else:
+            reason = "the hub cannot be reached, and the file is not in its cache; run again later"
+    except errors.EntryNotFoundError:
+        reason = f"{repo} has no file {checkpoint.filename} at revision {revision}"
+    except Exception as error:  # the hub's client lets its HTTP library's errors through, and has changed that library
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's fault
+        reason = " ".join(f"the hub failed: {error}".split())
+    finally:
+        logger.setLevel(level)
+    raise BcdzooError(f"{checkpoint.name}: {reason}, or use --from FILE ({origin(checkpoint)})")
+
+
+def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:
+    import gdown
+    import requests
+
+    target = _beside(final, ".drive")  # gdown keeps what has arrived in <target>????????.part
+    try:
+        gdown.download(
+            id=file_id, output=str(target), quiet=not sys.stderr.isatty(), resume=True, timeout=60, retries=4
+        )
+    except (gdown.DownloadError, requests.RequestException, KeyError) as error:
+        if "byte range" in str(error):  # what has arrived cannot be gone on from, now or later
+            for partial in leftovers(final):
+                partial.unlink(missing_ok=True)
+        raise _drive_error(checkpoint, error) from error
+    return target
+
+
+def _file_in_drive_folder(checkpoint: Checkpoint, final: Path) -> str:
+    """The id of the file named by the manifest, or of the only one that can be a checkpoint."""
+    import gdown
+    import requests
+
+    try:
+        listing = gdown.download_folder(
+            id=checkpoint.gdrive_id, output=str(final.parent), skip_download=True, quiet=True, timeout=60
+        )
+    except (gdown.DownloadError, requests.RequestException, KeyError) as error:
+        raise _drive_error(checkpoint, error) from error
+    wanted = checkpoint.filename
+    ids: dict[str, str] = {file.path: file.id for file in listing if not isinstance(file, str)}
+    found = [path for path in ids if (path == wanted if wanted else path.lower().endswith(_CHECKPOINT_SUFFIXES))]
+    if len(found) != 1:
+        raise BcdzooError(
+            f"{checkpoint.name}: cannot tell which file of {origin(checkpoint)} is {wanted or 'the checkpoint'}: "
+            f"it has {', '.join(sorted(ids)) or 'none'}; {by_browser(checkpoint)}"
+        )
+    return ids[found[0]]
+
+
+def _drive_error(checkpoint: Checkpoint, error: Exception) -> BcdzooError:
+    missing_header = isinstance(error, KeyError)  # gdown indexes what it expects of an answer
+    reason = f"an answer without {error}" if missing_header else " ".join(str(error).split())
+    reason = reason.removeprefix("Failed to retrieve file url: ").partition(" You may still be able to access")[0]
+    return BcdzooError(f"{checkpoint.name}: Google Drive gave no file: {reason}; {by_browser(checkpoint)}")
