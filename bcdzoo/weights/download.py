@@ -34,15 +34,17 @@ class _TransientError(Exception):
         self.wait = wait
 
 
-def download(url: str, part: Path) -> None:
+def download(url: str, part: Path, *, checked: bool = False) -> None:
     """Download ``url`` to ``part``, going on from what an earlier, interrupted call left there.
 
     Beside ``part``, ``<part>.json`` keeps what the server said of the file, so that bytes of two versions of it are
-    never joined; with a server that gives neither ETag nor Last-Modified an interrupted download starts over.
+    never joined; with a server that gives neither ETag nor Last-Modified an interrupted download starts over, unless
+    a hash will tell afterwards.
 
     Args:
         url: http or https.
         part: Where the bytes go. Its content is complete when the call returns, but not checked against any hash.
+        checked: Whether the caller checks it against a published hash, which tells a joint of two versions.
 
     Raises:
         RefusedError: The server has no such file, asks for a login, or answers with a web page.
@@ -53,7 +55,7 @@ def download(url: str, part: Path) -> None:
     with requests.Session() as session:
         while True:
             try:
-                return _attempt(session, url, part)
+                return _attempt(session, url, part, checked)
             except requests.exceptions.SSLError as error:
                 raise BcdzooError(f"{url}: no trusted connection: {_reason(error)}") from error
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -77,14 +79,16 @@ def discard(part: Path) -> None:
     _sidecar(part).unlink(missing_ok=True)
 
 
-def _attempt(session: requests.Session, url: str, part: Path) -> None:
+def _attempt(session: requests.Session, url: str, part: Path, checked: bool) -> None:
     known = _read_sidecar(part)
-    have = _size(part) if known.get("url") == url and known.get("validator") else 0
+    have = _size(part) if known.get("url") == url and (known.get("validator") or checked) else 0
     if have and have == known["length"]:
         return
     headers = {"Accept-Encoding": "identity"}  # ranges and lengths must count the file's own bytes
     if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": known["validator"]}
+        headers["Range"] = f"bytes={have}-"
+        if known["validator"]:
+            headers["If-Range"] = known["validator"]
 
     with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == 416 and have:

@@ -112,7 +112,7 @@ def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None
     if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
         places.append(checkpoint.filename.rpartition("/")[2])
     if mirror.startswith(("http://", "https://")):
-        return None if _offline() else _from_mirror_url(mirror.rstrip("/"), places, final)
+        return None if _offline() else _from_mirror_url(checkpoint, mirror.rstrip("/"), places, final)
     folder = Path(mirror).expanduser()
     if not folder.is_dir():
         raise BcdzooError(f"BCDZOO_MIRROR is {mirror}, which is neither a folder nor begins with http:// or https://")
@@ -122,13 +122,13 @@ def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None
     return None
 
 
-def _from_mirror_url(base: str, places: list[str], final: Path) -> tuple[Path, str] | None:
+def _from_mirror_url(checkpoint: Checkpoint, base: str, places: list[str], final: Path) -> tuple[Path, str] | None:
     from bcdzoo.weights.download import RefusedError, download
 
     for relative in places:
         url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
         try:
-            download(url, part)
+            download(url, part, checked=bool(checkpoint.hashes))
         except RefusedError:
             continue
         return part, url
@@ -140,7 +140,7 @@ def _from_url(checkpoint: Checkpoint, url: str, final: Path) -> Path:
 
     part = _beside(final, ".part")
     try:
-        download(url, part)
+        download(url, part, checked=bool(checkpoint.hashes))
     except RefusedError as error:
         raise BcdzooError(f"{checkpoint.name}: {error}; {by_browser(checkpoint)}") from error
     return part

@@ -177,6 +177,22 @@ def test_a_truncated_body_is_resumed_from_where_it_stopped(server: Server) -> No
     assert server.sent == len(BODY)
 
 
+def test_a_server_without_validators_is_resumed_where_a_hash_will_tell(server: Server) -> None:
+    server.pages["/net.pth"] = Page(BODY)
+    server.faults = [Page(BODY, cut=MIB)]
+    assert fetch(at(server)).read_bytes() == BODY
+    assert ranges(server) == [None, f"bytes={MIB}-"]
+    assert server.sent == len(BODY)
+
+
+def test_a_joint_of_two_versions_is_told_by_the_hash_and_not_kept(server: Server) -> None:
+    server.pages["/net.pth"] = Page(OTHER)
+    server.faults = [Page(BODY, cut=MIB)]
+    assert "is not the published one" in failure(at(server))
+    server.pages["/net.pth"] = Page(BODY)
+    assert fetch(at(server)).read_bytes() == BODY
+
+
 def test_a_server_that_knows_no_ranges_is_read_from_the_start(server: Server) -> None:
     server.knows_ranges = False
     server.faults = [Page(BODY, headers=server.pages["/net.pth"].headers, cut=MIB)]
