@@ -23,6 +23,7 @@ class ModelSpec:
         w_bits: Bits of a weight in the binary layers, 32 for real values.
         a_bits: Bits of an activation there.
         input_size: Height and width in pixels of the images it was published for.
+        bases: How many bases of these bits approximate a weight, and as many an activation.
     """
 
     name: str
@@ -31,6 +32,13 @@ class ModelSpec:
     w_bits: int = 1
     a_bits: int = 1
     input_size: int = 224
+    bases: int = 1
+
+    @property
+    def wa(self) -> str:
+        """The bits as the tables print them."""
+        bits = f"{self.w_bits}/{self.a_bits}"
+        return bits if self.bases == 1 else f"({bits})x{self.bases}"
 
 
 _BCDNET = "Xing et al., Towards Accurate Binary Neural Networks via Modeling Contextual Dependencies, ECCV 2022"
@@ -39,20 +47,51 @@ _REACTNET = (
 )
 _BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
 
+_BNEXT = (
+    "Guo et al., Join the High Accuracy Club on ImageNet with a Binary Neural Network Ticket, arXiv:2211.12933, 2022"
+)
+_FDABNN = "Xu et al., Learning Frequency Domain Approximation for Binary Neural Networks, NeurIPS 2021"
+_SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
+
+_SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
+_XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
+
 _SPECS = [
+    ModelSpec(
+        "abcnet-r18-5x5",
+        "abcnet:abcnet_r18_5x5",
+        "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
+        bases=5,
+    ),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET),
     ModelSpec("bcdnet-b", "bcdnet:bcdnet_b", _BCDNET),
     ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
+    ModelSpec("bnext-l", "bnext:bnext_l", _BNEXT),
+    ModelSpec("bnext-m", "bnext:bnext_m", _BNEXT),
+    ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
+    ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
+    ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, 1, 32),
+    ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", 2, 2),
+    ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
+    ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
+    ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
+    ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", 1, 2),
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
+    ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET),
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", 32, 32),
+    ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
+    ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
+    ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
+    ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, 1, 8),
+    ModelSpec("xnornet-r18", "xnornet:xnornet_r18", _XNORNET),
 ]
 
 REGISTRY = {spec.name: spec for spec in _SPECS}

@@ -94,6 +94,7 @@ class Preprocess:
 PRESETS = {
     "imagenet": Preprocess(),
     "imagenet-232": Preprocess(resize=232),
+    "imagenet-235-bicubic": Preprocess(resize=235, interpolation="bicubic"),
     "imagenet-bicubic": Preprocess(interpolation="bicubic"),
     "inception-bicubic": Preprocess(interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     "larq": Preprocess(interpolation="tf-bicubic"),

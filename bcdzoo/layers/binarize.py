@@ -23,7 +23,7 @@ class _ActivationSign(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         return grad * (2 - 2 * x.abs()).clamp_(min=0)
 
 
@@ -40,6 +40,31 @@ def sign_activation(x: Tensor) -> Tensor:
         ±1, the shape and dtype of ``x``.
     """
     result: Tensor = _ActivationSign.apply(x)
+    return result
+
+
+class _StraightThroughSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x: Tensor = ctx.saved_tensors[0]
+        return grad * (x.abs() < 1)
+
+
+def sign_straight_through(x: Tensor) -> Tensor:
+    """Sign of an activation with the straight-through estimator: derivative 1 inside (-1, 1), 0 elsewhere (XNOR-Net).
+
+    Args:
+        x: Any shape, floating point.
+
+    Returns:
+        ±1, the shape and dtype of ``x``.
+    """
+    result: Tensor = _StraightThroughSign.apply(x)
     return result
 
 

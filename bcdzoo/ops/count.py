@@ -144,7 +144,7 @@ class _Trace(TorchDispatchMode):
     """
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
         self.model = model
         self.owners = _owners(model)
         self.counts: dict[str, Counter[str]] = {path: Counter() for path in self.owners}

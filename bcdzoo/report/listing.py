@@ -23,7 +23,7 @@ def state(manifest: Manifest, model: str) -> str:
 def summary(manifest: Manifest, model: str) -> Facts:
     """One network in one line: raw integers, accuracies in percent as the paper prints them."""
     spec = find(model)
-    published = [row for row in rows((1, 2), ()) if row["model"] == model]
+    published = [row for row in rows((1, 2, "beyond"), ()) if row["model"] == model]
     checkpoints = manifest.of(model)
     return {
         "model": model,

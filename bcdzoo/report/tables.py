@@ -1,4 +1,7 @@
-"""The paper's two comparison tables: published numbers joined with counted and measured ones. No torch, no pandas."""
+"""The paper's two comparison tables, and one of other networks: published numbers beside counted and measured ones.
+
+No torch, no pandas.
+"""
 
 import csv
 import io
@@ -13,7 +16,13 @@ from tabulate import tabulate
 
 from bcdzoo.report.counts import counts
 
-TITLES = {1: "ImageNet, all networks (table 1)", 2: "ImageNet on ResNet-18 (table 2)"}
+Table = int | str
+
+TITLES: dict[Table, str] = {
+    1: "ImageNet, all networks (table 1)",
+    2: "ImageNet on ResNet-18 (table 2)",
+    "beyond": "ImageNet, networks that are not in the paper's tables",
+}
 
 PUBLISHED = ("bops", "flops", "flops_dagger", "ops", "ops_dagger", "top1", "top5")
 """Keys of published.toml; bops in 1e9, flops and ops in 1e8, accuracies in percent."""
@@ -26,11 +35,11 @@ MEASURED = ("measured_top1", "measured_top5", "measured_n")
 Row = dict[str, Any]
 
 
-def rows(which: Iterable[int], results: Iterable[dict[str, Any]]) -> list[Row]:
+def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]:
     """Every row of the chosen tables in the paper's order.
 
     Args:
-        which: 1, 2 or both.
+        which: 1, 2 and "beyond", any of them.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
 
     Returns:
@@ -49,7 +58,7 @@ def rows(which: Iterable[int], results: Iterable[dict[str, Any]]) -> list[Row]:
             **_measured(measured.get(entry["model"])),
         }
         for number in which
-        for entry in published[f"table{number}"]
+        for entry in published[number if isinstance(number, str) else f"table{number}"]
     ]
 
 
@@ -139,7 +148,8 @@ def _counted(row: Row, what: str) -> str:
 
 
 LEGEND = (
-    "Unmarked columns are published in the paper; a dash: not published, or not counted or measured here.",
+    "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
+    "not counted or measured here.",
     "computed: counted by bcdzoo at 224×224; the full convention, and in brackets † the dagger convention. full: "
     "convolutions, linear layers and per element sign 1, shortcut addition 1, RPReLU 2, other activations 1, gates 1, "
     "global pooling 1. dagger (ReActNet's): convolutions and linear layers only. OPs = FLOPs + BOPs/64.",
@@ -147,6 +157,17 @@ LEGEND = (
     "under both conventions); docs/counting.md says why.",
     "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample.",
 )
+
+BEYOND = (
+    "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
+    "(docs/counting.md). BinaryDenseNet, BinaryResNetE and QuickNet: larq-zoo 2.4.0, accuracies as documented there, "
+    "operations as larq's own summary computes them (the convention †).",
+)
+
+
+def legend(table_rows: list[Row]) -> tuple[str, ...]:
+    """The notes under some rows, a sentence or two each."""
+    return LEGEND + BEYOND if any(row["table"] == "beyond" for row in table_rows) else LEGEND
 
 
 def render(table_rows: list[Row], style: str) -> str:
@@ -159,8 +180,8 @@ def render(table_rows: list[Row], style: str) -> str:
     return _STYLES[style](table_rows)
 
 
-def _by_table(table_rows: list[Row]) -> dict[int, list[list[str]]]:
-    tables: dict[int, list[list[str]]] = {}
+def _by_table(table_rows: list[Row]) -> dict[Table, list[list[str]]]:
+    tables: dict[Table, list[list[str]]] = {}
     for row in table_rows:
         tables.setdefault(row["table"], []).append(cells(row))
     return tables
@@ -172,7 +193,7 @@ def _github(table_rows: list[Row]) -> str:
         f"### {TITLES[number]}\n\n" + tabulate(body, HEADERS, "github", disable_numparse=True, colalign=align)
         for number, body in _by_table(table_rows).items()
     ]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in LEGEND)])
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in legend(table_rows))])
 
 
 def _html(table_rows: list[Row]) -> str:
@@ -180,7 +201,7 @@ def _html(table_rows: list[Row]) -> str:
         f"<h3>{TITLES[number]}</h3>\n" + str(tabulate(body, HEADERS, "html", disable_numparse=True))
         for number, body in _by_table(table_rows).items()
     ]
-    items = "\n".join(f"<li>{line}</li>" for line in LEGEND)
+    items = "\n".join(f"<li>{line}</li>" for line in legend(table_rows))
     return "\n".join([*parts, f"<ul>\n{items}\n</ul>"])
 
 
@@ -209,7 +230,7 @@ def _latex(table_rows: list[Row]) -> str:
                 ]
             )
         )
-    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in LEGEND)])
+    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in legend(table_rows))])
 
 
 def _plain(row: Row) -> Row:

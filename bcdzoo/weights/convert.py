@@ -1,7 +1,8 @@
 """Other people's checkpoints to this zoo's keys, strictly: every key used once, every parameter given.
 
 A layout is a list of (pattern, replacement) over keys. A replacement that ends in ``#1`` or ``#2`` is a part of one
-tensor, concatenated along the output channels. Where a file's layout is not told it is the one that names most keys.
+tensor, concatenated along the output channels; a replacement None leaves out tensors that the network's output does not
+depend on. Where a file's layout is not told it is the one that names most keys.
 """
 
 import io
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from bcdzoo.errors import BcdzooError
 
 State = dict[str, Tensor]
-Replacement = str | Callable[[re.Match[str]], str]
+Replacement = str | Callable[[re.Match[str]], str] | None
 
 
 def _plus(group: int, number: int, template: str) -> Callable[[re.Match[str]], str]:
@@ -78,6 +79,17 @@ _UNIT_NAMES = {
     ".bn1.": ".bn.",
 }
 
+_BNEXT_UNITS = {"Attention": "spatial", "FFN": "pointwise", "FFN_1": "pointwise.0", "FFN_2": "pointwise.1"}
+
+
+def _bnext(theirs: str, ours: str) -> tuple[str, Replacement]:
+    """One part of every unit of a BNext."""
+    return (
+        rf"feature\.(\d+)\.(Attention|FFN(?:_[12])?)\.{theirs}",
+        lambda m: f"blocks.{int(m[1]) - 1}.{_BNEXT_UNITS[m[2]]}.{ours}",
+    )
+
+
 LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
     # This zoo's own; torchvision's ResNet-18 and MobileNet-V2 and timm's ResNet-18 are named alike.
     "zoo": [("", "")],
@@ -100,6 +112,25 @@ LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
         (rf"layer(\d)\.(\d+)({_UNIT})", lambda m: f"stages.{int(m[1]) - 1}.{m[2]}{_UNIT_NAMES[m[3]]}"),
         (r"layer(\d)\.(\d+)\.downsample\.1\.", _plus(1, -1, r"stages.{n}.\2.shortcut.conv.")),
         (r"layer(\d)\.(\d+)\.downsample\.2\.", _plus(1, -1, r"stages.{n}.\2.shortcut.bn.")),
+        (r"fc\.", "fc."),
+    ],
+    # hpi-xnor/BNext, src/bnext.py, which gives every unit a PReLU activation1 and uses that of every second 3×3 alone;
+    # the temperatures are a matter of training
+    "bnext": [
+        (r"feature\.0\.prelu\.", None),
+        (r"feature\.0\.(conv|bn)1\.", r"stem.\1."),
+        (r"feature\.\d*[13579]\.Attention\.activation1\.|feature\.\d+\.FFN(_[12])?\.activation1\.", None),
+        (r".*\.temperature$", None),
+        _bnext(r"move\.bias", "sign.bias"),
+        _bnext(r"binary_conv\.", "conv."),
+        _bnext(r"norm1\.", "bn."),
+        _bnext(r"norm2\.", "bn_gated."),
+        _bnext(r"activation1\.", "shortcut_activation."),
+        _bnext(r"activation2\.", "activation."),
+        _bnext(r"se\.se\.1\.", "gate.reduce."),
+        _bnext(r"se\.se\.3\.", "gate.expand."),
+        _bnext(r"scale$", "mix.weight"),
+        (r"prelu\.", "activation."),
         (r"fc\.", "fc."),
     ],
     "timm-mobilenetv1": [
@@ -271,18 +302,25 @@ def _rename(state: State, rules: list[tuple[str, Replacement]]) -> dict[str, lis
     """New key -> the (original key, tensor) it is made of, in the order of their ``#`` marks."""
     renamed: dict[str, list[tuple[str, str, Tensor]]] = {}
     for key, tensor in state.items():
-        new = key
-        for pattern, replacement in rules:
-            match = re.match(pattern, key)
-            if match:
-                start = replacement(match) if callable(replacement) else match.expand(replacement)
-                new = start + key[match.end() :]
-                break
+        new = _new_key(key, rules)
+        if new is None:
+            continue
         name, _, part = new.partition("#")
         renamed.setdefault(name, []).append((part, key, tensor))
     return {
         name: [(key, tensor) for _, key, tensor in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()
     }
+
+
+def _new_key(key: str, rules: list[tuple[str, Replacement]]) -> str | None:
+    """A key by the first rule that matches it; itself where none does, None where the rule leaves it out."""
+    for pattern, replacement in rules:
+        if match := re.match(pattern, key):
+            if replacement is None:
+                return None
+            start = replacement(match) if callable(replacement) else match.expand(replacement)
+            return start + key[match.end() :]
+    return key
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:

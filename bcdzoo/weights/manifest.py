@@ -28,6 +28,7 @@ FORMATS = {
     "zoo",  # this zoo's own
     "bcdnet",  # Sense-GVT/BCDNet
     "reactnet",  # liuzechun/ReActNet, both trunks
+    "bnext",  # hpi-xnor/BNext
     "torchvision",
     "timm",
     "pytorchcv",
@@ -38,10 +39,18 @@ FORMATS = {
 }
 
 # What `bcdzoo.weights.load.converted` turns into this zoo's own safetensors; the others are only fetched.
-CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "torchvision", "timm", "pytorchcv"}
+CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "bnext", "torchvision", "timm", "pytorchcv"}
 
 # The names of bcdzoo.data.preprocess.PRESETS, repeated because importing that module imports torch.
-PRESETS = {"imagenet", "imagenet-232", "imagenet-bicubic", "inception-bicubic", "larq", "openvino-bgr"}
+PRESETS = {
+    "imagenet",
+    "imagenet-232",
+    "imagenet-235-bicubic",
+    "imagenet-bicubic",
+    "inception-bicubic",
+    "larq",
+    "openvino-bgr",
+}
 
 _HEX_DIGITS = {"sha256": (64, 64), "sha256_prefix": (8, 64), "sha1": (40, 40), "sha384": (96, 96)}
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -58,6 +58,14 @@ def test_count_ops_takes_anybodys_network_from_the_current_folder(tmp_path: Path
     assert done.stdout.splitlines()[1] == "(network),Conv2d,32,32,4×8×8,0,6912,112"
 
 
+def test_the_third_table_is_asked_for_by_name() -> None:
+    table = json.loads(bcdzoo("table", "--which", "beyond", "--format", "json").stdout)
+    (row,) = [row for row in table if row["model"] == "bnext-l"]
+    assert (row["table"], row["top1"], row["computed_bops"]) == ("beyond", 80.57, 52_150_927_360)
+    papers = json.loads(bcdzoo("table", "--format", "json").stdout)
+    assert {row["table"] for row in papers} == {1, 2}
+
+
 def test_list_narrows_to_a_pattern_and_says_what_can_be_had() -> None:
     done = bcdzoo("list", "bcdnet-?", "--format", "json")
     entries = {entry["model"]: entry for entry in json.loads(done.stdout)}

@@ -29,10 +29,12 @@ def test_the_imagenet_presets_equal_torchvisions_own_transforms(size: tuple[int,
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("preset", ["imagenet-bicubic", "inception-bicubic"])
-def test_the_bicubic_presets_equal_timms_transforms(preset: str, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("preset", "crop_pct"), [("imagenet-bicubic", 0.875), ("imagenet-235-bicubic", 0.95), ("inception-bicubic", 0.875)]
+)
+def test_the_bicubic_presets_equal_timms_transforms(preset: str, crop_pct: float, size: tuple[int, int]) -> None:
     image, ours = picture(*size), PRESETS[preset]
-    timms = create_transform(224, interpolation="bicubic", crop_pct=0.875, mean=ours.mean, std=ours.std)
+    timms = create_transform(224, interpolation="bicubic", crop_pct=crop_pct, mean=ours.mean, std=ours.std)
     assert torch.equal(ours(image), timms(image))
 
 

@@ -114,7 +114,8 @@ class Own(nn.Module):
         x = F.relu_(self.conv(x))
         x = x + x.flip(3)
         x = self.depthwise(x) * torch.sigmoid(x.mean((2, 3), keepdim=True))
-        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1)).cumsum(1)
+        logits: torch.Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits.cumsum(1)
 
 
 def test_anybodys_operations_are_counted_by_kind_and_unknown_ones_are_named() -> None:

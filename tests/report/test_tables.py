@@ -37,6 +37,28 @@ def test_both_tables_have_every_row_in_the_papers_order() -> None:
     assert second[-1] == "BCDNet-B (R18)"
 
 
+def test_the_table_beyond_the_papers_has_bnext_first_and_says_where_its_numbers_are_from() -> None:
+    table = rows(("beyond",), ())
+    assert [row["method"] for row in table][:4] == ["BNext-T", "BNext-S", "BNext-M", "BNext-L"]
+    assert {row["table"] for row in table} == {"beyond"}
+    assert not {row["model"] for row in table} & {row["model"] for row in rows((1, 2), ())}
+    assert "larq-zoo" in render(table, "github")
+    assert "larq-zoo" not in render(rows((1, 2), ()), "github")
+
+
+def test_bnexts_readme_counts_an_eighth_of_the_real_valued_layers() -> None:
+    for row in rows(("beyond",), ()):
+        if row["model"].startswith("bnext-"):
+            eighth = row["computed_flops_dagger"] / 8 + row["computed_bops"] / 64
+            assert eighth / 1e8 == pytest.approx(float(row["ops"]), abs=0.01)
+
+
+def test_peers_totals_add_up() -> None:
+    for row in rows(("beyond",), ()):
+        if row["flops"] is not None:
+            assert float(row["flops"] + row["bops"] * 10 / 64) == pytest.approx(float(row["ops"]), abs=0.015)
+
+
 def test_published_numbers_keep_the_printed_digits() -> None:
     (row,) = [row for row in rows((1,), ()) if row["model"] == "reactnet-c"]
     assert str(row["flops_dagger"]) == "1.40"

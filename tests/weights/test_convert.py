@@ -2,6 +2,7 @@
 
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bcdzoo.weights.convert import convert_state, load_state, safetensors_metada
 from bcdzoo.weights.load import convert, load_into
 from tests.weights import authors
 
-AUTHORS = {
+AUTHORS: dict[str, tuple[str, dict[str, Any]]] = {
     "bcdnet-a": ("bcdnet-a", {}),
     "bcdnet-a-step1": ("bcdnet-a", {"step": 1}),
     "reactnet-a": ("reactnet-a", {}),
@@ -165,7 +166,7 @@ def _randomized(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-PEERS = {
+PEERS: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
     "timm's mobilenet-v1": ("mobilenet-v1", {"activation": "relu6"}, lambda: timm.create_model("mobilenetv1_100")),
     "timm's mobilenet-v2": ("mobilenet-v2", {}, lambda: timm.create_model("mobilenetv2_100")),
     "timm's resnet-18": ("resnet-18", {}, lambda: timm.create_model("resnet18")),

@@ -1,0 +1,86 @@
+"""What a low-bit convolution asks of its two quantizers; every paper's own are beside this file.
+
+A quantizer turns real numbers into small integers, its levels, and the scales that they stand for. The convolution
+multiplies and sums the integers first (exact in float32, in any order) and scales the sums afterwards. What a number
+is approximated with may be a sum of several such pairs, its bases: with M weight bases and N activation bases the
+convolution is a sum of M·N low-bit convolutions.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bcdzoo.layers.binarize import sign_weight
+
+
+class Levels(NamedTuple):
+    """Activations of more than one bit or more than one basis; ±1 activations are a plain tensor.
+
+    Attributes:
+        values: Integers in floating point, (N, batch, C, H, W) for N bases.
+        scale: What a step of each basis is worth, (N,).
+    """
+
+    values: Tensor
+    scale: Tensor
+
+
+class WeightQuantizer(nn.Module):
+    """Turns a convolution's latent weights into levels and scales.
+
+    Attributes:
+        w_bits: Bits of a level.
+        bases: M, how many bases approximate a weight.
+    """
+
+    w_bits = 1
+    bases = 1
+
+    def latent(self, shape: tuple[int, int, int, int]) -> Tensor:
+        """Initial latent weights of a convolution whose kernel has this shape."""
+        weight = torch.empty(shape)
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # as nn.Conv2d: small, inside the estimators' [-1, 1]
+        return weight
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantize.
+
+        Args:
+            weight: Latent weights, (c_out, c_in, k, k) if :meth:`latent` does not say otherwise.
+
+        Returns:
+            Levels, (M·c_out, c_in, k, k), integers in floating point, and scales, (M·c_out,).
+        """
+        raise NotImplementedError
+
+
+class SignWeight(WeightQuantizer):
+    """The sign and mean(|W|) of each output channel (:func:`bcdzoo.layers.binarize.sign_weight`)."""
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        signs, scale = sign_weight(weight)
+        return signs, scale.flatten()
+
+
+def set_training_progress(model: nn.Module, progress: float) -> None:
+    """Tell every quantizer whose gradient or relaxation changes in the course of training how far training is.
+
+    Such state is part of the recipe, not of the weights: it is not in the state dict and has no effect on inference.
+
+    Args:
+        model: A network; those of IR-Net, RBNN and SLB have such quantizers.
+        progress: 0 at the start of training, 1 at its end.
+    """
+    for module in model.modules():
+        if isinstance(module, Scheduled):
+            module.set_progress(progress)
+
+
+class Scheduled:
+    """A quantizer whose gradient or relaxation depends on the progress of training."""
+
+    def set_progress(self, progress: float) -> None:
+        """Take the state for a fraction of training done, 0 to 1."""
+        raise NotImplementedError
