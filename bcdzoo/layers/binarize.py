@@ -45,26 +45,28 @@ def sign_activation(x: Tensor) -> Tensor:
 
 class _StraightThroughSign(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, threshold: float) -> Tensor:
         ctx.save_for_backward(x)
+        ctx.threshold = threshold
         return sign(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         x: Tensor = ctx.saved_tensors[0]
-        return grad * (x.abs() < 1)
+        return grad * (x.abs() < ctx.threshold), None
 
 
-def sign_straight_through(x: Tensor) -> Tensor:
-    """Sign of an activation with the straight-through estimator: derivative 1 inside (-1, 1), 0 elsewhere (XNOR-Net).
+def sign_straight_through(x: Tensor, threshold: float = 1.0) -> Tensor:
+    """Sign with the straight-through estimator: derivative 1 inside (-threshold, threshold), 0 elsewhere (XNOR-Net).
 
     Args:
         x: Any shape, floating point.
+        threshold: Where the gradient ends.
 
     Returns:
         ±1, the shape and dtype of ``x``.
     """
-    result: Tensor = _StraightThroughSign.apply(x)
+    result: Tensor = _StraightThroughSign.apply(x, threshold)
     return result
 
 

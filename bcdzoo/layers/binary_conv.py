@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers import int8
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizer import Levels, SignWeight, WeightQuantizer
 
@@ -59,7 +60,10 @@ class LowBitConv2d(nn.Module):
         return self._conv(x, levels, scale)
 
     def _conv(self, x: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
-        sums = F.conv2d(x, levels, stride=self.stride, padding=self.padding).mul_(scale[:, None, None])
+        if self.w_bits == self.a_bits == 1 and int8.applies(x):
+            sums = int8.conv2d(x, levels, scale, self.stride, self.padding)
+        else:
+            sums = F.conv2d(x, levels, stride=self.stride, padding=self.padding).mul_(scale[:, None, None])
         return sums if self.w_bases == 1 else sums.unflatten(1, (self.w_bases, -1)).sum(1)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
@@ -98,6 +102,7 @@ def binary_or_step1_conv(
     stride: int = 1,
     step: int = 2,
     quantizer: WeightQuantizer | None = None,
+    padding: int | None = None,
 ) -> nn.Module:
     """A convolution of binary activations: its weights are real-valued in training step 1 and binary in step 2.
 
@@ -108,16 +113,18 @@ def binary_or_step1_conv(
         stride: Step in pixels.
         step: 1 or 2.
         quantizer: Of step 2's weights, without state of its own; the sign and mean(|W|) where it is not given.
+        padding: Zeros on every side, in pixels; half the kernel where it is not given.
 
     Raises:
         BcdzooError: ``step`` is neither.
     """
+    padding = kernel_size // 2 if padding is None else padding
     if step == 1:
-        return Step1Conv2d(c_in, c_out, kernel_size, stride, padding=kernel_size // 2, bias=False)
+        return Step1Conv2d(c_in, c_out, kernel_size, stride, padding=padding, bias=False)
     if step == 2:
         if quantizer is None:
-            return BinaryConv2d(c_in, c_out, kernel_size, stride)
-        return LowBitConv2d(c_in, c_out, kernel_size, stride, quantizer)
+            return BinaryConv2d(c_in, c_out, kernel_size, stride, padding=padding)
+        return LowBitConv2d(c_in, c_out, kernel_size, stride, quantizer, padding=padding)
     raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")
 
 
