@@ -51,6 +51,10 @@ _BNEXT = (
     "Guo et al., Join the High Accuracy Club on ImageNet with a Binary Neural Network Ticket, arXiv:2211.12933, 2022"
 )
 _FDABNN = "Xu et al., Learning Frequency Domain Approximation for Binary Neural Networks, NeurIPS 2021"
+_MELIUSNET = (
+    "Bethge et al., MeliusNet: Can Binary Neural Networks Achieve MobileNet-level Accuracy?, arXiv:2001.05936, 2020"
+)
+_REALTOBINARY = "Martinez et al., Training Binary Neural Networks with Real-to-Binary Convolutions, ICLR 2020"
 _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
@@ -79,6 +83,9 @@ _SPECS = [
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
     ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", 1, 2),
+    ModelSpec("meliusnet-22", "meliusnet:meliusnet_22", _MELIUSNET),
+    ModelSpec("meliusnet-42", "meliusnet:meliusnet_42", _MELIUSNET),
+    ModelSpec("meliusnet-59", "meliusnet:meliusnet_59", _MELIUSNET),
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
@@ -86,6 +93,7 @@ _SPECS = [
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET),
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET),
+    ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", 32, 32),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),

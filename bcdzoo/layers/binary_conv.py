@@ -60,7 +60,8 @@ class LowBitConv2d(nn.Module):
         return self._conv(x, levels, scale)
 
     def _conv(self, x: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
-        if self.w_bits == self.a_bits == 1 and int8.applies(x):
+        # in training the levels may be relaxed, between integers; with several bases the weights are packed for each
+        if self.w_bits == self.a_bits == self.a_bases == 1 and not self.training and int8.applies(x):
             sums = int8.conv2d(x, levels, scale, self.stride, self.padding)
         else:
             sums = F.conv2d(x, levels, stride=self.stride, padding=self.padding).mul_(scale[:, None, None])

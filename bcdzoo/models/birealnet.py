@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import Sign
 from bcdzoo.layers.binary_conv import binary_or_step1_conv
+from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.unit import BinaryUnit, HalvingPool
 
 Residual = Callable[[int, int, int, nn.Module | None], nn.Module]
@@ -26,18 +27,32 @@ class BinaryResNet(nn.Module):
         residual: Builds a unit.
         depths: Units of each of the four stages.
         num_classes: Logits.
+        padding: Of the stem, see :func:`bcdzoo.layers.padding.split_padding`; the units have their own.
+        bn_eps: What every batch normalization adds to the variance.
+        stem_activation: Of 64 channels, behind the stem's batch normalization.
 
     Shape:
         (N, 3, H, W) to (N, num_classes), float32.
     """
 
-    def __init__(self, residual: Residual, depths: Sequence[int], num_classes: int) -> None:
+    def __init__(
+        self,
+        residual: Residual,
+        depths: Sequence[int],
+        num_classes: int,
+        padding: str = "symmetric",
+        bn_eps: float = 1e-5,
+        stem_activation: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        pad, margin = split_padding(7, 2, padding)
         self.stem = nn.Sequential(
             OrderedDict(
-                conv=nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False),
+                pad=pad or nn.Identity(),
+                conv=nn.Conv2d(3, 64, 7, stride=2, padding=margin, bias=False),
                 bn=nn.BatchNorm2d(64),
-                pool=nn.MaxPool2d(3, stride=2, padding=1),
+                activation=stem_activation or nn.Identity(),
+                pool=max_pool(3, padding),
             )
         )
         self.stages = nn.Sequential()
@@ -46,6 +61,9 @@ class BinaryResNet(nn.Module):
             self.stages.append(stage(residual, depth, c_in, c_out))
             c_in = c_out
         self.fc = nn.Linear(c_in, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = bn_eps
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))
@@ -69,23 +87,46 @@ def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"identity": nn.Identity, "hardtanh": nn.Hardtanh}
 
 
-def birealnet_18(num_classes: int = 1000, step: int = 2, activation: str = "identity") -> nn.Module:
-    """Bi-Real Net with 18 layers."""
-    return _birealnet((4, 4, 4, 4), num_classes, step, activation)
+def birealnet_18(
+    num_classes: int = 1000,
+    step: int = 2,
+    activation: str = "identity",
+    padding: str = "symmetric",
+    bn_eps: float = 1e-5,
+) -> nn.Module:
+    """Bi-Real Net with 18 layers.
+
+    Args:
+        num_classes: Logits.
+        step: 2, or 1 for the form with real-valued weights.
+        activation: Behind each shortcut's addition: "identity" as in the authors' code, or "hardtanh".
+        padding: "symmetric" as in the authors' code, or "tensorflow" for weights trained there (larq's).
+        bn_eps: What batch normalization adds to the variance; Keras' default, and so larq's, is 1e-3.
+    """
+    return _birealnet((4, 4, 4, 4), num_classes, step, activation, padding, bn_eps)
 
 
 def birealnet_34(num_classes: int = 1000, step: int = 2, activation: str = "identity") -> nn.Module:
-    """Bi-Real Net with 34 layers."""
+    """Bi-Real Net with 34 layers; arguments as in :func:`birealnet_18`."""
     return _birealnet((6, 8, 12, 6), num_classes, step, activation)
 
 
-def _birealnet(depths: Sequence[int], num_classes: int, step: int, activation: str) -> nn.Module:
-    """Sign → binary 3×3 → BN → + shortcut → activation ("identity" as in the authors' code, or "hardtanh")."""
+def _birealnet(
+    depths: Sequence[int],
+    num_classes: int,
+    step: int,
+    activation: str,
+    padding: str = "symmetric",
+    bn_eps: float = 1e-5,
+) -> nn.Module:
+    """Sign → binary 3×3 → BN → + shortcut → activation."""
     if activation not in _ACTIVATIONS:
         raise BcdzooError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
 
     def residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
-        conv = binary_or_step1_conv(c_in, c_out, 3, stride, step)
-        return BinaryUnit(Sign(), conv, c_out, _ACTIVATIONS[activation](), shortcut)
+        pad, margin = split_padding(3, stride, padding)
+        sign = nn.Sequential(Sign(), pad) if pad else Sign()
+        conv = binary_or_step1_conv(c_in, c_out, 3, stride, step, padding=margin)
+        return BinaryUnit(sign, conv, c_out, _ACTIVATIONS[activation](), shortcut)
 
-    return BinaryResNet(residual, depths, num_classes)
+    return BinaryResNet(residual, depths, num_classes, padding, bn_eps)

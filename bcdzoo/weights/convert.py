@@ -90,6 +90,35 @@ def _bnext(theirs: str, ours: str) -> tuple[str, Replacement]:
     )
 
 
+def _rbnn_unit(match: re.Match[str]) -> str:
+    """The unit of a convolution of RBNN's by stage, block and place in the block (groups 1 to 3)."""
+    return f"stages.{int(match[1]) - 1}.{match[2]}.{'first' if match[3] == '1' else 'second'}"
+
+
+# larq's Bi-Real Net numbers its batch norms through; where the width changes the shortcut's comes first.
+_BIREAL_NORMS = ["stem.bn"]
+for _stage in range(4):
+    _BIREAL_NORMS += [f"stages.{_stage}.0.shortcut.bn"] * (_stage > 0) + [f"stages.{_stage}.{i}.bn" for i in range(4)]
+
+
+def _larq_r2b(theirs: str, ours: str) -> tuple[str, Replacement]:
+    """One part of every unit of larq's Real-to-Binary Net; its blocks 2 to 9 have two units, a and b, each."""
+
+    def replace(match: re.Match[str]) -> str:
+        block = int(match[1]) - 2
+        return f"stages.{block // 2}.{block % 2 * 2 + (match[2] == 'b')}.{ours}."
+
+    return rf"r2b_bnn_block_([2-9])([ab])_{theirs}\.", replace
+
+
+def _bitorch(theirs: str, ours: str) -> tuple[str, Replacement]:
+    """One part of every block of bitorch's MeliusNet, which counts stages and blocks from 1."""
+    return (
+        rf"(?:_model\.)?features\.DenseBlock_(\d)\.{theirs}\.",
+        lambda m: f"stages.{int(m[1]) - 1}.{int(m[2]) - 1}.{ours}.",
+    )
+
+
 LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
     # This zoo's own; torchvision's ResNet-18 and MobileNet-V2 and timm's ResNet-18 are named alike.
     "zoo": [("", "")],
@@ -132,6 +161,63 @@ LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
         _bnext(r"scale$", "mix.weight"),
         (r"prelu\.", "activation."),
         (r"fc\.", "fc."),
+    ],
+    # lmbxmu/RBNN, imagenet/, and htqin/IR-Net, ImageNet/, whose frame it is; neither uses its bn3
+    "rbnn": [
+        (r"(conv|bn)1\.", r"stem.\1."),
+        (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_rbnn_unit(m)}.conv.weight"),
+        (r"layer(\d)\.(\d)\.conv([12])\.", lambda m: f"{_rbnn_unit(m)}.conv.quantizer."),
+        (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_rbnn_unit(m)}.bn."),
+        (r"layer(\d)\.(\d)\.downsample\.0\.", _plus(1, -1, r"stages.{n}.\2.first.shortcut.conv.")),
+        (r"layer(\d)\.(\d)\.downsample\.1\.", _plus(1, -1, r"stages.{n}.\2.first.shortcut.bn.")),
+        (r"bn2\.", "head.norm."),
+        (r"bn3\.", None),
+        (r"fc\.", "head.fc."),
+    ],
+    # larq/zoo, larq_zoo/literature/, as bcdzoo.weights.larq reads it
+    "larq-birealnet": [
+        (r"conv2d\.0\.", "stem.conv."),
+        (r"conv2d\.([123])\.", r"stages.\1.0.shortcut.conv."),
+        (r"quant_conv2d\.(\d+)\.", lambda m: f"stages.{int(m[1]) // 4}.{int(m[1]) % 4}.conv."),
+        (r"batch_normalization\.(1?\d)\.", lambda m: f"{_BIREAL_NORMS[int(m[1])]}."),
+        (r"dense\.0\.", "fc."),
+    ],
+    "larq-real-to-binary": [
+        (r"r2b_bnn_block_1_conv2d\.", "stem.conv."),
+        (r"r2b_bnn_block_1_batch_norm\.", "stem.bn."),
+        (r"r2b_bnn_block_1_prelu\.", "stem.activation."),
+        _larq_r2b("batch_norm", "bn"),
+        _larq_r2b("conv2d", "conv"),
+        _larq_r2b("scaling_dense_reduce", "gate.reduce"),
+        _larq_r2b("scaling_dense_expand", "gate.expand"),
+        _larq_r2b("prelu", "activation"),
+        _larq_r2b("shortcut_conv2d", "shortcut.conv"),
+        _larq_r2b("shortcut_batch_norm", "shortcut.bn"),
+        (r"r2b_bnn_block_10_logits\.", "fc."),
+    ],
+    "larq-meliusnet": [
+        (r"stem_s(\d)_(conv|bn)\.", r"stem.\1.\2."),
+        (r"stem_s(\d)_groupconv_conv(\d)\.weight", r"stem.\1.conv.weight#\2"),
+        (r"section_(\d)_block_(\d+)_(dense|improve)_bn\.", r"stages.\1.\2.\3.bn."),
+        (r"section_(\d)_block_(\d+)_(dense|improve)_binconv\.", r"stages.\1.\2.\3.conv."),
+        (r"section_(\d)_transition_bn\.", r"stages.\1.transition.bn."),
+        (r"section_(\d)_transition_pw\.", r"stages.\1.transition.conv."),
+        (r"head_bn\.", "bn."),
+        (r"head_dense\.", "fc."),
+    ],
+    # hpi-xnor/bitorch, bitorch/models/meliusnet.py, up to version 0.3.0; the last block is in its files a second time
+    "bitorch-meliusnet": [
+        (r"(?:_model\.)?current_dense_block\.", None),
+        (r"(?:_model\.)?features\.([036])\.", lambda m: f"stem.{int(m[1]) // 3}.conv."),
+        (r"(?:_model\.)?features\.([147])\.", lambda m: f"stem.{int(m[1]) // 3}.bn."),
+        _bitorch(r"DenseLayer_(\d+)\.features\.0", "dense.bn"),
+        _bitorch(r"DenseLayer_(\d+)\.features\.1", "dense.conv"),
+        _bitorch(r"ImprovementBlock(\d+)\.body\.0", "improve.bn"),
+        _bitorch(r"ImprovementBlock(\d+)\.body\.1", "improve.conv"),
+        (r"(?:_model\.)?features\.Transition_(\d)\.0\.", _plus(1, -1, "stages.{n}.transition.bn.")),
+        (r"(?:_model\.)?features\.Transition_(\d)\.3\.", _plus(1, -1, "stages.{n}.transition.conv.")),
+        (r"(?:_model\.)?finalize\.0\.", "bn."),
+        (r"(?:_model\.)?output\.", "fc."),
     ],
     "timm-mobilenetv1": [
         (r"conv_stem\.", "stem.conv."),
@@ -176,18 +262,20 @@ LAYOUTS: dict[str, list[tuple[str, Replacement]]] = {
 def load_state(path: Path, member: str | None = None) -> State:
     """The tensors of a checkpoint file, without wrappers, optimizers and ``module.`` prefixes.
 
-    Reads safetensors and torch pickles (only those of plain data), the latter also inside a zip archive.
+    Reads safetensors, torch pickles (only those of plain data), also inside a zip archive, and Keras' HDF5.
 
     Args:
         path: The file; its content decides how it is read, not its name.
         member: In a zip archive, the file to read.
 
     Raises:
-        BcdzooError: The file is neither, is damaged, or needs code to be run in order to be read.
+        BcdzooError: The file is none of these, is damaged, or needs code to be run in order to be read.
     """
     head = _head(path)
     if head.startswith(b"\x89HDF"):
-        raise BcdzooError(f"{path} is an HDF5 file (Keras weights); bcdzoo does not read these yet")
+        from bcdzoo.weights.larq import load_keras  # h5py takes a while
+
+        return load_keras(path)
     if head.lstrip()[:1] == b"<":
         raise BcdzooError(f"{path} is a web page or XML, not a checkpoint: download the file itself")
     if head[8:9] == b"{":
@@ -294,8 +382,10 @@ def convert_state(state: State, model: nn.Module, source: str) -> State:
     ]
     if problems:
         raise BcdzooError(f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}")
-    zero = torch.zeros((), dtype=torch.int64)
-    return {key: _fit(key, renamed[key], wanted, source) if key in renamed else zero for key, wanted in target.items()}
+    return {
+        key: _fit(key, renamed[key], wanted, source) if key in renamed else torch.zeros((), dtype=torch.int64)
+        for key, wanted in target.items()
+    }
 
 
 def _rename(state: State, rules: list[tuple[str, Replacement]]) -> dict[str, list[tuple[str, Tensor]]]:

@@ -45,7 +45,7 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
     Args:
         name: A name of :func:`bcdzoo.list_models`.
         weights: None for the manifest's default checkpoint, fetched where it is not yet cached; or a tag of the
-            manifest; or the path of a .safetensors file or of the authors' own .pth / .pth.tar.
+            manifest; or the path of a .safetensors file or of the authors' own .pth, .pth.tar or .h5.
         manifest: A file of additional entries (docs/weights.md).
         **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
 
@@ -79,9 +79,17 @@ def _resolve_file(
             raise BcdzooError(f"{path} holds weights of {metadata['model']}, not of {name}")
         build = json.loads(metadata["build"]) | build
         preprocess = preprocess or metadata.get("preprocess") or None
+    elif known := _published(name, sha256):
+        build = known.build | build
+        preprocess = preprocess or known.preprocess
     model = create_model(name, **build)
     model.load_state_dict(convert_state(load_state(path), model, str(path)))
     return Resolved(model.eval(), label, sha256, preprocess, build)
+
+
+def _published(name: str, sha256: str) -> Checkpoint | None:
+    """The manifest's entry of a file that somebody gives by its path, told by its hash."""
+    return next((checkpoint for checkpoint in load_manifest().of(name) if checkpoint.sha256 == sha256), None)
 
 
 def load_into(model: nn.Module, path: Path) -> None:
@@ -116,9 +124,14 @@ def convert(
     Raises:
         BcdzooError: The source cannot be read or does not fit.
     """
+    theirs = load_state(source, member)
+    sha256 = sha256_of(source)
+    if known := _published(model, sha256):
+        build = known.build | build
+        preprocess = preprocess or known.preprocess
     with torch.device("meta"):
         network = create_model(model, **build)
-    state = convert_state(load_state(source, member), network, str(source))
+    state = convert_state(theirs, network, str(source))
     metadata = {
         "format": FORMAT,
         "model": model,
@@ -126,7 +139,7 @@ def convert(
         "preprocess": preprocess or "",
         "license": license,
         "source": source.name,
-        "source_sha256": sha256_of(source),
+        "source_sha256": sha256,
     }
     with atomic_write(out) as temporary:
         save_file(state, temporary, metadata)

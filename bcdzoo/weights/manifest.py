@@ -39,7 +39,7 @@ FORMATS = {
 }
 
 # What `bcdzoo.weights.load.converted` turns into this zoo's own safetensors; the others are only fetched.
-CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "bnext", "torchvision", "timm", "pytorchcv"}
+CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "bnext", "torchvision", "timm", "pytorchcv", "larq-h5", "rbnn"}
 
 # The names of bcdzoo.data.preprocess.PRESETS, repeated because importing that module imports torch.
 PRESETS = {

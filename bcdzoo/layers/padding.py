@@ -1,0 +1,62 @@
+"""Padding as TensorFlow's "same" does it, for networks that were trained there."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.errors import BcdzooError
+
+PADDINGS = ("symmetric", "tensorflow")
+
+
+class SamePad(nn.Module):
+    """TensorFlow's padding "same": as little as gives ⌈size/stride⌉ outputs, the odd pixel at the bottom and right.
+
+    With stride 1 and an odd kernel that is symmetric; a 3×3 of stride 2 on an even map pads bottom and right alone.
+
+    Args:
+        kernel_size: Of what follows.
+        stride: Of what follows.
+        value: What is padded with; -inf before a max pooling.
+
+    Shape:
+        (N, C, H, W) to (N, C, H', W').
+    """
+
+    def __init__(self, kernel_size: int, stride: int, value: float = 0.0) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.value = kernel_size, stride, value
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = (self._needed(size) for size in x.shape[-2:])
+        sides = (width // 2, width - width // 2, height // 2, height - height // 2)
+        return F.pad(x, sides, value=self.value)
+
+    def _needed(self, size: int) -> int:
+        return max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel_size - size, 0)
+
+
+def split_padding(kernel_size: int, stride: int, padding: str) -> tuple[nn.Module | None, int]:
+    """How to pad a convolution: the module to put before it, if any, and its own padding on every side.
+
+    Args:
+        kernel_size: Its kernel, odd.
+        stride: Its stride.
+        padding: "symmetric" (half the kernel on every side, as PyTorch's networks do) or "tensorflow".
+
+    Raises:
+        BcdzooError: ``padding`` is neither.
+    """
+    if padding not in PADDINGS:
+        raise BcdzooError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
+    if padding == "symmetric" or stride == 1:
+        return None, kernel_size // 2
+    return SamePad(kernel_size, stride), 0
+
+
+def max_pool(kernel_size: int, padding: str) -> nn.Module:
+    """Max pooling of stride 2 with the padding of :func:`split_padding`."""
+    if padding == "tensorflow":
+        return nn.Sequential(SamePad(kernel_size, 2, -math.inf), nn.MaxPool2d(kernel_size, 2))
+    return nn.MaxPool2d(kernel_size, 2, (kernel_size - 1) // 2)

@@ -1,0 +1,97 @@
+"""Uniform quantizers of several bits: DoReFa-Net's of weights and activations, and PACT's of activations."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bcdzoo.layers.metadata import OpCounts
+from bcdzoo.layers.quantizer import Levels, WeightQuantizer
+
+
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def round_straight_through(x: Tensor) -> Tensor:
+    """Nearest integer, halves to even, with derivative 1; the shape and dtype of ``x``."""
+    result: Tensor = _Round.apply(x)
+    return result
+
+
+class DoReFaWeight(WeightQuantizer):
+    """``2·quantize_k(tanh(W) / (2·max|tanh(W)|) + 1/2) - 1`` (DoReFa-Net, equation 9); the maximum is the layer's.
+
+    The levels are the odd integers from -n to n, n = 2^k - 1, and the scale is 1/n. Backward: rounding has derivative
+    1, all else its own, the maximum too.
+
+    Args:
+        bits: k, 2 or more.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.w_bits = bits
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        n = 2**self.w_bits - 1
+        squashed = torch.tanh(weight)
+        unit = squashed / (2 * squashed.abs().max()) + 0.5
+        levels = 2 * round_straight_through(unit * n) - n
+        return levels, levels.new_full((len(weight),), 1 / n)
+
+
+class DoReFaActivation(nn.Module):
+    """``quantize_k(clip(x, 0, 1))`` (DoReFa-Net, section 2.4): levels 0 to 2^k - 1.
+
+    Backward: 1 inside of [0, 1], 0 outside.
+
+    Args:
+        bits: k.
+
+    Shape:
+        (N, C, H, W) to :class:`Levels` of one basis.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.steps = 2**bits - 1
+
+    def forward(self, x: Tensor) -> Levels:
+        levels = round_straight_through(x.clamp(0, 1) * self.steps)
+        return Levels(levels[None], x.new_full((1,), 1 / self.steps))
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
+        return {"activation": output.values.numel()}
+
+
+class PactActivation(nn.Module):
+    """``clip(x, 0, clip)`` rounded to 2^k - 1 equal steps, with a learned clip (Choi et al., PACT, 2018).
+
+    Backward: for x, 1 inside of [0, clip] and 0 outside; for the clip, 1 where x reaches it and 0 elsewhere.
+
+    Args:
+        bits: k.
+
+    Shape:
+        (N, C, H, W) to :class:`Levels` of one basis.
+    """
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.steps = 2**bits - 1
+        self.clip = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Levels:
+        step = self.clip.detach() / self.steps
+        levels = round_straight_through(torch.minimum(x.clamp(min=0), self.clip) / step)
+        return Levels(levels[None], step.reshape(1))
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
+        return {"activation": output.values.numel()}

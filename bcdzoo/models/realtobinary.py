@@ -1,0 +1,94 @@
+"""Real-to-Binary Net on ResNet-18 (Martinez et al., ICLR 2020).
+
+Block order and gate as larq's implementation has them: the authors' own repository is a README that points to it. What
+makes the network accurate is its training, in stages from a real-valued teacher by attention matching, of which nothing
+remains in the final network; step 1 is the stage with binary activations and real-valued weights.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.layers.binary_conv import binary_or_step1_conv
+from bcdzoo.layers.clipped import ClippedSign, ClippedSignWeight
+from bcdzoo.layers.padding import split_padding
+from bcdzoo.models.birealnet import BinaryResNet
+
+REDUCTION = 8
+
+
+class ChannelGate(nn.Module):
+    """Data-driven scale of each output channel of a binary convolution (section 4.3; figure 1, right).
+
+    ``sigmoid(W2·relu(W1·GAP(a)))`` of the convolution's input before its binarization; no biases.
+
+    Args:
+        c_in: Channels of the convolution's input.
+        c_out: Of its output.
+
+    Shape:
+        (N, c_in, H, W) to (N, c_out, 1, 1), in (0, 1).
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(c_in, c_in // REDUCTION, bias=False)
+        self.expand = nn.Linear(c_in // REDUCTION, c_out, bias=False)
+
+    def forward(self, a: Tensor) -> Tensor:
+        context = F.relu(self.reduce(F.adaptive_avg_pool2d(a, 1).flatten(1)))
+        scale: Tensor = self.expand(context).sigmoid()
+        return scale[:, :, None, None]
+
+
+class GatedUnit(nn.Module):
+    """``PReLU(conv(sign(BN(x))) · gate(BN(x))) + shortcut(x)`` (half of the block in figure 1, left).
+
+    Args:
+        c_in: Input channels.
+        c_out: Output channels.
+        stride: Of the binary 3×3.
+        shortcut: Brings the input to the output's shape.
+        step: 1 (real-valued weights) or 2.
+        padding: See :func:`bcdzoo.layers.padding.split_padding`.
+
+    Shape:
+        (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, step: int, padding: str) -> None:
+        super().__init__()
+        pad, margin = split_padding(3, stride, padding)
+        self.bn = nn.BatchNorm2d(c_in)
+        self.sign = ClippedSign()
+        self.pad = pad or nn.Identity()
+        self.conv = binary_or_step1_conv(c_in, c_out, 3, stride, step, ClippedSignWeight(), margin)
+        self.gate = ChannelGate(c_in, c_out)
+        self.activation = nn.PReLU(c_out)
+        self.shortcut = shortcut or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.bn(x)
+        scaled = self.conv(self.pad(self.sign(a))) * self.gate(a)
+        out: Tensor = self.activation(scaled) + self.shortcut(x)
+        return out
+
+
+def real_to_binary_r18(
+    num_classes: int = 1000, step: int = 2, padding: str = "symmetric", bn_eps: float = 1e-5
+) -> nn.Module:
+    """Real-to-Binary Net.
+
+    Args:
+        num_classes: Logits.
+        step: 2, or 1 for the form with real-valued weights.
+        padding: "symmetric" (reconstruction: the ResNet the paper starts from), or "tensorflow" for larq's weights.
+        bn_eps: What batch normalization adds to the variance; Keras' default, and so larq's, is 1e-3.
+    """
+    return BinaryResNet(
+        lambda c_in, c_out, stride, shortcut: GatedUnit(c_in, c_out, stride, shortcut, step, padding),
+        (4, 4, 4, 4),
+        num_classes,
+        padding,
+        bn_eps,
+        stem_activation=nn.PReLU(64),
+    )

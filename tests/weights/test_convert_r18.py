@@ -1,0 +1,54 @@
+"""IR-Net's and RBNN's own code on ResNet-18: the same weights in, the same logits out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bcdzoo import create_model, load_model
+from bcdzoo.errors import BcdzooError
+from bcdzoo.weights.convert import convert_state
+from tests.weights import authors
+
+
+@pytest.mark.parametrize("name", ["irnet-r18", "rbnn-r18"])
+def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(name: str) -> None:
+    record = authors.record(name)
+    model = create_model(name)
+    model.load_state_dict(convert_state(authors.state(record["keys"]), model, name))
+    model = model.double().eval()
+    with torch.inference_mode():
+        logits = model(authors.images().double())
+    expected = torch.tensor(record["logits"], dtype=torch.float64)
+    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-5, rtol=0)
+    assert logits.argmax(1).tolist() == record["top1"]
+
+
+@pytest.fixture(scope="module")
+def rbnn_state() -> dict[str, torch.Tensor]:
+    return authors.state(authors.record("rbnn-r18")["keys"])
+
+
+def test_rbnns_training_checkpoint_loads_with_its_rotation_and_without_its_unused_batch_norm(
+    rbnn_state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    assert "bn3.weight" in rbnn_state
+    file: dict[str, Any] = {
+        "epoch": 150,
+        "model": "resnet18_1w1a",
+        "state_dict": rbnn_state,
+        "best_prec1": torch.tensor(59.9),
+        "parameters": [torch.nn.Parameter(torch.ones(2))],
+    }
+    torch.save(file, tmp_path / "model_best.pth.tar")
+    model = load_model("rbnn-r18", tmp_path / "model_best.pth.tar")
+    second = model.get_submodule("stages.3.0.second.conv.quantizer")
+    for key in ("alpha", "rotate", "R1", "R2"):
+        assert torch.equal(getattr(second, key), rbnn_state[f"layer4.0.conv2.{key}"])
+
+
+def test_ir_nets_weights_are_not_rbnns(rbnn_state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    torch.save(rbnn_state, tmp_path / "rbnn.pth")
+    with pytest.raises(BcdzooError, match=r"left over layer1\.0\.conv1\.(alpha|rotate|R1)"):
+        load_model("irnet-r18", tmp_path / "rbnn.pth")

@@ -1,0 +1,196 @@
+"""Keras files of larq's networks: read without TensorFlow, the same logits out.
+
+``authors/larq-*.json`` holds what larq-zoo's own networks gave: the layers and data sets of the file that Keras wrote
+(Bi-Real's as the second network of its program, so that its automatic names do not begin at 0), and the logits in
+float64, before the softmax, for :func:`tests.weights.authors.images` and the weights of :func:`keras_weight`. In
+float32 a sum next to zero may fall on either side of the next sign, in their code as in ours.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bcdzoo import create_model, load_model
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import sha256_of
+from bcdzoo.weights.convert import convert_state, load_state
+from bcdzoo.weights.load import convert, resolve
+from bcdzoo.weights.manifest import Checkpoint, load_manifest
+from tests.weights import authors
+
+NAMES = ["birealnet-18", "meliusnet-22", "real-to-binary-r18"]
+
+
+def keras_weight(path: str, shape: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A weight that depends on its path in the file alone."""
+    random = np.random.RandomState(zlib.crc32(path.encode()))
+    if path.endswith(("gamma:0", "moving_variance:0")):
+        values = random.uniform(0.5, 1.5, shape)
+    elif path.endswith("alpha:0"):
+        values = random.uniform(0.1, 0.4, shape)
+    elif path.endswith("kernel:0"):
+        values = random.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
+    else:
+        values = random.standard_normal(shape) * 0.2
+    return values.astype(np.float32)
+
+
+def write_keras(path: Path, name: str, root: str = "/", rename: Callable[[str], str] = str) -> Path:
+    """A file of the structure that Keras gave it, with its attributes."""
+    record = authors.record(f"larq-{name}")
+    with h5py.File(path, "w") as file:
+        top = file.require_group(root)
+        top.attrs["backend"] = b"tensorflow"
+        top.attrs["layer_names"] = [rename(layer).encode() for layer in record["layers"]]
+        for layer, weights in record["layers"].items():
+            group = top.create_group(rename(layer))
+            group.attrs["weight_names"] = [weight.encode() for weight in weights]
+            for weight in weights:
+                key = f"{layer}/{weight}"
+                group.create_dataset(weight, data=keras_weight(key, record["keys"][key]))
+    return path
+
+
+def entry(name: str) -> Checkpoint:
+    return next(checkpoint for checkpoint in load_manifest().of(name) if checkpoint.format == "larq-h5")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_larqs_own_network_gives_the_same_logits_for_the_same_file(name: str, tmp_path: Path) -> None:
+    record = authors.record(f"larq-{name}")
+    out = tmp_path / "ours.safetensors"
+    convert(write_keras(tmp_path / "theirs.h5", name), name, out, **entry(name).build)
+    with torch.inference_mode():
+        logits = load_model(name, out).double()(authors.images().double())
+    expected = torch.tensor(record["logits"], dtype=torch.float64)
+    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-3, rtol=0)
+    assert logits.argmax(1).tolist() == record["top1"]
+
+
+def test_a_published_file_given_by_its_path_is_known_by_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_keras(tmp_path / "theirs.h5", "birealnet-18")
+    (tmp_path / "manifest.toml").write_text(
+        f"""[[checkpoint]]
+        model = "birealnet-18"
+        tag = "another"
+        source = "manual"
+        sha256 = "{sha256_of(path)}"
+        format = "larq-h5"
+        build = {{ padding = "tensorflow", bn_eps = 0.001 }}
+        preprocess = "larq"
+        """
+    )
+    assert resolve("birealnet-18", path).build == {}
+    monkeypatch.setenv("BCDZOO_MANIFEST", str(tmp_path / "manifest.toml"))
+    known = resolve("birealnet-18", path)
+    assert known.build == {"padding": "tensorflow", "bn_eps": 0.001}
+    assert known.preprocess == "larq"
+    convert(path, "birealnet-18", tmp_path / "ours.safetensors")
+    assert resolve("birealnet-18", tmp_path / "ours.safetensors").build == known.build
+
+
+def test_padding_and_epsilon_matter(tmp_path: Path) -> None:
+    path = write_keras(tmp_path / "theirs.h5", "birealnet-18")
+    x = authors.images()
+    with torch.inference_mode():
+        as_larq = load_model("birealnet-18", path, **entry("birealnet-18").build)(x)
+        assert (load_model("birealnet-18", path)(x) - as_larq).abs().max() > 0.1
+
+
+def renumbered(layer: str) -> str:
+    """As the first network of a program names its layers."""
+    first = {"conv2d": 4, "batch_normalization": 20, "quant_conv2d": 16, "dense": 1}
+    kind, _, number = layer.rpartition("_")
+    if kind not in first:
+        return layer
+    return f"{kind}_{int(number) - first[kind]}" if int(number) > first[kind] else kind
+
+
+def test_automatic_names_may_begin_at_any_number_and_a_whole_model_may_be_in_the_file(tmp_path: Path) -> None:
+    state = load_state(write_keras(tmp_path / "weights.h5", "birealnet-18"))
+    path = write_keras(tmp_path / "model.h5", "birealnet-18", root="model_weights", rename=renumbered)
+    with h5py.File(path, "a") as file:
+        assert "conv2d" in file["model_weights"]
+        assert "batch_normalization_19" in file["model_weights"]
+        file["optimizer_weights/Adam/m:0"] = np.ones(3, np.float32)
+    same = load_state(path)
+    assert same.keys() == state.keys()
+    assert all(torch.equal(same[key], state[key]) for key in state)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield write_keras(tmp_path_factory.mktemp("h5") / "theirs.h5", "meliusnet-22")
+
+
+def external_link(file: h5py.File) -> None:
+    file["head_dense/head_dense/kernel:0"] = h5py.ExternalLink("/etc/hostname", "/")
+
+
+def external_storage(file: h5py.File) -> None:
+    file.create_dataset("head_dense/head_dense/kernel:0", (512, 1000), "f4", external=[("/etc/passwd", 0, 2048000)])
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((512, 1000), "f4")
+    layout[...] = h5py.VirtualSource("other.h5", "data", (512, 1000))
+    file.create_virtual_dataset("head_dense/head_dense/kernel:0", layout)
+
+
+def claimed(file: h5py.File) -> None:
+    file.create_dataset("head_dense/head_dense/kernel:0", (10**9, 10**6), "f4", chunks=(1000, 1000))
+
+
+def objects(file: h5py.File) -> None:
+    file.create_dataset("head_dense/head_dense/kernel:0", data=np.array([b"text"], dtype=object))
+
+
+def transposed(file: h5py.File) -> None:
+    file["head_dense/head_dense/kernel:0"] = np.ones((1000, 512), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (external_link, r"missing fc\.weight"),
+        (external_storage, r"head_dense/head_dense/kernel:0 is not a plain array of numbers"),
+        (virtual, "is not a plain array of numbers"),
+        (claimed, "is not a plain array of numbers"),
+        (objects, "is not a plain array of numbers"),
+        (transposed, r"head_dense\.weight has shape \(512, 1000\), but fc\.weight needs \(1000, 512\)"),
+    ],
+)
+def test_a_hostile_or_wrong_file_is_one_clear_line(
+    harm: Callable[[h5py.File], None], message: str, file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.h5"
+    path.write_bytes(file.read_bytes())
+    with h5py.File(path, "a") as content:
+        del content["head_dense/head_dense/kernel:0"]
+        harm(content)
+    with pytest.raises(BcdzooError, match=message) as error:
+        load_model("meliusnet-22", path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [20, 3000, -100_000])
+def test_a_truncated_file_is_one_clear_line(length: int, file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.h5"
+    path.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(BcdzooError, match=r"short\.h5 is a damaged HDF5 file") as error:
+        load_state(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_without_its_classifier_is_refused_and_names_what_is_missing(file: Path) -> None:
+    state = {key: tensor for key, tensor in load_state(file).items() if not key.startswith("head_dense")}
+    with pytest.raises(BcdzooError, match=r"does not fit MeliusNet: missing fc\.weight, fc\.bias"):
+        convert_state(state, create_model("meliusnet-22"), "no top")
