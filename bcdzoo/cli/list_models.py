@@ -31,7 +31,7 @@ def command(pattern: str, manifest: Path | None, style: str) -> None:
     body = [
         (
             entry["model"],
-            f"{entry['w_bits']}/{entry['a_bits']}",
+            entry["wa"],
             f"{entry['params'] / 1e6:.1f}e6",
             f"{entry['ops'] / 1e8:.2f}e8",
             f"{entry['ops_dagger'] / 1e8:.2f}e8",

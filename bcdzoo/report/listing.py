@@ -29,6 +29,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
         "model": model,
         "w_bits": spec.w_bits,
         "a_bits": spec.a_bits,
+        "wa": spec.wa,
         "params": counts()[model]["params"],
         "ops": counts()[model]["full"]["ops"],
         "ops_dagger": counts()[model]["dagger"]["ops"],
