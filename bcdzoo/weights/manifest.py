@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
 
 SHIPPED = Path(__file__).parent.parent / "weights.toml"
@@ -40,17 +41,6 @@ FORMATS = {
 
 # What `bcdzoo.weights.load.converted` turns into this zoo's own safetensors; the others are only fetched.
 CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "bnext", "torchvision", "timm", "pytorchcv", "larq-h5", "rbnn"}
-
-# The names of bcdzoo.data.preprocess.PRESETS, repeated because importing that module imports torch.
-PRESETS = {
-    "imagenet",
-    "imagenet-232",
-    "imagenet-235-bicubic",
-    "imagenet-bicubic",
-    "inception-bicubic",
-    "larq",
-    "openvino-bgr",
-}
 
 _HEX_DIGITS = {"sha256": (64, 64), "sha256_prefix": (8, 64), "sha1": (40, 40), "sha384": (96, 96)}
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {

@@ -36,7 +36,7 @@ def test_integer_and_float_convolutions_give_the_same_bits(
 
 def test_a_network_gives_the_same_signs_with_and_without_gradients() -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(128, 64, 3)
+    conv = BinaryConv2d(128, 64, 3).eval()  # in training the ordinary way is always taken
     x = torch.randn(2, 128, 14, 14).sign()
     with torch.no_grad():
         inference = conv(x)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import REGISTRY
 from bcdzoo.weights import manifest
@@ -72,10 +71,6 @@ def test_the_shipped_builds_are_arguments_of_their_networks() -> None:
         for checkpoint in load_manifest().checkpoints:
             if checkpoint.model in REGISTRY and checkpoint.build:
                 create_model(checkpoint.model, **checkpoint.build)
-
-
-def test_the_presets_are_those_of_preprocessing() -> None:
-    assert set(PRESETS) == manifest.PRESETS
 
 
 def test_importing_and_reading_it_imports_neither_torch_nor_requests() -> None:
