@@ -1,10 +1,15 @@
 """ImageNet-1k's classes and the ground truth of its 50,000 validation images."""
 
+import re
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+VALIDATION_IMAGES = 50_000
+
+_OFFICIAL_NAME = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 
 
 @cache
@@ -28,3 +33,24 @@ def names() -> list[str]:
 def validation_labels() -> npt.NDArray[np.int64]:
     """Class indices of the 50,000 validation images, ``ILSVRC2012_val_00000001`` first; int64 of shape (50000,)."""
     return _stored("validation_labels").astype(np.int64)
+
+
+def real_labels() -> list[tuple[int, ...]]:
+    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): each validation image's accepted class indices.
+
+    Returns:
+        50,000 entries, ``ILSVRC2012_val_00000001`` first; an empty one leaves its image out of the ReaL accuracy.
+    """
+    ends = np.cumsum(_stored("real_counts"), dtype=np.int64)
+    return [tuple(labels.tolist()) for labels in np.split(_stored("real_labels"), ends[:-1])]
+
+
+def official_number(name: str) -> int | None:
+    """The number, 1 to 50,000, of a validation image by its official name; None for any other name.
+
+    Args:
+        name: For example ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the Hugging Face hub
+            writes it; folders before it do not matter.
+    """
+    match = _OFFICIAL_NAME.fullmatch(name)
+    return int(match[1]) if match and 1 <= int(match[1]) <= VALIDATION_IMAGES else None

@@ -34,7 +34,7 @@ def test_all_layouts_give_the_same_images_labels_and_fingerprint(tmp_path: Path)
     paths = [folders, folders / "val", flat, tmp_path / "parent", table]
     sets = [open_dataset(path) for path in paths]
     assert [images.layout for images in sets] == ["imagefolder", "imagefolder", "flat", "flat", "csv"]
-    assert [images.name for images in sets] == ["imagenet"] * 4 + ["list"]
+    assert [images.name for images in sets] == ["imagenet"] * 5
     assert [(len(images), images.classes) for images in sets] == [(20, 19)] * 5
     assert len({images.fingerprint for images in sets}) == 1
     truth = dict(zip(official_names(), LABELS, strict=True))
@@ -84,7 +84,7 @@ def test_folders_of_other_classes_are_numbered_in_sorted_order_as_torchvision_do
 
 
 def test_a_thousand_folders_without_any_wnid_are_numbered_in_sorted_order(tmp_path: Path) -> None:
-    images = open_dataset(save_folders(tmp_path, [f"{number:04d}" for number in range(1000)]))
+    images = open_dataset(save_folders(tmp_path, [f"class-{number:04d}" for number in range(1000)]))
     assert [sample.label for sample in images.samples] == list(range(1000))
     assert images.labels_from == "folder names in sorted order"
 
@@ -124,9 +124,9 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
     assert "no images in" in complaint(tmp_path)
     (tmp_path / wnids()[0]).mkdir()
     assert "no images in" in complaint(tmp_path)
-    assert "is neither a folder of images nor a .csv file" in complaint(tmp_path / "absent")
+    assert "absent is not there; give a folder of images" in complaint(tmp_path / "absent")
     assert "cannot read" in complaint(tmp_path / "absent.csv")
-    assert "is neither a folder of images nor a .csv file" in complaint(PHOTOS[0])
+    assert "is neither a folder nor a .tar, .parquet or .csv file" in complaint(PHOTOS[0])
 
 
 @pytest.mark.parametrize(

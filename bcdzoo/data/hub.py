@@ -1,0 +1,79 @@
+"""Layout ``hf``: a dataset of the Hugging Face hub by its name, through the package ``datasets``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bcdzoo.data.samples import FileRange, Listing, Reader, Sample, choose_split, some
+from bcdzoo.errors import BcdzooError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PREFIX = "hf:"
+
+
+class HubRow(NamedTuple):
+    """Reads an image from a dataset, which ``datasets`` keeps in a file and maps into memory."""
+
+    dataset: "Dataset"
+    column: str
+    row: int
+
+    @property
+    def path(self) -> str:
+        """The file that holds the image."""
+        return str(self.dataset.cache_files[0]["filename"])
+
+    def __call__(self) -> bytes:
+        """Read it."""
+        content: bytes = self.dataset[self.row][self.column]["bytes"]
+        return content
+
+
+def hub_dataset(path: Path, classes: int) -> Listing:
+    """List the images of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:SPLIT``; what is not there yet is fetched.
+
+    Raises:
+        BcdzooError: The package is not installed, the dataset cannot be had, or it is not one of labelled images.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise BcdzooError("datasets of the hub need the package datasets: pip install 'bcdzoo[hf]'") from error
+    from bcdzoo.data.rows import Columns, cells
+
+    name = str(path)
+    dataset = _load(name.removeprefix(PREFIX))
+    columns = Columns.of(name, dataset.features.arrow_schema)
+    dataset = dataset.select_columns([columns.image, columns.label])
+    dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
+    samples: list[Sample] = []
+    for table in dataset.with_format("arrow").iter(1000):
+        for cell in cells(name, table, columns, classes, len(samples)):
+            read: Reader = HubRow(dataset, columns.image, len(samples))
+            if cell.size is None and cell.path is not None:  # of a folder of files only the paths are kept
+                read = FileRange(cell.path, 0, Path(cell.path).stat().st_size)
+            elif cell.size is None:
+                raise BcdzooError(f"{name}, row {len(samples)}: no image bytes; leave the row out of the dataset")
+            size = read.size if isinstance(read, FileRange) else cell.size or 0
+            samples.append(Sample(cell.id, cell.label, size, read))
+    return Listing(samples, f"column label of split {dataset.split}", columns.class_names)
+
+
+def _load(name: str) -> "Dataset":
+    import datasets
+
+    repository, _, wanted = name.partition(":")
+    try:
+        files = datasets.load_dataset_builder(repository).config.data_files
+        split = wanted or choose_split(files)
+        if split not in files:
+            raise BcdzooError(f"{repository} has the splits {some(files)}: give one as hf:{repository}:SPLIT")
+        # Without the files of this split datasets would fetch those of all: ImageNet's training images, too.
+        chosen = {split: list(files[split])}
+        return datasets.load_dataset(repository, data_files=chosen, split=split, verification_mode="no_checks")
+    except BcdzooError:
+        raise
+    except Exception as error:  # from the network, the hub, the file system or whatever reads the files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BcdzooError(f"cannot get the dataset {repository}: {reason}") from error

@@ -1,0 +1,69 @@
+"""The layouts by name, and how one is told from the other. Imports no torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bcdzoo.data.folders import class_folders, flat_folder, image_folder, validation_root
+from bcdzoo.data.hub import PREFIX, hub_dataset
+from bcdzoo.data.labels import wnid_indices
+from bcdzoo.data.listed import csv_file
+from bcdzoo.data.samples import Listing, is_image
+from bcdzoo.data.shards import is_shard, webdataset_shards
+from bcdzoo.data.tar import tar_archive
+from bcdzoo.errors import BcdzooError
+
+Layout = Callable[[Path, int], Listing]
+
+
+def _parquet(path: Path, classes: int) -> Listing:
+    from bcdzoo.data.parquet import parquet_files  # imports pyarrow
+
+    return parquet_files(path, classes)
+
+
+LAYOUTS: dict[str, Layout] = {
+    "imagefolder": image_folder,
+    "flat": flat_folder,
+    "tar": tar_archive,
+    "parquet": _parquet,
+    "hf": hub_dataset,
+    "webdataset": webdataset_shards,
+    "csv": csv_file,
+}
+
+
+def detect(path: Path) -> str:
+    """The name of the layout that a path has.
+
+    Raises:
+        BcdzooError: There is nothing, or nothing that is known.
+        OSError: It cannot be read.
+    """
+    if str(path).startswith(PREFIX):
+        return "hf"
+    if path.is_dir():
+        return _detect_folder(path)
+    ending = path.suffix.lower()
+    if "{" in path.name and not path.exists():
+        return "webdataset"
+    if ending in (".csv", ".parquet"):
+        return ending[1:]
+    if ".tar" in path.name.lower() or ending == ".tgz":
+        return "webdataset" if is_shard(path) else "tar"
+    what = "is neither a folder nor a .tar, .parquet or .csv file" if path.exists() else "is not there"
+    raise BcdzooError(f"{path} {what}; give a folder of images, of .parquet files or of shards, or such a file")
+
+
+def _detect_folder(path: Path) -> str:
+    root = validation_root(path)
+    folders = class_folders(root)
+    # A stray archive among images is none of their business, hence in this order.
+    if wnid_indices(1000).keys() & set(folders):
+        return "imagefolder"
+    names = [child.name for child in root.iterdir()]
+    if not any(map(is_image, names)):
+        if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):
+            return "parquet"
+        if any(name.endswith(".tar") for name in names):
+            return "webdataset"
+    return "imagefolder" if folders else "flat"
