@@ -1,5 +1,6 @@
 """Layout ``hf``: a dataset of the Hugging Face hub by its name, through the package ``datasets``."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,8 @@ def hub_dataset(path: Path, classes: int) -> Listing:
         raise BcdzooError("datasets of the hub need the package datasets: pip install 'bcdzoo[hf]'") from error
     from bcdzoo.data.rows import Columns, cells
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     name = str(path)
     dataset = _load(name.removeprefix(PREFIX))
     columns = Columns.of(name, dataset.features.arrow_schema)
@@ -64,6 +67,8 @@ def _load(name: str) -> "Dataset":
     import datasets
 
     repository, _, wanted = name.partition(":")
+    if not repository:
+        raise BcdzooError(f"{PREFIX}{name} names no dataset: give {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME:SPLIT")
     try:
         files = datasets.load_dataset_builder(repository).config.data_files
         split = wanted or choose_split(files)

@@ -1,14 +1,11 @@
-import pickle
 from pathlib import Path
 
 import pytest
 
-from bcdzoo.data.classes import validation_labels, wnids
+from bcdzoo.data.classes import wnids
 from bcdzoo.data.imagenet import open_dataset
-from bcdzoo.data.layouts import LAYOUTS
-from bcdzoo.errors import BcdzooError
-from tests.data.layouts import assert_the_same, everywhere, parquet_folder, picture_folder, shard_folder, tar_file
-from tests.photos import LABELS, flat_folder, image_folder, official_names
+from tests.data.layouts import assert_the_same, everywhere, parquet_folder, picture_folder
+from tests.photos import flat_folder, image_folder, official_names
 
 
 def test_numbered_class_folders_give_one_fingerprint_in_every_layout(tmp_path: Path) -> None:
