@@ -70,12 +70,13 @@ def _load(name: str) -> "Dataset":
     if not repository:
         raise BcdzooError(f"{PREFIX}{name} names no dataset: give {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME:SPLIT")
     try:
-        files = datasets.load_dataset_builder(repository).config.data_files
+        found = datasets.load_dataset_builder(repository).config.data_files
+        files = {str(split): list(urls) for split, urls in found.items()}
         split = wanted or choose_split(files)
         if split not in files:
             raise BcdzooError(f"{repository} has the splits {some(files)}: give one as hf:{repository}:SPLIT")
         # Without the files of this split datasets would fetch those of all: ImageNet's training images, too.
-        chosen = {split: list(files[split])}
+        chosen = {split: files[split]}
         return datasets.load_dataset(repository, data_files=chosen, split=split, verification_mode="no_checks")
     except BcdzooError:
         raise

@@ -47,7 +47,7 @@ def parquet_files(path: Path, classes: int) -> Listing:
                 columns = Columns.of(str(file), opened.schema_arrow)
                 names.append(columns.class_names)
                 samples += _rows(file, opened, columns, classes)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
             reason = " ".join(str(error).split())
             raise BcdzooError(f"{file} is damaged or no parquet file: {reason}; fetch it anew") from error
     if len(set(names)) > 1:

@@ -54,7 +54,7 @@ def _class_order(class_names: tuple[str, ...]) -> Iterator[Finding]:
     """Class names in the data that say that its labels count the classes in another order than the network does."""
     numbers = [as_number(name) for name in class_names]
     if set(numbers) == set(range(len(class_names))):
-        meant = [{number} for number in numbers]
+        meant = [{number} for number in numbers if number is not None]
     elif len(class_names) == 1000:
         places = _places()
         meant = [places.get(name.lower(), set()) | places.get(_first_word(name), set()) for name in class_names]
