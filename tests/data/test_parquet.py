@@ -171,4 +171,4 @@ def test_a_row_group_too_large_for_memory_is_refused(
 ) -> None:
     folder = parquet_folder(images, tmp_path / "hf", NAMES)
     monkeypatch.setattr(layout, "_LARGEST_ROW_GROUP", 100)
-    assert "row group 0 is 0 MiB, and one is held in memory per process; write the file anew" in complaint(folder, 12)
+    assert "row group 0 is 0 MiB, and every process holds two in memory; write the file anew" in complaint(folder, 12)

@@ -97,10 +97,9 @@ def test_a_failure_is_one_line_on_stderr_and_exit_code_1(
     assert run(*OWN, "--data", photos.with_name("absent")) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert (
-        output.err
-        == f"bcdzoo: {photos.with_name('absent')} is not there; give a folder of images, of .parquet files or of shards, "
-        "or such a file\n"
+    assert output.err == (
+        f"bcdzoo: {photos.with_name('absent')} is not there; "
+        "give a folder of images, of .parquet files or of shards, or such a file\n"
     )
     assert not home.exists()
 
