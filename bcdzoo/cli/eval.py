@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
 @click.option("--skip-bad", is_flag=True, help="Leave out, count and list images that cannot be read.")
 @click.option("--no-check", is_flag=True, help="Evaluate although the data or the labels look wrong.")
+@click.option("--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: on 1-bit kernels.")
 @click.option("--amp", type=click.Choice(["bf16"]), help="Automatic mixed precision in place of full float32.")
 @click.option("--compile", is_flag=True, help="Run through torch.compile.")
 @click.option("--channels-last", is_flag=True, help="Run in channels-last memory order.")
@@ -45,6 +46,7 @@ def command(
     data: str,
     weights: str | None,
     no_check: bool,
+    backend: str,
     amp: str | None,
     compile: bool,
     channels_last: bool,
@@ -64,8 +66,10 @@ def command(
     """
     if weights and len(models) > 1:
         raise click.UsageError("--weights is for one MODEL")
-    if check_stability and (amp or compile or channels_last):
-        raise click.UsageError("--check-stability compares all modes: leave --amp, --compile and --channels-last out")
+    if check_stability and (backend != "torch" or amp or compile or channels_last):
+        raise click.UsageError(
+            "--check-stability compares all modes: leave --backend, --amp, --compile and --channels-last out"
+        )
     if options["resume"] and (options["fresh"] or no_store):
         raise click.UsageError("--resume needs what --fresh and --no-store throw away")
     names = _expand(models, options["manifest"])
@@ -75,7 +79,7 @@ def command(
     from bcdzoo.evaluation.options import Options
     from bcdzoo.evaluation.team import team
 
-    modes = (STRICT, *FASTER) if check_stability else (Mode(amp, compile, channels_last),)
+    modes = (STRICT, *FASTER) if check_stability else (Mode(backend, amp, compile, channels_last),)
     settings = Options(modes=modes, check=not no_check, store=not no_store, **options)
     with team() as mates:
         outcomes = evaluate_all(names, data, settings, mates, weights, **build)

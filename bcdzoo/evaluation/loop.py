@@ -45,6 +45,7 @@ def evaluate(
     manifest: Path | None = None,
     preprocess: str | Preprocess | None = None,
     layout: str | None = None,
+    backend: str = "torch",
     amp: str | None = None,
     compile: bool = False,
     channels_last: bool = False,
@@ -68,6 +69,7 @@ def evaluate(
         manifest: A file of additional weights' entries.
         preprocess: A preset's name or a spec; None for the weights' own, or ``imagenet`` where they do not say.
         layout: Of the data, where it should not be found out (:data:`bcdzoo.data.layouts.LAYOUTS`).
+        backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
         amp: ``bf16`` for automatic mixed precision; None for full float32.
         compile: Run through torch.compile.
         channels_last: Run in channels-last memory order.
@@ -91,7 +93,7 @@ def evaluate(
         manifest=manifest,
         preprocess=preprocess,
         layout=layout,
-        modes=(Mode(amp, compile, channels_last),),
+        modes=(Mode(backend, amp, compile, channels_last),),
         batch_size=batch_size,
         device=device,
         workers=workers,
@@ -134,7 +136,11 @@ def evaluate_all(
         BcdzooError: As :func:`evaluate`; or networks with different numbers of outputs.
     """
     mates = mates or Team()
-    place = _device(options.device, mates)
+    if any(mode.backend == "packed" and mode != Mode("packed") for mode in options.modes):
+        raise BcdzooError(
+            "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
+        )
+    place = _device("cpu" if any(mode.backend == "packed" for mode in options.modes) else options.device, mates)
     with _full_precision(), torch.inference_mode():
         loaded = [
             load_subject(model, weights, options.manifest, options.preprocess, place, options.seed, build)
@@ -313,7 +319,7 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
         sha256=subject.sha256,
         state=subject.state,
         build=subject.build,
-        backend="torch",
+        backend=subject.mode.backend,
         outputs=subject.outputs,
         preprocess=str(subject.preprocess),
         preprocess_from=subject.preprocess_from,

@@ -166,7 +166,14 @@ class EvalResult:
     @property
     def mode(self) -> str:
         """Precision, and what else was asked for."""
-        return ", ".join([self.precision, *["compiled"] * self.compiled, *["channels last"] * self.channels_last])
+        return ", ".join(
+            [
+                *["packed"] * (self.backend == "packed"),
+                self.precision,
+                *["compiled"] * self.compiled,
+                *["channels last"] * self.channels_last,
+            ]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single predictions, as JSON holds it; accuracies in percent."""

@@ -159,11 +159,13 @@ def _find(
     model: nn.Module | str, weights: str | Path | None, manifest: Path | None, build: dict[str, Any]
 ) -> tuple[nn.Module, str, str | None, str | None, str | None, dict[str, Any]]:
     """Network, name, weights' label and hash, their preprocessing, and build arguments."""
+    from bcdzoo.packed.checkpoint import is_packed_file, load_packed
     from bcdzoo.weights.load import load_into, resolve
 
     if isinstance(model, str) and ":" not in model:
         find(model)  # a misspelt name should get the near ones, not a search for its weights
-        found = resolve(model, weights, manifest, **build)
+        packed = weights is not None and is_packed_file(Path(weights))
+        found = load_packed(Path(str(weights)), model) if packed else resolve(model, weights, manifest, **build)
         return found.model, model, found.label, found.sha256, found.preprocess, found.build
     if build:
         raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")

@@ -6,11 +6,14 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.data.preflight import preflight
+from bcdzoo.evaluation.loop import evaluate
 from tests.data.layouts import assert_the_same, everywhere
+from tests.own_networks import Steady
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 
@@ -46,3 +49,8 @@ def test_ten_thousand_real_images_are_the_same_in_every_layout(tmp_path: Path, m
         (first, given, _), *others = [images[index] for images in sets.values()]
         assert given == labels[number]
         assert all(other[0].equal(first) for other in others)
+    torch.manual_seed(0)
+    network = Steady()
+    results = [evaluate(network, images, preprocess="resize=28,crop=28", batch_size=100) for images in sets.values()]
+    assert {result.predictions_sha256 for result in results} == {results[0].predictions_sha256}
+    assert len(results) == 10

@@ -1,0 +1,315 @@
+#include "chain.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "pool.h"
+
+namespace bcdzoo {
+
+std::vector<const Kernels*> all_kernels() {
+  std::vector<const Kernels*> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq")) found.push_back(&kAvx512);
+  if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2);
+#elif defined(__aarch64__)
+  found.push_back(&kNeon);
+#endif
+  found.push_back(&kPortable);
+  return found;
+}
+
+const Kernels& kernels(const char* name) {
+  for (const Kernels* found : all_kernels())
+    if (!*name || !std::strcmp(found->name, name)) return *found;
+  throw std::invalid_argument(std::string("this processor has no kernels named ") + name);
+}
+
+struct Chain::Plan {
+  std::vector<Geometry> geometries;
+  std::vector<int64_t> bit_words;  // of each unit's packed map
+  int64_t largest_map = 0;         // floats
+};
+
+struct Chain::Workspace {
+  explicit Workspace(const Plan& plan) : maps{Floats(plan.largest_map), Floats(plan.largest_map)} {
+    for (const int64_t words : plan.bit_words) bits.emplace_back(words, 0);  // borders stay 0
+  }
+  Floats maps[2];
+  std::vector<Words> bits;
+};
+
+namespace {
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+void check(const Unit& unit) {
+  const auto padded = static_cast<size_t>(unit.padded_out());
+  require(unit.c_in > 0 && unit.c_out > 0 && unit.kernel > 0 && unit.kernel <= 15 && unit.stride > 0 &&
+              unit.padding >= 0 && unit.padding < unit.kernel,
+          "a unit's sizes are out of range");
+  require(!unit.branches.empty(), "a unit has no convolution");
+  for (const Floats* values : {&unit.alpha, &unit.beta, &unit.shift_in, &unit.slope, &unit.shift_out})
+    require(values->size() == padded, "a unit's constants are not one for each output channel");
+  require(unit.in_shift.size() >= static_cast<size_t>(unit.c_in), "a unit's thresholds are not one for each channel");
+  require(unit.in_scale.empty() || unit.in_scale.size() == unit.in_shift.size(), "a unit's thresholds do not fit");
+  for (const Branch& branch : unit.branches) {
+    require(branch.panels.size() == static_cast<size_t>(unit.window_words()) * padded, "weights of a wrong size");
+    require(branch.tap_sums.size() == static_cast<size_t>(unit.kernel) * unit.kernel * padded, "sums of a wrong size");
+    require(branch.scale.size() == padded, "scales of a wrong size");
+    require(branch.sampling == Sampling::kNone ||
+                (unit.kernel == 1 && unit.stride == 1 && unit.padding == 0 && unit.c_in % (4 * kWordBits) == 0),
+            "samples need a 1x1 convolution of a multiple of 256 channels");
+  }
+  const bool same_shape = unit.stride == 1 && !unit.append;
+  require(unit.shortcut != Shortcut::kSame || (same_shape && unit.c_out <= unit.c_in), "the shortcut does not fit");
+  require(unit.shortcut != Shortcut::kAveragePool || (unit.stride == 2 && unit.c_in == unit.c_out),
+          "the pooled shortcut does not fit");
+  require(unit.shortcut != Shortcut::kDuplicate || (unit.stride == 1 && unit.c_out == 2 * unit.c_in),
+          "the doubled shortcut does not fit");
+}
+
+// Whether a unit leaves the map it reads in place and writes into it.
+bool adds_to_map(const Unit& unit) {
+  return unit.append || (unit.shortcut == Shortcut::kSame && unit.c_out < unit.c_in);
+}
+
+Geometry geometry(const Unit& unit, int height, int width) {
+  require(height > 0 && width > 0, "a map has no pixels");
+  Geometry g;
+  g.height = height;
+  g.width = width;
+  int bottom, right;
+  const auto sides = [&](int size, int& before, int& after, int& out) {
+    if (unit.same_padding) {
+      out = ceil_div(size, unit.stride);
+      const int needed = std::max((out - 1) * unit.stride + unit.kernel - size, 0);
+      before = needed / 2;
+      after = needed - before;
+    } else {
+      before = after = unit.padding;
+      require(size + 2 * unit.padding >= unit.kernel, "a map is smaller than the kernel");
+      out = (size + 2 * unit.padding - unit.kernel) / unit.stride + 1;
+    }
+  };
+  sides(height, g.top, bottom, g.out_height);
+  sides(width, g.left, right, g.out_width);
+  g.bit_height = height + g.top + bottom;
+  g.bit_width = width + g.left + right;
+  return g;
+}
+
+// Taps of an output row (or column) that fall into the padding, a bit each.
+int missing(int position, int stride, int kernel, int before, int size) {
+  int taps = 0;
+  for (int tap = 0; tap < kernel; ++tap) {
+    const int at = position * stride + tap - before;
+    if (at < 0 || at >= size) taps |= 1 << tap;
+  }
+  return taps;
+}
+
+// The constant part of every sum, by border class: a padded position adds -weight to the count, which is taken back.
+void add_bases(const Unit& unit, Geometry& g) {
+  std::map<std::pair<int, int>, int> known;
+  const int padded = unit.padded_out(), ones = unit.kernel * unit.kernel * unit.c_in;
+  g.classes.resize(g.pixels());
+  for (int y = 0; y < g.out_height; ++y)
+    for (int x = 0; x < g.out_width; ++x) {
+      const std::pair<int, int> taps{missing(y, unit.stride, unit.kernel, g.top, g.height),
+                                     missing(x, unit.stride, unit.kernel, g.left, g.width)};
+      const auto [entry, is_new] = known.emplace(taps, static_cast<int>(known.size()));
+      g.classes[y * g.out_width + x] = entry->second;
+      if (!is_new) continue;
+      for (const Branch& branch : unit.branches)
+        for (int c = 0; c < padded; ++c) {
+          int32_t base = ones;
+          for (int row = 0; row < unit.kernel; ++row)
+            for (int column = 0; column < unit.kernel; ++column)
+              // with 0 and 1: sum of w * x = (sum of w * (2x - 1) + sum of w) / 2, and padding is 0 by itself
+              if (unit.zero_one || (taps.first >> row & 1) || (taps.second >> column & 1))
+                base += branch.tap_sums[(row * unit.kernel + column) * padded + c];
+          g.bases.push_back(base);
+        }
+    }
+}
+
+void add_places(const Unit& unit, Geometry& g) {
+  for (int y = 0; y < g.height; ++y)
+    for (int x = 0; x < g.width; ++x) g.bit_at.push_back((y + g.top) * g.bit_width + x + g.left);
+  for (int y = 0; y < g.out_height; ++y)
+    for (int x = 0; x < g.out_width; ++x) g.window_at.push_back((y * g.bit_width + x) * unit.stride);
+  for (const bool far : {false, true}) {
+    const bool used = std::any_of(unit.branches.begin(), unit.branches.end(), [&](const Branch& branch) {
+      return branch.sampling == (far ? Sampling::kLongRange : Sampling::kShortRange);
+    });
+    const int rows = (far ? g.height / 2 : 1) % g.height, columns = (far ? g.width / 2 : 1) % g.width;
+    for (int y = 0; used && y < g.height; ++y)
+      for (int x = 0; x < g.width; ++x) {
+        const int down = (y - rows + g.height) % g.height, up = (y + rows) % g.height;
+        const int right = (x - columns + g.width) % g.width, left = (x + columns) % g.width;
+        for (const int from : {down * g.width + x, up * g.width + x, y * g.width + right, y * g.width + left})
+          g.sampled_at[far].push_back(from);
+      }
+  }
+}
+
+}  // namespace
+
+Chain::Chain(std::vector<Unit> units) : units_(std::move(units)) {
+  require(!units_.empty(), "a chain has no units");
+  wide_ = adds_to_map(units_.front());
+  int channels = units_.front().c_in;
+  for (size_t i = 0; i < units_.size(); ++i) {
+    const Unit& unit = units_[i];
+    check(unit);
+    require(unit.c_in == channels, "a unit's input is not the output of the one before");
+    require(adds_to_map(unit) == wide_, "units that add to a map do not mix with others");
+    require(!wide_ || unit.stride == 1, "units that add to a map keep its size");
+    const bool per_image = unit.dynamic_threshold || unit.dynamic_gate || unit.dynamic_offset;
+    require(i == 0 || !(per_image || unit.shortcut == Shortcut::kGiven), "only a first unit takes values per image");
+    if (unit.append) channels += unit.c_out;
+    if (!wide_) channels = unit.c_out;
+  }
+}
+
+Shape Chain::output(int height, int width) const {
+  const Plan& sizes = *plan(height, width);
+  const Geometry& last = sizes.geometries.back();
+  return {last.out_height, last.out_width, last.out_channels};
+}
+
+Shape Chain::first_output(int height, int width) const {
+  const Geometry& first = plan(height, width)->geometries.front();
+  return {first.out_height, first.out_width, units_.front().c_out};
+}
+
+std::shared_ptr<const Chain::Plan> Chain::plan(int height, int width) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  auto& known = plans_[{height, width}];
+  if (known) return known;
+  const auto made = std::make_shared<Plan>();
+  int channels = units_.front().c_in;
+  for (const Unit& unit : units_) channels += wide_ && unit.append ? unit.c_out : 0;
+  const int widest = channels;
+  for (const Unit& unit : units_) {
+    Geometry g = geometry(unit, height, width);
+    if (wide_) {
+      require(g.out_height == height && g.out_width == width, "units that add to a map keep its size");
+      g.in_channels = g.out_channels = widest;
+      g.out_offset = unit.append ? unit.c_in : unit.c_in - unit.c_out;
+    } else {
+      g.in_channels = unit.c_in;
+      g.out_channels = unit.c_out;
+      require(unit.shortcut != Shortcut::kSame || (g.out_height == height && g.out_width == width),
+              "the shortcut does not fit");
+      require(unit.shortcut != Shortcut::kAveragePool ||
+                  (g.out_height == ceil_div(height, 2) && g.out_width == ceil_div(width, 2)),
+              "the pooled shortcut does not fit");
+      made->largest_map = std::max(made->largest_map, int64_t{g.pixels()} * unit.c_out);
+    }
+    add_bases(unit, g);
+    add_places(unit, g);
+    made->bit_words.push_back(int64_t{g.bit_height} * g.bit_width * unit.words());
+    height = g.out_height;
+    width = g.out_width;
+    made->geometries.push_back(std::move(g));
+  }
+  return known = made;
+}
+
+void Chain::run(const Batch& batch, int threads, const Kernels& kernels, int64_t* nanoseconds) const {
+  const auto sizes = plan(batch.height, batch.width);
+  threads = std::max(threads, 1);
+  const int whole = batch.images / threads * threads;  // images that keep every thread busy by themselves
+  std::vector<std::unique_ptr<Workspace>> workspaces(whole ? threads : 1);
+  Pool::instance().run(static_cast<int>(workspaces.size()), [&](int thread) {
+    workspaces[thread] = std::make_unique<Workspace>(*sizes);  // by its own thread, near its own memory
+  });
+  std::vector<std::vector<int64_t>> spent(threads, std::vector<int64_t>(units_.size()));
+  if (whole) {
+    std::atomic<int> next{0};
+    Pool::instance().run(threads, [&](int thread) {
+      Barrier alone(1);
+      for (int image = next++; image < whole; image = next++)
+        run_image(*sizes, *workspaces[thread], batch, image, 0, 1, alone, kernels, spent[thread].data());
+    });
+  }
+  if (whole < batch.images) {  // the rest are shared, tile by tile
+    Barrier all(threads);
+    Pool::instance().run(threads, [&](int thread) {
+      for (int image = whole; image < batch.images; ++image)
+        run_image(*sizes, *workspaces[0], batch, image, thread, threads, all, kernels, spent[thread].data());
+    });
+  }
+  for (size_t i = 0; nanoseconds && i < units_.size(); ++i)
+    for (const auto& mine : spent) nanoseconds[i] += mine[i];
+}
+
+void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, int image, int thread, int threads,
+                      Barrier& barrier, const Kernels& kernels, int64_t* nanoseconds) const {
+  const auto share = [&](int all) {
+    return std::pair<int, int>{static_cast<int>(int64_t{all} * thread / threads),
+                               static_cast<int>(int64_t{all} * (thread + 1) / threads)};
+  };
+  const Geometry& last = sizes.geometries.back();
+  const int pixels = batch.height * batch.width, c_in = units_.front().c_in;
+  const float* input = batch.input + int64_t{image} * pixels * c_in;
+  float* result = batch.output + int64_t{image} * last.pixels() * last.out_channels;
+  if (wide_) {
+    const auto [begin, end] = share(pixels);
+    for (int pixel = begin; pixel < end; ++pixel)
+      std::memcpy(result + int64_t{pixel} * last.out_channels, input + int64_t{pixel} * c_in, sizeof(float) * c_in);
+    input = result;
+    barrier.wait();
+  }
+  bool packed = false;
+  for (size_t i = 0; i < units_.size(); ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const Unit& unit = units_[i];
+    const Geometry& g = sizes.geometries[i];
+    const bool ends = i + 1 == units_.size();
+    Maps maps;
+    maps.input = input;
+    maps.bits = space.bits[i].data();
+    if (wide_ || ends) {
+      maps.output = result;
+    } else if (unit.shortcut == Shortcut::kSame && input != batch.input + int64_t{image} * pixels * c_in) {
+      maps.output = const_cast<float*>(input);  // each value is read once, before it is written
+    } else {
+      maps.output = space.maps[input == space.maps[0].data()].data();
+    }
+    if (i == 0) {
+      const auto of_image = [&](const float* all, int64_t size) { return all ? all + image * size : nullptr; };
+      maps.shortcut = of_image(batch.shortcut, int64_t{g.pixels()} * unit.c_out);
+      maps.threshold = of_image(batch.threshold, unit.c_in);
+      maps.gate = of_image(batch.gate, unit.c_out);
+      maps.offset = of_image(batch.offset, unit.c_out);
+    }
+    if (!ends && !wide_ && units_[i + 1].in_scale.empty()) {  // the next unit's bits fall off with these floats
+      maps.next = &units_[i + 1];
+      maps.next_geometry = &sizes.geometries[i + 1];
+      maps.next_bits = reinterpret_cast<uint32_t*>(space.bits[i + 1].data());
+    }
+    if (!packed) {
+      const auto [begin, end] = share(g.height * g.width);
+      kernels.pack(unit, g, maps, begin, end);
+      barrier.wait();
+    }
+    const auto [begin, end] = share(ceil_div(g.pixels(), kPixels));
+    kernels.convolve(unit, g, maps, begin, end);
+    barrier.wait();
+    packed = maps.next_bits != nullptr;
+    input = maps.output;
+    nanoseconds[i] += (std::chrono::steady_clock::now() - start).count();
+  }
+}
+
+}  // namespace bcdzoo

@@ -1,0 +1,56 @@
+// A chain of units, run image by image so that an image's maps stay in the cache.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "unit.h"
+
+namespace bcdzoo {
+
+// The kernels of the best instruction set of this processor that is not above `name` (empty: the best).
+const Kernels& kernels(const char* name);
+std::vector<const Kernels*> all_kernels();
+
+// Batch of maps in and out, [images][height][width][channels]; what a first unit may need of each image.
+struct Batch {
+  int images = 0, height = 0, width = 0;
+  const float* input = nullptr;
+  float* output = nullptr;
+  const float* shortcut = nullptr;
+  const float* threshold = nullptr;
+  const float* gate = nullptr;
+  const float* offset = nullptr;
+};
+
+struct Shape {
+  int height, width, channels;
+};
+
+class Chain {
+ public:
+  // Throws std::invalid_argument if the units do not fit together.
+  explicit Chain(std::vector<Unit> units);
+  Shape output(int height, int width) const;
+  Shape first_output(int height, int width) const;  // of the first unit
+  // `nanoseconds`, one for each unit, are added to if given.
+  void run(const Batch& batch, int threads, const Kernels& kernels, int64_t* nanoseconds) const;
+  const std::vector<Unit>& units() const { return units_; }
+
+ private:
+  struct Plan;
+  struct Workspace;
+  std::shared_ptr<const Plan> plan(int height, int width) const;
+  void run_image(const Plan&, Workspace&, const Batch&, int image, int thread, int threads, class Barrier&,
+                 const Kernels&, int64_t* nanoseconds) const;
+
+  std::vector<Unit> units_;
+  bool wide_ = false;  // the units add to one map, whose channels grow
+  mutable std::mutex mutex_;
+  mutable std::map<std::pair<int, int>, std::shared_ptr<const Plan>> plans_;
+};
+
+}  // namespace bcdzoo

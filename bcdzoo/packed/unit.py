@@ -1,0 +1,135 @@
+"""What a packed network is made of: bit planes and constants of one binary convolution with everything around it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+WORD = 64
+"""Bits of a word."""
+
+SHORTCUTS = ("none", "same", "average-pool", "duplicate", "given")
+"""What is added to a unit's output: nothing, its input, that pooled 2×2, that twice, or a map that is given."""
+
+SAMPLINGS = ("none", "short-range", "long-range")
+"""How a branch samples its input (:mod:`bcdzoo.layers.shift`)."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a unit and how its parts are put together.
+
+    Attributes:
+        c_in: Input channels.
+        c_out: Output channels.
+        kernel: Height and width of the kernel.
+        stride: Step in pixels.
+        padding: Zeros on every side.
+        same_padding: TensorFlow's padding "same" instead.
+        shortcut: One of :data:`SHORTCUTS`.
+        activation_first: The activation comes before the shortcut's addition, not after it.
+        append: The output is appended to the input's channels.
+        zero_one: The input's bits stand for 0 and 1, not for -1 and +1.
+        dynamic: Which of ``threshold``, ``gate`` and ``offset`` come with each image.
+        samplings: Of each branch, one of :data:`SAMPLINGS`.
+    """
+
+    c_in: int
+    c_out: int
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    same_padding: bool = False
+    shortcut: str = "none"
+    activation_first: bool = False
+    append: bool = False
+    zero_one: bool = False
+    dynamic: tuple[str, ...] = ()
+    samplings: tuple[str, ...] = ("none",)
+
+    @property
+    def macs(self) -> int:
+        """Binary multiply-accumulates of one output pixel."""
+        return self.c_in * self.c_out * self.kernel**2 * len(self.samplings)
+
+    def output_size(self, size: int) -> int:
+        """Height or width of the output for one of the input."""
+        if self.same_padding:
+            return -(-size // self.stride)
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+class PackedUnit(nn.Module):
+    """``v = Σ sums·scale``; ``v = v·gate + offset``; ``v = v·alpha + beta``, shortcut and PReLU between two shifts.
+
+    All buffers: of each branch ``planes{i}``, uint64 of shape (c_out, kernel², ⌈c_in/64⌉), bit c of a row being 1 where
+    the weight of input channel c is +1, and ``scale{i}``; ``in_shift`` and perhaps ``in_scale``, of the input channels:
+    a bit is ``x ≥ in_shift``, or ``x·in_scale + in_shift ≥ 0``; ``alpha``, ``beta``, ``shift_in``, ``slope``,
+    ``shift_out``, of the output channels; float32.
+
+    Args:
+        shape: Sizes and structure.
+        levels: ±1 of each branch, (c_out, c_in, kernel, kernel).
+        scales: Of each branch, (c_out,).
+        constants: Buffers that are not to be neutral.
+    """
+
+    def __init__(self, shape: Shape, levels: list[Tensor], scales: list[Tensor], **constants: Tensor) -> None:
+        super().__init__()
+        self.shape = shape
+        for i, (level, scale) in enumerate(zip(levels, scales, strict=True)):
+            self.register_buffer(f"planes{i}", planes(level))
+            self.register_buffer(f"scale{i}", scale.detach().float().clone())
+        neutral = {"alpha": 1.0, "beta": 0.0, "shift_in": 0.0, "slope": 1.0, "shift_out": 0.0}
+        for name, value in neutral.items():
+            given = constants.get(name)
+            self.register_buffer(name, torch.full((shape.c_out,), value) if given is None else _copy(given))
+        if "in_scale" in constants:
+            self.register_buffer("in_scale", _copy(constants["in_scale"]))
+        self.register_buffer("in_shift", _copy(constants.get("in_shift", torch.zeros(shape.c_in))))
+
+    def describe(self) -> dict[str, Any]:
+        """As the kernels take it."""
+        shape = self.shape
+        arrays = {name: buffer.numpy() for name, buffer in self.named_buffers()}
+        return {
+            "c_in": shape.c_in,
+            "c_out": shape.c_out,
+            "kernel": shape.kernel,
+            "stride": shape.stride,
+            "padding": shape.padding,
+            "same_padding": shape.same_padding,
+            "shortcut": SHORTCUTS.index(shape.shortcut),
+            "activation_first": shape.activation_first,
+            "append": shape.append,
+            "zero_one": shape.zero_one,
+            **{f"dynamic_{name}": name in shape.dynamic for name in ("threshold", "gate", "offset")},
+            "branches": [
+                {"planes": arrays[f"planes{i}"], "scale": arrays[f"scale{i}"], "sampling": SAMPLINGS.index(sampling)}
+                for i, sampling in enumerate(shape.samplings)
+            ],
+            **{name: array for name, array in arrays.items() if not name.startswith(("planes", "scale"))},
+        }
+
+
+def planes(levels: Tensor) -> Tensor:
+    """Pack ±1 along the channels.
+
+    Args:
+        levels: (c_out, c_in, k, k).
+
+    Returns:
+        uint64 of shape (c_out, k², ⌈c_in/64⌉): +1 is 1, -1 is 0; bits beyond the channels are 0.
+    """
+    c_out, c_in, k, _ = levels.shape
+    bits = np.zeros((c_out, k * k, -(-c_in // WORD) * WORD), np.uint8)
+    bits[:, :, :c_in] = (levels.detach() > 0).flatten(2).transpose(1, 2).numpy()
+    packed: npt.NDArray[np.uint64] = np.packbits(bits, axis=-1, bitorder="little").view("<u8")
+    return torch.from_numpy(packed.astype(np.uint64))
+
+
+def _copy(values: Tensor) -> Tensor:
+    return values.detach().float().clone()
