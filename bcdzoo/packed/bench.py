@@ -98,6 +98,8 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[Layer]:
 def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[Layer]:
     assert chain.nanoseconds is not None
     size = chain.last_size
+    if chain.stem is not None:
+        size = (chain.stem.output_size(size[0]), chain.stem.output_size(size[1]))
     for unit, name, spent in zip(chain.units, chain.names, chain.nanoseconds, strict=True):
         assert isinstance(unit, PackedUnit)
         size = (unit.shape.output_size(size[0]), unit.shape.output_size(size[1]))

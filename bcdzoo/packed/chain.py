@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.packed import native
-from bcdzoo.packed.unit import PackedUnit
+from bcdzoo.packed.unit import PackedStem, PackedUnit
 
 
 class PackedChain(nn.Module):
@@ -20,6 +20,7 @@ class PackedChain(nn.Module):
         names: What the units are called in the network they come from.
         context: Modules that compute what the first unit needs of each image: from the input to a dictionary with
             some of ``shortcut`` (N, c_out, H', W'), ``threshold`` (N, c_in), ``gate`` and ``offset`` (N, c_out).
+        stem: Comes before the first unit; then the input is images.
 
     Attributes:
         last_size: Height and width of the last input.
@@ -29,8 +30,15 @@ class PackedChain(nn.Module):
         (N, C, H, W) to (N, C', H', W'), float32 on the CPU; channels last in memory.
     """
 
-    def __init__(self, units: Sequence[PackedUnit], names: Sequence[str], context: Sequence[nn.Module] = ()) -> None:
+    def __init__(
+        self,
+        units: Sequence[PackedUnit],
+        names: Sequence[str],
+        context: Sequence[nn.Module] = (),
+        stem: PackedStem | None = None,
+    ) -> None:
         super().__init__()
+        self.stem = stem
         self.units = nn.ModuleList(units)
         self.context = nn.ModuleList(context)
         self.names = list(names)
@@ -44,7 +52,7 @@ class PackedChain(nn.Module):
             needed |= module(x)
         if self._native is None:
             self._native = self._build()
-        maps = _channels_last(x)
+        maps = _channels_last(x) if self.stem is None else x.detach().permute(0, 2, 3, 1).numpy()
         self.last_size = maps.shape[1:3]
         height, width, channels = self._native.output(*maps.shape[1:3])
         out = np.empty((len(maps), height, width, channels), np.float32)
@@ -68,7 +76,8 @@ class PackedChain(nn.Module):
     def _build(self) -> Any:
         module = native.kernels()
         assert module is not None  # without kernels nothing is packed
-        return module.Chain([unit.describe() for unit in self.units if isinstance(unit, PackedUnit)])
+        units = [unit.describe() for unit in self.units if isinstance(unit, PackedUnit)]
+        return module.Chain(units, None if self.stem is None else self.stem.describe())
 
     def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
         self._native = None  # it holds the old weights

@@ -17,15 +17,17 @@ from bcdzoo.layers.dynamic import DynamicEmbedding
 from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.layers.xnor import StraightThroughSign
-from bcdzoo.models.bcdnet import MLPBlock
+from bcdzoo.models.bcdnet import BCDNet, MLPBlock
 from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock
+from bcdzoo.models.reactnet import ReActNet
 from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
-from bcdzoo.packed.unit import WORD, PackedUnit, Shape
+from bcdzoo.packed.unit import WORD, PackedStem, PackedUnit, Shape
 
 _COLOURS = 3
+_IMAGES_AT_A_TIME = 32  # so that the maps between chains and torch's parts stay small
 
 
 class Lowered(NamedTuple):
@@ -67,7 +69,7 @@ def pack(model: nn.Module) -> "PackedNetwork":
 
 
 class PackedNetwork(nn.Module):
-    """A packed network; it takes a few images at a time, so that their maps stay in the cache.
+    """A packed network; it takes some images at a time, so that memory does not grow with the batch.
 
     Attributes:
         network: The network's modules, those that could be packed in their packed form.
@@ -85,7 +87,7 @@ class PackedNetwork(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.network(images) for images in x.split(2 * torch.get_num_threads())])
+        return torch.cat([self.network(images) for images in x.split(_IMAGES_AT_A_TIME)])
 
 
 class _ChannelsLast(nn.Module):
@@ -119,9 +121,27 @@ def _packed(module: nn.Module, name: str) -> nn.Module:
         return _ChannelsLast(module)
     if type(module) is nn.Sequential:
         return nn.Sequential(*_runs(module, name))
+    if isinstance(module, ReActNet | BCDNet):
+        return _mobile_trunk(module)
     for child_name, child in module.named_children():
         setattr(module, child_name, _packed(child, f"{name}.{child_name}".lstrip(".")))
     return module
+
+
+def _mobile_trunk(network: ReActNet | BCDNet) -> nn.Module:
+    """Stem, blocks and MLP stage of a network on MobileNet's trunk, in as few chains as can be."""
+    parts = [*network.blocks, *(network.mlp if isinstance(network, BCDNet) else ())]
+    first, *rest = _runs(nn.Sequential(*parts), "blocks")
+    if isinstance(first, PackedChain) and not len(first.context):
+        conv, bn = network.stem
+        first.stem = PackedStem(conv, *fold(bn))
+        network.stem = nn.Identity()  # type: ignore[assignment]
+    else:
+        network.stem = _packed(network.stem, "stem")  # type: ignore[assignment]
+    network.blocks = nn.Sequential(first, *rest)
+    if isinstance(network, BCDNet):
+        network.mlp = nn.Sequential()
+    return network
 
 
 def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:

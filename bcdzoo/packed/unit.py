@@ -115,6 +115,33 @@ class PackedUnit(nn.Module):
         }
 
 
+class PackedStem(nn.Module):
+    """A network's first convolution and its batch normalization, real-valued: torch's floats, without its copies.
+
+    Buffers: ``weights``, (c_out, c_in, k, k), and ``alpha`` and ``beta`` as of :class:`PackedUnit`.
+
+    Args:
+        conv: Without a bias.
+        alpha: Of the batch normalization behind it.
+        beta: Likewise.
+    """
+
+    def __init__(self, conv: nn.Conv2d, alpha: Tensor, beta: Tensor) -> None:
+        super().__init__()
+        self.stride, self.padding = conv.stride[0], int(conv.padding[0])
+        for name, values in ("weights", conv.weight), ("alpha", alpha), ("beta", beta):
+            self.register_buffer(name, _copy(values))
+
+    def describe(self) -> dict[str, Any]:
+        """As the kernels take it."""
+        arrays = {name: buffer.numpy() for name, buffer in self.named_buffers()}
+        return {"stride": self.stride, "padding": self.padding, **arrays}
+
+    def output_size(self, size: int) -> int:
+        """Height or width of the output for one of the input."""
+        return (size + 2 * self.padding - self.get_buffer("weights").shape[2]) // self.stride + 1
+
+
 def planes(levels: Tensor) -> Tensor:
     """Pack ±1 along the channels.
 

@@ -30,19 +30,33 @@ const Kernels& kernels(const char* name) {
   throw std::invalid_argument(std::string("this processor has no kernels named ") + name);
 }
 
+struct Chain::Workspace {
+  Floats maps[2];
+  std::vector<Words> bits;  // borders stay 0
+};
+
 struct Chain::Plan {
   std::vector<Geometry> geometries;
   std::vector<int64_t> bit_words;  // of each unit's packed map
   int64_t largest_map = 0;         // floats
+  std::mutex mutex;
+  std::vector<std::unique_ptr<Workspace>> idle;  // kept, for fresh memory costs more than some units
 };
 
-struct Chain::Workspace {
-  explicit Workspace(const Plan& plan) : maps{Floats(plan.largest_map), Floats(plan.largest_map)} {
-    for (const int64_t words : plan.bit_words) bits.emplace_back(words, 0);  // borders stay 0
+std::unique_ptr<Chain::Workspace> Chain::borrow(Plan& plan) {
+  {
+    const std::lock_guard<std::mutex> lock(plan.mutex);
+    if (!plan.idle.empty()) {
+      auto space = std::move(plan.idle.back());
+      plan.idle.pop_back();
+      return space;
+    }
   }
-  Floats maps[2];
-  std::vector<Words> bits;
-};
+  auto space = std::make_unique<Workspace>();
+  for (Floats& map : space->maps) map = Floats(plan.largest_map);
+  for (const int64_t words : plan.bit_words) space->bits.emplace_back(words, 0);
+  return space;
+}
 
 namespace {
 
@@ -163,8 +177,9 @@ void add_places(const Unit& unit, Geometry& g) {
 
 }  // namespace
 
-Chain::Chain(std::vector<Unit> units) : units_(std::move(units)) {
+Chain::Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem) : units_(std::move(units)), stem_(std::move(stem)) {
   require(!units_.empty(), "a chain has no units");
+  require(!stem_ || (stem_->c_out == units_.front().c_in && stem_->padding < stem_->kernel), "the stem does not fit");
   wide_ = adds_to_map(units_.front());
   int channels = units_.front().c_in;
   for (size_t i = 0; i < units_.size(); ++i) {
@@ -191,11 +206,18 @@ Shape Chain::first_output(int height, int width) const {
   return {first.out_height, first.out_width, units_.front().c_out};
 }
 
-std::shared_ptr<const Chain::Plan> Chain::plan(int height, int width) const {
+std::shared_ptr<Chain::Plan> Chain::plan(int height, int width) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   auto& known = plans_[{height, width}];
   if (known) return known;
   const auto made = std::make_shared<Plan>();
+  if (stem_) {
+    require(height + 2 * stem_->padding >= stem_->kernel && width + 2 * stem_->padding >= stem_->kernel,
+            "an image is smaller than the kernel");
+    height = stem_->output(height);
+    width = stem_->output(width);
+    made->largest_map = int64_t{height} * width * stem_->c_out;
+  }
   int channels = units_.front().c_in;
   for (const Unit& unit : units_) channels += wide_ && unit.append ? unit.c_out : 0;
   const int widest = channels;
@@ -230,9 +252,7 @@ void Chain::run(const Batch& batch, int threads, const Kernels& kernels, int64_t
   threads = std::max(threads, 1);
   const int whole = batch.images / threads * threads;  // images that keep every thread busy by themselves
   std::vector<std::unique_ptr<Workspace>> workspaces(whole ? threads : 1);
-  Pool::instance().run(static_cast<int>(workspaces.size()), [&](int thread) {
-    workspaces[thread] = std::make_unique<Workspace>(*sizes);  // by its own thread, near its own memory
-  });
+  for (auto& space : workspaces) space = borrow(*sizes);
   std::vector<std::vector<int64_t>> spent(threads, std::vector<int64_t>(units_.size()));
   if (whole) {
     std::atomic<int> next{0};
@@ -249,6 +269,10 @@ void Chain::run(const Batch& batch, int threads, const Kernels& kernels, int64_t
         run_image(*sizes, *workspaces[0], batch, image, thread, threads, all, kernels, spent[thread].data());
     });
   }
+  {
+    const std::lock_guard<std::mutex> lock(sizes->mutex);
+    for (auto& space : workspaces) sizes->idle.push_back(std::move(space));
+  }
   for (size_t i = 0; nanoseconds && i < units_.size(); ++i)
     for (const auto& mine : spent) nanoseconds[i] += mine[i];
 }
@@ -260,8 +284,20 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
                                static_cast<int>(int64_t{all} * (thread + 1) / threads)};
   };
   const Geometry& last = sizes.geometries.back();
-  const int pixels = batch.height * batch.width, c_in = units_.front().c_in;
-  const float* input = batch.input + int64_t{image} * pixels * c_in;
+  const Geometry& begins = sizes.geometries.front();
+  const int pixels = begins.height * begins.width, c_in = units_.front().c_in;
+  const float* const given = stem_ ? nullptr : batch.input + int64_t{image} * pixels * c_in;
+  const float* input = given;
+  bool packed = false;
+  if (stem_) {
+    Image at = batch.first;
+    at.values += image * batch.image_step;
+    const auto [begin, end] = share(pixels);
+    kernels.stem(*stem_, at, space.maps[0].data(), units_.front(), begins, space.bits[0].data(), begin, end);
+    input = space.maps[0].data();
+    packed = units_.front().in_scale.empty();
+    barrier.wait();
+  }
   float* result = batch.output + int64_t{image} * last.pixels() * last.out_channels;
   if (wide_) {
     const auto [begin, end] = share(pixels);
@@ -270,7 +306,6 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
     input = result;
     barrier.wait();
   }
-  bool packed = false;
   for (size_t i = 0; i < units_.size(); ++i) {
     const auto start = std::chrono::steady_clock::now();
     const Unit& unit = units_[i];
@@ -281,7 +316,7 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
     maps.bits = space.bits[i].data();
     if (wide_ || ends) {
       maps.output = result;
-    } else if (unit.shortcut == Shortcut::kSame && input != batch.input + int64_t{image} * pixels * c_in) {
+    } else if (unit.shortcut == Shortcut::kSame && input != given) {
       maps.output = const_cast<float*>(input);  // each value is read once, before it is written
     } else {
       maps.output = space.maps[input == space.maps[0].data()].data();

@@ -38,7 +38,7 @@ static void pack(const Unit& unit, const Geometry& g, const Maps& maps, int begi
 }
 
 // Pointers to the runs of words that make up a pixel's window.
-static inline void runs_of(const Unit& unit, const Geometry& g, const Branch& branch, const uint64_t* bits, int pixel,
+BCDZOO_INLINE void runs_of(const Unit& unit, const Geometry& g, const Branch& branch, const uint64_t* bits, int pixel,
                            const uint64_t** runs) {
   const int64_t words = unit.words();
   if (branch.sampling == Sampling::kNone) {
@@ -64,7 +64,7 @@ static void average(const Geometry& g, const float* input, int pixel, int first,
 }
 
 // The shortcut's values of one pixel, kChannels of them or null; `scratch` has room for them.
-static inline const float* shortcut_of(const Unit& unit, const Geometry& g, const Maps& maps, int pixel, int first,
+BCDZOO_INLINE const float* shortcut_of(const Unit& unit, const Geometry& g, const Maps& maps, int pixel, int first,
                                        int count, float* scratch) {
   const float* from = nullptr;
   switch (unit.shortcut) {
@@ -95,45 +95,30 @@ static inline const float* shortcut_of(const Unit& unit, const Geometry& g, cons
 
 // From the sums of one pixel's channels, kChannels of them, to what the unit gives.
 template <bool kDynamic, bool kShortcut, bool kActivationFirst>
-static void finish(const Unit& unit, const Maps& maps, int first, int count, const float* shortcut, const float* sums,
-                   float* out) {
+BCDZOO_INLINE void finish(const Unit& unit, const Maps& maps, int first, int count, const float* shortcut,
+                          float (&v)[kChannels]) {
   const float *alpha = unit.alpha.data() + first, *beta = unit.beta.data() + first;
   const float *shift_in = unit.shift_in.data() + first, *slope = unit.slope.data() + first,
               *shift_out = unit.shift_out.data() + first;
-  alignas(64) float scaled[kChannels];
   if (kDynamic) {
-    std::memcpy(scaled, sums, sizeof(scaled));
-    for (int i = 0; maps.gate && i < count; ++i) scaled[i] *= maps.gate[first + i];
-    for (int i = 0; maps.offset && i < count; ++i) scaled[i] += maps.offset[first + i];
-    sums = scaled;
+    for (int i = 0; maps.gate && i < count; ++i) v[i] *= maps.gate[first + i];
+    for (int i = 0; maps.offset && i < count; ++i) v[i] += maps.offset[first + i];
   }
   for (int i = 0; i < kChannels; ++i) {
-    float x = __builtin_fmaf(sums[i], alpha[i], beta[i]);  // as torch's batch normalization rounds
+    float x = __builtin_fmaf(v[i], alpha[i], beta[i]);  // as torch's batch normalization rounds
     if (kShortcut && !kActivationFirst) x = x + shortcut[i];
     x = x + shift_in[i];
     const float negative = x * slope[i];
     x = x > 0.0f ? x : negative;
     x = x + shift_out[i];
     if (kShortcut && kActivationFirst) x = x + shortcut[i];
-    out[i] = x;
+    v[i] = x;
   }
-}
-
-using Finish = void (*)(const Unit&, const Maps&, int, int, const float*, const float*, float*);
-
-static Finish finish_for(const Unit& unit, bool dynamic) {
-  const bool shortcut = unit.shortcut != Shortcut::kNone, first = unit.activation_first;
-  if (dynamic) {
-    if (!shortcut) return finish<true, false, false>;
-    return first ? finish<true, true, true> : finish<true, true, false>;
-  }
-  if (!shortcut) return finish<false, false, false>;
-  return first ? finish<false, true, true> : finish<false, true, false>;
 }
 
 // One tile of a panel: sums of all branches, [kPixels][kChannels].
-static inline void sums_of(const Unit& unit, const Geometry& g, const Maps& maps, int panel, int pixel, int pixels,
-                           float (*sums)[kChannels]) {
+BCDZOO_INLINE void sums_of(const Unit& unit, const Geometry& g, const Maps& maps, int panel, int pixel, int pixels,
+                           float (&sums)[kPixels][kChannels]) {
   const uint64_t* runs[kPixels][kMostRuns];
   int lengths[kMostRuns];
   alignas(64) int32_t counts[kPixels][kChannels];
@@ -158,10 +143,11 @@ static inline void sums_of(const Unit& unit, const Geometry& g, const Maps& maps
   }
 }
 
-static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
-  alignas(64) float sums[kPixels][kChannels], scratch[kChannels], partial[kChannels];
+template <bool kDynamic, bool kShortcut, bool kActivationFirst>
+static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+  // All arithmetic is on these arrays: the output may be where the shortcut is, which keeps compilers from vectors.
+  alignas(64) float sums[kPixels][kChannels], scratch[kChannels], shortcut[kChannels];
   const int64_t next_words = maps.next_bits ? 2 * maps.next->words() : 0;
-  const Finish finished = finish_for(unit, maps.gate || maps.offset);
   for (int panel = 0; panel < unit.panels(); ++panel) {
     const int first = panel * kChannels, count = std::min(kChannels, unit.c_out - first);
     const float* thresholds = maps.next_bits ? maps.next->in_shift.data() + first : nullptr;
@@ -169,16 +155,74 @@ static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int 
       const int pixel = tile * kPixels, pixels = std::min(kPixels, g.pixels() - pixel);
       sums_of(unit, g, maps, panel, pixel, pixels, sums);
       for (int p = 0; p < pixels; ++p) {
-        const float* shortcut = shortcut_of(unit, g, maps, pixel + p, first, count, scratch);
+        if (kShortcut) {
+          const float* from = shortcut_of(unit, g, maps, pixel + p, first, count, scratch);
+          std::memcpy(shortcut, from, sizeof(shortcut));
+        }
+        finish<kDynamic, kShortcut, kActivationFirst>(unit, maps, first, count, shortcut, sums[p]);
         float* out = maps.output + int64_t{pixel + p} * g.out_channels + g.out_offset + first;
-        float* here = count == kChannels ? out : partial;
-        finished(unit, maps, first, count, shortcut, sums[p], here);
-        if (count < kChannels) {
-          std::memcpy(out, partial, sizeof(float) * count);
-          for (int i = count; i < kChannels; ++i) partial[i] = -INFINITY;  // bits beyond the channels are 0
+        if (count == kChannels) {
+          std::memcpy(out, sums[p], sizeof(sums[p]));
+        } else {
+          std::memcpy(out, sums[p], sizeof(float) * count);
+          for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;  // bits beyond the channels are 0
         }
         if (thresholds)
-          maps.next_bits[maps.next_geometry->bit_at[pixel + p] * next_words + panel] = at_least(here, thresholds);
+          maps.next_bits[maps.next_geometry->bit_at[pixel + p] * next_words + panel] = at_least(sums[p], thresholds);
+      }
+    }
+  }
+}
+
+static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+  const bool dynamic = maps.gate || maps.offset, shortcut = unit.shortcut != Shortcut::kNone;
+  auto chosen = convolve_as<false, false, false>;
+  if (dynamic) chosen = convolve_as<true, false, false>;
+  if (shortcut && !unit.activation_first) chosen = dynamic ? convolve_as<true, true, false> : convolve_as<false, true, false>;
+  if (shortcut && unit.activation_first) chosen = dynamic ? convolve_as<true, true, true> : convolve_as<false, true, true>;
+  chosen(unit, g, maps, begin, end);
+}
+
+// In torch's order: over rows, columns, channels, each product fused with the sum.
+static void stem(const Stem& stem, const Image& image, float* out, const Unit& next, const Geometry& g, uint64_t* bits,
+                 int begin, int end) {
+  const int out_width = stem.output(image.width), padded = stem.padded_out();
+  const bool packs = next.in_scale.empty();
+  uint32_t* halves = reinterpret_cast<uint32_t*>(bits);
+  for (int pixel = begin; pixel < end; pixel += kPixels) {
+    const int pixels = std::min(kPixels, end - pixel);
+    int top[kPixels], left[kPixels];
+    for (int p = 0; p < kPixels; ++p) {
+      const int at = pixel + std::min(p, pixels - 1);
+      top[p] = at / out_width * stem.stride - stem.padding;
+      left[p] = at % out_width * stem.stride - stem.padding;
+    }
+    for (int first = 0; first < stem.c_out; first += kChannels) {
+      alignas(64) float sums[kPixels][kChannels] = {};
+      const float* weights = stem.weights.data() + first;
+      for (int row = 0; row < stem.kernel; ++row)
+        for (int column = 0; column < stem.kernel; ++column) {
+          const float* x[kPixels];
+          for (int p = 0; p < kPixels; ++p) {
+            const int y = top[p] + row, at = left[p] + column;
+            const bool inside = y >= 0 && y < image.height && at >= 0 && at < image.width;
+            x[p] = inside ? image.values + y * image.row + at * image.column : nullptr;
+          }
+          for (int c = 0; c < stem.c_in; ++c, weights += padded)
+            for (int p = 0; p < kPixels; ++p) {
+              const float value = x[p] ? x[p][c * image.channel] : 0.0f;
+              for (int i = 0; i < kChannels; ++i) sums[p][i] = __builtin_fmaf(value, weights[i], sums[p][i]);
+            }
+        }
+      const int count = std::min(kChannels, stem.c_out - first);
+      for (int p = 0; p < pixels; ++p) {
+        for (int i = 0; i < kChannels; ++i)
+          sums[p][i] = __builtin_fmaf(sums[p][i], stem.alpha[first + i], stem.beta[first + i]);
+        std::memcpy(out + int64_t{pixel + p} * stem.c_out + first, sums[p], sizeof(float) * count);
+        for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;
+        if (packs)
+          halves[int64_t{g.bit_at[pixel + p]} * 2 * next.words() + first / kChannels] =
+              at_least(sums[p], next.in_shift.data() + first);
       }
     }
   }

@@ -95,7 +95,33 @@ Unit unit_of(const nb::dict& given) {
   return unit;
 }
 
+std::unique_ptr<Stem> stem_of(const nb::object& given) {
+  if (given.is_none()) return nullptr;
+  const auto fields = nb::cast<nb::dict>(given);
+  const auto weights = nb::cast<Array<float, 4>>(fields["weights"]);  // [c_out][c_in][kernel][kernel]
+  auto stem = std::make_unique<Stem>();
+  stem->stride = whole(fields, "stride", 15);
+  stem->padding = whole(fields, "padding", 15);
+  if (weights.shape(0) < 1 || weights.shape(0) > 1 << 12 || weights.shape(1) < 1 || weights.shape(1) > 64 ||
+      weights.shape(2) < 1 || weights.shape(2) > 15 || weights.shape(2) != weights.shape(3) || !stem->stride)
+    throw std::invalid_argument("the stem's sizes are out of range");
+  stem->c_out = static_cast<int>(weights.shape(0));
+  stem->c_in = static_cast<int>(weights.shape(1));
+  stem->kernel = static_cast<int>(weights.shape(2));
+  const int padded = stem->padded_out(), taps = stem->kernel * stem->kernel;
+  stem->weights.assign(static_cast<size_t>(taps) * stem->c_in * padded, 0.0f);
+  for (int o = 0; o < stem->c_out; ++o)
+    for (int c = 0; c < stem->c_in; ++c)
+      for (int tap = 0; tap < taps; ++tap)
+        stem->weights[(static_cast<size_t>(tap) * stem->c_in + c) * padded + o] =
+            weights.data()[(static_cast<size_t>(o) * stem->c_in + c) * taps + tap];
+  stem->alpha = floats(fields, "alpha", stem->c_out, padded, 0.0f);
+  stem->beta = floats(fields, "beta", stem->c_out, padded, 0.0f);
+  return stem;
+}
+
 using Map = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
+using Strided = nb::ndarray<const float, nb::ndim<4>, nb::device::cpu>;
 
 const float* per_image(const nb::object& given, bool wanted, int64_t images, int64_t size, const char* what) {
   if (given.is_none() != !wanted) throw std::invalid_argument(std::string(what) + (wanted ? " missing" : " not wanted"));
@@ -105,19 +131,25 @@ const float* per_image(const nb::object& given, bool wanted, int64_t images, int
   return array.data();
 }
 
-void run(const Chain& chain, const Map& x, nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out,
+void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, nb::c_contig, nb::device::cpu> out,
          const nb::object& shortcut, const nb::object& threshold, const nb::object& gate, const nb::object& offset,
          int threads, const std::string& instructions, const nb::object& nanoseconds) {
   const Unit& first = chain.units().front();
   for (int i = 1; i < 3; ++i)
     if (x.shape(i) < 1 || x.shape(i) > 1 << 14) throw std::invalid_argument("a map of this size is not supported");
-  if (static_cast<int64_t>(x.shape(3)) != first.c_in || x.shape(0) > INT_MAX)
+  const int channels = chain.stem() ? chain.stem()->c_in : first.c_in;
+  if (static_cast<int64_t>(x.shape(3)) != channels || x.shape(0) > INT_MAX)
     throw std::invalid_argument("the input has a wrong number of channels");
+  if (!chain.stem() && (x.stride(3) != 1 || x.stride(2) != channels || x.stride(1) != static_cast<int64_t>(x.shape(2)) * x.stride(2) ||
+                        x.stride(0) != static_cast<int64_t>(x.shape(1)) * x.stride(1)))
+    throw std::invalid_argument("the input is not contiguous");
   Batch batch;
   batch.images = static_cast<int>(x.shape(0));
   batch.height = static_cast<int>(x.shape(1));
   batch.width = static_cast<int>(x.shape(2));
   batch.input = x.data();
+  batch.first = {x.data(), batch.height, batch.width, x.stride(1), x.stride(2), x.stride(3)};
+  batch.image_step = x.stride(0);
   batch.output = out.data();
   const Shape shape = chain.output(batch.height, batch.width);
   if (out.shape(0) != x.shape(0) || static_cast<int>(out.shape(1)) != shape.height ||
@@ -175,11 +207,12 @@ NB_MODULE(_kernels, m) {
   m.def("peak", &peak, "words"_a, "threads"_a, "instructions"_a);
   nb::class_<Chain>(m, "Chain")
       .def("__init__",
-           [](Chain* self, const nb::list& given) {
+           [](Chain* self, const nb::list& given, const nb::object& stem) {
              std::vector<Unit> units;
              for (const nb::handle one : given) units.push_back(unit_of(nb::cast<nb::dict>(one)));
-             new (self) Chain(std::move(units));
-           })
+             new (self) Chain(std::move(units), stem_of(stem));
+           },
+           "units"_a, "stem"_a.none())
       .def("output",
            [](const Chain& self, int height, int width) {
              const Shape shape = self.output(height, width);

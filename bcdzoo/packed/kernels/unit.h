@@ -6,7 +6,10 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
+
+#define BCDZOO_INLINE static inline __attribute__((always_inline))
 
 namespace bcdzoo {
 
@@ -23,6 +26,14 @@ struct Aligned {
   template <class U>
   Aligned(const Aligned<U>&) {}
   T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+  template <class U>
+  void construct(U* p) {  // leaves the memory as it is
+    ::new (static_cast<void*>(p)) U;
+  }
+  template <class U, class... Args>
+  void construct(U* p, Args&&... args) {
+    ::new (static_cast<void*>(p)) U(std::forward<Args>(args)...);
+  }
   void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
   bool operator==(const Aligned&) const { return true; }
   bool operator!=(const Aligned&) const { return false; }
@@ -67,6 +78,23 @@ struct Unit {
   int panels() const { return padded_out() / kChannels; }
 };
 
+// A network's first convolution, real-valued, and its batch normalization; c_in is small.
+struct Stem {
+  int c_in = 0, c_out = 0, kernel = 0, stride = 0, padding = 0;
+  Floats weights;      // [kernel * kernel * c_in][padded c_out]
+  Floats alpha, beta;  // [padded c_out]
+
+  int padded_out() const { return round_up(c_out, kChannels); }
+  int output(int size) const { return (size + 2 * padding - kernel) / stride + 1; }
+};
+
+// An image with any order of its dimensions.
+struct Image {
+  const float* values = nullptr;
+  int height = 0, width = 0;
+  int64_t row = 0, column = 0, channel = 0;  // steps
+};
+
 // A unit on a map of some size.
 struct Geometry {
   int height = 0, width = 0;          // of the input
@@ -105,6 +133,9 @@ struct Kernels {
   void (*pack)(const Unit&, const Geometry&, const Maps&, int begin, int end);
   // Computes the output's tiles [begin, end), kPixels each.
   void (*convolve)(const Unit&, const Geometry&, const Maps&, int begin, int end);
+  // The stem's output pixels [begin, end), to [pixels][c_out] and to the bits of the unit behind it.
+  void (*stem)(const Stem&, const Image&, float* out, const Unit& next, const Geometry&, uint64_t* bits, int begin,
+               int end);
   // The bare tile of `words` words, many times over: how many binary multiply-accumulates that was.
   double (*spin)(const uint64_t* activations, const uint64_t* weights, int words, int repeats);
 };
