@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.packed import native
-from bcdzoo.packed.unit import PackedStem, PackedUnit
+from bcdzoo.packed.unit import PackedHalving, PackedStem, PackedUnit
 
 
 class PackedChain(nn.Module):
@@ -21,13 +21,14 @@ class PackedChain(nn.Module):
         context: Modules that compute what the first unit needs of each image: from the input to a dictionary with
             some of ``shortcut`` (N, c_out, H', W'), ``threshold`` (N, c_in), ``gate`` and ``offset`` (N, c_out).
         stem: Comes before the first unit; then the input is images.
+        ending: Comes behind the last one.
 
     Attributes:
         last_size: Height and width of the last input.
         nanoseconds: If it is an array, one number for each unit, the time that the unit takes is added to it.
 
     Shape:
-        (N, C, H, W) to (N, C', H', W'), float32 on the CPU; channels last in memory.
+        (N, C, H, W) to (N, C', H', W'), float32 on the CPU; channels last in memory, unless there is an ending.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class PackedChain(nn.Module):
         names: Sequence[str],
         context: Sequence[nn.Module] = (),
         stem: PackedStem | None = None,
+        ending: PackedHalving | None = None,
     ) -> None:
         super().__init__()
-        self.stem = stem
+        self.stem, self.ending = stem, ending
         self.units = nn.ModuleList(units)
         self.context = nn.ModuleList(context)
         self.names = list(names)
@@ -68,16 +70,16 @@ class PackedChain(nn.Module):
             instructions=native.chosen(),
             nanoseconds=self.nanoseconds,
         )
-        result = torch.from_numpy(out).permute(0, 3, 1, 2)
-        # The plain network concatenates into this order, and what torch computes behind it rounds by the order.
-        appends = any(unit.shape.append for unit in self.units if isinstance(unit, PackedUnit))
-        return result.contiguous() if appends else result
+        if self.ending is not None:
+            return torch.from_numpy(out.reshape(len(maps), channels, height, width))
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
 
     def _build(self) -> Any:
         module = native.kernels()
         assert module is not None  # without kernels nothing is packed
         units = [unit.describe() for unit in self.units if isinstance(unit, PackedUnit)]
-        return module.Chain(units, None if self.stem is None else self.stem.describe())
+        parts = (None if part is None else part.describe() for part in (self.stem, self.ending))
+        return module.Chain(units, *parts)
 
     def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
         self._native = None  # it holds the old weights

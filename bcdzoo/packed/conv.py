@@ -35,7 +35,7 @@ class PackedConv2d(nn.Module):
             ones = torch.ones(len(levels))
             self.signs.append(PackedChain([PackedUnit(shape, [plane], [ones])], [name]))
             if self.a_bits > 1:
-                half = {"in_shift": torch.full((c_in,), 0.5)}
+                half = {"threshold": torch.full((c_in,), 0.5)}
                 of_bits = Shape(c_in, len(levels), kernel, conv.stride, conv.padding, zero_one=True)
                 self.bits.append(PackedChain([PackedUnit(of_bits, [plane], [ones / 2], **half)], [name]))
 

@@ -18,16 +18,18 @@ from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.layers.xnor import StraightThroughSign
 from bcdzoo.models.bcdnet import BCDNet, MLPBlock
-from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock
+from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock, Transition
 from bcdzoo.models.reactnet import ReActNet
 from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
-from bcdzoo.packed.unit import WORD, PackedStem, PackedUnit, Shape
+from bcdzoo.packed.unit import WORD, PackedHalving, PackedStem, PackedUnit, Shape
 
 _COLOURS = 3
-_IMAGES_AT_A_TIME = 32  # so that the maps between chains and torch's parts stay small
+_PANEL = 32  # channels that the kernels compute at once
+_IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
+_IMAGES_PER_THREAD = 2  # at a time where the stem is torch's: larger maps leave the cache
 
 
 class Lowered(NamedTuple):
@@ -84,10 +86,12 @@ class PackedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.unpacked, self.is_packed = unpacked, is_packed
+        self._stem_is_packed = any(isinstance(module, PackedStem) for module in network.modules())
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.network(images) for images in x.split(_IMAGES_AT_A_TIME)])
+        at_a_time = _IMAGES_AT_A_TIME if self._stem_is_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
+        return torch.cat([self.network(images) for images in x.split(at_a_time)])
 
 
 class _ChannelsLast(nn.Module):
@@ -149,10 +153,22 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
     units: list[PackedUnit] = []
     names: list[str] = []
     context: tuple[nn.Module, ...] = ()
+
+    def chain() -> Iterator[nn.Module]:
+        if units:
+            yield PackedChain(units, names, context)
+            if _adds_to_map(units[-1].shape):
+                yield _Contiguous()
+
     for member_name, member in _flat(sequence, name):
         lowered = lower(member)
+        if units and isinstance(member, Transition):
+            yield PackedChain(units, names, context, ending=PackedHalving(*fold(member.bn)))
+            yield member.conv
+            units, names = [], []
+            continue
         if units and (lowered is None or lowered.context or not _joins(units[-1], lowered.unit)):
-            yield PackedChain(units, names, context)
+            yield from chain()
             units, names = [], []
         if lowered is None:
             yield _packed(member, member_name)
@@ -161,13 +177,26 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
             context = lowered.context
         units.append(lowered.unit)
         names.append(member_name)
-    if units:
-        yield PackedChain(units, names, context)
+    yield from chain()
+
+
+class _Contiguous(nn.Module):
+    """The order of a map that the plain network concatenated: what torch computes of it rounds by the order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous()
 
 
 def _joins(before: PackedUnit, unit: PackedUnit) -> bool:
     """Whether a unit can follow in the same chain: units that add to their map do not mix with others."""
-    return _adds_to_map(before.shape) == _adds_to_map(unit.shape)
+    shapes = before.shape, unit.shape
+    if not any(_adds_to_map(shape) for shape in shapes):
+        return True
+    return all(_adds_to_map(shape) and _first_written(shape) % _PANEL == 0 for shape in shapes)
+
+
+def _first_written(shape: Shape) -> int:
+    return shape.c_in if shape.append else shape.c_in - shape.c_out
 
 
 def _adds_to_map(shape: Shape) -> bool:
@@ -212,7 +241,7 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     alpha, beta = fold(unit.bn)
     shape = _shape(conv, pad, shortcut, dynamic=dynamic)
     levels, scale = conv.quantizer(conv.weight)
-    constants = {"in_shift": threshold, "alpha": alpha, "beta": beta, **activation}
+    constants = {"threshold": threshold, "alpha": alpha, "beta": beta, **activation}
     return Lowered(PackedUnit(shape, [levels], [scale], **constants), tuple(context))
 
 
@@ -229,7 +258,7 @@ def _mlp_block(block: MLPBlock) -> Lowered | None:
         shape,
         [levels for levels, _ in quantized],
         [scale for _, scale in quantized],
-        in_shift=-block.sign.bias,
+        threshold=-block.sign.bias,
         alpha=alpha,
         beta=beta,
         **activation,
@@ -241,11 +270,11 @@ def _melius_branch(branch: BinaryBranch) -> Lowered | None:
     conv = branch.conv
     if not _is_binary(conv):
         return None
-    in_scale, in_shift = fold(branch.bn)
+    threshold, falls = sign_threshold(*fold(branch.bn))
     levels, scale = conv.quantizer(conv.weight)
     append = isinstance(branch, DenseBlock)
     shape = _shape(conv, False, "none" if append else "same", append=append)
-    return Lowered(PackedUnit(shape, [levels], [scale], in_scale=in_scale, in_shift=in_shift))
+    return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], threshold=threshold))
 
 
 def _gated_unit(unit: GatedUnit) -> Lowered | None:
@@ -256,12 +285,12 @@ def _gated_unit(unit: GatedUnit) -> Lowered | None:
     context: list[nn.Module] = [_Gate(unit.bn, unit.gate)]
     if shortcut == "given":
         context.append(_Given(_packed(unit.shortcut, "")))
-    in_scale, in_shift = fold(unit.bn)
+    threshold, falls = sign_threshold(*fold(unit.bn))
     levels, scale = conv.quantizer(conv.weight)
     pad = isinstance(unit.pad, SamePad)
     shape = _shape(conv, pad, shortcut, activation_first=True, dynamic=("gate",))
-    constants = {"in_scale": in_scale, "in_shift": in_shift, **activation}
-    return Lowered(PackedUnit(shape, [levels], [scale], **constants), tuple(context))
+    constants = {"threshold": threshold, **activation}
+    return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], **constants), tuple(context))
 
 
 _RULES: dict[type[nn.Module], Callable[..., Lowered | None]] = {
@@ -321,6 +350,49 @@ def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     alpha = torch.from_numpy(np.float32(1) / root) * bn.weight
     # float64 holds the product exactly: one rounding, as torch's fused operation has
     return alpha, (bn.bias.double() - bn.running_mean.double() * alpha.double()).float()
+
+
+def sign_threshold(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch normalization and the sign behind it as one comparison, exact for every float.
+
+    Args:
+        alpha: float32, (C,).
+        beta: Likewise.
+
+    Returns:
+        Thresholds t, float32 of shape (C,), and where the sign falls, bool: ``alpha·x + beta ≥ 0`` is ``x ≥ t``, or
+        not ``x ≥ t`` where it falls.
+    """
+    alpha, beta = alpha.double(), beta.double()
+    falls = alpha < 0
+
+    def is_reached(x: Tensor) -> Tensor:
+        # the product is exact in float64; to float32 as torch rounds, whose -0 counts as 0
+        return ((alpha * x.double() + beta).float() >= 0) ^ falls
+
+    # The floats in order are the integers between those of -inf and +inf: bisection.
+    low = torch.full(alpha.shape, -_INFINITY - 1, dtype=torch.int64)  # not reached
+    high = torch.full(alpha.shape, _INFINITY, dtype=torch.int64)  # reached
+    while (high - low > 1).any():
+        middle = (low + high).div(2, rounding_mode="floor")
+        reached = is_reached(_ordered_float(middle))
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    constant = torch.where(beta >= 0, -torch.inf, torch.inf).float()
+    return torch.where(alpha == 0, constant, _ordered_float(high)), falls
+
+
+_INFINITY = 0x7F80_0000  # its bits
+
+
+def _ordered_float(number: Tensor) -> Tensor:
+    """The float32 at a place in their order, 0 at 0."""
+    bits = torch.where(number < 0, -number | 0x8000_0000, number)
+    return torch.from_numpy(bits.numpy().astype(np.uint32).view(np.float32))
+
+
+def _turned(levels: Tensor, falls: Tensor) -> Tensor:
+    """Weights with the sign of some input channels turned, to go with bits that are turned."""
+    return levels * torch.where(falls, -1, 1)[:, None, None]
 
 
 class _Given(nn.Module):

@@ -66,8 +66,8 @@ class PackedUnit(nn.Module):
     """``v = Σ sums·scale``; ``v = v·gate + offset``; ``v = v·alpha + beta``, shortcut and PReLU between two shifts.
 
     All buffers: of each branch ``planes{i}``, uint64 of shape (c_out, kernel², ⌈c_in/64⌉), bit c of a row being 1 where
-    the weight of input channel c is +1, and ``scale{i}``; ``in_shift`` and perhaps ``in_scale``, of the input channels:
-    a bit is ``x ≥ in_shift``, or ``x·in_scale + in_shift ≥ 0``; ``alpha``, ``beta``, ``shift_in``, ``slope``,
+    the weight of input channel c is +1, and ``scale{i}``; ``threshold``, of the input channels: a bit is
+    ``x ≥ threshold``; ``alpha``, ``beta``, ``shift_in``, ``slope``,
     ``shift_out``, of the output channels; float32.
 
     Args:
@@ -87,9 +87,7 @@ class PackedUnit(nn.Module):
         for name, value in neutral.items():
             given = constants.get(name)
             self.register_buffer(name, torch.full((shape.c_out,), value) if given is None else _copy(given))
-        if "in_scale" in constants:
-            self.register_buffer("in_scale", _copy(constants["in_scale"]))
-        self.register_buffer("in_shift", _copy(constants.get("in_shift", torch.zeros(shape.c_in))))
+        self.register_buffer("threshold", _copy(constants.get("threshold", torch.zeros(shape.c_in))))
 
     def describe(self) -> dict[str, Any]:
         """As the kernels take it."""
@@ -140,6 +138,22 @@ class PackedStem(nn.Module):
     def output_size(self, size: int) -> int:
         """Height or width of the output for one of the input."""
         return (size + 2 * self.padding - self.get_buffer("weights").shape[2]) // self.stride + 1
+
+
+class PackedHalving(nn.Module):
+    """Batch normalization, 2×2 max pooling (what is left at the edges too) and ReLU at a chain's end.
+
+    Buffers: ``alpha`` and ``beta`` as of :class:`PackedUnit`.
+    """
+
+    def __init__(self, alpha: Tensor, beta: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("alpha", _copy(alpha))
+        self.register_buffer("beta", _copy(beta))
+
+    def describe(self) -> dict[str, Any]:
+        """As the kernels take it."""
+        return {name: buffer.numpy() for name, buffer in self.named_buffers()}
 
 
 def planes(levels: Tensor) -> Tensor:

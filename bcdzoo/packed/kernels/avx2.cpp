@@ -60,6 +60,6 @@ uint32_t at_least(const float* x, const float* limit) {
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", pack, convolve, stem, spin};
+const Kernels kAvx2 = {"avx2", pack, convolve, stem, halve, spin};
 
 }  // namespace bcdzoo

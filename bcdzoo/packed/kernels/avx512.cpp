@@ -41,6 +41,6 @@ uint32_t at_least(const float* x, const float* limit) {
 
 }  // namespace
 
-const Kernels kAvx512 = {"avx512", pack, convolve, stem, spin};
+const Kernels kAvx512 = {"avx512", pack, convolve, stem, halve, spin};
 
 }  // namespace bcdzoo

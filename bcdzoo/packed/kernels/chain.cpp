@@ -72,8 +72,8 @@ void check(const Unit& unit) {
   require(!unit.branches.empty(), "a unit has no convolution");
   for (const Floats* values : {&unit.alpha, &unit.beta, &unit.shift_in, &unit.slope, &unit.shift_out})
     require(values->size() == padded, "a unit's constants are not one for each output channel");
-  require(unit.in_shift.size() >= static_cast<size_t>(unit.c_in), "a unit's thresholds are not one for each channel");
-  require(unit.in_scale.empty() || unit.in_scale.size() == unit.in_shift.size(), "a unit's thresholds do not fit");
+  require(unit.threshold.size() == static_cast<size_t>(round_up(unit.c_in, kChannels)),
+          "a unit's thresholds are not one for each channel");
   for (const Branch& branch : unit.branches) {
     require(branch.panels.size() == static_cast<size_t>(unit.window_words()) * padded, "weights of a wrong size");
     require(branch.tap_sums.size() == static_cast<size_t>(unit.kernel) * unit.kernel * padded, "sums of a wrong size");
@@ -94,6 +94,9 @@ void check(const Unit& unit) {
 bool adds_to_map(const Unit& unit) {
   return unit.append || (unit.shortcut == Shortcut::kSame && unit.c_out < unit.c_in);
 }
+
+// First channel of its map that such a unit writes.
+int offset(const Unit& unit) { return unit.append ? unit.c_in : unit.c_in - unit.c_out; }
 
 Geometry geometry(const Unit& unit, int height, int width) {
   require(height > 0 && width > 0, "a map has no pixels");
@@ -177,10 +180,12 @@ void add_places(const Unit& unit, Geometry& g) {
 
 }  // namespace
 
-Chain::Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem) : units_(std::move(units)), stem_(std::move(stem)) {
+Chain::Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem, std::unique_ptr<Halving> ending)
+    : units_(std::move(units)), stem_(std::move(stem)), ending_(std::move(ending)) {
   require(!units_.empty(), "a chain has no units");
   require(!stem_ || (stem_->c_out == units_.front().c_in && stem_->padding < stem_->kernel), "the stem does not fit");
   wide_ = adds_to_map(units_.front());
+  require(!(wide_ && stem_), "a stem does not go with units that add to its map");
   int channels = units_.front().c_in;
   for (size_t i = 0; i < units_.size(); ++i) {
     const Unit& unit = units_[i];
@@ -188,16 +193,20 @@ Chain::Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem) : units_(std::
     require(unit.c_in == channels, "a unit's input is not the output of the one before");
     require(adds_to_map(unit) == wide_, "units that add to a map do not mix with others");
     require(!wide_ || unit.stride == 1, "units that add to a map keep its size");
+    require(!wide_ || units_.size() == 1 || offset(unit) % kChannels == 0, "units that add to a map add whole panels");
     const bool per_image = unit.dynamic_threshold || unit.dynamic_gate || unit.dynamic_offset;
     require(i == 0 || !(per_image || unit.shortcut == Shortcut::kGiven), "only a first unit takes values per image");
     if (unit.append) channels += unit.c_out;
     if (!wide_) channels = unit.c_out;
   }
+  require(!ending_ || (ending_->alpha.size() == static_cast<size_t>(channels) && ending_->beta.size() == ending_->alpha.size()),
+          "the ending does not fit");
 }
 
-Shape Chain::output(int height, int width) const {
-  const Plan& sizes = *plan(height, width);
-  const Geometry& last = sizes.geometries.back();
+Shape Chain::output(int height, int width) const { return output_of(plan(height, width)->geometries.back()); }
+
+Shape Chain::output_of(const Geometry& last) const {
+  if (ending_) return {Halving::output(last.out_height), Halving::output(last.out_width), last.out_channels};
   return {last.out_height, last.out_width, last.out_channels};
 }
 
@@ -226,7 +235,8 @@ std::shared_ptr<Chain::Plan> Chain::plan(int height, int width) const {
     if (wide_) {
       require(g.out_height == height && g.out_width == width, "units that add to a map keep its size");
       g.in_channels = g.out_channels = widest;
-      g.out_offset = unit.append ? unit.c_in : unit.c_in - unit.c_out;
+      if (ending_) made->largest_map = int64_t{height} * width * widest;
+      g.out_offset = offset(unit);
     } else {
       g.in_channels = unit.c_in;
       g.out_channels = unit.c_out;
@@ -288,26 +298,33 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
   const int pixels = begins.height * begins.width, c_in = units_.front().c_in;
   const float* const given = stem_ ? nullptr : batch.input + int64_t{image} * pixels * c_in;
   const float* input = given;
-  bool packed = false;
+  const auto reader = [&](size_t i) {
+    return Reader{&units_[i], &sizes.geometries[i], reinterpret_cast<uint32_t*>(space.bits[i].data())};
+  };
+  const auto [first_pixel, last_pixel] = share(pixels);
+  const auto of_image = [&](const float* all, int64_t size) { return all ? all + image * size : nullptr; };
   if (stem_) {
     Image at = batch.first;
     at.values += image * batch.image_step;
-    const auto [begin, end] = share(pixels);
-    kernels.stem(*stem_, at, space.maps[0].data(), units_.front(), begins, space.bits[0].data(), begin, end);
+    kernels.stem(*stem_, at, space.maps[0].data(), reader(0), first_pixel, last_pixel);
     input = space.maps[0].data();
-    packed = units_.front().in_scale.empty();
-    barrier.wait();
   }
-  float* result = batch.output + int64_t{image} * last.pixels() * last.out_channels;
+  auto start = std::chrono::steady_clock::now();
+  if (!stem_)
+    for (size_t i = 0; i < (wide_ ? units_.size() : 1); ++i) {  // all of these read the map's first channels
+      const Source source{input, c_in, i == 0 ? of_image(batch.threshold, c_in) : nullptr};
+      kernels.pack(units_[i], sizes.geometries[i], source, space.bits[i].data(), first_pixel, last_pixel);
+    }
+  const Shape shape = output_of(last);
+  float* const output = batch.output + int64_t{image} * shape.height * shape.width * shape.channels;
+  float* result = ending_ ? space.maps[1].data() : output;
   if (wide_) {
-    const auto [begin, end] = share(pixels);
-    for (int pixel = begin; pixel < end; ++pixel)
+    for (int pixel = first_pixel; pixel < last_pixel; ++pixel)
       std::memcpy(result + int64_t{pixel} * last.out_channels, input + int64_t{pixel} * c_in, sizeof(float) * c_in);
     input = result;
-    barrier.wait();
   }
+  barrier.wait();
   for (size_t i = 0; i < units_.size(); ++i) {
-    const auto start = std::chrono::steady_clock::now();
     const Unit& unit = units_[i];
     const Geometry& g = sizes.geometries[i];
     const bool ends = i + 1 == units_.size();
@@ -322,28 +339,25 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
       maps.output = space.maps[input == space.maps[0].data()].data();
     }
     if (i == 0) {
-      const auto of_image = [&](const float* all, int64_t size) { return all ? all + image * size : nullptr; };
       maps.shortcut = of_image(batch.shortcut, int64_t{g.pixels()} * unit.c_out);
-      maps.threshold = of_image(batch.threshold, unit.c_in);
       maps.gate = of_image(batch.gate, unit.c_out);
       maps.offset = of_image(batch.offset, unit.c_out);
     }
-    if (!ends && !wide_ && units_[i + 1].in_scale.empty()) {  // the next unit's bits fall off with these floats
-      maps.next = &units_[i + 1];
-      maps.next_geometry = &sizes.geometries[i + 1];
-      maps.next_bits = reinterpret_cast<uint32_t*>(space.bits[i + 1].data());
-    }
-    if (!packed) {
-      const auto [begin, end] = share(g.height * g.width);
-      kernels.pack(unit, g, maps, begin, end);
-      barrier.wait();
+    for (size_t later = i + 1; later < units_.size(); ++later) {
+      maps.readers.push_back(reader(later));
+      if (!wide_ || offset(units_[later]) == offset(unit)) break;  // it writes them anew
     }
     const auto [begin, end] = share(ceil_div(g.pixels(), kPixels));
     kernels.convolve(unit, g, maps, begin, end);
     barrier.wait();
-    packed = maps.next_bits != nullptr;
     input = maps.output;
-    nanoseconds[i] += (std::chrono::steady_clock::now() - start).count();
+    const auto end_time = std::chrono::steady_clock::now();
+    nanoseconds[i] += (end_time - std::exchange(start, end_time)).count();
+  }
+  if (ending_) {
+    const auto [begin, end] = share(shape.height);
+    kernels.halve(*ending_, last.out_height, last.out_width, input, output, begin, end);
+    barrier.wait();  // the maps may be written again
   }
 }
 

@@ -35,8 +35,8 @@ struct Shape {
 class Chain {
  public:
   // Throws std::invalid_argument if the units do not fit together.
-  explicit Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem = nullptr);
-  Shape output(int height, int width) const;
+  explicit Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem = nullptr, std::unique_ptr<Halving> ending = nullptr);
+  Shape output(int height, int width) const;  // with an ending, the channels come first in memory
   Shape first_output(int height, int width) const;  // of the first unit
   // `nanoseconds`, one for each unit, are added to if given.
   void run(const Batch& batch, int threads, const Kernels& kernels, int64_t* nanoseconds) const;
@@ -47,12 +47,14 @@ class Chain {
   struct Plan;
   struct Workspace;
   std::shared_ptr<Plan> plan(int height, int width) const;
+  Shape output_of(const Geometry& last) const;
   static std::unique_ptr<Workspace> borrow(Plan&);
   void run_image(const Plan&, Workspace&, const Batch&, int image, int thread, int threads, class Barrier&,
                  const Kernels&, int64_t* nanoseconds) const;
 
   std::vector<Unit> units_;
   std::unique_ptr<Stem> stem_;
+  std::unique_ptr<Halving> ending_;
   bool wide_ = false;  // the units add to one map, whose channels grow
   mutable std::mutex mutex_;
   mutable std::map<std::pair<int, int>, std::shared_ptr<Plan>> plans_;

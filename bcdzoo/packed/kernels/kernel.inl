@@ -2,39 +2,25 @@
 // own namespace includes this behind them. Compiled without contraction of products and sums, so that every float is
 // that of the plain network: fused where torch fuses, and nowhere else.
 
-// Bits of one input pixel; `count` channels from `x` on.
-static void pack_pixel(const Unit& unit, const float* x, const float* threshold, uint64_t* out) {
-  const float* scale = unit.in_scale.empty() ? nullptr : unit.in_scale.data();
-  const float* shift = threshold ? threshold : unit.in_shift.data();
+// Bits of one input pixel.
+static void pack_pixel(const float* x, const float* threshold, int channels, uint64_t* out) {
+  uint32_t* halves = reinterpret_cast<uint32_t*>(out);
+  int first = 0;
+  for (; first + kChannels <= channels; first += kChannels) halves[first / kChannels] = at_least(x + first, threshold + first);
+  if (first == channels) return;
   alignas(64) float value[kChannels], limit[kChannels];
-  uint32_t half[2];
-  for (int word = 0; word < unit.words(); ++word) {
-    for (int side = 0; side < 2; ++side) {
-      const int first = word * kWordBits + side * kChannels;
-      const int count = std::clamp(unit.c_in - first, 0, kChannels);
-      if (count == kChannels && !scale) {
-        half[side] = at_least(x + first, shift + first);
-        continue;
-      }
-      for (int i = 0; i < kChannels; ++i) {
-        value[i] = -1.0f;  // bits beyond the channels are 0
-        limit[i] = 0.0f;
-      }
-      for (int i = 0; i < count; ++i) {
-        value[i] = scale ? __builtin_fmaf(x[first + i], scale[first + i], shift[first + i]) : x[first + i];
-        limit[i] = scale ? 0.0f : shift[first + i];
-        // a comparison with a value that is not a number is false in the plain network too
-      }
-      half[side] = at_least(value, limit);
-    }
-    out[word] = half[0] | uint64_t{half[1]} << 32;
+  for (int i = 0; i < kChannels; ++i) {
+    value[i] = first + i < channels ? x[first + i] : -INFINITY;  // bits beyond the channels are 0
+    limit[i] = first + i < channels ? threshold[first + i] : INFINITY;
   }
+  halves[first / kChannels] = at_least(value, limit);
 }
 
-static void pack(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+static void pack(const Unit& unit, const Geometry& g, const Source& from, uint64_t* bits, int begin, int end) {
+  const float* threshold = from.threshold ? from.threshold : unit.threshold.data();
   for (int pixel = begin; pixel < end; ++pixel)
-    pack_pixel(unit, maps.input + int64_t{pixel} * g.in_channels, maps.threshold,
-               maps.bits + int64_t{g.bit_at[pixel]} * unit.words());
+    pack_pixel(from.values + int64_t{pixel} * from.channels, threshold, from.channels,
+               bits + int64_t{g.bit_at[pixel]} * unit.words());
 }
 
 // Pointers to the runs of words that make up a pixel's window.
@@ -143,14 +129,18 @@ BCDZOO_INLINE void sums_of(const Unit& unit, const Geometry& g, const Maps& maps
   }
 }
 
+// Some channels' bits of one pixel, kChannels of them, for a unit that reads them.
+BCDZOO_INLINE void read(const Reader& reader, int first, int pixel, const float* x) {
+  reader.bits[int64_t{reader.geometry->bit_at[pixel]} * 2 * reader.unit->words() + first / kChannels] =
+      at_least(x, reader.unit->threshold.data() + first);
+}
+
 template <bool kDynamic, bool kShortcut, bool kActivationFirst>
 static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
   // All arithmetic is on these arrays: the output may be where the shortcut is, which keeps compilers from vectors.
   alignas(64) float sums[kPixels][kChannels], scratch[kChannels], shortcut[kChannels];
-  const int64_t next_words = maps.next_bits ? 2 * maps.next->words() : 0;
   for (int panel = 0; panel < unit.panels(); ++panel) {
     const int first = panel * kChannels, count = std::min(kChannels, unit.c_out - first);
-    const float* thresholds = maps.next_bits ? maps.next->in_shift.data() + first : nullptr;
     for (int tile = begin; tile < end; ++tile) {
       const int pixel = tile * kPixels, pixels = std::min(kPixels, g.pixels() - pixel);
       sums_of(unit, g, maps, panel, pixel, pixels, sums);
@@ -167,8 +157,7 @@ static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, i
           std::memcpy(out, sums[p], sizeof(float) * count);
           for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;  // bits beyond the channels are 0
         }
-        if (thresholds)
-          maps.next_bits[maps.next_geometry->bit_at[pixel + p] * next_words + panel] = at_least(sums[p], thresholds);
+        for (const Reader& reader : maps.readers) read(reader, g.out_offset + first, pixel + p, sums[p]);
       }
     }
   }
@@ -184,11 +173,8 @@ static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int 
 }
 
 // In torch's order: over rows, columns, channels, each product fused with the sum.
-static void stem(const Stem& stem, const Image& image, float* out, const Unit& next, const Geometry& g, uint64_t* bits,
-                 int begin, int end) {
+static void stem(const Stem& stem, const Image& image, float* out, const Reader& reader, int begin, int end) {
   const int out_width = stem.output(image.width), padded = stem.padded_out();
-  const bool packs = next.in_scale.empty();
-  uint32_t* halves = reinterpret_cast<uint32_t*>(bits);
   for (int pixel = begin; pixel < end; pixel += kPixels) {
     const int pixels = std::min(kPixels, end - pixel);
     int top[kPixels], left[kPixels];
@@ -220,11 +206,32 @@ static void stem(const Stem& stem, const Image& image, float* out, const Unit& n
           sums[p][i] = __builtin_fmaf(sums[p][i], stem.alpha[first + i], stem.beta[first + i]);
         std::memcpy(out + int64_t{pixel + p} * stem.c_out + first, sums[p], sizeof(float) * count);
         for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;
-        if (packs)
-          halves[int64_t{g.bit_at[pixel + p]} * 2 * next.words() + first / kChannels] =
-              at_least(sums[p], next.in_shift.data() + first);
+        read(reader, first, pixel + p, sums[p]);
       }
     }
+  }
+}
+
+static void halve(const Halving& halving, int height, int width, const float* x, float* out, int begin, int end) {
+  const int channels = static_cast<int>(halving.alpha.size()), out_width = Halving::output(width);
+  const int64_t pixels = int64_t{Halving::output(height)} * out_width;
+  alignas(64) float best[kChannels];
+  for (int first = 0; first < channels; first += kChannels) {
+    const int count = std::min(kChannels, channels - first);
+    const float *alpha = halving.alpha.data() + first, *beta = halving.beta.data() + first;
+    for (int y = begin; y < end; ++y)
+      for (int column = 0; column < out_width; ++column) {
+        for (float& value : best) value = 0.0f;  // ReLU
+        for (int row = 2 * y; row < std::min(2 * y + 2, height); ++row)
+          for (int at = 2 * column; at < std::min(2 * column + 2, width); ++at) {
+            const float* from = x + (int64_t{row} * width + at) * channels + first;
+            for (int i = 0; i < count; ++i) {
+              const float value = __builtin_fmaf(from[i], alpha[i], beta[i]);
+              best[i] = value > best[i] ? value : best[i];
+            }
+          }
+        for (int i = 0; i < count; ++i) out[(first + i) * pixels + y * out_width + column] = best[i];
+      }
   }
 }
 

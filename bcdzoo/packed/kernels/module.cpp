@@ -82,8 +82,7 @@ Unit unit_of(const nb::dict& given) {
   unit.shortcut = static_cast<Shortcut>(whole(given, "shortcut", 4));
   if (!unit.c_in || !unit.c_out || !unit.kernel || !unit.stride) throw std::invalid_argument("a unit has a size of 0");
   // Thresholds beyond the channels are never reached, so that their bits are 0.
-  unit.in_shift = floats(given, "in_shift", unit.c_in, round_up(unit.c_in, kChannels), INFINITY);
-  if (given.contains("in_scale")) unit.in_scale = floats(given, "in_scale", unit.c_in, round_up(unit.c_in, kChannels), 0);
+  unit.threshold = floats(given, "threshold", unit.c_in, round_up(unit.c_in, kChannels), INFINITY);
   const int padded = unit.padded_out();
   unit.alpha = floats(given, "alpha", unit.c_out, padded, 0.0f);
   unit.beta = floats(given, "beta", unit.c_out, padded, 0.0f);
@@ -118,6 +117,19 @@ std::unique_ptr<Stem> stem_of(const nb::object& given) {
   stem->alpha = floats(fields, "alpha", stem->c_out, padded, 0.0f);
   stem->beta = floats(fields, "beta", stem->c_out, padded, 0.0f);
   return stem;
+}
+
+std::unique_ptr<Halving> ending_of(const nb::object& given) {
+  if (given.is_none()) return nullptr;
+  const auto fields = nb::cast<nb::dict>(given);
+  auto ending = std::make_unique<Halving>();
+  const auto copy = [&](const char* key) {
+    const auto array = nb::cast<Array<float, 1>>(fields[key]);
+    return Floats(array.data(), array.data() + array.shape(0));
+  };
+  ending->alpha = copy("alpha");
+  ending->beta = copy("beta");
+  return ending;
 }
 
 using Map = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
@@ -207,12 +219,12 @@ NB_MODULE(_kernels, m) {
   m.def("peak", &peak, "words"_a, "threads"_a, "instructions"_a);
   nb::class_<Chain>(m, "Chain")
       .def("__init__",
-           [](Chain* self, const nb::list& given, const nb::object& stem) {
+           [](Chain* self, const nb::list& given, const nb::object& stem, const nb::object& ending) {
              std::vector<Unit> units;
              for (const nb::handle one : given) units.push_back(unit_of(nb::cast<nb::dict>(one)));
-             new (self) Chain(std::move(units), stem_of(stem));
+             new (self) Chain(std::move(units), stem_of(stem), ending_of(ending));
            },
-           "units"_a, "stem"_a.none())
+           "units"_a, "stem"_a.none(), "ending"_a.none())
       .def("output",
            [](const Chain& self, int height, int width) {
              const Shape shape = self.output(height, width);

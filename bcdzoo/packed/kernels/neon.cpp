@@ -50,6 +50,6 @@ uint32_t at_least(const float* x, const float* limit) {
 
 }  // namespace
 
-const Kernels kNeon = {"neon", pack, convolve, stem, spin};
+const Kernels kNeon = {"neon", pack, convolve, stem, halve, spin};
 
 }  // namespace bcdzoo

@@ -34,6 +34,6 @@ uint32_t at_least(const float* x, const float* limit) {
 
 }  // namespace
 
-const Kernels kPortable = {"portable", pack, convolve, stem, spin};
+const Kernels kPortable = {"portable", pack, convolve, stem, halve, spin};
 
 }  // namespace bcdzoo

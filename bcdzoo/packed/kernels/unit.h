@@ -69,7 +69,7 @@ struct Unit {
   bool append = false;            // write behind the input's channels; otherwise over the last c_out of them or anew
   Shortcut shortcut = Shortcut::kNone;
   std::vector<Branch> branches;
-  Floats in_scale, in_shift;      // [c_in]: bit = x * in_scale + in_shift >= 0; in_scale empty: x >= in_shift
+  Floats threshold;               // [c_in, rounded up to kChannels]: bit = x >= threshold
   Floats alpha, beta, shift_in, slope, shift_out;  // [padded c_out]
 
   int words() const { return ceil_div(c_in, kWordBits); }
@@ -86,6 +86,13 @@ struct Stem {
 
   int padded_out() const { return round_up(c_out, kChannels); }
   int output(int size) const { return (size + 2 * padding - kernel) / stride + 1; }
+};
+
+// Batch normalization, 2x2 max pooling (what is left at the edges too) and ReLU at a chain's end.
+struct Halving {
+  Floats alpha, beta;  // [channels]
+
+  static int output(int size) { return ceil_div(size, 2); }
 };
 
 // An image with any order of its dimensions.
@@ -112,30 +119,42 @@ struct Geometry {
   int pixels() const { return out_height * out_width; }
 };
 
+// A later unit that reads what a unit writes: it gets its bits while the floats are at hand.
+struct Reader {
+  const Unit* unit = nullptr;
+  const Geometry* geometry = nullptr;
+  uint32_t* bits = nullptr;  // of its packed map, as half words
+};
+
 // Maps of one image while a unit runs. All float maps are [pixels][channels], bits [pixels][words].
 struct Maps {
   const float* input = nullptr;
   const float* shortcut = nullptr;   // of Shortcut::kGiven, [output pixels][c_out]
   float* output = nullptr;
   uint64_t* bits = nullptr;
-  const float* threshold = nullptr;  // [c_in], of this image
-  const float* gate = nullptr;       // [c_out], likewise
+  const float* gate = nullptr;       // [c_out], of this image
   const float* offset = nullptr;
-  uint32_t* next_bits = nullptr;     // of the unit that follows, packed at once; null if it packs for itself
-  const Unit* next = nullptr;
-  const Geometry* next_geometry = nullptr;
+  std::vector<Reader> readers;
+};
+
+// Float map from which bits are packed.
+struct Source {
+  const float* values = nullptr;     // [pixels][channels]
+  int channels = 0;                  // the first ones of the unit's
+  const float* threshold = nullptr;  // [c_in], of this image; null: the unit's own
 };
 
 // What each instruction set provides.
 struct Kernels {
   const char* name;
   // Packs the input's pixels [begin, end).
-  void (*pack)(const Unit&, const Geometry&, const Maps&, int begin, int end);
+  void (*pack)(const Unit&, const Geometry&, const Source&, uint64_t* bits, int begin, int end);
   // Computes the output's tiles [begin, end), kPixels each.
   void (*convolve)(const Unit&, const Geometry&, const Maps&, int begin, int end);
   // The stem's output pixels [begin, end), to [pixels][c_out] and to the bits of the unit behind it.
-  void (*stem)(const Stem&, const Image&, float* out, const Unit& next, const Geometry&, uint64_t* bits, int begin,
-               int end);
+  void (*stem)(const Stem&, const Image&, float* out, const Reader&, int begin, int end);
+  // The output's rows [begin, end) of a map of some height and width, to [channels][rows][columns].
+  void (*halve)(const Halving&, int height, int width, const float* x, float* out, int begin, int end);
   // The bare tile of `words` words, many times over: how many binary multiply-accumulates that was.
   double (*spin)(const uint64_t* activations, const uint64_t* weights, int words, int repeats);
 };
