@@ -15,7 +15,7 @@ inline __m256i byte_ones(__m256i x) {
                          _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(x, 4), low)));
 }
 
-void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int number, const uint64_t* weights,
+void popcounts(const uint64_t* (*runs)[kMostRuns], int number, int length, const uint64_t* weights,
                int32_t (*counts)[kChannels]) {
   for (int j = 0; j < kChannels; j += 4) {
     __m256i sums[kPixels], bytes[kPixels];
@@ -30,7 +30,7 @@ void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int numbe
       room = 31;
     };
     for (int run = 0; run < number; ++run)
-      for (int k = 0; k < lengths[run]; ++k, w += kChannels) {
+      for (int k = 0; k < length; ++k, w += kChannels) {
         const __m256i weight = _mm256_load_si256(reinterpret_cast<const __m256i*>(w));
         for (int p = 0; p < kPixels; ++p) {
           const __m256i x = _mm256_set1_epi64x(static_cast<long long>(runs[p][run][k]));

@@ -6,14 +6,14 @@
 namespace bcdzoo {
 namespace {
 
-void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int number, const uint64_t* weights,
+void popcounts(const uint64_t* (*runs)[kMostRuns], int number, int length, const uint64_t* weights,
                int32_t (*counts)[kChannels]) {
   __m512i sums[kPixels][4];
   for (auto& row : sums)
     for (auto& lane : row) lane = _mm512_setzero_si512();
   for (int run = 0; run < number; ++run) {
     const uint64_t *x0 = runs[0][run], *x1 = runs[1][run], *x2 = runs[2][run], *x3 = runs[3][run];
-    for (int k = 0; k < lengths[run]; ++k, weights += kChannels) {
+    for (int k = 0; k < length; ++k, weights += kChannels) {
       const __m512i x[kPixels] = {
           _mm512_set1_epi64(static_cast<long long>(x0[k])), _mm512_set1_epi64(static_cast<long long>(x1[k])),
           _mm512_set1_epi64(static_cast<long long>(x2[k])), _mm512_set1_epi64(static_cast<long long>(x3[k]))};
@@ -26,9 +26,11 @@ void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int numbe
       }
     }
   }
+  // whole vectors, for the loads that follow are such too and would wait for two halves to reach the cache
+  const __m512i evens = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
   for (int p = 0; p < kPixels; ++p)
-    for (int j = 0; j < 4; ++j)
-      _mm256_store_si256(reinterpret_cast<__m256i*>(counts[p] + 8 * j), _mm512_cvtepi64_epi32(sums[p][j]));
+    for (int j = 0; j < 4; j += 2)
+      _mm512_store_si512(counts[p] + 8 * j, _mm512_permutex2var_epi32(sums[p][j], evens, sums[p][j + 1]));
 }
 
 uint32_t at_least(const float* x, const float* limit) {

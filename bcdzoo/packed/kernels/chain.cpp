@@ -69,7 +69,7 @@ void check(const Unit& unit) {
   require(unit.c_in > 0 && unit.c_out > 0 && unit.kernel > 0 && unit.kernel <= 15 && unit.stride > 0 &&
               unit.padding >= 0 && unit.padding < unit.kernel,
           "a unit's sizes are out of range");
-  require(!unit.branches.empty(), "a unit has no convolution");
+  require(unit.branches.size() == 1 || unit.branches.size() == kMostBranches, "a unit has one branch or three");
   for (const Floats* values : {&unit.alpha, &unit.beta, &unit.shift_in, &unit.slope, &unit.shift_out})
     require(values->size() == padded, "a unit's constants are not one for each output channel");
   require(unit.threshold.size() == static_cast<size_t>(round_up(unit.c_in, kChannels)),

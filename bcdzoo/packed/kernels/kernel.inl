@@ -39,14 +39,17 @@ BCDZOO_INLINE void runs_of(const Unit& unit, const Geometry& g, const Branch& br
 static void average(const Geometry& g, const float* input, int pixel, int first, int count, float* out) {
   const int y = pixel / g.out_width * 2, x = pixel % g.out_width * 2;
   const int rows = std::min(2, g.height - y), columns = std::min(2, g.width - x);
-  for (int i = 0; i < count; ++i) out[i] = 0.0f;
+  alignas(64) float sum[kChannels] = {};
   for (int row = 0; row < rows; ++row)
     for (int column = 0; column < columns; ++column) {
       const float* from = input + (int64_t{y + row} * g.width + x + column) * g.in_channels + first;
-      for (int i = 0; i < count; ++i) out[i] += from[i];
+      if (count == kChannels)
+        for (int i = 0; i < kChannels; ++i) sum[i] += from[i];
+      else
+        for (int i = 0; i < count; ++i) sum[i] += from[i];
     }
   const float divisor = static_cast<float>(rows * columns);
-  for (int i = 0; i < count; ++i) out[i] /= divisor;
+  for (int i = 0; i < kChannels; ++i) out[i] = sum[i] / divisor;
 }
 
 // The shortcut's values of one pixel, kChannels of them or null; `scratch` has room for them.
@@ -79,53 +82,65 @@ BCDZOO_INLINE const float* shortcut_of(const Unit& unit, const Geometry& g, cons
   return scratch;
 }
 
-// From the sums of one pixel's channels, kChannels of them, to what the unit gives.
-template <bool kDynamic, bool kShortcut, bool kActivationFirst>
-BCDZOO_INLINE void finish(const Unit& unit, const Maps& maps, int first, int count, const float* shortcut,
-                          float (&v)[kChannels]) {
-  const float *alpha = unit.alpha.data() + first, *beta = unit.beta.data() + first;
-  const float *shift_in = unit.shift_in.data() + first, *slope = unit.slope.data() + first,
-              *shift_out = unit.shift_out.data() + first;
-  if (kDynamic) {
-    for (int i = 0; maps.gate && i < count; ++i) v[i] *= maps.gate[first + i];
-    for (int i = 0; maps.offset && i < count; ++i) v[i] += maps.offset[first + i];
+// Counts of one tile of a panel, of all branches.
+template <int kBranches>
+BCDZOO_INLINE void count(const Unit& unit, const Geometry& g, const Maps& maps, int panel, int pixel, int pixels,
+                         int32_t (*counts)[kPixels][kChannels]) {
+  const uint64_t* runs[kPixels][kMostRuns];
+  const int64_t window = unit.window_words();
+  for (int b = 0; b < kBranches; ++b) {
+    const Branch& branch = unit.branches[b];
+    const bool sampled = branch.sampling != Sampling::kNone;
+    for (int p = 0; p < kPixels; ++p)  // a tile that is not full repeats its last pixel
+      runs_of(unit, g, branch, maps.bits, pixel + (p < pixels ? p : pixels - 1), runs[p]);
+    popcounts(runs, sampled ? 4 : unit.kernel, sampled ? unit.words() / 4 : unit.kernel * unit.words(),
+              branch.panels.data() + panel * window * kChannels, counts[b]);
   }
+}
+
+// A panel's constants.
+template <int kBranches>
+struct Constants {
+  const float* scale[kBranches];
+  const float *alpha, *beta, *shift_in, *slope, *shift_out;
+  alignas(64) float gate[kChannels], offset[kChannels];  // of this image
+
+  Constants(const Unit& unit, const Maps& maps, int first, int count) {
+    for (int b = 0; b < kBranches; ++b) scale[b] = unit.branches[b].scale.data() + first;
+    alpha = unit.alpha.data() + first;
+    beta = unit.beta.data() + first;
+    shift_in = unit.shift_in.data() + first;
+    slope = unit.slope.data() + first;
+    shift_out = unit.shift_out.data() + first;
+    for (int i = 0; i < kChannels; ++i) {
+      gate[i] = maps.gate && i < count ? maps.gate[first + i] : 1.0f;
+      offset[i] = maps.offset && i < count ? maps.offset[first + i] : 0.0f;
+    }
+  }
+};
+
+// From one pixel's counts to what the unit gives; one loop, so that all of it stays in registers.
+template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+BCDZOO_INLINE void finish(const Constants<kBranches>& constants, const int32_t (*counts)[kPixels][kChannels], int pixel,
+                          const int32_t* base, int base_step, const float* shortcut, float* out) {
+  const float *alpha = constants.alpha, *beta = constants.beta;
+  const float *shift_in = constants.shift_in, *slope = constants.slope, *shift_out = constants.shift_out;
   for (int i = 0; i < kChannels; ++i) {
-    float x = __builtin_fmaf(v[i], alpha[i], beta[i]);  // as torch's batch normalization rounds
+    float x = static_cast<float>(base[i] - 2 * counts[0][pixel][i]) * constants.scale[0][i];
+    for (int b = 1; b < kBranches; ++b)
+      x = x + static_cast<float>(base[b * base_step + i] - 2 * counts[b][pixel][i]) * constants.scale[b][i];
+    if (kDynamic) {
+      x = x * constants.gate[i];
+      x = x + constants.offset[i];
+    }
+    x = __builtin_fmaf(x, alpha[i], beta[i]);  // as torch's batch normalization rounds
     if (kShortcut && !kActivationFirst) x = x + shortcut[i];
     x = x + shift_in[i];
     const float negative = x * slope[i];
     x = x > 0.0f ? x : negative;
     x = x + shift_out[i];
     if (kShortcut && kActivationFirst) x = x + shortcut[i];
-    v[i] = x;
-  }
-}
-
-// One tile of a panel: sums of all branches, [kPixels][kChannels].
-BCDZOO_INLINE void sums_of(const Unit& unit, const Geometry& g, const Maps& maps, int panel, int pixel, int pixels,
-                           float (&sums)[kPixels][kChannels]) {
-  const uint64_t* runs[kPixels][kMostRuns];
-  int lengths[kMostRuns];
-  alignas(64) int32_t counts[kPixels][kChannels];
-  const int window = unit.window_words(), branches = static_cast<int>(unit.branches.size());
-  for (int b = 0; b < branches; ++b) {
-    const Branch& branch = unit.branches[b];
-    const bool sampled = branch.sampling != Sampling::kNone;
-    const int number = sampled ? 4 : unit.kernel, length = sampled ? unit.words() / 4 : unit.kernel * unit.words();
-    for (int run = 0; run < number; ++run) lengths[run] = length;
-    for (int p = 0; p < kPixels; ++p)  // a tile that is not full repeats its last pixel
-      runs_of(unit, g, branch, maps.bits, pixel + (p < pixels ? p : pixels - 1), runs[p]);
-    popcounts(runs, lengths, number, branch.panels.data() + int64_t{panel} * window * kChannels, counts);
-    const float* scale = branch.scale.data() + panel * kChannels;
-    for (int p = 0; p < pixels; ++p) {
-      const int32_t* base = g.bases.data() +
-                            (int64_t{g.classes[pixel + p]} * branches + b) * unit.padded_out() + panel * kChannels;
-      if (b == 0)
-        for (int i = 0; i < kChannels; ++i) sums[p][i] = static_cast<float>(base[i] - 2 * counts[p][i]) * scale[i];
-      else
-        for (int i = 0; i < kChannels; ++i) sums[p][i] += static_cast<float>(base[i] - 2 * counts[p][i]) * scale[i];
-    }
+    out[i] = x;
   }
 }
 
@@ -135,41 +150,54 @@ BCDZOO_INLINE void read(const Reader& reader, int first, int pixel, const float*
       at_least(x, reader.unit->threshold.data() + first);
 }
 
-template <bool kDynamic, bool kShortcut, bool kActivationFirst>
-static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
-  // All arithmetic is on these arrays: the output may be where the shortcut is, which keeps compilers from vectors.
-  alignas(64) float sums[kPixels][kChannels], scratch[kChannels], shortcut[kChannels];
+template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+static void convolve_block(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+  alignas(64) int32_t counts[kBranches][kPixels][kChannels];
+  alignas(64) float scratch[kChannels], values[kChannels];  // not the output itself, which may be where the shortcut is
+  const int base_step = unit.padded_out();
   for (int panel = 0; panel < unit.panels(); ++panel) {
-    const int first = panel * kChannels, count = std::min(kChannels, unit.c_out - first);
+    const int first = panel * kChannels, channels = std::min(kChannels, unit.c_out - first);
+    const Constants<kBranches> constants(unit, maps, first, channels);
     for (int tile = begin; tile < end; ++tile) {
       const int pixel = tile * kPixels, pixels = std::min(kPixels, g.pixels() - pixel);
-      sums_of(unit, g, maps, panel, pixel, pixels, sums);
+      count<kBranches>(unit, g, maps, panel, pixel, pixels, counts);
       for (int p = 0; p < pixels; ++p) {
-        if (kShortcut) {
-          const float* from = shortcut_of(unit, g, maps, pixel + p, first, count, scratch);
-          std::memcpy(shortcut, from, sizeof(shortcut));
-        }
-        finish<kDynamic, kShortcut, kActivationFirst>(unit, maps, first, count, shortcut, sums[p]);
+        const int32_t* base = g.bases.data() + int64_t{g.classes[pixel + p]} * kBranches * base_step + first;
+        const float* shortcut = kShortcut ? shortcut_of(unit, g, maps, pixel + p, first, channels, scratch) : nullptr;
+        finish<kBranches, kDynamic, kShortcut, kActivationFirst>(constants, counts, p, base, base_step, shortcut, values);
         float* out = maps.output + int64_t{pixel + p} * g.out_channels + g.out_offset + first;
-        if (count == kChannels) {
-          std::memcpy(out, sums[p], sizeof(sums[p]));
+        if (channels == kChannels) {
+          std::memcpy(out, values, sizeof(values));
         } else {
-          std::memcpy(out, sums[p], sizeof(float) * count);
-          for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;  // bits beyond the channels are 0
+          std::memcpy(out, values, sizeof(float) * channels);
+          for (int i = channels; i < kChannels; ++i) values[i] = -INFINITY;  // bits beyond the channels are 0
         }
-        for (const Reader& reader : maps.readers) read(reader, g.out_offset + first, pixel + p, sums[p]);
+        for (const Reader& reader : maps.readers) read(reader, g.out_offset + first, pixel + p, values);
       }
     }
   }
 }
 
-static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+// Few tiles at a time, so that their floats are read and written in one go while a panel's weights wait in the cache.
+template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+  for (int tile = begin; tile < end; tile += kTiles)
+    convolve_block<kBranches, kDynamic, kShortcut, kActivationFirst>(unit, g, maps, tile, std::min(tile + kTiles, end));
+}
+
+template <int kBranches>
+static void convolve_with(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
   const bool dynamic = maps.gate || maps.offset, shortcut = unit.shortcut != Shortcut::kNone;
-  auto chosen = convolve_as<false, false, false>;
-  if (dynamic) chosen = convolve_as<true, false, false>;
-  if (shortcut && !unit.activation_first) chosen = dynamic ? convolve_as<true, true, false> : convolve_as<false, true, false>;
-  if (shortcut && unit.activation_first) chosen = dynamic ? convolve_as<true, true, true> : convolve_as<false, true, true>;
+  auto chosen = dynamic ? convolve_as<kBranches, true, false, false> : convolve_as<kBranches, false, false, false>;
+  if (shortcut && !unit.activation_first)
+    chosen = dynamic ? convolve_as<kBranches, true, true, false> : convolve_as<kBranches, false, true, false>;
+  if (shortcut && unit.activation_first)
+    chosen = dynamic ? convolve_as<kBranches, true, true, true> : convolve_as<kBranches, false, true, true>;
   chosen(unit, g, maps, begin, end);
+}
+
+static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
+  (unit.branches.size() == 1 ? convolve_with<1> : convolve_with<kMostBranches>)(unit, g, maps, begin, end);
 }
 
 // In torch's order: over rows, columns, channels, each product fused with the sum.
@@ -241,7 +269,7 @@ static double spin(const uint64_t* activations, const uint64_t* weights, int wor
   alignas(64) int32_t counts[kPixels][kChannels];
   volatile int32_t sink = 0;
   for (int i = 0; i < repeats; ++i) {
-    popcounts(runs, &words, 1, weights, counts);
+    popcounts(runs, 1, words, weights, counts);
     sink = sink + counts[i % kPixels][i % kChannels];
   }
   return double{kWordBits} * words * kPixels * kChannels * repeats;

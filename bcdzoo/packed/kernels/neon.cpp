@@ -6,7 +6,7 @@
 namespace bcdzoo {
 namespace {
 
-void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int number, const uint64_t* weights,
+void popcounts(const uint64_t* (*runs)[kMostRuns], int number, int length, const uint64_t* weights,
                int32_t (*counts)[kChannels]) {
   for (int j = 0; j < kChannels; j += 2) {
     uint64x2_t sums[kPixels];
@@ -25,7 +25,7 @@ void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int numbe
       room = 31;
     };
     for (int run = 0; run < number; ++run)
-      for (int k = 0; k < lengths[run]; ++k, w += kChannels) {
+      for (int k = 0; k < length; ++k, w += kChannels) {
         const uint64x2_t weight = vld1q_u64(w);
         for (int p = 0; p < kPixels; ++p)
           bytes[p] = vaddq_u8(bytes[p],

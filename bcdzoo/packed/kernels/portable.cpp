@@ -12,13 +12,13 @@ inline int ones(uint64_t x) {
 }
 
 // Ones in (activations XOR weights) of each pixel and channel of a tile.
-void popcounts(const uint64_t* (*runs)[kMostRuns], const int* lengths, int number, const uint64_t* weights,
+void popcounts(const uint64_t* (*runs)[kMostRuns], int number, int length, const uint64_t* weights,
                int32_t (*counts)[kChannels]) {
   for (int p = 0; p < kPixels; ++p) {
     const uint64_t* w = weights;
     for (int i = 0; i < kChannels; ++i) counts[p][i] = 0;
     for (int run = 0; run < number; ++run)
-      for (int k = 0; k < lengths[run]; ++k, w += kChannels)
+      for (int k = 0; k < length; ++k, w += kChannels)
         for (int i = 0; i < kChannels; ++i) counts[p][i] += ones(runs[p][run][k] ^ w[i]);
   }
 }

@@ -15,7 +15,9 @@ namespace bcdzoo {
 
 constexpr int kPixels = 4;     // of a tile
 constexpr int kChannels = 32;  // of a tile, and of a panel of weights
+constexpr int kTiles = 4;     // at a time
 constexpr int kWordBits = 64;
+constexpr int kMostBranches = 3;
 constexpr int kMostRuns = 16;  // of consecutive words in a window: rows of a kernel, quarters of a sample
 
 // Memory that starts on a cache line.
