@@ -73,6 +73,9 @@ def stem(padding: str, pool: int) -> nn.Sequential:
 class Transition(nn.Sequential):
     """BN → 2×2 max pooling → ReLU → real-valued 1×1; (N, C, H, W) to (N, C', ⌈H/2⌉, ⌈W/2⌉)."""
 
+    bn: nn.BatchNorm2d
+    conv: nn.Conv2d
+
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(
             OrderedDict(

@@ -6,10 +6,11 @@ expects, by name, type and shape: a file cannot say what is computed.
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write
@@ -20,6 +21,8 @@ from bcdzoo.weights.load import Resolved, resolve
 
 FORMAT = "bcdzoo packed 1"
 """Marks packed files, by the version of their keys."""
+
+_PARAMETERS_PER_BYTE = 64  # more than any packed network has
 
 
 class Sizes(NamedTuple):
@@ -70,6 +73,15 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
     return Sizes(out.stat().st_size, planes, real, plain)
 
 
+def _build(path: Path, model: str, build: dict[str, Any]) -> nn.Module:
+    """The plain network; not one that is larger than the file can hold."""
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in create_model(model, **build).parameters())
+    if parameters > _PARAMETERS_PER_BYTE * path.stat().st_size:
+        raise ValueError(f"a network of {parameters} parameters is not in a file of {path.stat().st_size} bytes")
+    return create_model(model, **build)
+
+
 def is_packed_file(path: Path) -> bool:
     """Whether a file says that it is one of these."""
     return path.suffix == ".safetensors" and path.is_file() and safetensors_metadata(path).get("format") == FORMAT
@@ -94,9 +106,10 @@ def load_packed(path: Path, name: str | None = None) -> Resolved:
             raise TypeError("build is not a table")
         if name not in (None, model):
             raise BcdzooError(f"{path} holds a packed {model}, not {name}")
-        network = pack(create_model(model, **build))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BcdzooError(f"{path} does not say what it holds: {error}; export it anew") from error
+        network = pack(_build(path, model, build))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error
     if not network.is_packed:
         raise BcdzooError(
             f"{path} needs the 1-bit kernels, which are not there: install a C++ compiler and bcdzoo again"

@@ -1,5 +1,6 @@
 """From a network to its packed form: the same modules, with its binary convolutions on 1-bit kernels."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeGuard
@@ -29,7 +30,7 @@ from bcdzoo.packed.unit import WORD, PackedHalving, PackedStem, PackedUnit, Shap
 _COLOURS = 3
 _PANEL = 32  # channels that the kernels compute at once
 _IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
-_IMAGES_PER_THREAD = 2  # at a time where the stem is torch's: larger maps leave the cache
+_IMAGES_PER_THREAD = 4  # at a time where the stem is torch's: larger maps leave the cache
 
 
 class Lowered(NamedTuple):
@@ -134,11 +135,12 @@ def _packed(module: nn.Module, name: str) -> nn.Module:
 
 def _mobile_trunk(network: ReActNet | BCDNet) -> nn.Module:
     """Stem, blocks and MLP stage of a network on MobileNet's trunk, in as few chains as can be."""
-    parts = [*network.blocks, *(network.mlp if isinstance(network, BCDNet) else ())]
-    first, *rest = _runs(nn.Sequential(*parts), "blocks")
+    parts = OrderedDict[str, nn.Module](blocks=network.blocks)
+    if isinstance(network, BCDNet):
+        parts["mlp"] = network.mlp
+    first, *rest = _runs(nn.Sequential(parts), "")
     if isinstance(first, PackedChain) and not len(first.context):
-        conv, bn = network.stem
-        first.stem = PackedStem(conv, *fold(bn))
+        first.stem = PackedStem(network.stem.conv, *fold(network.stem.bn))
         network.stem = nn.Identity()  # type: ignore[assignment]
     else:
         network.stem = _packed(network.stem, "stem")  # type: ignore[assignment]

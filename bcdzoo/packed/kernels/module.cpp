@@ -135,6 +135,16 @@ std::unique_ptr<Halving> ending_of(const nb::object& given) {
 using Map = nb::ndarray<const float, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Strided = nb::ndarray<const float, nb::ndim<4>, nb::device::cpu>;
 
+bool is_contiguous(const Strided& x) {
+  if (x.size() == 0) return true;
+  int64_t step = 1;
+  for (int i = 3; i >= 0; --i) {  // steps along a dimension of one are of no account
+    if (x.shape(i) > 1 && x.stride(i) != step) return false;
+    step *= static_cast<int64_t>(x.shape(i));
+  }
+  return true;
+}
+
 const float* per_image(const nb::object& given, bool wanted, int64_t images, int64_t size, const char* what) {
   if (given.is_none() != !wanted) throw std::invalid_argument(std::string(what) + (wanted ? " missing" : " not wanted"));
   if (!wanted) return nullptr;
@@ -152,9 +162,7 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
   const int channels = chain.stem() ? chain.stem()->c_in : first.c_in;
   if (static_cast<int64_t>(x.shape(3)) != channels || x.shape(0) > INT_MAX)
     throw std::invalid_argument("the input has a wrong number of channels");
-  if (!chain.stem() && (x.stride(3) != 1 || x.stride(2) != channels || x.stride(1) != static_cast<int64_t>(x.shape(2)) * x.stride(2) ||
-                        x.stride(0) != static_cast<int64_t>(x.shape(1)) * x.stride(1)))
-    throw std::invalid_argument("the input is not contiguous");
+  if (!chain.stem() && !is_contiguous(x)) throw std::invalid_argument("the input is not contiguous");
   Batch batch;
   batch.images = static_cast<int>(x.shape(0));
   batch.height = static_cast<int>(x.shape(1));
