@@ -19,13 +19,14 @@ from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.layers.xnor import StraightThroughSign
 from bcdzoo.models.bcdnet import BCDNet, MLPBlock
-from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock, Transition
+from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock, MeliusNet, Transition
 from bcdzoo.models.reactnet import ReActNet
 from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
-from bcdzoo.packed.unit import WORD, PackedHalving, PackedStem, PackedUnit, Shape
+from bcdzoo.packed.unit import WORD, FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
 
 _COLOURS = 3
 _PANEL = 32  # channels that the kernels compute at once
@@ -126,28 +127,48 @@ def _packed(module: nn.Module, name: str) -> nn.Module:
         return _ChannelsLast(module)
     if type(module) is nn.Sequential:
         return nn.Sequential(*_runs(module, name))
-    if isinstance(module, ReActNet | BCDNet):
-        return _mobile_trunk(module)
+    for kind, parts in _TRUNKS.items():
+        if isinstance(module, kind):
+            return _trunk(module, *parts)
     for child_name, child in module.named_children():
         setattr(module, child_name, _packed(child, f"{name}.{child_name}".lstrip(".")))
     return module
 
 
-def _mobile_trunk(network: ReActNet | BCDNet) -> nn.Module:
-    """Stem, blocks and MLP stage of a network on MobileNet's trunk, in as few chains as can be."""
-    parts = OrderedDict[str, nn.Module](blocks=network.blocks)
-    if isinstance(network, BCDNet):
-        parts["mlp"] = network.mlp
-    first, *rest = _runs(nn.Sequential(parts), "")
-    if isinstance(first, PackedChain) and not len(first.context):
-        first.stem = PackedStem(network.stem.conv, *fold(network.stem.bn))
-        network.stem = nn.Identity()  # type: ignore[assignment]
+def _trunk(network: nn.Module, *parts: str) -> nn.Module:
+    """A network of a stem and some sequences of units, in as few chains as can be."""
+    stem = network.get_submodule("stem")
+    sequences = OrderedDict((part, network.get_submodule(part)) for part in parts)
+    first, *rest = _runs(nn.Sequential(sequences), "")
+    packed_stem = _stem(stem)
+    if isinstance(first, PackedChain) and not len(first.context) and packed_stem is not None:
+        first.stem = packed_stem
+        network.add_module("stem", nn.Identity())
     else:
-        network.stem = _packed(network.stem, "stem")  # type: ignore[assignment]
-    network.blocks = nn.Sequential(first, *rest)
-    if isinstance(network, BCDNet):
-        network.mlp = nn.Sequential()
+        network.add_module("stem", _packed(stem, "stem"))
+    for part in parts:
+        network.add_module(part, nn.Sequential())
+    network.add_module(parts[0], nn.Sequential(first, *rest))
     return network
+
+
+def _stem(stem: nn.Module) -> PackedStem | None:
+    """Convolutions with batch normalization, some with ReLU, and at most a pooling at the end; None if it is not that."""
+    modules = [module for _, module in _flat(stem, "") if not isinstance(module, nn.Identity)]
+    layers: list[FloatLayer] = []
+    while (
+        len(modules) > 1 and isinstance(conv := modules[0], nn.Conv2d) and isinstance(bn := modules[1], nn.BatchNorm2d)
+    ):
+        del modules[:2]
+        if relu := bool(modules) and type(modules[0]) is nn.ReLU:
+            del modules[0]
+        layers.append(FloatLayer(conv, *fold(bn), relu))
+    match modules:
+        case [] if layers:
+            return PackedStem(layers)
+        case [nn.MaxPool2d(kernel_size=int(kernel), stride=int(stride), padding=int(padding))] if layers:
+            return PackedStem(layers, (kernel, stride, padding))
+    return None
 
 
 def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
@@ -205,7 +226,7 @@ def _adds_to_map(shape: Shape) -> bool:
     return shape.append or (shape.shortcut == "same" and shape.c_out < shape.c_in)
 
 
-def _flat(sequence: nn.Sequential, name: str) -> Iterator[tuple[str, nn.Module]]:
+def _flat(sequence: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
     for child_name, child in sequence.named_children():
         path = f"{name}.{child_name}".lstrip(".")
         if type(child) is nn.Sequential:
@@ -294,6 +315,13 @@ def _gated_unit(unit: GatedUnit) -> Lowered | None:
     constants = {"threshold": threshold, **activation}
     return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], **constants), tuple(context))
 
+
+_TRUNKS: dict[type[nn.Module], tuple[str, ...]] = {
+    ReActNet: ("blocks",),
+    BCDNet: ("blocks", "mlp"),
+    BinaryResNet: ("stages",),
+    MeliusNet: ("stages",),
+}
 
 _RULES: dict[type[nn.Module], Callable[..., Lowered | None]] = {
     BinaryUnit: _binary_unit,

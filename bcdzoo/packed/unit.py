@@ -1,5 +1,6 @@
 """What a packed network is made of: bit planes and constants of one binary convolution with everything around it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,31 +114,54 @@ class PackedUnit(nn.Module):
         }
 
 
-class PackedStem(nn.Module):
-    """A network's first convolution and its batch normalization, real-valued: torch's floats, without its copies.
+@dataclass(frozen=True)
+class FloatLayer:
+    """A real-valued convolution without bias, the batch normalization behind it as ``x·alpha + beta``, and ReLU or not."""
 
-    Buffers: ``weights``, (c_out, c_in, k, k), and ``alpha`` and ``beta`` as of :class:`PackedUnit`.
+    conv: nn.Conv2d
+    alpha: Tensor
+    beta: Tensor
+    relu: bool
+
+
+class PackedStem(nn.Module):
+    """A network's first layers, real-valued: torch's floats, without its copies.
+
+    Buffers, of each layer: ``weights{i}``, (c_out, c_in/groups, k, k), and ``alpha{i}`` and ``beta{i}``, (c_out,).
 
     Args:
-        conv: Without a bias.
-        alpha: Of the batch normalization behind it.
-        beta: Likewise.
+        layers: One after the other.
+        pool: Kernel, stride and padding of the max pooling behind them; (1, 1, 0) for none.
     """
 
-    def __init__(self, conv: nn.Conv2d, alpha: Tensor, beta: Tensor) -> None:
+    def __init__(self, layers: Sequence[FloatLayer], pool: tuple[int, int, int] = (1, 1, 0)) -> None:
         super().__init__()
-        self.stride, self.padding = conv.stride[0], int(conv.padding[0])
-        for name, values in ("weights", conv.weight), ("alpha", alpha), ("beta", beta):
-            self.register_buffer(name, _copy(values))
+        self.pool = pool
+        self.sizes: list[dict[str, int]] = []
+        for i, layer in enumerate(layers):
+            conv = layer.conv
+            self.sizes.append(
+                {"stride": conv.stride[0], "padding": int(conv.padding[0]), "groups": conv.groups, "relu": layer.relu}
+            )
+            for name, values in ("weights", conv.weight), ("alpha", layer.alpha), ("beta", layer.beta):
+                self.register_buffer(f"{name}{i}", _copy(values))
 
     def describe(self) -> dict[str, Any]:
         """As the kernels take it."""
-        arrays = {name: buffer.numpy() for name, buffer in self.named_buffers()}
-        return {"stride": self.stride, "padding": self.padding, **arrays}
+        names = ("weights", "alpha", "beta")
+        layers = [
+            sizes | {name: self.get_buffer(f"{name}{i}").numpy() for name in names}
+            for i, sizes in enumerate(self.sizes)
+        ]
+        return {"layers": layers} | dict(zip(("pool_kernel", "pool_stride", "pool_padding"), self.pool, strict=True))
 
     def output_size(self, size: int) -> int:
         """Height or width of the output for one of the input."""
-        return (size + 2 * self.padding - self.get_buffer("weights").shape[2]) // self.stride + 1
+        kernels = [self.get_buffer(f"weights{i}").shape[2] for i in range(len(self.sizes))]
+        steps = [(k, sizes["stride"], sizes["padding"]) for k, sizes in zip(kernels, self.sizes, strict=True)]
+        for kernel, stride, padding in (*steps, self.pool):
+            size = (size + 2 * padding - kernel) // stride + 1
+        return size
 
 
 class PackedHalving(nn.Module):

@@ -1,7 +1,7 @@
 // AVX2: ones are counted by looking nibbles up, lane = channel.
 #include <immintrin.h>
 
-#include "unit.h"
+#include "stem.h"
 
 namespace bcdzoo {
 namespace {
@@ -56,10 +56,29 @@ uint32_t at_least(const float* x, const float* limit) {
   return mask;
 }
 
+struct Lanes {
+  __m256 half[2];
+};
+
+BCDZOO_INLINE Lanes splat(float value) { return {{_mm256_set1_ps(value), _mm256_set1_ps(value)}}; }
+
+BCDZOO_INLINE Lanes positive(Lanes x) {
+  const __m256 zero = _mm256_setzero_ps();
+  return {{_mm256_max_ps(x.half[0], zero), _mm256_max_ps(x.half[1], zero)}};
+}
+
+// x * w + sum, rounded once.
+BCDZOO_INLINE Lanes fused(Lanes x, float w, Lanes sum) {
+  const __m256 all = _mm256_set1_ps(w);
+  return {{_mm256_fmadd_ps(x.half[0], all, sum.half[0]), _mm256_fmadd_ps(x.half[1], all, sum.half[1])}};
+}
+
 #include "kernel.inl"
+
+const StemKernels kStem = {load, float_layer, pool};
 
 }  // namespace
 
-const Kernels kAvx2 = {"avx2", pack, convolve, stem, halve, spin};
+const Kernels kAvx2 = {"avx2", kStem, pack, convolve, halve, spin};
 
 }  // namespace bcdzoo

@@ -1,7 +1,7 @@
 // AVX-512 with VPOPCNTDQ: a tile's counts stay in 16 registers, lane = channel.
 #include <immintrin.h>
 
-#include "unit.h"
+#include "stem.h"
 
 namespace bcdzoo {
 namespace {
@@ -39,10 +39,21 @@ uint32_t at_least(const float* x, const float* limit) {
   return static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
 }
 
+using Lanes = __m512;
+
+BCDZOO_INLINE Lanes splat(float value) { return _mm512_set1_ps(value); }
+
+BCDZOO_INLINE Lanes positive(Lanes x) { return _mm512_max_ps(x, _mm512_setzero_ps()); }
+
+// x * w + sum, rounded once.
+BCDZOO_INLINE Lanes fused(Lanes x, float w, Lanes sum) { return _mm512_fmadd_ps(x, _mm512_set1_ps(w), sum); }
+
 #include "kernel.inl"
+
+const StemKernels kStem = {load, float_layer, pool};
 
 }  // namespace
 
-const Kernels kAvx512 = {"avx512", pack, convolve, stem, halve, spin};
+const Kernels kAvx512 = {"avx512", kStem, pack, convolve, halve, spin};
 
 }  // namespace bcdzoo

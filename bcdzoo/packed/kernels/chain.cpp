@@ -32,11 +32,13 @@ const Kernels& kernels(const char* name) {
 
 struct Chain::Workspace {
   Floats maps[2];
-  std::vector<Words> bits;  // borders stay 0
+  std::vector<Words> bits;     // borders stay 0
+  std::vector<Floats> planes;  // likewise
 };
 
 struct Chain::Plan {
   std::vector<Geometry> geometries;
+  std::vector<Planes> planes;      // of the stem: of the image and of each layer's output
   std::vector<int64_t> bit_words;  // of each unit's packed map
   int64_t largest_map = 0;         // floats
   std::mutex mutex;
@@ -55,6 +57,7 @@ std::unique_ptr<Chain::Workspace> Chain::borrow(Plan& plan) {
   auto space = std::make_unique<Workspace>();
   for (Floats& map : space->maps) map = Floats(plan.largest_map);
   for (const int64_t words : plan.bit_words) space->bits.emplace_back(words, 0);
+  for (const Planes& planes : plan.planes) space->planes.emplace_back(planes.size(), 0.0f);
   return space;
 }
 
@@ -88,6 +91,18 @@ void check(const Unit& unit) {
           "the pooled shortcut does not fit");
   require(unit.shortcut != Shortcut::kDuplicate || (unit.stride == 1 && unit.c_out == 2 * unit.c_in),
           "the doubled shortcut does not fit");
+}
+
+void check(const Stem& stem, int channels) {
+  require(!stem.layers.empty() && stem.layers.back().c_out == channels, "the stem does not fit");
+  int c_in = stem.layers.front().c_in;
+  for (const FloatLayer& layer : stem.layers) {
+    require(layer.c_in == c_in && layer.c_in % layer.groups == 0 && layer.c_out % layer.groups == 0 &&
+                layer.padding < layer.kernel,
+            "the stem's layers do not fit");
+    c_in = layer.c_out;
+  }
+  require(stem.pool_padding < stem.pool_kernel, "the stem's pooling is out of range");
 }
 
 // Whether a unit leaves the map it reads in place and writes into it.
@@ -183,9 +198,8 @@ void add_places(const Unit& unit, Geometry& g) {
 Chain::Chain(std::vector<Unit> units, std::unique_ptr<Stem> stem, std::unique_ptr<Halving> ending)
     : units_(std::move(units)), stem_(std::move(stem)), ending_(std::move(ending)) {
   require(!units_.empty(), "a chain has no units");
-  require(!stem_ || (stem_->c_out == units_.front().c_in && stem_->padding < stem_->kernel), "the stem does not fit");
+  if (stem_) check(*stem_, units_.front().c_in);
   wide_ = adds_to_map(units_.front());
-  require(!(wide_ && stem_), "a stem does not go with units that add to its map");
   int channels = units_.front().c_in;
   for (size_t i = 0; i < units_.size(); ++i) {
     const Unit& unit = units_[i];
@@ -221,11 +235,20 @@ std::shared_ptr<Chain::Plan> Chain::plan(int height, int width) const {
   if (known) return known;
   const auto made = std::make_shared<Plan>();
   if (stem_) {
-    require(height + 2 * stem_->padding >= stem_->kernel && width + 2 * stem_->padding >= stem_->kernel,
-            "an image is smaller than the kernel");
-    height = stem_->output(height);
-    width = stem_->output(width);
-    made->largest_map = int64_t{height} * width * stem_->c_out;
+    const auto fits = [&](int kernel, int padding) {
+      require(std::min(height, width) + 2 * padding >= kernel, "an image is smaller than the kernel");
+    };
+    for (const FloatLayer& layer : stem_->layers) {
+      fits(layer.kernel, layer.padding);
+      made->planes.emplace_back(layer.c_in, height, width, layer.stride, layer.padding, layer.kernel);
+      height = layer.output(height);
+      width = layer.output(width);
+    }
+    made->planes.emplace_back(stem_->layers.back().c_out, height, width, 1, 0, 1);
+    fits(stem_->pool_kernel, stem_->pool_padding);
+    height = stem_->pooled(height);
+    width = stem_->pooled(width);
+    made->largest_map = int64_t{height} * width * units_.front().c_in;
   }
   int channels = units_.front().c_in;
   for (const Unit& unit : units_) channels += wide_ && unit.append ? unit.c_out : 0;
@@ -235,7 +258,7 @@ std::shared_ptr<Chain::Plan> Chain::plan(int height, int width) const {
     if (wide_) {
       require(g.out_height == height && g.out_width == width, "units that add to a map keep its size");
       g.in_channels = g.out_channels = widest;
-      if (ending_) made->largest_map = int64_t{height} * width * widest;
+      if (ending_) made->largest_map = std::max(made->largest_map, int64_t{height} * width * widest);
       g.out_offset = offset(unit);
     } else {
       g.in_channels = unit.c_in;
@@ -287,6 +310,23 @@ void Chain::run(const Batch& batch, int threads, const Kernels& kernels, int64_t
     for (const auto& mine : spent) nanoseconds[i] += mine[i];
 }
 
+void Chain::run_stem(const Plan& sizes, Workspace& space, const Image& image, int thread, int threads, Barrier& barrier,
+                     const Kernels& kernels) const {
+  const auto share = [&](int rows) { return std::pair<int, int>{rows * thread / threads, rows * (thread + 1) / threads}; };
+  const auto [first_row, last_row] = share(sizes.planes.front().height);
+  kernels.stem.load(image, sizes.planes.front(), space.planes.front().data(), first_row, last_row);
+  barrier.wait();
+  for (size_t i = 0; i < stem_->layers.size(); ++i) {
+    const Planes& to = sizes.planes[i + 1];
+    const auto [begin, end] = share(to.height);
+    kernels.stem.layer(stem_->layers[i], sizes.planes[i], space.planes[i].data(), to, space.planes[i + 1].data(), begin, end);
+    barrier.wait();
+  }
+  const auto [begin, end] = share(stem_->pooled(sizes.planes.back().height));
+  kernels.stem.pool(*stem_, sizes.planes.back(), space.planes.back().data(), space.maps[0].data(), begin, end);
+  barrier.wait();
+}
+
 void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, int image, int thread, int threads,
                       Barrier& barrier, const Kernels& kernels, int64_t* nanoseconds) const {
   const auto share = [&](int all) {
@@ -306,15 +346,14 @@ void Chain::run_image(const Plan& sizes, Workspace& space, const Batch& batch, i
   if (stem_) {
     Image at = batch.first;
     at.values += image * batch.image_step;
-    kernels.stem(*stem_, at, space.maps[0].data(), reader(0), first_pixel, last_pixel);
+    run_stem(sizes, space, at, thread, threads, barrier, kernels);
     input = space.maps[0].data();
   }
   auto start = std::chrono::steady_clock::now();
-  if (!stem_)
-    for (size_t i = 0; i < (wide_ ? units_.size() : 1); ++i) {  // all of these read the map's first channels
-      const Source source{input, c_in, i == 0 ? of_image(batch.threshold, c_in) : nullptr};
-      kernels.pack(units_[i], sizes.geometries[i], source, space.bits[i].data(), first_pixel, last_pixel);
-    }
+  for (size_t i = 0; i < (wide_ ? units_.size() : 1); ++i) {  // all of these read the map's first channels
+    const Source source{input, c_in, i == 0 ? of_image(batch.threshold, c_in) : nullptr};
+    kernels.pack(units_[i], sizes.geometries[i], source, space.bits[i].data(), first_pixel, last_pixel);
+  }
   const Shape shape = output_of(last);
   float* const output = batch.output + int64_t{image} * shape.height * shape.width * shape.channels;
   float* result = ending_ ? space.maps[1].data() : output;

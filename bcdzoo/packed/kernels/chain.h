@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "unit.h"
+#include "stem.h"
 
 namespace bcdzoo {
 
@@ -19,7 +19,7 @@ std::vector<const Kernels*> all_kernels();
 struct Batch {
   int images = 0, height = 0, width = 0;
   const float* input = nullptr;  // of a chain without a stem
-  Image first;                   // of one with a stem, its first image
+  Image first;                   // of one with a stem, its first image, which has height and width
   int64_t image_step = 0;        // from one image to the next
   float* output = nullptr;
   const float* shortcut = nullptr;
@@ -49,7 +49,8 @@ class Chain {
   std::shared_ptr<Plan> plan(int height, int width) const;
   Shape output_of(const Geometry& last) const;
   static std::unique_ptr<Workspace> borrow(Plan&);
-  void run_image(const Plan&, Workspace&, const Batch&, int image, int thread, int threads, class Barrier&,
+  void run_stem(const Plan&, Workspace&, const Image&, int thread, int threads, class Barrier&, const Kernels&) const;
+  void run_image(const Plan&, Workspace&, const Batch&, int image, int thread, int threads, Barrier&,
                  const Kernels&, int64_t* nanoseconds) const;
 
   std::vector<Unit> units_;

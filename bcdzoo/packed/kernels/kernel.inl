@@ -1,6 +1,8 @@
-// The kernels, once for every instruction set: a file that defines the two primitives popcounts() and at_least() in its
-// own namespace includes this behind them. Compiled without contraction of products and sums, so that every float is
+// The kernels, once for every instruction set: a file that defines the primitives popcounts(), at_least(), Lanes,
+// splat(), positive() and fused() in its own namespace includes this behind them. Compiled without contraction of products and sums, so that every float is
 // that of the plain network: fused where torch fuses, and nowhere else.
+
+#include "stem.inl"
 
 // Bits of one input pixel.
 static void pack_pixel(const float* x, const float* threshold, int channels, uint64_t* out) {
@@ -198,46 +200,6 @@ static void convolve_with(const Unit& unit, const Geometry& g, const Maps& maps,
 
 static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
   (unit.branches.size() == 1 ? convolve_with<1> : convolve_with<kMostBranches>)(unit, g, maps, begin, end);
-}
-
-// In torch's order: over rows, columns, channels, each product fused with the sum.
-static void stem(const Stem& stem, const Image& image, float* out, const Reader& reader, int begin, int end) {
-  const int out_width = stem.output(image.width), padded = stem.padded_out();
-  for (int pixel = begin; pixel < end; pixel += kPixels) {
-    const int pixels = std::min(kPixels, end - pixel);
-    int top[kPixels], left[kPixels];
-    for (int p = 0; p < kPixels; ++p) {
-      const int at = pixel + std::min(p, pixels - 1);
-      top[p] = at / out_width * stem.stride - stem.padding;
-      left[p] = at % out_width * stem.stride - stem.padding;
-    }
-    for (int first = 0; first < stem.c_out; first += kChannels) {
-      alignas(64) float sums[kPixels][kChannels] = {};
-      const float* weights = stem.weights.data() + first;
-      for (int row = 0; row < stem.kernel; ++row)
-        for (int column = 0; column < stem.kernel; ++column) {
-          const float* x[kPixels];
-          for (int p = 0; p < kPixels; ++p) {
-            const int y = top[p] + row, at = left[p] + column;
-            const bool inside = y >= 0 && y < image.height && at >= 0 && at < image.width;
-            x[p] = inside ? image.values + y * image.row + at * image.column : nullptr;
-          }
-          for (int c = 0; c < stem.c_in; ++c, weights += padded)
-            for (int p = 0; p < kPixels; ++p) {
-              const float value = x[p] ? x[p][c * image.channel] : 0.0f;
-              for (int i = 0; i < kChannels; ++i) sums[p][i] = __builtin_fmaf(value, weights[i], sums[p][i]);
-            }
-        }
-      const int count = std::min(kChannels, stem.c_out - first);
-      for (int p = 0; p < pixels; ++p) {
-        for (int i = 0; i < kChannels; ++i)
-          sums[p][i] = __builtin_fmaf(sums[p][i], stem.alpha[first + i], stem.beta[first + i]);
-        std::memcpy(out + int64_t{pixel + p} * stem.c_out + first, sums[p], sizeof(float) * count);
-        for (int i = count; i < kChannels; ++i) sums[p][i] = -INFINITY;
-        read(reader, first, pixel + p, sums[p]);
-      }
-    }
-  }
 }
 
 static void halve(const Halving& halving, int height, int width, const float* x, float* out, int begin, int end) {

@@ -94,28 +94,45 @@ Unit unit_of(const nb::dict& given) {
   return unit;
 }
 
+FloatLayer float_layer_of(const nb::dict& fields) {
+  const auto weights = nb::cast<Array<float, 4>>(fields["weights"]);  // [c_out][c_in / groups][kernel][kernel]
+  FloatLayer layer;
+  layer.stride = whole(fields, "stride", 15);
+  layer.padding = whole(fields, "padding", 15);
+  layer.groups = whole(fields, "groups", 1 << 10);
+  layer.relu = nb::cast<bool>(fields["relu"]);
+  if (weights.shape(0) < 1 || weights.shape(0) > 1 << 12 || weights.shape(1) < 1 || weights.shape(1) > 1 << 10 ||
+      weights.shape(2) < 1 || weights.shape(2) > 15 || weights.shape(2) != weights.shape(3) || !layer.stride || !layer.groups)
+    throw std::invalid_argument("the stem's sizes are out of range");
+  layer.c_out = static_cast<int>(weights.shape(0));
+  layer.c_in = static_cast<int>(weights.shape(1)) * layer.groups;
+  layer.kernel = static_cast<int>(weights.shape(2));
+  if (layer.c_out % layer.groups) throw std::invalid_argument("the stem's groups do not fit");
+  const int taps = layer.kernel * layer.kernel, inputs = layer.group_in();
+  layer.weights.assign(static_cast<size_t>(layer.groups) * layer.blocks() * taps * inputs * kBlock, 0.0f);
+  for (int o = 0; o < layer.c_out; ++o)
+    for (int c = 0; c < inputs; ++c)
+      for (int tap = 0; tap < taps; ++tap) {
+        const int group = o / layer.group_out(), in_group = o % layer.group_out();
+        const int64_t block = int64_t{group} * layer.blocks() + in_group / kBlock;
+        layer.weights[((block * taps + tap) * inputs + c) * kBlock + in_group % kBlock] =
+            weights.data()[(static_cast<size_t>(o) * inputs + c) * taps + tap];
+      }
+  layer.alpha = floats(fields, "alpha", layer.c_out, layer.c_out, 0.0f);
+  layer.beta = floats(fields, "beta", layer.c_out, layer.c_out, 0.0f);
+  return layer;
+}
+
 std::unique_ptr<Stem> stem_of(const nb::object& given) {
   if (given.is_none()) return nullptr;
   const auto fields = nb::cast<nb::dict>(given);
-  const auto weights = nb::cast<Array<float, 4>>(fields["weights"]);  // [c_out][c_in][kernel][kernel]
   auto stem = std::make_unique<Stem>();
-  stem->stride = whole(fields, "stride", 15);
-  stem->padding = whole(fields, "padding", 15);
-  if (weights.shape(0) < 1 || weights.shape(0) > 1 << 12 || weights.shape(1) < 1 || weights.shape(1) > 64 ||
-      weights.shape(2) < 1 || weights.shape(2) > 15 || weights.shape(2) != weights.shape(3) || !stem->stride)
-    throw std::invalid_argument("the stem's sizes are out of range");
-  stem->c_out = static_cast<int>(weights.shape(0));
-  stem->c_in = static_cast<int>(weights.shape(1));
-  stem->kernel = static_cast<int>(weights.shape(2));
-  const int padded = stem->padded_out(), taps = stem->kernel * stem->kernel;
-  stem->weights.assign(static_cast<size_t>(taps) * stem->c_in * padded, 0.0f);
-  for (int o = 0; o < stem->c_out; ++o)
-    for (int c = 0; c < stem->c_in; ++c)
-      for (int tap = 0; tap < taps; ++tap)
-        stem->weights[(static_cast<size_t>(tap) * stem->c_in + c) * padded + o] =
-            weights.data()[(static_cast<size_t>(o) * stem->c_in + c) * taps + tap];
-  stem->alpha = floats(fields, "alpha", stem->c_out, padded, 0.0f);
-  stem->beta = floats(fields, "beta", stem->c_out, padded, 0.0f);
+  for (const nb::handle one : nb::cast<nb::list>(fields["layers"]))
+    stem->layers.push_back(float_layer_of(nb::cast<nb::dict>(one)));
+  stem->pool_kernel = whole(fields, "pool_kernel", 15);
+  stem->pool_stride = whole(fields, "pool_stride", 15);
+  stem->pool_padding = whole(fields, "pool_padding", 15);
+  if (!stem->pool_kernel || !stem->pool_stride) throw std::invalid_argument("the stem's pooling is out of range");
   return stem;
 }
 
@@ -159,7 +176,7 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
   const Unit& first = chain.units().front();
   for (int i = 1; i < 3; ++i)
     if (x.shape(i) < 1 || x.shape(i) > 1 << 14) throw std::invalid_argument("a map of this size is not supported");
-  const int channels = chain.stem() ? chain.stem()->c_in : first.c_in;
+  const int channels = chain.stem() ? chain.stem()->layers.front().c_in : first.c_in;
   if (static_cast<int64_t>(x.shape(3)) != channels || x.shape(0) > INT_MAX)
     throw std::invalid_argument("the input has a wrong number of channels");
   if (!chain.stem() && !is_contiguous(x)) throw std::invalid_argument("the input is not contiguous");
@@ -168,7 +185,7 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
   batch.height = static_cast<int>(x.shape(1));
   batch.width = static_cast<int>(x.shape(2));
   batch.input = x.data();
-  batch.first = {x.data(), batch.height, batch.width, x.stride(1), x.stride(2), x.stride(3)};
+  batch.first = {x.data(), x.stride(1), x.stride(2), x.stride(3)};
   batch.image_step = x.stride(0);
   batch.output = out.data();
   const Shape shape = chain.output(batch.height, batch.width);

@@ -1,7 +1,7 @@
 // NEON: CNT counts the ones of bytes, lane = channel.
 #include <arm_neon.h>
 
-#include "unit.h"
+#include "stem.h"
 
 namespace bcdzoo {
 namespace {
@@ -46,10 +46,33 @@ uint32_t at_least(const float* x, const float* limit) {
   return mask;
 }
 
+struct Lanes {
+  float value[kLanes];
+};
+
+BCDZOO_INLINE Lanes splat(float value) {
+  Lanes all;
+  for (float& one : all.value) one = value;
+  return all;
+}
+
+BCDZOO_INLINE Lanes positive(Lanes x) {
+  for (float& one : x.value) one = one > 0.0f ? one : 0.0f;
+  return x;
+}
+
+// x * w + sum, rounded once.
+BCDZOO_INLINE Lanes fused(Lanes x, float w, Lanes sum) {
+  for (int i = 0; i < kLanes; ++i) sum.value[i] = __builtin_fmaf(x.value[i], w, sum.value[i]);
+  return sum;
+}
+
 #include "kernel.inl"
+
+const StemKernels kStem = {load, float_layer, pool};
 
 }  // namespace
 
-const Kernels kNeon = {"neon", pack, convolve, stem, halve, spin};
+const Kernels kNeon = {"neon", kStem, pack, convolve, halve, spin};
 
 }  // namespace bcdzoo

@@ -1,5 +1,5 @@
 // Plain C++ on 64-bit words, for any processor.
-#include "unit.h"
+#include "stem.h"
 
 namespace bcdzoo {
 namespace {
@@ -30,10 +30,33 @@ uint32_t at_least(const float* x, const float* limit) {
   return mask;
 }
 
+struct Lanes {
+  float value[kLanes];
+};
+
+BCDZOO_INLINE Lanes splat(float value) {
+  Lanes all;
+  for (float& one : all.value) one = value;
+  return all;
+}
+
+BCDZOO_INLINE Lanes positive(Lanes x) {
+  for (float& one : x.value) one = one > 0.0f ? one : 0.0f;
+  return x;
+}
+
+// x * w + sum, rounded once.
+BCDZOO_INLINE Lanes fused(Lanes x, float w, Lanes sum) {
+  for (int i = 0; i < kLanes; ++i) sum.value[i] = __builtin_fmaf(x.value[i], w, sum.value[i]);
+  return sum;
+}
+
 #include "kernel.inl"
+
+const StemKernels kStem = {load, float_layer, pool};
 
 }  // namespace
 
-const Kernels kPortable = {"portable", pack, convolve, stem, halve, spin};
+const Kernels kPortable = {"portable", kStem, pack, convolve, halve, spin};
 
 }  // namespace bcdzoo

@@ -80,28 +80,11 @@ struct Unit {
   int panels() const { return padded_out() / kChannels; }
 };
 
-// A network's first convolution, real-valued, and its batch normalization; c_in is small.
-struct Stem {
-  int c_in = 0, c_out = 0, kernel = 0, stride = 0, padding = 0;
-  Floats weights;      // [kernel * kernel * c_in][padded c_out]
-  Floats alpha, beta;  // [padded c_out]
-
-  int padded_out() const { return round_up(c_out, kChannels); }
-  int output(int size) const { return (size + 2 * padding - kernel) / stride + 1; }
-};
-
 // Batch normalization, 2x2 max pooling (what is left at the edges too) and ReLU at a chain's end.
 struct Halving {
   Floats alpha, beta;  // [channels]
 
   static int output(int size) { return ceil_div(size, 2); }
-};
-
-// An image with any order of its dimensions.
-struct Image {
-  const float* values = nullptr;
-  int height = 0, width = 0;
-  int64_t row = 0, column = 0, channel = 0;  // steps
 };
 
 // A unit on a map of some size.
@@ -146,15 +129,16 @@ struct Source {
   const float* threshold = nullptr;  // [c_in], of this image; null: the unit's own
 };
 
+struct StemKernels;
+
 // What each instruction set provides.
 struct Kernels {
   const char* name;
+  const StemKernels& stem;
   // Packs the input's pixels [begin, end).
   void (*pack)(const Unit&, const Geometry&, const Source&, uint64_t* bits, int begin, int end);
   // Computes the output's tiles [begin, end), kPixels each.
   void (*convolve)(const Unit&, const Geometry&, const Maps&, int begin, int end);
-  // The stem's output pixels [begin, end), to [pixels][c_out] and to the bits of the unit behind it.
-  void (*stem)(const Stem&, const Image&, float* out, const Reader&, int begin, int end);
   // The output's rows [begin, end) of a map of some height and width, to [channels][rows][columns].
   void (*halve)(const Halving&, int height, int width, const float* x, float* out, int begin, int end);
   // The bare tile of `words` words, many times over: how many binary multiply-accumulates that was.
