@@ -1,6 +1,6 @@
 """How much of the slower of decoding and computing an evaluation reaches: one process decodes, one thread computes.
 
-    python benchmarks/end_to_end.py
+    python -m benchmarks.end_to_end
 
 Uses foolbox's 20 photographs, many times over. It prints, for a network of almost no work, a quick one and a slow one,
 the images per second of decoding alone, of computing alone and of the whole evaluation, all in one run; then the same

@@ -14,7 +14,7 @@ from torch import nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write
-from bcdzoo.packed.pack import pack
+from bcdzoo.packed.pack import pack_in_place
 from bcdzoo.registry import create_model
 from bcdzoo.weights.convert import load_state, safetensors_metadata
 from bcdzoo.weights.load import Resolved, resolve
@@ -54,7 +54,8 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
         BcdzooError: As :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
     """
     found = resolve(name, weights, manifest)
-    network = pack(found.model)
+    plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
+    network = pack_in_place(found.model)
     if not network.is_packed:
         raise BcdzooError("the 1-bit kernels are not there, and nothing can be packed without them")
     state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
@@ -69,7 +70,6 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
         save_file(state, temporary, metadata)
     planes = sum(tensor.nbytes for tensor in state.values() if tensor.dtype == torch.uint64)
     real = sum(tensor.nbytes for tensor in state.values()) - planes
-    plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
     return Sizes(out.stat().st_size, planes, real, plain)
 
 
@@ -106,7 +106,7 @@ def load_packed(path: Path, name: str | None = None) -> Resolved:
             raise TypeError("build is not a table")
         if name not in (None, model):
             raise BcdzooError(f"{path} holds a packed {model}, not {name}")
-        network = pack(_build(path, model, build))
+        network = pack_in_place(_build(path, model, build))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error

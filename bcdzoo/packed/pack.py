@@ -41,8 +41,6 @@ class Lowered(NamedTuple):
     context: tuple[nn.Module, ...] = ()
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def pack(model: nn.Module) -> "PackedNetwork":
     """The same network on 1-bit kernels: same input, same predictions; on the CPU, for inference.
 
@@ -60,7 +58,14 @@ def pack(model: nn.Module) -> "PackedNetwork":
     Raises:
         BcdzooError: There is no layer that can be packed; the message says why.
     """
-    network = deepcopy(model).float().cpu().eval()
+    return pack_in_place(deepcopy(model))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def pack_in_place(model: nn.Module) -> "PackedNetwork":
+    """As :func:`pack`, but the model's own modules are used up."""
+    network = model.float().cpu().eval()
     unpacked: list[str] = []
     is_packed = native.kernels() is not None
     if is_packed:
@@ -153,7 +158,7 @@ def _trunk(network: nn.Module, *parts: str) -> nn.Module:
 
 
 def _stem(stem: nn.Module) -> PackedStem | None:
-    """Convolutions with batch normalization, some with ReLU, and at most a pooling at the end; None if it is not that."""
+    """Convolutions with batch normalization, some with ReLU, and perhaps a pooling at the end; None for others."""
     modules = [module for _, module in _flat(stem, "") if not isinstance(module, nn.Identity)]
     layers: list[FloatLayer] = []
     while (

@@ -116,7 +116,7 @@ class PackedUnit(nn.Module):
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """A real-valued convolution without bias, the batch normalization behind it as ``x·alpha + beta``, and ReLU or not."""
+    """A real-valued convolution without bias, batch normalization as ``x·alpha + beta``, and perhaps ReLU."""
 
     conv: nn.Conv2d
     alpha: Tensor
