@@ -18,6 +18,7 @@ COMMANDS = {
     "eval": ("eval", "Top-1 and top-5 accuracy on ImageNet."),
     "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
     "table": ("table", "The paper's two comparison tables."),
+    "train": ("train", "Train a network by a recipe, on any images."),
     "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
 }
 
