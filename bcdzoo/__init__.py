@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bcdzoo.evaluation.loop import evaluate
     from bcdzoo.ops.count import count_ops
+    from bcdzoo.packed.pack import pack
     from bcdzoo.registry import create_model, list_models
     from bcdzoo.weights.load import load_model
 
-__all__ = ["count_ops", "create_model", "evaluate", "list_models", "load_model"]
+__all__ = ["count_ops", "create_model", "evaluate", "list_models", "load_model", "pack"]
 
 _HOMES = {
     "count_ops": "bcdzoo.ops.count",
@@ -17,6 +18,7 @@ _HOMES = {
     "evaluate": "bcdzoo.evaluation.loop",
     "list_models": "bcdzoo.registry",
     "load_model": "bcdzoo.weights.load",
+    "pack": "bcdzoo.packed.pack",
 }
 
 

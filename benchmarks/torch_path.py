@@ -3,7 +3,7 @@
 The authors' code is not part of this repository: give a checkout of Sense-GVT/BCDNet. Their network computes the
 gradient surrogate of the sign in inference too; this one does not.
 
-    python benchmarks/torch_path.py --authors path/to/BCDNet [--batch-size 16] [--threads 2]
+    python -m benchmarks.torch_path --authors path/to/BCDNet [--batch-size 16] [--threads 2]
 """
 
 import importlib.util

@@ -16,9 +16,14 @@ COMMANDS = {
     "fetch": ("fetch", "Download checkpoints, safely and only once."),
     "verify": ("verify", "Hash the cached checkpoints again."),
     "eval": ("eval", "Top-1 and top-5 accuracy on ImageNet."),
+    "prepare": ("prepare", "Decode the images once, for faster evaluations."),
+    "results": ("results", "The evaluation runs in the results store."),
+    "compare": ("compare", "Whether one run is better than another, and on which images."),
     "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
     "table": ("table", "The paper's two comparison tables."),
     "train": ("train", "Train a network by a recipe, on any images."),
+    "bench": ("bench", "Images per second on each backend, and layer by layer."),
+    "export": ("export", "A network with its weights as a packed file."),
     "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
 }
 
@@ -50,8 +55,8 @@ def main(args: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if args is None else args
     try:
         result: Any = cli.main(arguments, prog_name="bcdzoo", standalone_mode=False)
-    except click.exceptions.Abort:
-        _fail("interrupted", 130)
+    except click.exceptions.Abort as abort:
+        _fail("; ".join(filter(None, ["interrupted", str(abort.__cause__ or "")])), 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

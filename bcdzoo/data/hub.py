@@ -1,5 +1,6 @@
 """Layout ``hf``: a dataset of the Hugging Face hub by its name, through the package ``datasets``."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,6 +43,8 @@ def hub_dataset(path: Path, classes: int) -> Listing:
         raise BcdzooError("datasets of the hub need the package datasets: pip install 'bcdzoo[hf]'") from error
     from bcdzoo.data.rows import Columns, cells
 
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     name = str(path)
     dataset = _load(name.removeprefix(PREFIX))
     columns = Columns.of(name, dataset.features.arrow_schema)
@@ -64,13 +67,16 @@ def _load(name: str) -> "Dataset":
     import datasets
 
     repository, _, wanted = name.partition(":")
+    if not repository:
+        raise BcdzooError(f"{PREFIX}{name} names no dataset: give {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME:SPLIT")
     try:
-        files = datasets.load_dataset_builder(repository).config.data_files
+        found = datasets.load_dataset_builder(repository).config.data_files
+        files = {str(split): list(urls) for split, urls in found.items()}
         split = wanted or choose_split(files)
         if split not in files:
             raise BcdzooError(f"{repository} has the splits {some(files)}: give one as hf:{repository}:SPLIT")
         # Without the files of this split datasets would fetch those of all: ImageNet's training images, too.
-        chosen = {split: list(files[split])}
+        chosen = {split: files[split]}
         return datasets.load_dataset(repository, data_files=chosen, split=split, verification_mode="no_checks")
     except BcdzooError:
         raise

@@ -53,14 +53,22 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
         sample = self.samples[index]
+        return self.preprocess(self.image(index)), sample.label, sample.id
+
+    def image(self, index: int) -> Image.Image:
+        """Read and decode one image.
+
+        Raises:
+            BcdzooError: It cannot be read.
+        """
+        sample = self.samples[index]
         try:
-            image = decode(sample.read())
+            return decode(sample.read())
         except Exception as error:  # on a broken file Pillow's decoders raise what they like: OSError, SyntaxError, …
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
             raise BcdzooError(
                 f"cannot read image {sample.id}: {reason}; replace it, or leave such files out with --skip-bad"
             ) from error
-        return self.preprocess(image), sample.label, sample.id
 
     @property
     def classes(self) -> int:

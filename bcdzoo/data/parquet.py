@@ -13,7 +13,7 @@ from bcdzoo.data.rows import Columns, cells
 from bcdzoo.data.samples import Listing, Sample, choose_split, some
 from bcdzoo.errors import BcdzooError
 
-_LARGEST_ROW_GROUP = 1 << 30  # bytes; one is held in memory to read an image from it
+_LARGEST_ROW_GROUP = 1 << 29  # bytes; two are held in memory by every process that reads images
 
 
 class Row(NamedTuple):
@@ -47,7 +47,7 @@ def parquet_files(path: Path, classes: int) -> Listing:
                 columns = Columns.of(str(file), opened.schema_arrow)
                 names.append(columns.class_names)
                 samples += _rows(file, opened, columns, classes)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
             reason = " ".join(str(error).split())
             raise BcdzooError(f"{file} is damaged or no parquet file: {reason}; fetch it anew") from error
     if len(set(names)) > 1:
@@ -84,7 +84,7 @@ def _rows(file: Path, opened: parquet.ParquetFile, columns: Columns, classes: in
         size = opened.metadata.row_group(group).total_byte_size
         if size > _LARGEST_ROW_GROUP:
             raise BcdzooError(
-                f"{file}: row group {group} is {size >> 20} MiB, and one is held in memory per process; "
+                f"{file}: row group {group} is {size >> 20} MiB, and every process holds two in memory; "
                 f"write the file anew with row groups of at most {_LARGEST_ROW_GROUP >> 20} MiB"
             )
         # The sizes of the images are nowhere but in the images' column, so that this reads the whole file once.

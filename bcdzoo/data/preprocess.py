@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcdzoo.errors import BcdzooError
 
@@ -66,17 +66,27 @@ class Preprocess:
         Returns:
             float32 of shape (3, ``crop``, ``crop``).
         """
-        from torchvision.transforms.v2 import InterpolationMode, functional
+        return self.normalize(self.geometry.pixels(image))
 
-        if self.interpolation == "tf-bicubic":
-            pixels = _crop_then_tensorflow_resize(image, self.crop, self.resize)
-        else:
-            image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
-            image = functional.center_crop(image, [self.crop, self.crop])
-            pixels = functional.pil_to_tensor(image).float()
+    @property
+    def geometry(self) -> "Geometry":
+        """The part that makes pixels out of pixels: presets that share it share decoded images."""
+        return Geometry(self.resize, self.crop, self.interpolation)
+
+    def normalize(self, pixels: "Tensor") -> "Tensor":
+        """The rest, on any device: order of channels, scale, mean and standard deviation.
+
+        Args:
+            pixels: Of :meth:`Geometry.pixels`, (…, 3, ``crop``, ``crop``).
+
+        Returns:
+            float32 of the same shape.
+        """
+        from torchvision.transforms.v2 import functional
+
         if self.channels == "bgr":
-            pixels = pixels.flip(0)
-        normal: Tensor = functional.normalize(pixels / 255, list(self.mean), list(self.std))
+            pixels = pixels.flip(-3)
+        normal: Tensor = functional.normalize(pixels.float() / 255, list(self.mean), list(self.std))
         return normal
 
     def __str__(self) -> str:
@@ -89,6 +99,40 @@ class Preprocess:
             f"resize={self.resize},crop={self.crop},interpolation={self.interpolation},"
             f"mean={_text(self.mean)},std={_text(self.std)},channels={self.channels}"
         )
+
+
+class Geometry(NamedTuple):
+    """Resize and center crop; the fields are those of :class:`Preprocess`."""
+
+    resize: int
+    crop: int
+    interpolation: str
+
+    def pixels(self, image: "Image.Image") -> "Tensor":
+        """Resize and crop one image.
+
+        Args:
+            image: In mode RGB, of any size.
+
+        Returns:
+            0..255 of shape (3, ``crop``, ``crop``), RGB: uint8, or float32 with ``tf-bicubic``, which does not round.
+        """
+        from torchvision.transforms.v2 import InterpolationMode, functional
+
+        if self.interpolation == "tf-bicubic":
+            return _crop_then_tensorflow_resize(image, self.crop, self.resize)
+        image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+        pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
+        return pixels
+
+    @property
+    def whole(self) -> bool:
+        """Whether the pixels are whole numbers."""
+        return self.interpolation != "tf-bicubic"
+
+    def __str__(self) -> str:
+        """For names of files."""
+        return f"{self.interpolation}-{self.resize}-{self.crop}"
 
 
 PRESETS = {

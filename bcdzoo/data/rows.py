@@ -85,12 +85,16 @@ def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: in
 
 
 def _fits(schema: pa.Schema, image: str, label: str) -> bool:
-    kind = schema.field(image).type
-    if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+    kind, types = schema.field(image).type, pa.types
+    if not types.is_struct(kind):
         return False
-    content = kind.field("bytes").type
-    is_bytes = pa.types.is_binary(content) or pa.types.is_large_binary(content)
-    return bool(is_bytes and pa.types.is_integer(schema.field(label).type))
+    parts = {field.name: field.type for field in kind}
+    path = parts.get("path", pa.string())
+    return (
+        parts.get("bytes") in (pa.binary(), pa.large_binary())
+        and (types.is_string(path) or types.is_large_string(path) or types.is_null(path))
+        and bool(types.is_integer(schema.field(label).type))
+    )
 
 
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:

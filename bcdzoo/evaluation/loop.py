@@ -1,35 +1,38 @@
-"""Top-1 and top-5 accuracy of a network on a set of labelled images."""
+"""Top-1 and top-5 accuracy of networks on a set of labelled images."""
 
-import importlib.metadata
 import os
-import platform
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import PIL
 import torch
-import torchvision
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
 from tqdm import tqdm
 
+from bcdzoo.data.cache import find_prepared
 from bcdzoo.data.imagenet import ImageSet, open_dataset
-from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.data.preflight import preflight
+from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.result import EvalResult
-from bcdzoo.files import sha256_of
-from bcdzoo.own import import_network
-from bcdzoo.registry import find
+from bcdzoo.evaluation.mode import Mode
+from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.probe import probe
+from bcdzoo.evaluation.result import EvalResult, read_result
+from bcdzoo.evaluation.run import Run, bring_to_leader
+from bcdzoo.evaluation.store import write_json
+from bcdzoo.evaluation.subject import Subject, load_subject
+from bcdzoo.evaluation.task import Task
+from bcdzoo.evaluation.team import Team, team
+from bcdzoo.evaluation.unfinished import unfinished_runs, versions
+from bcdzoo.files import results_dir
 
-__all__ = ["EvalResult", "evaluate"]
+__all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
 
 _FEW_IMAGES = 256  # fewer are read before worker processes would be up
 
@@ -41,11 +44,19 @@ def evaluate(
     weights: str | Path | None = None,
     manifest: Path | None = None,
     preprocess: str | Preprocess | None = None,
+    layout: str | None = None,
+    backend: str = "torch",
+    amp: str | None = None,
+    compile: bool = False,
+    channels_last: bool = False,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     workers: int | None = None,
     skip_bad: bool = False,
+    check: bool = True,
+    seed: int = 0,
     progress: bool | None = None,
+    store: bool = False,
     **build: Any,
 ) -> EvalResult:
     """Measure top-1 and top-5 accuracy: full float32, one center crop, every image once.
@@ -57,96 +68,116 @@ def evaluate(
         weights: For a zoo name a tag or a file, None for the default; for another network a file to load strictly.
         manifest: A file of additional weights' entries.
         preprocess: A preset's name or a spec; None for the weights' own, or ``imagenet`` where they do not say.
+        layout: Of the data, where it should not be found out (:data:`bcdzoo.data.layouts.LAYOUTS`).
+        backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
+        amp: ``bf16`` for automatic mixed precision; None for full float32.
+        compile: Run through torch.compile.
+        channels_last: Run in channels-last memory order.
         batch_size: Images per step.
         device: For example ``cuda:1``; by default CUDA where there is one, else the CPU.
         workers: Processes that read images, 0 for none beside this one; by default one per core up to 8, and none for
             fewer than 256 images.
         skip_bad: Leave out, count and list images that cannot be read; otherwise the first of them is an error.
+        check: Look for mistakes in the data before it is evaluated, and stop where the labels cannot be right or a
+            sample of the images is guessed no better than by chance.
+        seed: For a callable that draws random weights.
         progress: Show a bar on stderr; by default where that is a terminal.
+        store: Keep predictions and result in the results store; a run that is cut off then goes on when it is repeated.
         **build: Arguments for building a zoo network, such as ``step=1`` or ``num_classes=10``.
 
     Raises:
         BcdzooError: Nothing to evaluate, an image that cannot be read, a label that the network has no output for,
             logits that are not finite, or anything that is wrong with the data's layout or the weights.
     """
-    subject = _subject(model, weights, manifest, build)
-    transform = (
-        preprocess if isinstance(preprocess, Preprocess) else parse(preprocess or subject.preprocess or "imagenet")
-    )
-    place = _device(device)
-    network = subject.model.to(place, torch.float32).eval()
-    with _full_precision(), torch.inference_mode():
-        outputs = _outputs(network, transform.crop, place)
-        images = data if isinstance(data, ImageSet) else open_dataset(data, outputs)
-        images = replace(images, preprocess=transform)
-        _check_labels(images, outputs)
-        started, clock = datetime.now(UTC), time.perf_counter()
-        used, guesses, skipped = _run(network, images, place, batch_size, workers, skip_bad, progress)
-        seconds = time.perf_counter() - clock
-    labels = np.array([images.samples[index].label for index in used], np.int64)
-    hit = guesses == labels[:, None]
-    return EvalResult(
-        model=subject.name,
-        weights=subject.weights,
-        sha256=subject.sha256,
-        build=subject.build,
-        backend="torch",
-        hits={"top1": int(hit[:, 0].sum()), "top5": int(hit.any(axis=1).sum())},
-        ids=[images.samples[index].id for index in used],
-        labels=labels,
-        guesses=guesses,
-        skipped=skipped,
-        outputs=outputs,
-        classes=len(np.unique(labels)),
-        dataset=images.name,
-        layout=images.layout,
-        labels_from=images.labels_from,
-        fingerprint=images.fingerprint,
-        preprocess=str(transform),
-        preprocess_from="given" if preprocess else "weights" if subject.preprocess else "assumed",
-        device=str(place),
+    options = Options(
+        manifest=manifest,
+        preprocess=preprocess,
+        layout=layout,
+        modes=(Mode(backend, amp, compile, channels_last),),
         batch_size=batch_size,
-        precision="float32",
-        seconds=seconds,
-        started=started.isoformat(),
-        versions=_versions(),
+        device=device,
+        workers=workers,
+        skip_bad=skip_bad,
+        check=check,
+        seed=seed,
+        progress=progress,
+        store=store,
     )
+    with team() as mates:
+        (outcome,) = evaluate_all([model], data, options, mates, weights=weights, **build)
+    if isinstance(outcome, BcdzooError):
+        raise outcome
+    return outcome
 
 
-class _Subject(NamedTuple):
-    model: nn.Module
-    name: str
-    weights: str | None
-    sha256: str | None
-    preprocess: str | None
-    build: dict[str, Any]
+def evaluate_all(
+    models: Sequence[nn.Module | str],
+    data: str | os.PathLike[str] | ImageSet,
+    options: Options,
+    mates: Team | None = None,
+    weights: str | Path | None = None,
+    **build: Any,
+) -> list[EvalResult | BcdzooError]:
+    """Measure several networks in one pass over the images, which are decoded once.
+
+    Args:
+        models: As for :func:`evaluate`; all with the same number of outputs.
+        data: Likewise.
+        options: For all of them.
+        mates: The processes that share the work; all of them get the results.
+        weights: As for :func:`evaluate`, of one single network.
+        **build: As for :func:`evaluate`.
+
+    Returns:
+        For each network and mode, the modes of a network side by side, the result; or the error, where a network
+        fails on the way and others do not.
+
+    Raises:
+        BcdzooError: As :func:`evaluate`; or networks with different numbers of outputs.
+    """
+    mates = mates or Team()
+    if any(mode.backend == "packed" and mode != Mode("packed") for mode in options.modes):
+        raise BcdzooError(
+            "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
+        )
+    place = _device("cpu" if any(mode.backend == "packed" for mode in options.modes) else options.device, mates)
+    with _full_precision(), torch.inference_mode():
+        loaded = [
+            load_subject(model, weights, options.manifest, options.preprocess, place, options.seed, build)
+            for model in models
+        ]
+        subjects = list(_in_modes(loaded, options.modes))
+        outputs = _common_outputs(subjects)
+        images = data if isinstance(data, ImageSet) else open_dataset(data, outputs, options.layout)
+        notes = _preflight(images, outputs, mates) if options.check else []
+        _check_labels(images, outputs)
+        with unfinished_runs(subjects, images, _place(data), options, mates) as runs:
+            before = [set[int]().union(*known) for known in zip(*mates.all([run.done() for run in runs]), strict=True)]
+            tasks = [Task(*parts) for parts in zip(subjects, runs, before, strict=True)]
+            clock = time.perf_counter()
+            _compute(tasks, images, options, mates)
+            seconds = time.perf_counter() - clock
+            facts = {
+                "data": _place(data),
+                "notes": notes,
+                "processes": mates.size,
+                "seconds": seconds,
+                "networks": len(tasks),
+            }
+            outcomes: list[EvalResult | BcdzooError] = []
+            if mates.leads:
+                outcomes = [task.failure or _finish(task, images, options, facts) for task in tasks]
+            outcomes = mates.all(outcomes)[0]
+            for task, outcome in zip(tasks, outcomes, strict=True):
+                if not isinstance(outcome, BcdzooError):
+                    task.run.remove()
+    return outcomes
 
 
-def _subject(
-    model: nn.Module | str, weights: str | Path | None, manifest: Path | None, build: dict[str, Any]
-) -> _Subject:
-    from bcdzoo.weights.load import load_into, resolve
-
-    if isinstance(model, str) and ":" not in model:
-        find(model)  # a misspelt name should get the near ones, not a search for its weights
-        found = resolve(model, weights, manifest, **build)
-        return _Subject(found.model, model, found.label, found.sha256, found.preprocess, found.build)
-    if build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")
-    network = import_network(model) if isinstance(model, str) else model
-    name = model if isinstance(model, str) else type(model).__name__
-    if weights is None:
-        return _Subject(network, name, None, None, None, {})
-    path = Path(weights)
-    if not path.is_file():
-        raise BcdzooError(f"no weights file {path}")
-    load_into(network, path)
-    return _Subject(network, name, str(path), sha256_of(path), None, {})
-
-
-def _device(name: str | torch.device | None) -> torch.device:
+def _device(name: str | torch.device | None, mates: Team) -> torch.device:
+    cuda = f"cuda:{mates.local_rank}" if mates.size > 1 else "cuda"
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device(name or (cuda if torch.cuda.is_available() else "cpu"))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BcdzooError(f"cannot use device {name}: {str(error).splitlines()[0]}") from error
@@ -165,16 +196,29 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _outputs(network: nn.Module, size: int, device: torch.device) -> int:
-    try:
-        logits = network(torch.zeros(1, 3, size, size, device=device))
-    except Exception as error:  # anybody's network fails as it likes
-        reason = " ".join(str(error).split())
-        raise BcdzooError(f"the network fails on an image of 3×{size}×{size}: {reason}") from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
-        what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise BcdzooError(f"for one image the network must give logits of shape (1, classes), not {what}")
-    return logits.shape[1]
+def _in_modes(subjects: Sequence[Subject], modes: Sequence[Mode]) -> Iterator[Subject]:
+    """Each network in each mode; of several modes one that cannot be had is named and left out."""
+    for subject in subjects:
+        for mode in modes:
+            chosen = replace(subject, mode=mode, network=mode.prepare(subject.network))
+            try:
+                chosen.try_out()
+            except BcdzooError as error:
+                if mode == modes[0]:
+                    raise
+                print(f"bcdzoo: left out: {error}", file=sys.stderr)
+            else:
+                yield chosen
+
+
+def _common_outputs(subjects: Sequence[Subject]) -> int:
+    first = subjects[0]
+    for other in subjects:
+        if other.outputs != first.outputs:
+            raise BcdzooError(
+                f"{first.name} has {first.outputs} outputs and {other.name} {other.outputs}: evaluate them one by one"
+            )
+    return first.outputs
 
 
 def _check_labels(images: ImageSet, outputs: int) -> None:
@@ -185,97 +229,127 @@ def _check_labels(images: ImageSet, outputs: int) -> None:
         )
 
 
-def _run(
-    network: nn.Module,
-    images: ImageSet,
-    device: torch.device,
-    batch_size: int,
-    workers: int | None,
-    skip_bad: bool,
-    progress: bool | None,
-) -> tuple[list[int], npt.NDArray[np.int64], list[dict[str, str]]]:
-    """Indices of the images that could be read, their guesses, and those that could not."""
-    if workers is None:
-        workers = 0 if len(images) < _FEW_IMAGES else min(os.cpu_count() or 1, 8)
-    loader = DataLoader(
-        _Readable(images),
-        batch_size,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # leaves the caller's random numbers alone
-    )
-    used: list[int] = []
-    guesses: list[npt.NDArray[np.int64]] = []
-    skipped: list[dict[str, str]] = []
-    right = 0
-    hidden = not (sys.stderr.isatty() if progress is None else progress)
-    with tqdm(total=len(images), unit=" images", disable=hidden) as bar:
-        for indices, batch, unreadable in loader:
-            for index, reason in unreadable:
-                if not skip_bad:
-                    raise BcdzooError(reason)
-                skipped.append({"id": images.samples[index].id, "reason": reason})
-            if indices:
-                top = _top5(
-                    network(batch.to(device, non_blocking=True)), [images.samples[index].id for index in indices]
-                )
-                right += sum(
-                    images.samples[index].label == guess for index, guess in zip(indices, top[:, 0], strict=True)
-                )
-                used += indices
-                guesses.append(top)
-                bar.set_postfix_str(f"top-1 {100 * right / len(used):.2f} %", refresh=False)
-            bar.update(len(indices) + len(unreadable))
-    if not used:
-        raise BcdzooError(f"none of the {len(images)} images can be read; the first: {skipped[0]['reason']}")
-    return used, np.concatenate(guesses), skipped
+def _preflight(images: ImageSet, outputs: int, mates: Team) -> list[str]:
+    """What a reader of the result should know of the data; said at once, too."""
+    findings = preflight(images, outputs)
+    for finding in findings:
+        if finding.severity == "stop":
+            raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")
+    notes = [finding.message for finding in findings]
+    for note in notes if mates.leads else []:
+        print(f"bcdzoo: note: {note}", file=sys.stderr)
+    return notes
 
 
-def _top5(logits: Tensor, ids: list[str]) -> npt.NDArray[np.int64]:
-    finite = logits.isfinite().all(dim=1)
-    if not finite.all():
-        raise BcdzooError(
-            f"the logits of {ids[int(finite.int().argmin())]} are not finite: check the weights and the preprocessing"
-        )
-    # A stable sort, for torch.topk leaves the order of equal logits open: the lower class index goes first.
-    order = logits.sort(dim=1, descending=True, stable=True).indices
-    top: npt.NDArray[np.int64] = order[:, :5].cpu().numpy()
-    return top
+def _place(data: str | os.PathLike[str] | ImageSet) -> str:
+    if isinstance(data, ImageSet):
+        return data.name
+    return str(Path(data).resolve()) if Path(data).exists() else str(data)
 
 
-class _Readable(Dataset[tuple[int, Tensor | str]]):
-    """The images by index, or for one that cannot be read the reason: an exception would end a worker."""
-
-    def __init__(self, images: ImageSet) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
-        try:
-            return index, self.images[index][0]
-        except BcdzooError as error:
-            return index, str(error)
-
-
-def _collate(items: list[tuple[int, Tensor | str]]) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
-    good = [(index, image) for index, image in items if isinstance(image, Tensor)]
-    bad = [(index, reason) for index, reason in items if isinstance(reason, str)]
-    batch = torch.stack([image for _, image in good]) if good else torch.empty(0)
-    return [index for index, _ in good], batch, bad
-
-
-def _versions() -> dict[str, str]:
+def _compute(tasks: Sequence[Task], images: ImageSet, options: Options, mates: Team) -> None:
+    """Compute the chunks that are missing, and bring all of them to the leader."""
+    plan = tasks[0].run.plan
+    left = [chunk for chunk in plan.chunks if any(chunk not in task.done for task in tasks)]
+    geometries = list(dict.fromkeys(task.subject.preprocess.geometry for task in tasks))
+    prepared = {geometry: found for geometry in geometries if left and (found := find_prepared(images, geometry))}
+    pixels = Pixels(images, geometries, prepared)
+    if options.check and left and not any(task.done for task in tasks):
+        probe([task.subject for task in tasks], pixels)
+    for task in tasks:
+        if task.done and mates.leads:
+            title = task.subject.title
+            print(f"bcdzoo: {title}: going on, {task.before} of {plan.images} images are done", file=sys.stderr)
     try:
-        own = importlib.metadata.version("bcdzoo")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        own = "checkout"
-    return {
-        "bcdzoo": own,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "pillow": PIL.__version__,
-    }
+        _pass(tasks, pixels, left[mates.rank :: mates.size], options, mates)
+    except KeyboardInterrupt:
+        kept = sum(len(plan.rows(chunk)) for chunk in tasks[0].run.done())
+        what = f"{kept} of {plan.images} images are kept, the same command goes on from there" if options.store else ""
+        raise KeyboardInterrupt(what) from None
+    for task, failures in zip(tasks, zip(*mates.all([task.failure for task in tasks]), strict=True), strict=True):
+        task.failure = next(filter(None, failures), None)
+    bring_to_leader([task.run for task in tasks], mates)
+
+
+def _pass(tasks: Sequence[Task], pixels: Pixels, chunks: Sequence[int], options: Options, mates: Team) -> None:
+    """Read the images of these chunks once, and give them to every network that lacks them."""
+    plan = tasks[0].run.plan
+    batches = [batch for chunk in chunks for batch in plan.batches(chunk)]
+    on_gpu = tasks[0].subject.device.type == "cuda"
+    hidden = not (mates.leads and (sys.stderr.isatty() if options.progress is None else options.progress))
+    whose = f"process 1 of {mates.size}" if mates.size > 1 else None
+    with tqdm(total=sum(map(len, batches)), unit=" images", disable=hidden, desc=whose) as bar:
+        for indices, crops, unreadable in loader(pixels, batches, _workers(pixels, batches, options), on_gpu):
+            if unreadable and not options.skip_bad:
+                raise BcdzooError(unreadable[0][1])
+            chunk = [*indices, *(index for index, _ in unreadable)][0] // plan.chunk_size
+            by_geometry = dict(zip(pixels.geometries, crops, strict=False))  # none where no image could be read
+            for task in tasks:
+                if task.wants(chunk):
+                    mine = by_geometry.get(task.subject.preprocess.geometry)
+                    task.take(chunk, pixels.images, indices, mine, unreadable)
+            if all(task.failure for task in tasks):
+                raise tasks[0].failure or AssertionError
+            bar.update(len(indices) + len(unreadable))
+            bar.set_postfix_str(f"top-1 {tasks[0].top1:.2f} %", refresh=False)
+
+
+def _workers(pixels: Pixels, batches: Sequence[range], options: Options) -> int:
+    if options.workers is not None:
+        return options.workers
+    all_prepared = all(geometry in pixels.prepared for geometry in pixels.geometries)
+    if all_prepared or sum(map(len, batches)) < _FEW_IMAGES:
+        return 0
+    return min(os.cpu_count() or 1, 8)
+
+
+def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any]) -> EvalResult:
+    """Join a run's chunks, and keep the result if it is to be kept."""
+    subject, run = task.subject, task.run
+    name = re.sub(r"[^\w.-]", "_", f"{run.started}-{subject.name}-{run.folder.name[-8:]}")
+    predictions = results_dir() / f"{name}.parquet" if options.store else run.folder / "predictions.parquet"
+    with _all_kept(run):
+        run.join(predictions)
+    result = read_result(
+        predictions,
+        images,
+        kept=options.store,
+        model=subject.name,
+        weights=subject.weights,
+        sha256=subject.sha256,
+        state=subject.state,
+        build=subject.build,
+        backend=subject.mode.backend,
+        outputs=subject.outputs,
+        preprocess=str(subject.preprocess),
+        preprocess_from=subject.preprocess_from,
+        device=str(subject.device),
+        batch_size=options.batch_size,
+        images_at_once=subject.step or options.batch_size,
+        precision=subject.mode.amp or "float32",
+        compiled=subject.mode.compile,
+        channels_last=subject.mode.channels_last,
+        seed=options.seed,
+        threads=torch.get_num_threads(),
+        resumed=task.before,
+        started=run.started,
+        versions=versions(),
+        **facts,
+    )
+    if not result.n:
+        raise BcdzooError(f"none of the {len(images)} images can be read; the first: {result.skipped[0]['reason']}")
+    if options.store:
+        with _all_kept(run):
+            write_json(results_dir() / f"{name}.json", result.to_json())
+    return result
+
+
+@contextmanager
+def _all_kept(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BcdzooError(
+            f"cannot write the result: {error.strerror or error}; all predictions are kept in {run.folder}, and the "
+            "same command ends the run"
+        ) from error

@@ -2,17 +2,23 @@
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from bcdzoo.data.classes import official_number, real_labels
+from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.evaluation.stats import wilson
+from bcdzoo.files import sha256_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_PER_IMAGE = ("ids", "labels", "guesses")
+_PER_IMAGE = ("ids", "labels", "guesses", "logits")
 _PREPROCESS_FROM = {
     "given": "as asked for",
     "weights": "the weights' own",
@@ -28,52 +34,80 @@ class EvalResult:
         model: The network's name.
         weights: Tag or path of its weights; None for a network that was given as it is.
         sha256: Hex hash of the weights' file, if there is one.
+        state: Hex hash of the network's architecture, parameters and buffers.
         build: Arguments that the network was built with.
         backend: What ran it.
         hits: Exact number of images whose label is the first guess (``top1``), or among the first five (``top5``).
         ids: Of the images that were evaluated, in order.
         labels: Their class indices, int64 of shape (n,).
         guesses: Class indices by falling logit, int64 of shape (n, k); k is 5, or the number of outputs if less.
+        logits: The logits of these guesses, float32 of shape (n, k).
         skipped: One ``{"id", "reason"}`` per image that could not be read.
         outputs: Number of classes that the network tells apart.
         classes: Number of classes present among the images.
         dataset: ``imagenet``, or the name of the data's path.
-        layout: ``imagefolder``, ``flat`` or ``csv``.
+        data: Where the images are.
+        layout: One of :data:`bcdzoo.data.layouts.LAYOUTS`.
         labels_from: Where the labels come from.
+        notes: What was found to be odd about the data.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
         preprocess: A preset's name or a spec.
         preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
         device: For example ``cpu``.
-        batch_size: Images per step.
+        batch_size: Images per step, as asked for.
+        images_at_once: Fewer, where a GPU's memory was too small.
         precision: Type of number that the network computes with.
-        seconds: Duration, reading of the images included.
-        started: UTC, ISO 8601.
+        compiled: Whether it ran through torch.compile.
+        channels_last: Whether it ran in channels-last memory order.
+        seed: Of random weights, where a callable draws them.
+        processes: Number of processes that shared the images.
+        threads: Of each process.
+        seconds: Duration of the last sitting, reading of the images included.
+        resumed: Images that had been evaluated in earlier sittings.
+        networks: Networks, or modes of them, that were evaluated in the same pass and so in the same time.
+        started: UTC, ISO 8601; of the first sitting.
+        predictions_file: Name of the file in the results store with the predictions of every image; None if not kept.
+        predictions_sha256: Its hash.
         versions: Of the software that matters.
     """
 
     model: str
     weights: str | None
     sha256: str | None
+    state: str
     build: dict[str, Any]
     backend: str
     hits: dict[str, int]
     ids: list[str]
     labels: npt.NDArray[np.int64]
     guesses: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32]
     skipped: list[dict[str, str]]
     outputs: int
     classes: int
     dataset: str
+    data: str
     layout: str
     labels_from: str
+    notes: list[str]
     fingerprint: str
     preprocess: str
     preprocess_from: str
     device: str
     batch_size: int
+    images_at_once: int
     precision: str
+    compiled: bool
+    channels_last: bool
+    seed: int
+    processes: int
+    threads: int
     seconds: float
+    resumed: int
+    networks: int
     started: str
+    predictions_file: str | None
+    predictions_sha256: str
     versions: dict[str, str]
 
     @property
@@ -96,22 +130,54 @@ class EvalResult:
         """Wilson's 95 % intervals of ``top1`` and ``top5`` in percent."""
         return {key: list(wilson(hits, self.n)) for key, hits in self.hits.items()}
 
+    @cached_property
+    def real(self) -> dict[str, Any] | None:
+        """Top-1 on the ReaL labels (:func:`bcdzoo.data.classes.real_labels`); None but for ImageNet's own images.
+
+        Of the images that have any: their number ``n``, ``hits`` (the first guess is one of them), and in percent
+        ``top1`` and ``ci95``.
+        """
+        numbers = [official_number(name) for name in self.ids] if self.dataset == "imagenet" else []
+        accepted = real_labels() if any(numbers) else []
+        judged = [
+            int(guess) in accepted[number - 1]
+            for number, guess in zip(numbers, self.guesses[:, 0], strict=False)
+            if number and accepted[number - 1]
+        ]
+        if not judged:
+            return None
+        n, hits = len(judged), sum(judged)
+        return {"n": n, "hits": hits, "top1": 100 * hits / n, "ci95": list(wilson(hits, n))}
+
     @property
     def images_per_second(self) -> float:
-        """Throughput, reading of the images included."""
-        return self.n / self.seconds
+        """Throughput of the last sitting, reading of the images included."""
+        return (self.n + len(self.skipped) - self.resumed) / self.seconds
 
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """One row per image: ``id``, ``label``, and the guessed class indices ``top1`` to ``top5``."""
+        """One row per image: ``id``, ``label``, the guesses ``top1`` to ``top5``, and their logits."""
         import pandas as pd
 
         guesses = {f"top{rank}": column for rank, column in enumerate(self.guesses.T, start=1)}
-        return pd.DataFrame({"id": self.ids, "label": self.labels, **guesses})
+        logits = {f"logit{rank}": column for rank, column in enumerate(self.logits.T, start=1)}
+        return pd.DataFrame({"id": self.ids, "label": self.labels, **guesses, **logits})
+
+    @property
+    def mode(self) -> str:
+        """Precision, and what else was asked for."""
+        return ", ".join(
+            [
+                *["packed"] * (self.backend == "packed"),
+                self.precision,
+                *["compiled"] * self.compiled,
+                *["channels last"] * self.channels_last,
+            ]
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single predictions, as JSON holds it; accuracies in percent."""
-        measured = {key: getattr(self, key) for key in ("n", "top1", "top5", "ci95", "images_per_second")}
+        measured = {key: getattr(self, key) for key in ("n", "top1", "top5", "ci95", "real", "images_per_second")}
         recorded = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PER_IMAGE}
         return recorded | measured
 
@@ -123,14 +189,63 @@ class EvalResult:
             ("weights", (self.weights or "as built") + (f", sha256 {self.sha256[:12]}…" if self.sha256 else "")),
             ("top-1", f"{self.top1:.2f} %, 95 % interval {low1:.2f} to {high1:.2f}"),
             (f"top-{self.guesses.shape[1]}", f"{self.top5:.2f} %, 95 % interval {low5:.2f} to {high5:.2f}"),
+            *self._real_line(),
             ("images", f"{self.n} of {self.dataset} ({self.layout}), {self.classes} of {self.outputs} classes"),
             ("labels", f"from {self.labels_from}"),
             ("preprocessing", f"{self.preprocess} ({_PREPROCESS_FROM[self.preprocess_from]})"),
             (
                 "speed",
-                f"{self.images_per_second:.1f} images/s, {self.device}, {self.precision}, batch {self.batch_size}",
+                f"{self.images_per_second:.1f} images/s, {self.device}, {self.mode}, batch {self.batch_size}"
+                + (f", {self.processes} processes" if self.processes > 1 else "")
+                + (f", {self.networks} networks in one pass" if self.networks > 1 else "")
+                + (f"; {self.resumed} images were done before" if self.resumed else ""),
             ),
         ]
         if self.skipped:
             lines.append(("skipped", f"{len(self.skipped)}: {', '.join(entry['id'] for entry in self.skipped)}"))
         return "\n".join(f"{key:<15}{value}" for key, value in lines)
+
+    def _real_line(self) -> list[tuple[str, str]]:
+        if self.real is None:
+            return []
+        low, high = self.real["ci95"]
+        return [("ReaL top-1", f"{self.real['top1']:.2f} % of {self.real['n']}, 95 % interval {low:.2f} to {high:.2f}")]
+
+
+def read_result(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
+    """The result that a finished file of predictions amounts to.
+
+    Args:
+        predictions: Parquet, one row per image.
+        images: What was evaluated.
+        kept: Whether the file stays where it is.
+        **facts: The other attributes of :class:`EvalResult`.
+    """
+    table = pq.read_table(predictions)
+    read = table.filter(pc.is_null(table["unreadable"]))
+    unreadable = table.filter(pc.is_valid(table["unreadable"]))
+    labels = read["label"].to_numpy().astype(np.int64)
+    guesses, logits = (
+        np.stack([read[name].to_numpy() for name in table.column_names if name.startswith(kind)], axis=1)
+        for kind in ("top", "logit")
+    )
+    hit = guesses == labels[:, None]
+    return EvalResult(
+        hits={"top1": int(hit[:, 0].sum()), "top5": int(hit.any(axis=1).sum())},
+        ids=read["id"].to_pylist(),
+        labels=labels,
+        guesses=guesses.astype(np.int64),
+        logits=logits,
+        skipped=[
+            {"id": name, "reason": reason}
+            for name, reason in zip(unreadable["id"].to_pylist(), unreadable["unreadable"].to_pylist(), strict=True)
+        ],
+        classes=len(np.unique(labels)),
+        dataset=images.name,
+        layout=images.layout,
+        labels_from=images.labels_from,
+        fingerprint=images.fingerprint,
+        predictions_file=predictions.name if kept else None,
+        predictions_sha256=sha256_of(predictions),
+        **facts,
+    )

@@ -1,6 +1,6 @@
 """How far an accuracy measured on some images can be trusted."""
 
-from math import sqrt
+from math import exp, fsum, lgamma, log, sqrt
 
 Z_95 = 1.959963984540054  # the standard normal distribution's 97.5 % point
 
@@ -22,3 +22,43 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     low = 0.0 if hits == 0 else (center - half) / (1 + z2 / n)
     high = 1.0 if hits == n else (center + half) / (1 + z2 / n)
     return 100 * low, 100 * high
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """McNemar's exact two-sided test: whether two networks differ in how many of the same images they get right.
+
+    Only images that one of them gets right and the other does not say anything; if the networks were equally good,
+    such an image would be either's with probability 1/2 (McNemar, Psychometrika 12, 1947; the exact binomial form).
+
+    Args:
+        only_first: Images that only the first gets right.
+        only_second: Images that only the second gets right.
+
+    Returns:
+        The p-value.
+    """
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    if n == 2 * fewer:
+        return 1.0
+    # log of C(n, k) / 2^n, summed from the largest term: exact integers of 15,000 digits would be slow
+    logs = [lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1)]
+    return min(1.0, 2 * fsum(map(exp, logs)))
+
+
+def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """95 % interval of the difference of two networks' accuracies on the same images, first minus second.
+
+    Wald's interval with one added to each count (Bonett and Price, British Journal of Mathematical and Statistical
+    Psychology 65, 2012): it holds its 95 % also for few images.
+
+    Args:
+        only_first: Images that only the first gets right.
+        only_second: Images that only the second gets right.
+        n: All images.
+
+    Returns:
+        Lower and upper end in percentage points.
+    """
+    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    half = Z_95 * sqrt((first + second - (first - second) ** 2) / (n + 2))
+    return 100 * (first - second - half), 100 * (first - second + half)

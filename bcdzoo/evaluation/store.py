@@ -1,8 +1,9 @@
-"""The results store: one JSON file per run. Reading it imports neither torch nor pandas."""
+"""The results store: a JSON file per run, and beside it the predictions as Parquet.
+
+Reading it imports neither torch nor pandas.
+"""
 
 import json
-import re
-import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,23 +23,11 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def store_result(result: dict[str, Any]) -> Path:
-    """Add a result to the store.
-
-    Returns:
-        Its file; the names sort by the time that the run started.
-
-    Raises:
-        OSError: The store cannot be written to.
-    """
-    name = re.sub(r"[^\w.-]", "_", f"{result['started']}-{result['model']}-{secrets.token_hex(4)}.json")
-    path = results_dir() / name
-    write_json(path, result)
-    return path
-
-
 def read_results() -> list[dict[str, Any]]:
-    """All results in the store, oldest first; a file that is not a whole result is named on stderr and left out."""
+    """All results in the store, oldest first, each with its name there as ``run``.
+
+    A file that is not a whole result is named on stderr and left out.
+    """
     results = []
     for path in sorted(results_dir().glob("*.json")):
         try:
@@ -48,5 +37,5 @@ def read_results() -> list[dict[str, Any]]:
         except (OSError, ValueError) as error:
             print(f"bcdzoo: {path} is left out: {error}", file=sys.stderr)
             continue
-        results.append(result)
+        results.append(result | {"run": path.stem})
     return results

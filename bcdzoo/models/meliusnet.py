@@ -70,16 +70,21 @@ def stem(padding: str, pool: int) -> nn.Sequential:
     )
 
 
-def transition(c_in: int, c_out: int) -> nn.Module:
-    """BN → 2×2 max pooling → ReLU → real-valued 1×1."""
-    return nn.Sequential(
-        OrderedDict(
-            bn=nn.BatchNorm2d(c_in),
-            pool=nn.MaxPool2d(2, ceil_mode=True),
-            activation=nn.ReLU(),
-            conv=nn.Conv2d(c_in, c_out, 1, bias=False),
+class Transition(nn.Sequential):
+    """BN → 2×2 max pooling → ReLU → real-valued 1×1; (N, C, H, W) to (N, C', ⌈H/2⌉, ⌈W/2⌉)."""
+
+    bn: nn.BatchNorm2d
+    conv: nn.Conv2d
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(
+            OrderedDict(
+                bn=nn.BatchNorm2d(c_in),
+                pool=nn.MaxPool2d(2, ceil_mode=True),
+                activation=nn.ReLU(),
+                conv=nn.Conv2d(c_in, c_out, 1, bias=False),
+            )
         )
-    )
 
 
 class MeliusNet(nn.Module):
@@ -119,7 +124,7 @@ class MeliusNet(nn.Module):
                 stage.append(nn.Sequential(pair))
                 channels += GROWTH
             if i < len(widths):
-                stage.add_module("transition", transition(channels, widths[i]))
+                stage.add_module("transition", Transition(channels, widths[i]))
                 channels = widths[i]
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)

@@ -20,6 +20,9 @@ STEM_WIDTH = 32
 class Stem(nn.Sequential):
     """Real-valued 3×3 convolution of stride 2, and BN."""
 
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d
+
     def __init__(self, c_out: int = STEM_WIDTH) -> None:
         super().__init__(
             OrderedDict(conv=nn.Conv2d(3, c_out, 3, stride=2, padding=1, bias=False), bn=nn.BatchNorm2d(c_out))

@@ -73,10 +73,11 @@ def _computed(model: str) -> Row:
 
 
 def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each network its run on the most ImageNet images, the latest among equals; not of the step-1 forms."""
+    """For each network its strict float32 run on the most ImageNet images, the latest of equals; no step-1 forms."""
     best: dict[str, dict[str, Any]] = {}
     for result in results:
-        if result["dataset"] == "imagenet" and result.get("build", {}).get("step", 2) == 2:
+        fast = result.get("compiled") or result.get("channels_last") or result.get("precision", "float32") != "float32"
+        if not fast and result["dataset"] == "imagenet" and result.get("build", {}).get("step", 2) == 2:
             known = best.get(result["model"])
             if known is None or (result["n"], result["started"]) >= (known["n"], known["started"]):
                 best[result["model"]] = result

@@ -11,6 +11,8 @@ from PIL import Image
 
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 
+datasets.disable_progress_bars()
+
 
 def picture_folder(root: Path, classes: Sequence[str], each: int = 3) -> Path:
     """Small PNGs, all different, some of them of one name in several classes."""

@@ -40,6 +40,20 @@ def test_the_ground_truth_agrees_with_independent_annotators_on_nine_of_ten_imag
     assert sum(truth[index - 1] in real[index] for index in judged) < 200  # in any other order there is no agreement
 
 
+def test_the_real_labels_are_those_that_timm_ships() -> None:
+    real = json.loads((resources.files("timm.data") / "_info" / "imagenet_real_labels.json").read_text())
+    assert classes.real_labels() == [tuple(labels) for labels in real]
+
+
+def test_the_real_labels_are_57553_for_46837_images() -> None:
+    real = classes.real_labels()
+    assert len(real) == 50_000
+    assert sum(1 for labels in real if labels) == 46_837
+    assert sum(map(len, real)) == 57_553
+    assert all(0 <= label < 1000 for labels in real for label in labels)
+    assert all(len(set(labels)) == len(labels) for labels in real)
+
+
 def test_the_data_file_is_compact() -> None:
     assert Path(classes.__file__).with_name("imagenet_classes.npz").stat().st_size < 200_000
 

@@ -1,8 +1,13 @@
+from fractions import Fraction
+from math import comb
+from statistics import NormalDist
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcdzoo.evaluation.stats import Z_95, wilson
+from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval, wilson
 
 
 # Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17 (1998), table I.
@@ -29,3 +34,27 @@ def test_swapping_hits_and_misses_mirrors_the_interval() -> None:
     low, high = wilson(36_150, 50_000)
     assert wilson(13_850, 50_000) == pytest.approx((100 - high, 100 - low))
     assert high - low == pytest.approx(0.78, abs=0.01)  # what 50,000 images can tell at 72.3 %
+
+
+@given(st.integers(0, 120), st.integers(0, 120))
+def test_mcnemars_p_is_the_exact_binomial_one(only_first: int, only_second: int) -> None:
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    tail = Fraction(sum(comb(n, k) for k in range(fewer + 1)), 2**n)
+    assert mcnemar(only_first, only_second) == pytest.approx(float(min(Fraction(1), 2 * tail)), rel=1e-9)
+
+
+def test_mcnemars_p_is_quick_and_right_for_fifty_thousand_images() -> None:
+    # against the normal approximation with continuity correction, which is good for so many
+    z = (abs(1600 - 1450) - 1) / (1600 + 1450) ** 0.5
+    assert mcnemar(1600, 1450) == pytest.approx(2 * (1 - NormalDist().cdf(z)), rel=0.02)
+    assert mcnemar(25_000, 0) == 0
+
+
+def test_the_interval_of_a_difference_holds_the_truth_in_95_percent_of_simulated_comparisons() -> None:
+    dice = np.random.default_rng(0)
+    for n, first, second in ((50, 0.1, 0.15), (2000, 0.06, 0.05)):
+        counts = dice.multinomial(n, [first, second, 1 - first - second], size=4000)
+        holds = [
+            low <= 100 * (first - second) <= high for low, high in (paired_interval(b, c, n) for b, c, _ in counts)
+        ]
+        assert 0.94 < np.mean(holds) < 0.98

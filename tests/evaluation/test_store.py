@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from bcdzoo.evaluation.store import read_results, store_result, write_json
+from bcdzoo.evaluation.store import read_results, write_json
+from bcdzoo.files import results_dir
 
 
 def result(started: str, model: str = "bcdnet-a") -> dict[str, Any]:
@@ -29,26 +30,22 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_results_come_back_oldest_first_whatever_the_order_of_writing() -> None:
+def store(entry: dict[str, Any], name: str) -> None:
+    write_json(results_dir() / f"{name}.json", entry)
+
+
+def test_results_come_back_oldest_first_whatever_the_order_of_writing_and_with_their_names() -> None:
     days = [f"2026-01-0{day}T10:00:00+00:00" for day in (3, 1, 2)]
     for day in days:
-        store_result(result(day))
-    assert [entry["started"] for entry in read_results()] == sorted(days)
-
-
-def test_two_runs_of_the_same_moment_are_both_kept(home: Path) -> None:
-    moment = "2026-01-01T10:00:00+00:00"
-    store_result(result(moment, "my.package:network"))
-    store_result(result(moment, "my.package:network"))
-    assert read_results() == [result(moment, "my.package:network")] * 2
-    assert all(path.suffix == ".json" for path in (home / "results").iterdir())
+        store(result(day), day)
+    assert read_results() == [result(day) | {"run": day} for day in sorted(days)]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '{"model": "bcdnet-a"}', "\xff"])
 def test_a_broken_file_is_named_and_the_rest_is_read(
     home: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store_result(result("2026-01-01T10:00:00+00:00"))
+    store(result("2026-01-01T10:00:00+00:00"), "whole")
     (home / "results" / "broken.json").write_bytes(content.encode("latin-1"))
     assert len(read_results()) == 1
     error = capsys.readouterr().err

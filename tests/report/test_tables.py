@@ -96,6 +96,8 @@ def test_measured_accuracy_comes_from_the_run_on_most_images() -> None:
         run(top1=71.9, started="2026-02-01T00:00:00Z"),
         run(dataset="flowers", n=10**6, top1=1.0),
         run(build={"step": 1}, n=60000, top1=75.0),
+        run(precision="bf16", n=60000, top1=72.2),
+        run(compiled=True, n=60000, top1=72.3),
         run(model="somebody:net", top1=12.0),
     ]
     assert best_results(results)["bcdnet-a"]["top1"] == 71.9

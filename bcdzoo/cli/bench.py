@@ -1,0 +1,86 @@
+"""``bcdzoo bench``."""
+
+import json
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from bcdzoo.cli.options import build_settings
+
+
+@click.command("bench")
+@click.argument("model")
+@click.option("--batch-size", "batch_sizes", type=click.IntRange(1), multiple=True, default=(1, 32), show_default=True)
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(["torch", "torch.compile", "packed"]),
+    multiple=True,
+    default=("torch", "torch.compile", "packed"),
+    show_default=True,
+)
+@click.option("--threads", type=click.IntRange(1), help="By default those that torch takes.")
+@click.option("--layers", is_flag=True, help="Time of each packed block beside its BOPs and the kernels' peak.")
+@click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
+@build_settings
+def command(
+    model: str,
+    batch_sizes: tuple[int, ...],
+    backends: tuple[str, ...],
+    threads: int | None,
+    layers: bool,
+    style: str,
+    build: dict[str, Any],
+) -> None:
+    """Images per second and milliseconds per image of MODEL with random weights, on the CPU."""
+    import torch
+
+    from bcdzoo.own import import_network
+    from bcdzoo.packed import bench, native
+    from bcdzoo.packed.pack import pack
+    from bcdzoo.registry import create_model, find
+
+    if threads:
+        torch.set_num_threads(threads)
+    network = import_network(model) if ":" in model else create_model(model, **build)
+    size = 224 if ":" in model else find(model).input_size
+    network.eval()
+    draw = torch.Generator().manual_seed(0)
+    if layers:
+        found = bench.layers(pack(network), torch.randn(8, 3, size, size, generator=draw))
+        _show_layers(model, found, style)
+        return
+    networks = bench.runners(network, backends)
+    records: list[dict[str, Any]] = []
+    for batch_size in batch_sizes:
+        seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))
+        results = [
+            {"backend": name, "images_per_second": batch_size / s, "ms_per_image": 1000 * s / batch_size}
+            for name, s in seconds.items()
+        ]
+        record = {"model": model, "batch_size": batch_size, "threads": torch.get_num_threads(), "results": results}
+        records.append(record)
+    if style == "json":
+        click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
+        return
+    body = [
+        (result["backend"], record["batch_size"], f"{result['images_per_second']:.1f}", f"{result['ms_per_image']:.2f}")
+        for record in records
+        for result in record["results"]
+    ]
+    kernels = f", kernels {native.chosen()}" if "packed" in backends else ""
+    click.echo(f"{model}, {torch.get_num_threads()} threads{kernels}\n")
+    click.echo(tabulate(body, ("backend", "batch size", "images/s", "ms/image"), "github", disable_numparse=True))
+
+
+def _show_layers(model: str, found: Any, style: str) -> None:
+    if style == "json":
+        click.echo(json.dumps({"model": model, "layers": [layer._asdict() for layer in found]}, indent=1))
+        return
+    body = [
+        (layer.name, f"{layer.bops / 1e6:.2f}", f"{layer.microseconds:.0f}", f"{100 * layer.fraction:.0f} %")
+        for layer in found
+    ]
+    headers = ("block", "BOPs (1e6)", "µs·core/image", "of the peak")
+    click.echo(tabulate(body, headers, "github", disable_numparse=True, colalign=("left", *["right"] * 3)))

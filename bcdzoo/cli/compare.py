@@ -1,0 +1,39 @@
+"""``bcdzoo compare``."""
+
+import json
+from pathlib import Path
+
+import click
+
+_SHOWN = 10
+
+
+@click.command("compare")
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@click.option(
+    "--changed", type=click.Path(path_type=Path), help="Write the images whose guess differs to this CSV file."
+)
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(first: str, second: str, changed: Path | None, style: str) -> None:
+    """Whether one RUN is better than another on the same images, and on which they differ.
+
+    A RUN is a network's name, for its latest run in the store; a name in the store (`bcdzoo results`) or its beginning;
+    or a file of a result (.json) or of predictions (.parquet).
+    """
+    from bcdzoo.evaluation.compare import compare
+    from bcdzoo.files import atomic_write
+
+    comparison = compare(first, second)
+    rows = comparison.changed
+    if changed:
+        with atomic_write(changed) as temporary:
+            rows.to_csv(temporary, index=False)
+    if style == "json":
+        click.echo(json.dumps(comparison.to_json() | {"images": rows.to_dict("records")}, indent=1))
+        return
+    click.echo(comparison.summary())
+    for row in rows.head(_SHOWN).itertuples():
+        click.echo(f"               {row.id}: label {row.label}, {row.first} → {row.second}, right: {row.right}")
+    if len(rows) > _SHOWN and not changed:
+        click.echo(f"               and {len(rows) - _SHOWN} more: --changed FILE lists them")

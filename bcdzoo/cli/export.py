@@ -1,0 +1,27 @@
+"""``bcdzoo export``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.argument("model")
+@click.option("--packed", is_flag=True, help="As bit planes and folded constants; the only form there is.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file to write.")
+@click.option("--weights", metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+def command(model: str, packed: bool, out: Path, weights: str | None, manifest: Path | None) -> None:
+    """Write MODEL with its weights as one packed file, which `bcdzoo eval --weights` and `--backend packed` take."""
+    if not packed:
+        raise click.UsageError("say --packed: it is the only form to export")
+    if out.suffix != ".safetensors":
+        raise click.UsageError(f"--out must end in .safetensors, not {out.suffix or 'nothing'}")
+    from bcdzoo.packed.checkpoint import export
+
+    sizes = export(model, out, weights, manifest)
+    click.echo(
+        f"{out}: {sizes.file / 1e6:.2f} MB, in theory {(sizes.planes + sizes.real) / 1e6:.2f} MB "
+        f"({sizes.planes / 1e6:.2f} MB of bits and {sizes.real / 1e6:.2f} MB of real values); as float32 "
+        f"{sizes.float32 / 1e6:.2f} MB"
+    )

@@ -1,0 +1,47 @@
+"""``bcdzoo prepare``."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from bcdzoo.data.preprocess import parse
+from bcdzoo.registry import find
+
+
+@click.command("prepare")
+@click.option("--data", required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md.")
+@click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
+@click.option("--classes", default=1000, show_default=True, help="Outputs of the networks.")
+@click.option("--preprocess", metavar="PRESET|SPEC", multiple=True, help="Repeatable; by default imagenet.")
+@click.option("--model", "models", multiple=True, help="The preset of this network's default weights; repeatable.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that decode; by default one per core, up to 8.")
+def command(
+    data: str,
+    layout: str | None,
+    classes: int,
+    preprocess: tuple[str, ...],
+    models: tuple[str, ...],
+    manifest: Path | None,
+    workers: int | None,
+) -> None:
+    """Decode, resize and crop all images once, so that every later `bcdzoo eval` on them need not."""
+    from bcdzoo.data.cache import prepare
+    from bcdzoo.data.imagenet import open_dataset
+    from bcdzoo.weights.manifest import load_manifest
+
+    for model in models:
+        find(model)
+        preprocess += (load_manifest(manifest).find(model).preprocess or "imagenet",)
+    geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))
+    images = open_dataset(data, classes, layout)
+    for geometry in geometries:
+        processes = min(os.cpu_count() or 1, 8) if workers is None else workers
+        made = prepare(images, geometry, processes, progress=sys.stderr.isatty())
+        size = (made.folder / "pixels").stat().st_size
+        readable = len(images) - len(made.unreadable)
+        click.echo(f"{readable} images of {images.name} ({geometry}): {size / 1e6:.1f} MB in {made.folder}")
+        for reason in made.unreadable.values():
+            click.echo(f"  left out: {reason}")

@@ -1,0 +1,55 @@
+"""``bcdzoo results``."""
+
+import csv
+import fnmatch
+import io
+import json
+from typing import Any
+
+import click
+from tabulate import tabulate
+
+from bcdzoo.evaluation.store import read_results
+
+_COLUMNS = (
+    "run", "model", "weights", "backend", "precision", "device", "dataset", "n", "top1", "top5",
+    "preprocess", "started",
+)  # fmt: skip
+
+
+@click.command("results")
+@click.argument("pattern", default="*")
+@click.option("--dataset", help="Only runs on this set of images, such as imagenet.")
+@click.option("--since", metavar="DATE", help="Only runs started then or later, such as 2026-11-01.")
+@click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
+def command(pattern: str, dataset: str | None, since: str | None, style: str) -> None:
+    """Evaluation runs in the results store, oldest first, of networks whose name matches PATTERN."""
+    found = [
+        result
+        for result in read_results()
+        if fnmatch.fnmatch(result["model"], pattern)
+        and dataset in (None, result["dataset"])
+        and result["started"] >= (since or "")
+    ]
+    if style == "json":
+        click.echo(json.dumps(found, indent=1))
+    elif style == "csv":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        writer.writerows([_field(result, column) for column in _COLUMNS] for result in found)
+        click.echo(out.getvalue(), nl=False)
+    else:
+        body = [[_shown(result, column) for column in _COLUMNS] for result in found]
+        click.echo(tabulate(body, _COLUMNS, "github", disable_numparse=True))
+
+
+def _field(result: dict[str, Any], column: str) -> Any:
+    return result.get(column, "")
+
+
+def _shown(result: dict[str, Any], column: str) -> str:
+    value = _field(result, column)
+    if column in ("top1", "top5"):
+        return f"{value:.2f}"
+    return str(value)[:19] if column == "started" else str(value)

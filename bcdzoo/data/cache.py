@@ -1,0 +1,206 @@
+"""Decoded, resized and cropped images on disk, so that later runs need not decode: what ``bcdzoo prepare`` writes.
+
+A folder per set of images and geometry, below the cache folder: the pixels of all images in one file that is mapped
+into memory, a checksum of each image's pixels and of the file it was decoded from, and the images that could not be
+read with the reason. Results from it are those from the files, bit for bit.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+import torch
+import torchvision
+from filelock import FileLock
+from torch import Tensor
+from tqdm import tqdm
+
+from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.data.preprocess import Geometry
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import cache_dir
+
+_SPREAD = 64  # files compared with their checksums before a cache is used
+_BATCH = 32
+
+
+class Prepared:
+    """Pixels of one set of images under one geometry.
+
+    Args:
+        folder: As :func:`prepare` wrote it.
+
+    Raises:
+        BcdzooError: The folder is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+            self.checksums = np.load(folder / "checksums.npy", allow_pickle=False)  # of the pixels and of the file
+            self.unreadable = {int(index): reason for index, reason in self.facts["unreadable"].items()}
+            size = (folder / "pixels").stat().st_size
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise self._damaged(str(error)) from error
+        if size != len(self.checksums) * np.dtype(self.facts["dtype"]).itemsize * int(np.prod(self.facts["shape"])):
+            raise self._damaged("its pixels are not of the right size")
+
+    @cached_property
+    def _pixels(self) -> npt.NDArray[Any]:
+        shape = (len(self.checksums), *self.facts["shape"])
+        return np.memmap(self.folder / "pixels", self.facts["dtype"], "r", shape=shape)
+
+    def pixels(self, index: int) -> Tensor:
+        """Pixels of one image, as :meth:`Geometry.pixels` gives them.
+
+        Raises:
+            BcdzooError: The image could not be read when the cache was made; or the cache is damaged.
+        """
+        if index in self.unreadable:
+            raise BcdzooError(self.unreadable[index])
+        pixels = np.array(self._pixels[index])  # a copy: torch wants writable memory
+        if zlib.crc32(pixels.data) != self.checksums[index, 0]:
+            raise self._damaged(f"image {index} has another checksum")
+        return torch.from_numpy(pixels)
+
+    def check(self, images: ImageSet) -> None:
+        """Compare some files, spread evenly, with those that were prepared.
+
+        Raises:
+            BcdzooError: A file has changed although its name and size have not.
+        """
+        for index in np.linspace(0, len(images) - 1, min(_SPREAD, len(images)), dtype=int):
+            if zlib.crc32(_encoded(images, index)) != self.checksums[index, 1]:
+                raise BcdzooError(
+                    f"{images.samples[index].id} has changed since `bcdzoo prepare`: remove {self.folder} and prepare "
+                    "again"
+                )
+
+    def _damaged(self, why: str) -> BcdzooError:
+        return BcdzooError(f"the prepared images in {self.folder} are damaged ({why}): remove that folder")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_pixels"}  # workers map it themselves
+
+
+def prepared_folder(images: ImageSet, geometry: Geometry) -> Path:
+    """Where the pixels of a set lie, or would."""
+    return cache_dir() / "prepared" / f"{images.name}-{images.fingerprint[:16]}-{geometry}"
+
+
+def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:
+    """What was prepared for these images with these versions of the libraries that decode and resize, if anything.
+
+    Raises:
+        BcdzooError: It is damaged, or a file has changed since.
+    """
+    folder = prepared_folder(images, geometry)
+    if not folder.is_dir():
+        return None
+    found = Prepared(folder)
+    if found.facts["versions"] != _versions():
+        print(f"bcdzoo: {folder} is of other versions ({found.facts['versions']}) and is not used", file=sys.stderr)
+        return None
+    found.check(images)
+    return found
+
+
+def prepare(images: ImageSet, geometry: Geometry, workers: int, progress: bool = False) -> Prepared:
+    """Decode, resize and crop all images, unless that has been done.
+
+    Args:
+        images: The set.
+        geometry: Of the networks' preprocessing.
+        workers: Processes that decode.
+        progress: Show a bar on stderr.
+
+    Raises:
+        BcdzooError: Too little room on the disk, or what lies there is damaged.
+    """
+    folder = prepared_folder(images, geometry)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if known := find_prepared(images, geometry):
+            return known
+        for leftover in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(leftover)  # of a process that was killed: the lock is ours
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            _write(temporary, images, geometry, workers, progress)
+            if folder.is_dir():
+                shutil.rmtree(folder)  # of other versions
+            temporary.replace(folder)
+        except OSError as error:
+            raise BcdzooError(f"cannot write the prepared images to {folder.parent}: {error.strerror}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return Prepared(folder)
+
+
+def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, progress: bool) -> None:
+    dtype = np.dtype(np.uint8 if geometry.whole else np.float32)
+    shape = (3, geometry.crop, geometry.crop)
+    needed = len(images) * int(np.prod(shape)) * dtype.itemsize
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise BcdzooError(
+            f"{needed / 1e9:.1f} GB are needed in {folder.parent} and {free / 1e9:.1f} GB are free: make room, or set "
+            "BCDZOO_HOME to a folder on another disk"
+        )
+    unreadable: dict[int, str] = {}
+    checksums = np.zeros((len(images), 2), np.uint32)
+    with (folder / "pixels").open("wb") as file:
+        for index, pixels, source in _decoded(images, geometry, workers, progress):
+            if isinstance(pixels, str):
+                unreadable[index] = pixels
+                pixels = np.zeros(shape, dtype)
+            file.write(pixels.data)
+            checksums[index] = zlib.crc32(pixels.data), source
+        _to_disk(file)
+    with (folder / "checksums.npy").open("wb") as file:
+        np.save(file, checksums)
+        _to_disk(file)
+    facts = {"dtype": dtype.name, "shape": shape, "unreadable": unreadable, "versions": _versions()}
+    with (folder / "facts.json").open("w", encoding="utf-8") as text:
+        json.dump(facts, text, indent=1)
+        _to_disk(text)
+
+
+def _decoded(
+    images: ImageSet, geometry: Geometry, workers: int, progress: bool
+) -> Iterable[tuple[int, npt.NDArray[Any] | str, int]]:
+    """Index, pixels or the reason why there are none, and the checksum of the file; in order of the indices."""
+    batches = [range(start, min(start + _BATCH, len(images))) for start in range(0, len(images), _BATCH)]
+    with tqdm(total=len(images), unit=" images", disable=not progress) as bar:
+        for indices, crops, bad in loader(Pixels(images, [geometry]), batches, workers):
+            good = zip(indices, (crop.numpy() for crop in crops[0]) if crops else (), strict=True)
+            for index, pixels in sorted([*good, *bad], key=lambda pair: pair[0]):
+                yield index, pixels, zlib.crc32(_encoded(images, index))
+            bar.update(len(indices) + len(bad))
+
+
+def _encoded(images: ImageSet, index: int) -> bytes:
+    try:
+        return images.samples[index].read()
+    except Exception:  # unreadable then, and now: the same
+        return b""
+
+
+def _to_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _versions() -> dict[str, str]:
+    return {"pillow": PIL.__version__, "torchvision": torchvision.__version__}

@@ -1,0 +1,182 @@
+"""What can be told to be wrong with a dataset before the first image is decoded."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from bcdzoo.data.classes import VALIDATION_IMAGES, names, official_number, validation_labels, wnids
+from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.data.labels import as_number
+from bcdzoo.data.samples import some
+
+_MOST = 0.9  # of the images: a rule that explains so many is the rule, and the rest are strays
+_CHANCE = 10  # images beyond one per class: fewer, and random labels may look like a renumbering
+_ALONE = "give the images alone (a flat folder, ILSVRC2012_img_val.tar), for their labels are shipped"
+
+Ints = npt.NDArray[np.int64]
+
+
+class Finding(NamedTuple):
+    """One thing that was found.
+
+    Attributes:
+        severity: ``stop`` if the accuracy would be wrong, ``note`` if it is a reader's to know.
+        message: One line: what is wrong and what to do.
+    """
+
+    severity: Literal["stop", "note"]
+    message: str
+
+
+def preflight(images: ImageSet, outputs: int) -> list[Finding]:
+    """Check labels and completeness of a dataset, all of it or a part.
+
+    Args:
+        images: As :func:`bcdzoo.data.imagenet.open_dataset` gave it.
+        outputs: Of the network; with 1000 the official validation images' labels are compared with the ground truth.
+
+    Returns:
+        What was found, worst first.
+    """
+    labels = np.array([sample.label for sample in images.samples], np.int64)
+    numbers = np.array([official_number(sample.id) or 0 for sample in images.samples], np.int64)
+    found = [*_class_order(images.class_names)]
+    if outputs == 1000:
+        found += _against_truth(images, labels, numbers)
+    if not found:
+        found += _range(images, labels, outputs)
+    return [*found, *_official(images, numbers), *_balance(labels, outputs, bool(numbers.any()))]
+
+
+def _class_order(class_names: tuple[str, ...]) -> Iterator[Finding]:
+    """Class names in the data that say that its labels count the classes in another order than the network does."""
+    numbers = [as_number(name) for name in class_names]
+    if set(numbers) == set(range(len(class_names))):
+        meant = [{number} for number in numbers if number is not None]
+    elif len(class_names) == 1000:
+        places = _places()
+        meant = [places.get(name.lower(), set()) | places.get(_first_word(name), set()) for name in class_names]
+    else:
+        return
+    wrong = [label for label, indices in enumerate(meant) if indices and label not in indices]
+    if len(wrong) > 1:  # no order differs in one place; that is a class by a name that another has here
+        label = wrong[0]
+        yield Finding(
+            "stop",
+            f"the data names its classes in another order: label {label} is {class_names[label]!r}, which is the "
+            f"network's class {min(meant[label])} ({len(wrong)} such labels); renumber the labels, or give them as a "
+            "CSV of path,label",
+        )
+
+
+def _places() -> dict[str, set[int]]:
+    """ImageNet's class indices by wnid, by all words and by the first of them; ``crane`` has two."""
+    places: dict[str, set[int]] = {}
+    for index, (wnid, words) in enumerate(zip(wnids(), names(), strict=True)):
+        for name in (wnid, words.lower(), _first_word(words)):
+            places.setdefault(name, set()).add(index)
+    return places
+
+
+def _first_word(words: str) -> str:
+    return words.lower().partition(",")[0]
+
+
+def _against_truth(images: ImageSet, labels: Ints, numbers: Ints) -> Iterator[Finding]:
+    """The labels of official images that differ from the ground truth, and the mistake that explains them."""
+    official = np.flatnonzero(numbers)
+    given, truth = labels[official], validation_labels()[numbers[official] - 1]
+    wrong = official[given != truth]
+    if len(wrong):
+        what = f"{len(wrong)} of {len(official)} labels contradict ImageNet's ground truth"
+        files = [images.samples[index].id for index in wrong]
+        yield Finding("stop", f"{what}: {_mistake(given, truth, files)}")
+
+
+def _mistake(given: Ints, truth: Ints, files: list[str]) -> str:
+    for renumbered, explanation in _renumberings():
+        if (given == renumbered[truth]).mean() >= _MOST:
+            return explanation
+    if len(files) <= len(given) / 2:
+        return f"{some(files)} are with another class; move or relabel them"
+    one_to_one = _is_one_to_one(given, truth)
+    if one_to_one is None:
+        return f"the classes are in another order, or the labels at random (too few images to tell); {_ALONE}"
+    if one_to_one:
+        return (
+            "each class has one other number throughout, as in the devkit's order (ILSVRC2012_ID), which is not the "
+            f"class indices'; translate each to its wnid and take that one's place in sorted order, or {_ALONE}"
+        )
+    return f"they have nothing to do with the images; {_ALONE}"
+
+
+def _renumberings() -> list[tuple[Ints, str]]:
+    """The label that a known mistake gives each class, and what to say."""
+    indices = np.arange(1000)
+
+    def places(order: list[int]) -> Ints:
+        return np.argsort(np.array(order))
+
+    text = "they count the folders {} in order of text ({}, …); take the folders' numbers{} as labels, or {}"
+    return [
+        (indices + 1, "they are 1 to 1000 where 0 to 999 are meant, shifted by one; subtract 1 from each"),
+        (places(sorted(indices, key=str)), text.format("0 to 999", "0, 1, 10, 100", "", _ALONE)),
+        (places(sorted(indices + 1, key=str)), text.format("1 to 1000", "1, 10, 100, 1000", " less 1", _ALONE)),
+    ]
+
+
+def _is_one_to_one(given: Ints, truth: Ints) -> bool | None:
+    """Whether the images of a class share one label that no other class has; None if there are too few to tell."""
+    pairs, counts = np.unique(np.stack([truth, given]), axis=1, return_counts=True)
+    usual = {int(pairs[0, at]): at for at in np.argsort(counts, kind="stable")}  # the last, most frequent one stays
+    repeats = len(truth) - len(usual)
+    if repeats < _CHANCE:
+        return None
+    chosen = list(usual.values())
+    agreeing = int((counts[chosen] - 1).sum())
+    return agreeing >= _MOST * repeats and len(np.unique(pairs[1, chosen])) >= _MOST * len(chosen)
+
+
+def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[Finding]:
+    """Labels that the network has no output for."""
+    beyond = np.flatnonzero(labels >= outputs)
+    if len(beyond):
+        one = images.samples[beyond[0]]
+        fix = "take the network that was trained for these classes, or correct the labels"
+        if labels.min() == 1 and labels.max() == outputs:
+            fix = f"they seem to be 1 to {outputs} where 0 to {outputs - 1} are meant; subtract 1 from each"
+        yield Finding(
+            "stop", f"{len(beyond)} labels are beyond the network's {outputs} outputs ({one.id} has {one.label}): {fix}"
+        )
+
+
+def _official(images: ImageSet, numbers: Ints) -> Iterator[Finding]:
+    """Official images that are missing, and others beside them."""
+    if not numbers.any():
+        return
+    missing = np.setdiff1d(np.arange(1, VALIDATION_IMAGES + 1), numbers)
+    if len(missing):
+        names = some(f"ILSVRC2012_val_{number:08d}.JPEG" for number in missing)
+        yield Finding(
+            "note", f"of ImageNet's {VALIDATION_IMAGES} validation images {len(missing)} are missing: {names}"
+        )
+    others = [sample.id for sample, number in zip(images.samples, numbers, strict=True) if not number]
+    if others:
+        yield Finding("note", f"beside ImageNet's validation images there are {len(others)} others: {some(others)}")
+
+
+def _balance(labels: Ints, outputs: int, official: bool) -> Iterator[Finding]:
+    """Classes with more images than others, or with none."""
+    counts = np.bincount(labels[labels < outputs], minlength=outputs)
+    absent = np.flatnonzero(counts == 0)
+    if len(absent):
+        few = ", ".join(map(str, absent[:3]))
+        yield Finding(
+            "note", f"{len(absent)} of {outputs} classes have no images: class {few}{', …' * (len(absent) > 3)}"
+        )
+    present = counts[counts > 0]
+    if len(present) and present.min() != present.max():
+        usual = "; ImageNet's validation set has 50 of each" if official else ""
+        yield Finding("note", f"the classes have {present.min()} to {present.max()} images each{usual}")

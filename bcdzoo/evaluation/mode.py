@@ -1,0 +1,61 @@
+"""How a network is run: strictly in float32, or with something faster that was asked for and is recorded."""
+
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to run a network; the default is the strict one.
+
+    Attributes:
+        backend: ``torch``, or ``packed`` for the 1-bit kernels (:func:`bcdzoo.pack`).
+        amp: ``bf16`` for torch's automatic mixed precision, None for float32.
+        compile: Through torch.compile.
+        channels_last: Weights and maps in channels-last order.
+    """
+
+    backend: str = "torch"
+    amp: str | None = None
+    compile: bool = False
+    channels_last: bool = False
+
+    def __str__(self) -> str:
+        """For example ``float32`` or ``bf16, channels last``."""
+        words = [
+            *["packed"] * (self.backend == "packed"),
+            self.amp or "float32",
+            *["compiled"] * self.compile,
+            *["channels last"] * self.channels_last,
+        ]
+        return ", ".join(words)
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """The network to call in this mode; the given one is left as it is.
+
+        Raises:
+            BcdzooError: It cannot be packed.
+        """
+        if self.backend == "packed":
+            from bcdzoo.packed.pack import PackedNetwork, pack
+
+            return network if isinstance(network, PackedNetwork) else pack(network)
+        if self.channels_last:
+            network = deepcopy(network).to(memory_format=torch.channels_last)
+        if self.compile:
+            network = torch.compile(network)  # type: ignore[assignment]
+        return network
+
+    def context(self, device: torch.device) -> AbstractContextManager[None]:
+        """In which it is called."""
+        context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=self.amp == "bf16")
+        return context
+
+
+STRICT = Mode()
+FASTER = (Mode(amp="bf16"), Mode(compile=True), Mode(channels_last=True))
+"""What ``--check-stability`` compares with the strict mode, one at a time."""

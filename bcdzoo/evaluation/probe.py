@@ -1,0 +1,54 @@
+"""A small sample before a long run: a network that guesses by chance has wrong labels, weights or preprocessing."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.subject import Subject
+
+_IMAGES = 256
+_BATCH = 32
+_FEWEST_CLASSES = 100  # below, chance is too near to a bad network
+_MORE = 2  # hits than by chance: of 1000 classes, one probe in 5,000 of a network that is right in 5 % has no more
+_SAME = 0.5
+
+
+def probe(subjects: Sequence[Subject], pixels: Pixels) -> None:
+    """Evaluate every network on images spread evenly over the set, where that is little of the work.
+
+    Raises:
+        BcdzooError: A network is right no more often than by chance; the message says what is the likeliest reason.
+    """
+    if len(pixels) < 4 * _IMAGES or subjects[0].outputs < _FEWEST_CLASSES:
+        return
+    spread = np.linspace(0, len(pixels) - 1, _IMAGES, dtype=int).tolist()
+    batches = [spread[start : start + _BATCH] for start in range(0, _IMAGES, _BATCH)]
+    samples = pixels.images.samples
+    guesses: list[list[int]] = [[] for _ in subjects]
+    labels: list[int] = []
+    for indices, crops, _ in loader(pixels, batches, workers=0):
+        labels += [samples[index].label for index in indices]
+        for subject, mine in zip(subjects, guesses, strict=True):
+            if indices:
+                of_geometry = crops[pixels.geometries.index(subject.preprocess.geometry)]
+                mine += subject.guess(of_geometry, [samples[index].id for index in indices])[0][:, 0].tolist()
+    for subject, mine in zip(subjects, guesses, strict=True):
+        _judge(subject, mine, labels, pixels)
+
+
+def _judge(subject: Subject, guesses: list[int], labels: list[int], pixels: Pixels) -> None:
+    hits = sum(guess == label for guess, label in zip(guesses, labels, strict=True))
+    if len(set(labels)) < _FEWEST_CLASSES or hits > _MORE + len(labels) / subject.outputs:
+        return
+    commonest = Counter(guesses).most_common(1)[0][1]
+    if commonest > _SAME * len(guesses):
+        why = "its guesses are nearly all the same class: check the weights and --preprocess"
+    else:
+        why = f"its guesses vary and do not fit the labels (from {pixels.images.labels_from}): check their order"
+    raise BcdzooError(
+        f"{subject.title} is right in {hits} of {len(labels)} images spread over the data, as if by chance; {why}; "
+        "--no-check evaluates nevertheless"
+    )

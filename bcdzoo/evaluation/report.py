@@ -1,0 +1,53 @@
+"""One or several results, as they are printed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from bcdzoo.evaluation.result import EvalResult
+
+_HEADERS = ("model", "mode", "top-1", "95 % interval", "top-5", "95 % interval", "images", "flips")
+
+
+def as_json(results: Sequence[EvalResult]) -> Any:
+    """The record of a single result, or a list of several; beside the strict mode the others have ``flips``."""
+    records = [result.to_json() | _flips(result, results) for result in results]
+    return records[0] if len(records) == 1 else records
+
+
+def as_text(results: Sequence[EvalResult]) -> str:
+    """A single result in lines, several as a table with what they share above it."""
+    if len(results) == 1:
+        return results[0].summary()
+    first = results[0]
+    body = [_row(result, _flips(result, results)) for result in results]
+    align = ("left", "left", "right", "left", "right", "left", "right", "left")
+    shown = _HEADERS if any(row[-1] for row in body) else _HEADERS[:-1]
+    body = [row[: len(shown)] for row in body]
+    lines = [line for line in first.summary().splitlines() if line.startswith(("images", "labels", "speed"))]
+    table = tabulate(body, shown, "github", disable_numparse=True, colalign=align[: len(shown)])
+    return "\n".join([*lines, "", table])
+
+
+def _row(result: EvalResult, flips: dict[str, Any]) -> tuple[str, ...]:
+    (low1, high1), (low5, high5) = result.ci95["top1"], result.ci95["top5"]
+    changed = f"{flips['flips']} of {result.n} ({100 * flips['flips'] / result.n:.2f} %)" if flips else ""
+    return (
+        result.model,
+        result.mode,
+        f"{result.top1:.2f}",
+        f"{low1:.2f} to {high1:.2f}",
+        f"{result.top5:.2f}",
+        f"{low5:.2f} to {high5:.2f}",
+        str(result.n),
+        changed,
+    )
+
+
+def _flips(result: EvalResult, results: Sequence[EvalResult]) -> dict[str, Any]:
+    """How many first guesses differ from those of the same network's strict run, if that is among the results."""
+    strict = [other for other in results if other.state == result.state and other.mode == "float32"]
+    if not strict or strict[0] is result:
+        return {}
+    return {"flips": int((strict[0].guesses[:, 0] != result.guesses[:, 0]).sum())}

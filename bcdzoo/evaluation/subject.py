@@ -1,0 +1,200 @@
+"""The network under evaluation: where it comes from, how it is run, and what identifies it."""
+
+import hashlib
+import inspect
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.mode import Mode
+from bcdzoo.files import sha256_of
+from bcdzoo.own import import_network
+from bcdzoo.registry import find
+
+_GUESSES = 5
+
+
+@dataclass
+class Subject:
+    """A network on its device, in evaluation mode, with everything it was made of.
+
+    Attributes:
+        network: From float32 images of shape (N, 3, H, W) to logits of shape (N, ``outputs``).
+        name: A zoo name, ``package.module:callable``, or the class of a module that was given.
+        weights: Tag or path of its weights; None for a network that was given as it is.
+        sha256: Hex hash of the weights' file, if there is one.
+        build: Arguments that the network was built with.
+        preprocess: What its images are made with.
+        preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
+        device: Where it is.
+        mode: How it is run.
+        outputs: Number of classes that it tells apart.
+        state: Hex hash of its architecture, parameters and buffers.
+        step: Images at once: fewer than a batch where a GPU's memory is too small for one; None for a whole batch.
+    """
+
+    network: nn.Module
+    name: str
+    weights: str | None
+    sha256: str | None
+    build: dict[str, Any]
+    preprocess: Preprocess
+    preprocess_from: str
+    device: torch.device
+    mode: Mode = field(default_factory=Mode)
+    outputs: int = 0
+    state: str = ""
+    step: int | None = None
+
+    @property
+    def title(self) -> str:
+        """Name, and mode if it is not the strict one."""
+        return self.name if self.mode == Mode() else f"{self.name} ({self.mode})"
+
+    @property
+    def width(self) -> int:
+        """Guesses of each image: five, or as many as there are outputs."""
+        return min(_GUESSES, self.outputs)
+
+    def guess(self, pixels: Tensor, ids: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Class indices by falling logit, and these logits, both (N, ``width``).
+
+        Args:
+            pixels: Of the geometry of ``preprocess``, (N, 3, H, W).
+            ids: Of the images, for messages.
+
+        Raises:
+            BcdzooError: Logits are not finite, or one image alone is too much for the memory.
+        """
+        images = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        logits = self._in_memory(images).float()
+        finite = logits.isfinite().all(dim=1)
+        if not finite.all():
+            raise BcdzooError(
+                f"{self.title}: the logits of {ids[int(finite.int().argmin())]} are not finite: check the weights and "
+                "the preprocessing"
+            )
+        # A stable sort, for torch.topk leaves the order of equal logits open: the lower class index goes first.
+        values, order = logits.sort(dim=1, descending=True, stable=True)
+        return order[:, : self.width].cpu().numpy(), values[:, : self.width].cpu().numpy()
+
+    def _in_memory(self, images: Tensor) -> Tensor:
+        while True:
+            try:
+                return torch.cat([self._logits(part) for part in images.split(self.step or len(images))])
+            except torch.OutOfMemoryError:
+                step = self.step or len(images)
+                if step == 1:
+                    raise BcdzooError(f"{self.title}: {self.device} has too little memory for a single image") from None
+                if self.step is None:
+                    print(
+                        f"bcdzoo: {self.title}: out of memory with {step} images at once; going on with fewer",
+                        file=sys.stderr,
+                    )
+                self.step = step // 2
+            torch.cuda.empty_cache()  # outside of the handler, whose traceback keeps the maps alive
+
+    def _logits(self, images: Tensor) -> Tensor:
+        if self.mode.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self.mode.context(self.device):
+            logits: Tensor = self.network(images)
+        return logits
+
+    def try_out(self) -> None:
+        """Run one blank image, to learn the number of outputs and to fail before the images are read.
+
+        Raises:
+            BcdzooError: The network cannot be run so, or gives something other than logits.
+        """
+        size = self.preprocess.crop
+        try:
+            logits = self._logits(torch.zeros(1, 3, size, size, device=self.device))
+        except Exception as error:  # anybody's network fails as it likes, and so does a compiler
+            reason = " ".join(str(error).split())
+            raise BcdzooError(
+                f"the network {self.title} fails on an image of 3×{size}×{size}: {reason[:300]}"
+            ) from error
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
+            what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise BcdzooError(f"for one image {self.name} must give logits of shape (1, classes), not {what}")
+        self.outputs = logits.shape[1]
+
+
+def load_subject(
+    model: nn.Module | str,
+    weights: str | Path | None,
+    manifest: Path | None,
+    preprocess: str | Preprocess | None,
+    device: torch.device,
+    seed: int,
+    build: dict[str, Any],
+) -> Subject:
+    """Build and load a network; the arguments are those of :func:`bcdzoo.evaluate`.
+
+    Raises:
+        BcdzooError: It cannot be built or its weights do not fit.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # for somebody's network that draws its own weights
+        network, name, label, sha256, own_preprocess, build = _find(model, weights, manifest, build)
+    if not isinstance(preprocess, Preprocess):
+        preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
+        preprocess = parse(preprocess or own_preprocess or "imagenet")
+    else:
+        preprocess_from = "given"
+    network = network.to(device, torch.float32).eval()
+    return Subject(network, name, label, sha256, build, preprocess, preprocess_from, device, state=_state_hash(network))
+
+
+def _find(
+    model: nn.Module | str, weights: str | Path | None, manifest: Path | None, build: dict[str, Any]
+) -> tuple[nn.Module, str, str | None, str | None, str | None, dict[str, Any]]:
+    """Network, name, weights' label and hash, their preprocessing, and build arguments."""
+    from bcdzoo.packed.checkpoint import is_packed_file, load_packed
+    from bcdzoo.weights.load import load_into, resolve
+
+    if isinstance(model, str) and ":" not in model:
+        find(model)  # a misspelt name should get the near ones, not a search for its weights
+        packed = weights is not None and is_packed_file(Path(weights))
+        found = load_packed(Path(str(weights)), model) if packed else resolve(model, weights, manifest, **build)
+        return found.model, model, found.label, found.sha256, found.preprocess, found.build
+    if build:
+        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")
+    network = import_network(model) if isinstance(model, str) else model
+    name = model if isinstance(model, str) else type(model).__name__
+    if weights is None:
+        return network, name, None, None, None, {}
+    path = Path(weights)
+    if not path.is_file():
+        raise BcdzooError(f"no weights file {path}")
+    load_into(network, path)
+    return network, name, str(path), sha256_of(path), None, {}
+
+
+def _state_hash(network: nn.Module) -> str:
+    digest = hashlib.sha256(repr(network).encode())
+    for source in sorted({_source(type(module)) for module in network.modules()}):
+        digest.update(source.encode())
+    for key, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _source(kind: type) -> str:
+    """The text of the file that a class is defined in; empty for torch's own, whose version is recorded."""
+    if kind.__module__.startswith("torch."):
+        return ""
+    try:
+        return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
+    except (OSError, TypeError):  # typed into an interpreter
+        return ""

@@ -1,0 +1,74 @@
+"""One network of a pass over the images, and what it has said so far."""
+
+from torch import Tensor
+
+from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.run import Predictions, Run
+from bcdzoo.evaluation.subject import Subject
+
+
+class Task:
+    """A network, its run on disk, and the chunk it is at.
+
+    Args:
+        subject: The network.
+        run: Where its chunks go.
+        done: Chunks that need no computing, of all processes.
+
+    Attributes:
+        failure: Why the network had to be left out; the others of a pass go on without it.
+    """
+
+    def __init__(self, subject: Subject, run: Run, done: set[int]) -> None:
+        self.subject, self.run, self.done = subject, run, done
+        self.failure: BcdzooError | None = None
+        self._pending: Predictions | None = None
+        self._right = self._seen = 0
+
+    @property
+    def before(self) -> int:
+        """Images that had been done before."""
+        return sum(len(self.run.plan.rows(chunk)) for chunk in self.done)
+
+    @property
+    def top1(self) -> float:
+        """Running top-1 accuracy of this process, in percent."""
+        return 100 * self._right / max(self._seen, 1)
+
+    def wants(self, chunk: int) -> bool:
+        """Whether this chunk's images are to be given to :meth:`take`."""
+        return chunk not in self.done and self.failure is None
+
+    def take(
+        self, chunk: int, images: ImageSet, indices: list[int], pixels: Tensor | None, unreadable: list[tuple[int, str]]
+    ) -> None:
+        """Guess a batch, and keep the chunk when it is complete.
+
+        Args:
+            chunk: The one that these images belong to.
+            images: The whole set.
+            indices: Of the images that could be read.
+            pixels: Theirs; None if there is not one.
+            unreadable: Index and reason of those that could not.
+
+        Raises:
+            BcdzooError: The chunk cannot be written.
+        """
+        if self._pending is None:
+            self._pending = Predictions(self.run.plan.rows(chunk), self.subject.width)
+        for index, reason in unreadable:
+            self._pending.refuse(index, reason)
+        if pixels is not None:
+            samples = [images.samples[index] for index in indices]
+            try:
+                guesses, logits = self.subject.guess(pixels, [sample.id for sample in samples])
+            except BcdzooError as error:
+                self.failure = error
+                return
+            self._pending.put(indices, guesses, logits)
+            self._seen += len(samples)
+            self._right += sum(sample.label == guess for sample, guess in zip(samples, guesses[:, 0], strict=True))
+        if not self._pending.missing:
+            self.run.write(chunk, self._pending.table(images))
+            self._pending = None

@@ -1,0 +1,128 @@
+"""Which run on disk a command means, and whether it may go on: by its words and by what it computes with."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import PIL
+import torch
+import torchvision
+
+from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.run import Plan, Run, only_process
+from bcdzoo.evaluation.subject import Subject
+from bcdzoo.evaluation.team import Team
+from bcdzoo.files import results_dir
+
+
+@contextmanager
+def unfinished_runs(
+    subjects: Sequence[Subject], images: ImageSet, place: str, options: Options, mates: Team
+) -> Iterator[list[Run]]:
+    """A run for every subject: in the results store, or where nothing is to be kept in a temporary folder.
+
+    Args:
+        subjects: The networks.
+        images: What they are evaluated on.
+        place: Where the images are, as the user said it.
+        options: For all.
+        mates: The processes that share the work; they must all mean the same.
+
+    Raises:
+        BcdzooError: Another process is at the same run; the folder cannot be written to; or what was done was done
+            with something else.
+    """
+    plan = Plan(len(images), options.batch_size)
+    mine = [_identity(subject, images, options) for subject in subjects], datetime.now(UTC).isoformat()
+    identities, started = mates.all(mine)[0]
+    if any(theirs != identities for theirs, _ in mates.all(mine)):
+        raise BcdzooError("the processes do not have the same networks, images and software: give them the same")
+    with ExitStack() as stack:
+        if not options.store:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bcdzoo-")))
+        runs = []
+        for number, (subject, identity) in enumerate(zip(subjects, identities, strict=True)):
+            words = _words(subject, images, place, options)
+            folder = _folder(words, identity, options) if options.store else root / str(number)
+            if mates.leads:
+                try:
+                    stack.enter_context(only_process(folder, options.fresh))
+                except OSError as error:
+                    raise BcdzooError(
+                        f"cannot write to {folder}: {error.strerror}; --no-store evaluates without keeping anything"
+                    ) from error
+            mates.all(None)  # a fresh start has removed the old chunks before anybody looks for them
+            runs.append(Run(folder, words, identity, plan, started))
+        yield runs
+
+
+def versions() -> dict[str, str]:
+    """Of the software that takes part in a prediction."""
+    try:
+        own = importlib.metadata.version("bcdzoo")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        own = "checkout"
+    return {
+        "bcdzoo": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def _identity(subject: Subject, images: ImageSet, options: Options) -> dict[str, str]:
+    """Everything that the predictions depend on, as a message would name it."""
+    return {
+        "network": f"{subject.name} {subject.build or ''} {subject.state[:16]}",
+        "weights": f"{subject.weights or 'as built'} {(subject.sha256 or '')[:16]}".strip(),
+        "preprocessing": subject.preprocess.spec(),
+        "data": f"{images.name}, {len(images)} images, fingerprint {images.fingerprint[:16]}",
+        "precision": f"{subject.mode} on {subject.device.type}",
+        "batch size": str(options.batch_size),
+        "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
+def _words(subject: Subject, images: ImageSet, place: str, options: Options) -> dict[str, str]:
+    """What was asked for: the same words again go on with the same run."""
+    return {
+        "model": subject.name,
+        "data": place,
+        "weights": str(subject.weights),
+        "build": json.dumps(subject.build, sort_keys=True),
+        "preprocess": str(options.preprocess),
+        "mode": str(subject.mode),
+        "batch_size": str(options.batch_size),
+        "skip_bad": str(options.skip_bad),
+        "layout": images.layout,
+    }
+
+
+def _folder(words: dict[str, str], identity: dict[str, str], options: Options) -> Path:
+    """The folder of the run that these words mean; with ``resume`` of one that was begun in other words."""
+    key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
+    root = results_dir() / "unfinished"
+    name = re.sub(r"[^\w.-]", "_", words["model"])
+    folder = root / f"{name}-{key}"
+    if not options.resume or (folder / "run.json").is_file():
+        return folder
+    begun = [Run.read_record(path.parent) for path in root.glob("*/run.json")]
+    others = [
+        record for record in begun if all(record["words"][key] == words[key] for key in ("model", "data", "mode"))
+    ]
+    if not others:
+        raise BcdzooError(
+            f"there is no unfinished run of {words['model']} on {words['data']}; start it without --resume"
+        )
+    nearest = max(others, key=lambda record: (record["identity"] == identity, record["started"]))
+    return Path(nearest["folder"])

@@ -1,0 +1,1 @@
+"""The native 1-bit engine: networks on XNOR and popcount."""

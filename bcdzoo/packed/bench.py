@@ -1,0 +1,116 @@
+"""How fast a network is on each backend, side by side in one run."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.packed import native
+from bcdzoo.packed.chain import PackedChain
+from bcdzoo.packed.pack import pack
+from bcdzoo.packed.unit import PackedUnit
+
+BACKENDS = ("torch", "torch.compile", "packed")
+
+_SECONDS = 0.5  # of one measurement, at least
+_PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
+
+
+class Layer(NamedTuple):
+    """Time of one packed unit.
+
+    Attributes:
+        name: In the network.
+        bops: Binary multiply-accumulates for one image.
+        microseconds: For one image on one core, everything around the convolution included.
+        fraction: Of the peak that its multiply-accumulates reached in that time.
+    """
+
+    name: str
+    bops: int
+    microseconds: float
+    fraction: float
+
+
+def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[Tensor], Any]]:
+    """The network on each backend.
+
+    Raises:
+        BcdzooError: The kernels are wanted and not there, or nothing can be packed.
+    """
+    made: dict[str, Callable[[Tensor], Any]] = {}
+    for backend in backends:
+        if backend == "packed":
+            packed = pack(model)
+            if not packed.is_packed:
+                raise BcdzooError("the 1-bit kernels are not there: leave the backend packed out")
+            made[backend] = packed
+        else:
+            made[backend] = torch.compile(model) if backend == "torch.compile" else model
+    return made
+
+
+@torch.inference_mode()
+def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, float]:
+    """Seconds of one call of each network, the best of some rounds in which they take turns."""
+    best = dict.fromkeys(networks, float("inf"))
+    for network in networks.values():
+        network(images)  # compiles, allocates
+    for _ in range(rounds):
+        for name, network in networks.items():
+            end = time.perf_counter() + _SECONDS
+            while (start := time.perf_counter()) < end:
+                network(images)
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+@torch.inference_mode()
+def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[Layer]:
+    """Time of each packed unit, the mean of some repeats, on one thread.
+
+    Args:
+        packed: Of :func:`bcdzoo.pack`.
+        images: (N, 3, H, W).
+        repeats: Calls.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        chains = [module for module in packed.modules() if isinstance(module, PackedChain)]
+        packed(images)
+        for chain in chains:
+            chain.nanoseconds = np.zeros(len(chain.units), np.int64)
+        for _ in range(repeats):
+            packed(images)
+        limit = peak(1)
+        return [layer for chain in chains for layer in _layers_of(chain, len(images) * repeats, limit)]
+    finally:
+        torch.set_num_threads(threads)
+        for chain in chains:
+            chain.nanoseconds = None
+
+
+def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[Layer]:
+    assert chain.nanoseconds is not None
+    size = chain.last_size
+    if chain.stem is not None:
+        size = (chain.stem.output_size(size[0]), chain.stem.output_size(size[1]))
+    for unit, name, spent in zip(chain.units, chain.names, chain.nanoseconds, strict=True):
+        assert isinstance(unit, PackedUnit)
+        size = (unit.shape.output_size(size[0]), unit.shape.output_size(size[1]))
+        bops = unit.shape.macs * size[0] * size[1]
+        calls = spent / images / 1e9
+        yield Layer(name, bops, calls * 1e6, bops / calls / limit)
+
+
+def peak(threads: int) -> float:
+    """Binary multiply-accumulates per second of the bare kernel, on data in the first cache; the best of five."""
+    module = native.kernels()
+    if module is None:
+        raise BcdzooError("the 1-bit kernels are not there")
+    return max(float(module.peak(_PEAK_WORDS, threads, native.chosen())) for _ in range(5))

@@ -1,0 +1,125 @@
+"""Packed networks as files: bit planes, folded constants and what is real-valued, in one safetensors file.
+
+A file holds tensors alone. The network is built from the zoo's own description and the tensors must be those that it
+expects, by name, type and shape: a file cannot say what is computed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import atomic_write
+from bcdzoo.packed.pack import pack_in_place
+from bcdzoo.registry import create_model
+from bcdzoo.weights.convert import load_state, safetensors_metadata
+from bcdzoo.weights.load import Resolved, resolve
+
+FORMAT = "bcdzoo packed 1"
+"""Marks packed files, by the version of their keys."""
+
+_PARAMETERS_PER_BYTE = 64  # more than any packed network has
+
+
+class Sizes(NamedTuple):
+    """Of a packed file, in bytes.
+
+    Attributes:
+        file: On disk.
+        planes: The bit planes alone, a bit for each binary weight, rounded up to whole words.
+        real: Everything real-valued.
+        float32: All parameters of the plain network.
+    """
+
+    file: int
+    planes: int
+    real: int
+    float32: int
+
+
+def export(name: str, out: Path, weights: str | Path | None = None, manifest: Path | None = None) -> Sizes:
+    """Write a network of the zoo with trained weights in packed form.
+
+    Args:
+        name: Its name.
+        out: The file to write.
+        weights: As for :func:`bcdzoo.load_model`.
+        manifest: Likewise.
+
+    Raises:
+        BcdzooError: As :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
+    """
+    found = resolve(name, weights, manifest)
+    plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
+    network = pack_in_place(found.model)
+    if not network.is_packed:
+        raise BcdzooError("the 1-bit kernels are not there, and nothing can be packed without them")
+    state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "model": name,
+        "build": json.dumps(found.build, sort_keys=True),
+        "preprocess": found.preprocess or "",
+        "source_sha256": found.sha256,
+    }
+    with atomic_write(out) as temporary:
+        save_file(state, temporary, metadata)
+    planes = sum(tensor.nbytes for tensor in state.values() if tensor.dtype == torch.uint64)
+    real = sum(tensor.nbytes for tensor in state.values()) - planes
+    return Sizes(out.stat().st_size, planes, real, plain)
+
+
+def _build(path: Path, model: str, build: dict[str, Any]) -> nn.Module:
+    """The plain network; not one that is larger than the file can hold."""
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in create_model(model, **build).parameters())
+    if parameters > _PARAMETERS_PER_BYTE * path.stat().st_size:
+        raise ValueError(f"a network of {parameters} parameters is not in a file of {path.stat().st_size} bytes")
+    return create_model(model, **build)
+
+
+def is_packed_file(path: Path) -> bool:
+    """Whether a file says that it is one of these."""
+    return path.suffix == ".safetensors" and path.is_file() and safetensors_metadata(path).get("format") == FORMAT
+
+
+def load_packed(path: Path, name: str | None = None) -> Resolved:
+    """A packed network from its file.
+
+    Args:
+        path: As :func:`export` wrote it.
+        name: The network that it is expected to hold.
+
+    Raises:
+        BcdzooError: The file is damaged, of another version or network, or its tensors are not those of the network.
+    """
+    metadata = safetensors_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise BcdzooError(f"{path} is not a packed network of this version ({FORMAT}): write it with `bcdzoo export`")
+    try:
+        model, build = metadata["model"], json.loads(metadata["build"])
+        if not isinstance(build, dict):
+            raise TypeError("build is not a table")
+        if name not in (None, model):
+            raise BcdzooError(f"{path} holds a packed {model}, not {name}")
+        network = pack_in_place(_build(path, model, build))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error
+    if not network.is_packed:
+        raise BcdzooError(
+            f"{path} needs the 1-bit kernels, which are not there: install a C++ compiler and bcdzoo again"
+        )
+    expected, given = network.state_dict(), load_state(path)
+    for key in sorted(expected.keys() ^ given.keys()):
+        raise BcdzooError(f"{path} does not fit {model}: {key} is {'missing' if key in expected else 'left over'}")
+    for key, tensor in expected.items():
+        if given[key].shape != tensor.shape or given[key].dtype != tensor.dtype:
+            what = f"{given[key].dtype} {tuple(given[key].shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
+            raise BcdzooError(f"{path} does not fit {model}: {key} is {what}")
+    network.load_state_dict(given)
+    return Resolved(network, str(path), metadata.get("source_sha256", ""), metadata.get("preprocess") or None, build)

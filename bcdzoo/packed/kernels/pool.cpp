@@ -1,0 +1,76 @@
+#include "pool.h"
+
+#include <unistd.h>
+
+namespace bcdzoo {
+
+void Barrier::wait() {
+  if (threads_ == 1) return;
+  const int round = round_.load(std::memory_order_relaxed);
+  if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
+    waiting_.store(0, std::memory_order_relaxed);
+    round_.store(round + 1, std::memory_order_release);
+    return;
+  }
+  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
+    if (spins > 2000) std::this_thread::yield();  // there may be fewer cores than threads
+}
+
+Pool& Pool::instance() {
+  static std::mutex mutex;
+  static Pool* pool = nullptr;  // never destroyed: its threads wait until the process ends
+  static pid_t owner = 0;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (owner != getpid()) {
+    pool = new Pool;
+    owner = getpid();
+  }
+  return *pool;
+}
+
+void Pool::grow(int threads) {
+  while (static_cast<int>(threads_.size()) < threads - 1) {
+    const int number = static_cast<int>(threads_.size()) + 1;
+    threads_.emplace_back([this, number] { serve(number); });
+    threads_.back().detach();
+  }
+}
+
+void Pool::run(int threads, const std::function<void(int)>& job) {
+  if (threads <= 1) {
+    job(0);
+    return;
+  }
+  const std::lock_guard<std::mutex> one(one_job_);
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    grow(threads);
+    job_ = &job;
+    wanted_ = threads;
+    running_ = threads - 1;
+    ++generation_;
+  }
+  work_.notify_all();
+  job(0);
+  std::unique_lock<std::mutex> lock(mutex_);
+  done_.wait(lock, [this] { return running_ == 0; });
+  job_ = nullptr;
+}
+
+void Pool::serve(int number) {
+  uint64_t seen = 0;
+  for (;;) {
+    const std::function<void(int)>* job;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      work_.wait(lock, [&] { return generation_ != seen && job_ && number < wanted_; });
+      seen = generation_;
+      job = job_;
+    }
+    (*job)(number);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (--running_ == 0) done_.notify_one();
+  }
+}
+
+}  // namespace bcdzoo

@@ -1,0 +1,47 @@
+"""Whether the kernels are there, and which instructions they use."""
+
+import os
+import sys
+from functools import cache
+from types import ModuleType
+
+from bcdzoo.errors import BcdzooError
+
+VARIABLE = "BCDZOO_KERNELS"
+"""Environment variable that chooses the instruction set (one of :func:`instruction_sets`), or ``none``."""
+
+
+@cache
+def kernels() -> ModuleType | None:
+    """The compiled module; None, after one notice on stderr, where the package was built without a C++ compiler."""
+    if os.environ.get(VARIABLE) == "none":
+        return None
+    try:
+        from bcdzoo.packed import _kernels
+    except ImportError as error:
+        print(
+            f"bcdzoo: the 1-bit kernels are not there ({error}); packed networks run in plain torch. Install a C++ "
+            "compiler and then bcdzoo again",
+            file=sys.stderr,
+        )
+        return None
+    return _kernels
+
+
+def instruction_sets() -> list[str]:
+    """Those that this processor and this build have, the fastest first; empty without kernels."""
+    module = kernels()
+    return [] if module is None else list(module.instruction_sets())
+
+
+def chosen() -> str:
+    """The instruction set in use.
+
+    Raises:
+        BcdzooError: The environment variable names one that is not there.
+    """
+    known = instruction_sets()
+    wanted = os.environ.get(VARIABLE, known[0] if known else "none")
+    if wanted not in (*known, "none"):
+        raise BcdzooError(f"{VARIABLE}={wanted}: this processor has {', '.join(known)}")
+    return wanted

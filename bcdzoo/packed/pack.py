@@ -1,0 +1,464 @@
+"""From a network to its packed form: the same modules, with its binary convolutions on 1-bit kernels."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.activation import RPReLU, RSign, Sign
+from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
+from bcdzoo.layers.clipped import ClippedSign
+from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.padding import SamePad
+from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
+from bcdzoo.layers.xnor import StraightThroughSign
+from bcdzoo.models.bcdnet import BCDNet, MLPBlock
+from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock, MeliusNet, Transition
+from bcdzoo.models.reactnet import ReActNet
+from bcdzoo.models.realtobinary import GatedUnit
+from bcdzoo.packed import native
+from bcdzoo.packed.chain import PackedChain
+from bcdzoo.packed.conv import PackedConv2d
+from bcdzoo.packed.unit import WORD, FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
+
+_COLOURS = 3
+_PANEL = 32  # channels that the kernels compute at once
+_IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
+_IMAGES_PER_THREAD = 4  # at a time where the stem is torch's: larger maps leave the cache
+
+
+class Lowered(NamedTuple):
+    """A module as a packed unit, and what it needs of each image."""
+
+    unit: PackedUnit
+    context: tuple[nn.Module, ...] = ()
+
+
+def pack(model: nn.Module) -> "PackedNetwork":
+    """The same network on 1-bit kernels: same input, same predictions; on the CPU, for inference.
+
+    Units that are known as a whole (those of BCDNet, ReActNet, Bi-Real Net, MeliusNet, Real-to-Binary Net) become one
+    pass over their map each, one after the other for one image at a time; elsewhere the convolutions alone are packed,
+    low-bit ones as sums of bit planes. What is real-valued stays in torch.
+
+    Args:
+        model: Of the zoo, or any module with :class:`bcdzoo.layers.binary_conv.LowBitConv2d` in it; left as it is.
+
+    Returns:
+        A module of the same interface, in evaluation mode. Its ``unpacked`` lists the low-bit layers that are not
+        packed, with the reason. Without kernels (no C++ compiler at installation) a copy of the network itself.
+
+    Raises:
+        BcdzooError: There is no layer that can be packed; the message says why.
+    """
+    return pack_in_place(deepcopy(model))
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def pack_in_place(model: nn.Module) -> "PackedNetwork":
+    """As :func:`pack`, but the model's own modules are used up."""
+    network = model.float().cpu().eval()
+    unpacked: list[str] = []
+    is_packed = native.kernels() is not None
+    if is_packed:
+        if not any(_obstacle(module) == "" for module in network.modules()):
+            reasons = sorted({reason for module in network.modules() if (reason := _obstacle(module))})
+            raise BcdzooError(f"{type(model).__name__} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
+        unpacked = [f"{name}: {reason}" for name, module in network.named_modules() if (reason := _obstacle(module))]
+        network = _packed(network, "")
+    return PackedNetwork(network, unpacked, is_packed)
+
+
+class PackedNetwork(nn.Module):
+    """A packed network; it takes some images at a time, so that memory does not grow with the batch.
+
+    Attributes:
+        network: The network's modules, those that could be packed in their packed form.
+        unpacked: Low-bit layers that are not packed, with the reason.
+        is_packed: False without kernels, where ``network`` is the plain one.
+
+    Shape:
+        (N, 3, H, W) to (N, classes), float32 on the CPU.
+    """
+
+    def __init__(self, network: nn.Module, unpacked: list[str], is_packed: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.unpacked, self.is_packed = unpacked, is_packed
+        self._stem_is_packed = any(isinstance(module, PackedStem) for module in network.modules())
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        at_a_time = _IMAGES_AT_A_TIME if self._stem_is_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
+        return torch.cat([self.network(images) for images in x.split(at_a_time)])
+
+
+class _ChannelsLast(nn.Module):
+    """The stem's convolution in channels-last order: the same floats, several times as fast with three channels."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x.contiguous(memory_format=torch.channels_last))
+        return out
+
+
+def _obstacle(module: nn.Module) -> str | None:
+    """Why a low-bit layer cannot be packed, empty if it can; None for other modules."""
+    if isinstance(module, Step1Conv2d):
+        return "real-valued weights (step 1)"
+    if not isinstance(module, LowBitConv2d):
+        return None
+    return "real-valued activations" if module.a_bits == 32 else ""
+
+
+def _packed(module: nn.Module, name: str) -> nn.Module:
+    """A module with everything in it packed that can be."""
+    if lowered := lower(module):
+        return PackedChain([lowered.unit], [name], lowered.context)
+    if isinstance(module, LowBitConv2d) and _obstacle(module) == "":
+        return PackedConv2d(module, name)
+    if type(module) is nn.Conv2d and module.in_channels == _COLOURS:
+        return _ChannelsLast(module)
+    if type(module) is nn.Sequential:
+        return nn.Sequential(*_runs(module, name))
+    for kind, parts in _TRUNKS.items():
+        if isinstance(module, kind):
+            return _trunk(module, *parts)
+    for child_name, child in module.named_children():
+        setattr(module, child_name, _packed(child, f"{name}.{child_name}".lstrip(".")))
+    return module
+
+
+def _trunk(network: nn.Module, *parts: str) -> nn.Module:
+    """A network of a stem and some sequences of units, in as few chains as can be."""
+    stem = network.get_submodule("stem")
+    sequences = OrderedDict((part, network.get_submodule(part)) for part in parts)
+    first, *rest = _runs(nn.Sequential(sequences), "")
+    packed_stem = _stem(stem)
+    if isinstance(first, PackedChain) and not len(first.context) and packed_stem is not None:
+        first.stem = packed_stem
+        network.add_module("stem", nn.Identity())
+    else:
+        network.add_module("stem", _packed(stem, "stem"))
+    for part in parts:
+        network.add_module(part, nn.Sequential())
+    network.add_module(parts[0], nn.Sequential(first, *rest))
+    return network
+
+
+def _stem(stem: nn.Module) -> PackedStem | None:
+    """Convolutions with batch normalization, some with ReLU, and perhaps a pooling at the end; None for others."""
+    modules = [module for _, module in _flat(stem, "") if not isinstance(module, nn.Identity)]
+    layers: list[FloatLayer] = []
+    while (
+        len(modules) > 1 and isinstance(conv := modules[0], nn.Conv2d) and isinstance(bn := modules[1], nn.BatchNorm2d)
+    ):
+        del modules[:2]
+        if relu := bool(modules) and type(modules[0]) is nn.ReLU:
+            del modules[0]
+        layers.append(FloatLayer(conv, *fold(bn), relu))
+    match modules:
+        case [] if layers:
+            return PackedStem(layers)
+        case [nn.MaxPool2d(kernel_size=int(kernel), stride=int(stride), padding=int(padding))] if layers:
+            return PackedStem(layers, (kernel, stride, padding))
+    return None
+
+
+def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
+    """The members of a sequence and of those inside of it, those that can be chained as chains."""
+    units: list[PackedUnit] = []
+    names: list[str] = []
+    context: tuple[nn.Module, ...] = ()
+
+    def chain() -> Iterator[nn.Module]:
+        if units:
+            yield PackedChain(units, names, context)
+            if _adds_to_map(units[-1].shape):
+                yield _Contiguous()
+
+    for member_name, member in _flat(sequence, name):
+        lowered = lower(member)
+        if units and isinstance(member, Transition):
+            yield PackedChain(units, names, context, ending=PackedHalving(*fold(member.bn)))
+            yield member.conv
+            units, names = [], []
+            continue
+        if units and (lowered is None or lowered.context or not _joins(units[-1], lowered.unit)):
+            yield from chain()
+            units, names = [], []
+        if lowered is None:
+            yield _packed(member, member_name)
+            continue
+        if not units:
+            context = lowered.context
+        units.append(lowered.unit)
+        names.append(member_name)
+    yield from chain()
+
+
+class _Contiguous(nn.Module):
+    """The order of a map that the plain network concatenated: what torch computes of it rounds by the order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.contiguous()
+
+
+def _joins(before: PackedUnit, unit: PackedUnit) -> bool:
+    """Whether a unit can follow in the same chain: units that add to their map do not mix with others."""
+    shapes = before.shape, unit.shape
+    if not any(_adds_to_map(shape) for shape in shapes):
+        return True
+    return all(_adds_to_map(shape) and _first_written(shape) % _PANEL == 0 for shape in shapes)
+
+
+def _first_written(shape: Shape) -> int:
+    return shape.c_in if shape.append else shape.c_in - shape.c_out
+
+
+def _adds_to_map(shape: Shape) -> bool:
+    return shape.append or (shape.shortcut == "same" and shape.c_out < shape.c_in)
+
+
+def _flat(sequence: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+    for child_name, child in sequence.named_children():
+        path = f"{name}.{child_name}".lstrip(".")
+        if type(child) is nn.Sequential:
+            yield from _flat(child, path)
+        else:
+            yield path, child
+
+
+def lower(module: nn.Module) -> Lowered | None:
+    """A whole unit in one pass; None if it is not one that the kernels know."""
+    for kind, rule in _RULES.items():
+        if type(module) is kind:
+            return rule(module)
+    return None
+
+
+def _binary_unit(unit: BinaryUnit) -> Lowered | None:
+    context: list[nn.Module] = []
+    sign, pad, conv = unit.sign, False, unit.conv
+    dynamic: tuple[str, ...] = ()
+    if isinstance(conv, DynamicConv):
+        context.append(_PerImage(conv.embedding))
+        dynamic, conv = ("threshold", "offset"), conv.conv
+    elif type(sign) is nn.Sequential and len(sign) == 2 and isinstance(sign[1], SamePad):
+        sign, pad = sign[0], True
+    activation = _activation(unit.activation, unit.bn.num_features)
+    if not _is_binary(conv) or activation is None:
+        return None
+    threshold = torch.zeros(conv.kernel_shape[1]) if dynamic else _threshold(sign, conv)
+    if threshold is None:
+        return None
+    shortcut = _SHORTCUTS.get(type(unit.shortcut), "given")
+    if shortcut == "given":
+        context.append(_Given(_packed(unit.shortcut, "")))
+    alpha, beta = fold(unit.bn)
+    shape = _shape(conv, pad, shortcut, dynamic=dynamic)
+    levels, scale = conv.quantizer(conv.weight)
+    constants = {"threshold": threshold, "alpha": alpha, "beta": beta, **activation}
+    return Lowered(PackedUnit(shape, [levels], [scale], **constants), tuple(context))
+
+
+def _mlp_block(block: MLPBlock) -> Lowered | None:
+    channels = block.bn.num_features
+    branches = [conv for conv in (block.local, block.short, block.long) if _is_binary(conv)]
+    activation = _activation(block.activation, channels)
+    if len(branches) < 3 or activation is None or channels % (4 * WORD):
+        return None  # a quarter of the channels must be whole words
+    quantized = [conv.quantizer(conv.weight) for conv in branches]
+    alpha, beta = fold(block.bn)
+    shape = Shape(channels, channels, shortcut="same", samplings=("none", "short-range", "long-range"))
+    unit = PackedUnit(
+        shape,
+        [levels for levels, _ in quantized],
+        [scale for _, scale in quantized],
+        threshold=-block.sign.bias,
+        alpha=alpha,
+        beta=beta,
+        **activation,
+    )
+    return Lowered(unit)
+
+
+def _melius_branch(branch: BinaryBranch) -> Lowered | None:
+    conv = branch.conv
+    if not _is_binary(conv):
+        return None
+    threshold, falls = sign_threshold(*fold(branch.bn))
+    levels, scale = conv.quantizer(conv.weight)
+    append = isinstance(branch, DenseBlock)
+    shape = _shape(conv, False, "none" if append else "same", append=append)
+    return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], threshold=threshold))
+
+
+def _gated_unit(unit: GatedUnit) -> Lowered | None:
+    conv = unit.conv
+    if not _is_binary(conv) or (activation := _activation(unit.activation, conv.kernel_shape[0])) is None:
+        return None
+    shortcut = _SHORTCUTS.get(type(unit.shortcut), "given")
+    context: list[nn.Module] = [_Gate(unit.bn, unit.gate)]
+    if shortcut == "given":
+        context.append(_Given(_packed(unit.shortcut, "")))
+    threshold, falls = sign_threshold(*fold(unit.bn))
+    levels, scale = conv.quantizer(conv.weight)
+    pad = isinstance(unit.pad, SamePad)
+    shape = _shape(conv, pad, shortcut, activation_first=True, dynamic=("gate",))
+    constants = {"threshold": threshold, **activation}
+    return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], **constants), tuple(context))
+
+
+_TRUNKS: dict[type[nn.Module], tuple[str, ...]] = {
+    ReActNet: ("blocks",),
+    BCDNet: ("blocks", "mlp"),
+    BinaryResNet: ("stages",),
+    MeliusNet: ("stages",),
+}
+
+_RULES: dict[type[nn.Module], Callable[..., Lowered | None]] = {
+    BinaryUnit: _binary_unit,
+    MLPBlock: _mlp_block,
+    DenseBlock: _melius_branch,
+    ImprovementBlock: _melius_branch,
+    GatedUnit: _gated_unit,
+}
+
+_SHORTCUTS: dict[type[nn.Module], str] = {
+    nn.Identity: "same",
+    HalvingPool: "average-pool",
+    Duplicate: "duplicate",
+}
+
+
+def _is_binary(conv: Any) -> TypeGuard[LowBitConv2d]:
+    """Whether a convolution is of ±1 weights and ±1 activations."""
+    return isinstance(conv, LowBitConv2d) and conv.w_bits == conv.w_bases == conv.a_bits == conv.a_bases == 1
+
+
+def _shape(conv: LowBitConv2d, pad: bool, shortcut: str, **more: object) -> Shape:
+    c_out, c_in, kernel, _ = conv.kernel_shape
+    return Shape(c_in, c_out, kernel, conv.stride, conv.padding, pad, shortcut, **more)  # type: ignore[arg-type]
+
+
+def _threshold(sign: nn.Module, conv: LowBitConv2d) -> Tensor | None:
+    """From where on a channel's bit is 1; None if the sign is none of these."""
+    if type(sign) is RSign:
+        return -sign.bias  # x + bias rounds to 0 only where it is 0: the comparison is exact
+    if type(sign) in (Sign, ClippedSign, StraightThroughSign):
+        return torch.zeros(conv.kernel_shape[1])
+    return None
+
+
+def _activation(activation: nn.Module, channels: int) -> dict[str, Tensor] | None:
+    """The constants of an activation of the form ``prelu(x + shift_in) + shift_out``; None if it is not one."""
+    if isinstance(activation, nn.Identity):
+        return {}
+    if type(activation) is RPReLU:
+        return {name: getattr(activation, name) for name in ("shift_in", "slope", "shift_out")}
+    if type(activation) is nn.PReLU:
+        return {"slope": activation.weight.expand(channels)}
+    return None
+
+
+def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Batch normalization in inference as ``x·alpha + beta``, in the order in which torch computes it.
+
+    Returns:
+        alpha and beta, float32 of shape (C,), that give torch's results bit for bit.
+    """
+    assert bn.running_mean is not None and bn.running_var is not None
+    # NumPy divides and takes the root with correct rounding, as the batch normalization itself does and 1 / tensor not
+    root = np.sqrt(bn.running_var.numpy() + np.float32(bn.eps))
+    alpha = torch.from_numpy(np.float32(1) / root) * bn.weight
+    # float64 holds the product exactly: one rounding, as torch's fused operation has
+    return alpha, (bn.bias.double() - bn.running_mean.double() * alpha.double()).float()
+
+
+def sign_threshold(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """Batch normalization and the sign behind it as one comparison, exact for every float.
+
+    Args:
+        alpha: float32, (C,).
+        beta: Likewise.
+
+    Returns:
+        Thresholds t, float32 of shape (C,), and where the sign falls, bool: ``alpha·x + beta ≥ 0`` is ``x ≥ t``, or
+        not ``x ≥ t`` where it falls.
+    """
+    alpha, beta = alpha.double(), beta.double()
+    falls = alpha < 0
+
+    def is_reached(x: Tensor) -> Tensor:
+        # the product is exact in float64; to float32 as torch rounds, whose -0 counts as 0
+        return ((alpha * x.double() + beta).float() >= 0) ^ falls
+
+    # The floats in order are the integers between those of -inf and +inf: bisection.
+    low = torch.full(alpha.shape, -_INFINITY - 1, dtype=torch.int64)  # not reached
+    high = torch.full(alpha.shape, _INFINITY, dtype=torch.int64)  # reached
+    while (high - low > 1).any():
+        middle = (low + high).div(2, rounding_mode="floor")
+        reached = is_reached(_ordered_float(middle))
+        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+    constant = torch.where(beta >= 0, -torch.inf, torch.inf).float()
+    return torch.where(alpha == 0, constant, _ordered_float(high)), falls
+
+
+_INFINITY = 0x7F80_0000  # its bits
+
+
+def _ordered_float(number: Tensor) -> Tensor:
+    """The float32 at a place in their order, 0 at 0."""
+    bits = torch.where(number < 0, -number | 0x8000_0000, number)
+    return torch.from_numpy(bits.numpy().astype(np.uint32).view(np.float32))
+
+
+def _turned(levels: Tensor, falls: Tensor) -> Tensor:
+    """Weights with the sign of some input channels turned, to go with bits that are turned."""
+    return levels * torch.where(falls, -1, 1)[:, None, None]
+
+
+class _Given(nn.Module):
+    """A shortcut that torch computes."""
+
+    def __init__(self, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"shortcut": self.shortcut(x)}
+
+
+class _PerImage(nn.Module):
+    """Threshold and offset of a dynamic embedding."""
+
+    def __init__(self, embedding: DynamicEmbedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        g = self.embedding.context(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return {"threshold": self.embedding.threshold(g), "offset": self.embedding.offset(g)}
+
+
+class _Gate(nn.Module):
+    """The scale of each output channel, of the normalized input."""
+
+    def __init__(self, bn: nn.Module, gate: nn.Module) -> None:
+        super().__init__()
+        self.bn, self.gate = bn, gate
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"gate": self.gate(self.bn(x))}

@@ -1,0 +1,163 @@
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bcdzoo.cli import main
+from bcdzoo.data import cache
+from bcdzoo.data.cache import find_prepared, prepare, prepared_folder
+from bcdzoo.data.imagenet import ImageSet, open_dataset
+from bcdzoo.data.preprocess import PRESETS, Geometry, Preprocess
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.loop import evaluate
+from tests.noise import noise
+from tests.own_networks import Steady
+
+SMALL = Preprocess(resize=18, crop=16)
+GEOMETRIES = [Geometry(18, 16, kind) for kind in ("bilinear", "bicubic", "tf-bicubic")]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BCDZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageSet:
+    return open_dataset(noise(tmp_path / "images", 40), 10)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_prepared_pixels_are_those_of_the_files_bit_for_bit(images: ImageSet, geometry: Geometry, workers: int) -> None:
+    prepared = prepare(images, geometry, workers)
+    for index in range(len(images)):
+        fresh = geometry.pixels(images.image(index))
+        assert torch.equal(prepared.pixels(index), fresh)
+        assert prepared.pixels(index).dtype == fresh.dtype
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_pixels_and_normalization_apart_are_the_whole_preprocessing_bit_for_bit(preset: str, images: ImageSet) -> None:
+    image, whole = images.image(0).resize((300, 260)), PRESETS[preset]
+    batch = torch.stack([whole.geometry.pixels(image)] * 3)
+    assert all(torch.equal(one, whole(image)) for one in whole.normalize(batch))
+
+
+def test_a_run_from_prepared_images_opens_no_file_but_for_a_sample_and_has_the_same_predictions(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = Steady()
+    from_files = evaluate(network, images, preprocess=SMALL)
+    prepare(images, SMALL.geometry, 0)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr(ImageSet, "image", fail)
+    assert evaluate(network, images, preprocess=SMALL).predictions_sha256 == from_files.predictions_sha256
+
+
+def test_an_unreadable_image_is_the_same_error_from_prepared_images_as_from_files(tmp_path: Path) -> None:
+    noise(tmp_path / "images", 40)
+    name, path = "00007.png", tmp_path / "images" / "00007.png"
+    path.write_bytes(path.read_bytes()[:30])
+    broken = open_dataset(path.parent / "list.csv", 10)
+    messages = []
+    for _ in range(2):
+        with pytest.raises(BcdzooError) as raised:
+            evaluate(Steady(), broken, preprocess=SMALL)
+        messages.append(str(raised.value))
+        prepare(broken, SMALL.geometry, 0)
+    assert messages[0] == messages[1]
+    assert name in messages[0]
+    left = evaluate(Steady(), broken, preprocess=SMALL, skip_bad=True)
+    assert (left.n, [entry["id"] for entry in left.skipped]) == (39, [name])
+
+
+def test_a_damaged_cache_is_named_with_what_to_do(images: ImageSet) -> None:
+    folder = prepare(images, SMALL.geometry, 0).folder
+    pixels = bytearray((folder / "pixels").read_bytes())
+    pixels[1000] ^= 1  # in the second image
+    (folder / "pixels").write_bytes(pixels)
+    with pytest.raises(BcdzooError, match=r"are damaged .image 1 has another checksum.: remove that folder"):
+        evaluate(Steady(), images, preprocess=SMALL)
+    (folder / "pixels").write_bytes(pixels[:-1])
+    with pytest.raises(BcdzooError, match=r"are damaged .its pixels are not of the right size.: remove that folder"):
+        evaluate(Steady(), images, preprocess=SMALL)
+    (folder / "facts.json").write_text("{")
+    with pytest.raises(BcdzooError, match="are damaged"):
+        evaluate(Steady(), images, preprocess=SMALL)
+
+
+def test_images_that_have_changed_are_not_taken_from_the_cache(images: ImageSet, tmp_path: Path) -> None:
+    prepare(images, SMALL.geometry, 0)
+    first = tmp_path / "images" / "00000.png"
+    same_size = bytearray(first.read_bytes())
+    same_size[-20] ^= 1
+    first.write_bytes(same_size)
+    with pytest.raises(BcdzooError, match=r"00000.png has changed since `bcdzoo prepare`: remove"):
+        find_prepared(images, SMALL.geometry)
+    Image.new("RGB", (30, 30)).save(first)
+    again = open_dataset(tmp_path / "images" / "list.csv", 10)
+    assert find_prepared(again, SMALL.geometry) is None  # another size, so another set
+
+
+def test_pixels_made_by_other_versions_of_the_libraries_are_made_anew(
+    images: ImageSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_versions", lambda: {"pillow": "1.0"})
+        prepare(images, SMALL.geometry, 0)
+    assert find_prepared(images, SMALL.geometry) is None
+    assert "is of other versions ({'pillow': '1.0'}) and is not used" in capsys.readouterr().err
+    prepare(images, SMALL.geometry, 0)
+    assert find_prepared(images, SMALL.geometry) is not None
+
+
+def test_what_a_killed_preparation_left_behind_is_removed_and_the_next_one_is_whole(images: ImageSet) -> None:
+    folder = prepared_folder(images, SMALL.geometry)
+    leftover = folder.parent / f".{folder.name}.abc"
+    leftover.mkdir(parents=True)
+    (leftover / "pixels").write_bytes(b"half")
+    prepare(images, SMALL.geometry, 0)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, f"{folder.name}.lock"]
+
+
+def test_two_processes_prepare_once(images: ImageSet) -> None:
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        folders = pool.starmap(_prepared, [(images,)] * 2)
+    assert folders[0] == folders[1] == prepared_folder(images, SMALL.geometry)
+    assert len(np.load(folders[0] / "checksums.npy")) == 40
+
+
+def _prepared(images: ImageSet) -> Path:
+    return prepare(images, SMALL.geometry, 0).folder
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    images: ImageSet, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 10_000))
+    with pytest.raises(BcdzooError, match=r"are needed in .* and 0.0 GB are free: make room, or set BCDZOO_HOME"):
+        prepare(images, SMALL.geometry, 0)
+    assert [path.suffix for path in (home / "prepared").iterdir()] == [".lock"]
+
+
+def test_the_command_prepares_for_presets_and_for_networks(
+    images: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(tmp_path / "images" / "list.csv"), "--classes", "10", "--workers", "0"]
+    with pytest.raises(SystemExit) as left:
+        main(["prepare", *arguments, "--preprocess", "resize=18,crop=16", "--model", "bcdnet-a"])
+    assert left.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "40 images of list (bilinear-18-16)",
+        "40 images of list (bilinear-256-224)",
+    ]

@@ -1,0 +1,174 @@
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from bcdzoo.data import parquet as layout
+from bcdzoo.data.imagenet import ImageSet, open_dataset
+from bcdzoo.errors import BcdzooError
+from tests.data.layouts import assert_the_same, parquet_folder, picture_folder
+from tests.data.test_layouts import complaint
+
+NAMES = [str(number) for number in range(12)]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageSet:
+    return open_dataset(picture_folder(tmp_path / "pictures", NAMES), 12)
+
+
+def test_the_validation_files_are_preferred_and_the_split_is_said(images: ImageSet, tmp_path: Path) -> None:
+    for split in ("train", "test", "validation"):
+        parquet_folder(images, tmp_path / "hf" / "data", NAMES, split)
+        assert open_dataset(tmp_path / "hf", 12).labels_from == f"column label of split {split}"
+    assert_the_same({"folder": images, "parquet": open_dataset(tmp_path / "hf", 12)})
+
+
+def test_one_file_and_files_of_no_split_are_read(images: ImageSet, tmp_path: Path) -> None:
+    parquet_folder(images, tmp_path / "hf", NAMES, "part")
+    assert open_dataset(tmp_path / "hf", 12).labels_from == "column label"
+    assert len(open_dataset(tmp_path / "hf", 12)) == 36
+    assert len(open_dataset(tmp_path / "hf" / "part-00001-of-00002.parquet", 12)) == 18
+
+
+def test_splits_may_be_folders_but_not_configurations(images: ImageSet, tmp_path: Path) -> None:
+    parquet_folder(images, tmp_path / "a" / "train", NAMES, "0")
+    parquet_folder(images, tmp_path / "a" / "test", NAMES, "0")
+    assert open_dataset(tmp_path / "a", 12).labels_from == "column label of split test"
+    parquet_folder(images, tmp_path / "b" / "one", NAMES)
+    parquet_folder(images, tmp_path / "b" / "two", NAMES)
+    assert "parquet files in several folders (one, two): give one of them" in complaint(tmp_path / "b", 12)
+
+
+def test_the_column_may_be_called_img(images: ImageSet, tmp_path: Path) -> None:
+    assert_the_same({"a": images, "b": open_dataset(parquet_folder(images, tmp_path / "hf", NAMES, column="img"), 12)})
+
+
+def test_any_order_of_reading_gives_the_same_bytes(images: ImageSet, tmp_path: Path) -> None:
+    found = open_dataset(parquet_folder(images, tmp_path / "hf", NAMES), 12)
+    order = random.Random(0).choices(range(36), k=200)
+    assert [found.samples[i].read() for i in order] == [images.samples[i].read() for i in order]
+    assert layout._row_group.cache_info().currsize <= 2
+
+
+def test_a_file_that_was_written_anew_is_not_taken_for_the_one_in_memory(images: ImageSet, tmp_path: Path) -> None:
+    before = open_dataset(parquet_folder(images, tmp_path / "hf", NAMES), 12).samples[0]
+    assert before.read() == images.samples[0].read()
+    for file in (tmp_path / "pictures").rglob("*.png"):
+        file.write_bytes(b"another image")
+    anew = open_dataset(tmp_path / "pictures", 12)
+    after = open_dataset(parquet_folder(anew, tmp_path / "hf", NAMES), 12).samples[0]
+    assert after.read() == b"another image"
+
+
+def test_fewer_class_names_than_outputs_that_are_no_wnids_are_refused(images: ImageSet, tmp_path: Path) -> None:
+    names = [f"animal {name}" for name in NAMES]
+    message = complaint(parquet_folder(images, tmp_path / "hf", names))
+    assert "not wnids of ImageNet: animal 0, animal 1, animal 10 and 9 more; give the labels as a CSV" in message
+
+
+def write(path: Path, rows: dict[str, Any], names: list[str] | None = None) -> Path:
+    table = pa.table(rows)
+    if names:
+        features = {"label": {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path)
+    return path
+
+
+def image(content: bytes | None, path: str | None = None) -> dict[str, Any]:
+    return {"bytes": content, "path": path}
+
+
+GOOD = image(b"abc", "a.png")
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ({"image": [GOOD, image(None, "b.png")], "label": [0, 1]}, "row 1: no image bytes; write the dataset with its"),
+        ({"image": [GOOD, None], "label": [0, 1]}, "row 1: no image bytes"),
+        ({"image": [GOOD, GOOD], "label": [0, None]}, "row 1: no label; take a split that has labels"),
+        ({"image": [GOOD], "label": [-1]}, "row 0: label -1, which means that this split has no labels"),
+        ({"image": [GOOD], "label": [2]}, "row 0: label 2, but the file names 2 classes"),
+        ({"image": [GOOD, GOOD], "label": [0, 0]}, "0/a.png is there twice"),
+        (
+            {"image": [b"abc"], "label": [0]},
+            "must have the columns image (or img), a struct of bytes and path, and lab",
+        ),
+        ({"image": [{"path": "a"}], "label": [0]}, "there are: image (struct<path: string>), label (int64)"),
+        ({"image": [image(None)], "label": [0]}, "there are: image (struct<bytes: null, path: null>), label (int64)"),
+        ({"image": [GOOD], "label": ["0"]}, "label (string)"),
+        ({"image": [GOOD], "label": [0.0]}, "label (double)"),
+        ({"id": ["a"], "top1": [3]}, "there are: id (string), top1 (int64)"),
+        ({"image": pa.array([], pa.struct({"bytes": pa.binary()})), "label": pa.array([], pa.int64())}, "no images in"),
+    ],
+)
+def test_odd_rows_are_one_line_that_names_them(tmp_path: Path, rows: dict[str, Any], expected: str) -> None:
+    message = complaint(write(tmp_path / "test.parquet", rows, ["0", "1"]), 2)
+    assert expected in message
+    assert "test.parquet" in message
+
+
+def test_images_without_a_name_get_one_of_their_place(tmp_path: Path) -> None:
+    rows = {"image": [image(b"a"), image(b"b", "x/y.png"), image(b"c", "/home/me/z.png"), image(b"d", "z.png")]}
+    found = open_dataset(write(tmp_path / "test.parquet", {**rows, "label": [1, 0, 0, 1]}), 2)
+    assert [(s.id, s.label) for s in found.samples] == [
+        ("0/z.png", 0),
+        ("1/z.png", 1),
+        ("test/000000", 1),
+        ("x/y.png", 0),
+    ]
+
+
+def test_the_hubs_names_of_validation_images_are_the_official_ones(tmp_path: Path) -> None:
+    rows = {"image": [image(b"abc", "ILSVRC2012_val_00000001_n01751748.JPEG")], "label": [65]}
+    found = open_dataset(write(tmp_path / "validation-00000-of-00001.parquet", rows))
+    assert found.samples[0][:3] == ("ILSVRC2012_val_00000001.JPEG", 65, 3)
+    assert found.name == "imagenet"
+
+
+@pytest.mark.parametrize(
+    "huggingface", ["", "{", "[]", "null", '{"info": null}', '{"info": {"features": {"label": []}}}']
+)
+def test_metadata_that_is_none_of_datasets_names_no_classes(tmp_path: Path, huggingface: str) -> None:
+    table = pa.table({"image": [GOOD], "label": [0]}).replace_schema_metadata({"huggingface": huggingface})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert open_dataset(tmp_path / "a.parquet", 2).class_names == ()
+
+
+def test_files_that_name_different_classes_are_not_one_dataset(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", {"image": [GOOD], "label": [0]}, ["cat", "dog"])
+    write(tmp_path / "b.parquet", {"image": [image(b"x", "x.png")], "label": [0]}, ["dog", "cat"])
+    assert "its files name different classes" in complaint(tmp_path, 2)
+
+
+def test_a_damaged_file_is_one_line_that_names_it(images: ImageSet, tmp_path: Path) -> None:
+    folder = parquet_folder(images, tmp_path / "hf", NAMES)
+    file = folder / "validation-00001-of-00002.parquet"
+    whole = file.read_bytes()
+    for damaged in (whole[:-1000], whole[:1000], b"", b"<html>", whole[:4] + b"\0" * (len(whole) - 8) + whole[-4:]):
+        file.write_bytes(damaged)
+        assert f"{file} is damaged or no parquet file: " in complaint(folder, 12)
+    rng = random.Random(0)
+    for _ in range(200):
+        changed = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(whole))] = rng.randrange(256)
+        file.write_bytes(changed)
+        try:
+            open_dataset(folder, 12)
+        except BcdzooError as error:
+            assert "\n" not in str(error)
+
+
+def test_a_row_group_too_large_for_memory_is_refused(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = parquet_folder(images, tmp_path / "hf", NAMES)
+    monkeypatch.setattr(layout, "_LARGEST_ROW_GROUP", 100)
+    assert "row group 0 is 0 MiB, and every process holds two in memory; write the file anew" in complaint(folder, 12)

@@ -1,0 +1,120 @@
+import io
+import random
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from bcdzoo.data.imagenet import open_dataset
+from bcdzoo.errors import BcdzooError
+from tests.data.layouts import assert_the_same, picture_folder, tar_file
+from tests.data.test_layouts import complaint
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return picture_folder(tmp_path / "pictures", [str(number) for number in range(12)])
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "ustar", "v7"])
+def test_gnu_tars_archives_of_every_format_are_read(root: Path, tmp_path: Path, form: str) -> None:
+    subprocess.run(["tar", f"--format={form}", "-C", root, "-cf", tmp_path / "all.tar", "."], check=True)
+    tar = open_dataset(tmp_path / "all.tar", 12)
+    assert_the_same({"folder": open_dataset(root, 12), "tar": tar})
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_long_names_in_an_archive_are_the_ids(tmp_path: Path, form: str) -> None:
+    deep = picture_folder(tmp_path / "a", ["0", "1"]) / "1" / ("long " * 40) / "ünï"
+    deep.mkdir(parents=True)
+    (tmp_path / "a" / "1" / "00000.png").rename(deep / "x.png")
+    subprocess.run(["tar", f"--format={form}", "-C", tmp_path / "a", "-cf", tmp_path / "all.tar", "."], check=True)
+    tar = open_dataset(tmp_path / "all.tar", 2)
+    assert_the_same({"folder": open_dataset(tmp_path / "a", 2), "tar": tar})
+    assert any(sample.id == f"1/{'long ' * 40}/ünï/x.png" for sample in tar.samples)
+
+
+@pytest.mark.parametrize(("mode", "program"), [("w:gz", "gunzip"), ("w:bz2", "bunzip2"), ("w:xz", "unxz")])
+def test_a_compressed_archive_is_refused_with_what_to_do(root: Path, tmp_path: Path, mode: str, program: str) -> None:
+    with tarfile.open(tmp_path / "all.tar", mode) as archive:  # type: ignore[call-overload]
+        archive.add(root)
+    assert f"all.tar is compressed, and images cannot be read at random: `{program}` it first" in complaint(
+        tmp_path / "all.tar"
+    )
+    (tmp_path / "all.tar").rename(tmp_path / "all.tgz")
+    assert f"`{program}` it first" in complaint(tmp_path / "all.tgz")
+
+
+def test_an_archive_that_is_cut_off_anywhere_is_named(root: Path, tmp_path: Path) -> None:
+    whole = tar_file(root, tmp_path / "all.tar").read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    for length in [*range(1700, end, 517), *range(2048, end, 4096), end]:
+        (tmp_path / "all.tar").write_bytes(whole[:length])
+        message = complaint(tmp_path / "all.tar", 12)
+        assert "all.tar is cut off or damaged after " in message, length
+        assert message.endswith("; fetch it anew")
+    for length in (0, 1, 511, 700):  # within the first member
+        (tmp_path / "all.tar").write_bytes(whole[:length])
+        assert "all.tar is not a tar archive: " in complaint(tmp_path / "all.tar", 12)
+
+
+def test_a_damaged_archive_is_one_line_or_read(root: Path, tmp_path: Path) -> None:
+    whole = tar_file(root, tmp_path / "all.tar").read_bytes()
+    rng = random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            damaged[512 * rng.randrange(0, 40) + rng.randrange(512)] = rng.randrange(256)
+        (tmp_path / "all.tar").write_bytes(damaged)
+        try:
+            open_dataset(tmp_path / "all.tar", 12)
+        except BcdzooError as error:
+            assert "\n" not in str(error)
+
+
+def archive_of(path: Path, *members: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for member in members:
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.size, info.linkname = kind, size, target
+    return info
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_are_refused_and_not_followed(tmp_path: Path, kind: bytes) -> None:
+    path = archive_of(tmp_path / "a.tar", member("0/a.png", size=3), member("1/b.png", kind, target="/etc/passwd"))
+    assert "1/b.png is a link or a sparse file; pack the files themselves" in complaint(path, 2)
+
+
+def test_a_members_path_is_a_name_and_never_a_place(tmp_path: Path) -> None:
+    names = ["/0/a.png", "./1/b.png", "0/../../../c.png"]
+    path = archive_of(tmp_path / "a.tar", *(member(name, size=3) for name in names))
+    images = open_dataset(path, 2)
+    assert [(s.id, s.label) for s in images.samples] == [("0/../../../c.png", 0), ("0/a.png", 0), ("1/b.png", 1)]
+    assert [s.read() for s in images.samples] == [bytes(3)] * 3
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tar"]
+
+
+def test_hidden_files_and_folders_of_an_archive_are_passed_over(tmp_path: Path) -> None:
+    names = ["./._0", "0/._a.png", "0/a.png", "0/notes.txt", "1/b.png", ".cache/c.png"]
+    path = archive_of(tmp_path / "a.tar", *(member(name) for name in names))
+    assert [sample.id for sample in open_dataset(path, 2).samples] == ["0/a.png", "1/b.png"]
+
+
+def test_an_archive_of_archives_or_of_nothing_has_no_images(tmp_path: Path) -> None:
+    assert "no images in" in complaint(archive_of(tmp_path / "train.tar", member("n01440764.tar")))
+    assert "no images in" in complaint(archive_of(tmp_path / "empty.tar"))
+
+
+def test_an_empty_class_folder_counts_in_an_archive_as_in_a_folder(root: Path, tmp_path: Path) -> None:
+    (root / "12").mkdir()
+    for name in "ab":
+        (root / name).mkdir()
+    assert "has 15 class folders, the network 12 outputs" in complaint(root, 12)
+    assert "has 15 class folders, the network 12 outputs" in complaint(tar_file(root, tmp_path / "all.tar"), 12)

@@ -1,0 +1,219 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation import loop
+from bcdzoo.evaluation.loop import evaluate, evaluate_all
+from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.result import EvalResult
+from bcdzoo.evaluation.store import read_results
+from tests.noise import noise
+from tests.own_networks import Interrupted, Steady
+
+SMALL = "resize=16,crop=16"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BCDZOO_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return noise(tmp_path / "images", 600)  # three chunks of 256, 256 and 88
+
+
+def seeded(network: type[Steady], *arguments: int) -> Steady:
+    torch.manual_seed(0)
+    return network(*arguments)
+
+
+def run(network: Steady, images: Path, **options: object) -> EvalResult:
+    settings = {"preprocess": SMALL, "batch_size": 16, "store": True, "workers": 0} | options
+    (result,) = evaluate_all([network], images, Options(**settings))  # type: ignore[arg-type]
+    assert isinstance(result, EvalResult)
+    return result
+
+
+def chunks(home: Path) -> list[str]:
+    return sorted(path.name for path in home.glob("results/unfinished/*/*.parquet"))
+
+
+def interrupted(images: Path) -> str:
+    with pytest.raises(KeyboardInterrupt) as raised:
+        run(seeded(Interrupted, 25), images)
+    return str(raised.value)
+
+
+def same_class(network: Steady) -> Interrupted:
+    """These weights under the class of the run that was interrupted, with no interrupt left."""
+    again = Interrupted(0)
+    again.load_state_dict(network.state_dict())
+    return again
+
+
+def test_a_run_that_was_interrupted_says_what_it_keeps_and_goes_on_from_there(
+    images: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert interrupted(images) == "256 of 600 images are kept, the same command goes on from there"
+    assert chunks(home) == ["000000.parquet"]
+    result = run(same_class(seeded(Steady)), images)
+    assert "going on, 256 of 600 images are done" in capsys.readouterr().err
+    assert (result.n, result.resumed) == (600, 256)
+    whole = evaluate(same_class(seeded(Steady)), images, preprocess=SMALL, batch_size=16)
+    assert result.predictions.equals(whole.predictions)
+    assert result.predictions_sha256 == whole.predictions_sha256
+    assert list((home / "results" / "unfinished").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({}, "network was Interrupted"),
+        ({"preprocess": "imagenet", "resume": True}, "preprocessing was resize=16"),
+        ({"batch_size": 8, "resume": True}, "batch size was 16 and is 8"),
+    ],
+)
+def test_a_run_does_not_go_on_with_anything_changed_and_says_what(
+    images: Path, home: Path, change: dict[str, object], difference: str
+) -> None:
+    interrupted(images)
+    network = same_class(seeded(Steady))
+    if not change:
+        with torch.no_grad():
+            network.fc.bias[3] += 1
+    with pytest.raises(BcdzooError) as raised:
+        run(network, images, **change)
+    assert str(raised.value).startswith("cannot go on with the unfinished run in ")
+    assert difference in str(raised.value)
+    assert chunks(home) == ["000000.parquet"]  # nothing is lost
+    assert run(network, images, fresh=True).resumed == 0
+
+
+def test_a_run_does_not_go_on_when_an_image_or_the_software_has_changed(images: Path, home: Path) -> None:
+    interrupted(images)
+    record = next(home.glob("results/unfinished/*/run.json"))
+    now = record.read_text()
+    record.write_text(now.replace("torch ", "torch 1."))
+    with pytest.raises(BcdzooError, match=r"software was .*torch 1"):
+        run(same_class(seeded(Steady)), images)
+    record.write_text(now)
+    Image.new("RGB", (24, 20)).save(images.parent / "00003.png")
+    with pytest.raises(BcdzooError, match="data was list, 600 images, fingerprint"):
+        run(same_class(seeded(Steady)), images)
+
+
+def test_resume_without_anything_to_go_on_with_is_an_error(images: Path) -> None:
+    with pytest.raises(
+        BcdzooError, match=r"there is no unfinished run of Steady on .*list.csv; start it without --resume"
+    ):
+        run(seeded(Steady), images, resume=True)
+
+
+def test_a_chunk_that_is_damaged_is_computed_again(images: Path, home: Path) -> None:
+    interrupted(images)
+    chunk = next(home.glob("results/unfinished/*/000000.parquet"))
+    chunk.write_bytes(chunk.read_bytes()[:-50])
+    assert run(same_class(seeded(Steady)), images).resumed == 0
+
+
+def test_a_run_that_dies_while_its_result_is_written_ends_as_if_nothing_had_been(
+    images: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = evaluate(seeded(Steady), images, preprocess=SMALL, batch_size=16)
+
+    def die(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_json", die)
+        with pytest.raises(BcdzooError, match="No space left on device; all predictions are kept"):
+            run(seeded(Steady), images)
+    result = run(seeded(Steady), images)
+    assert (result.resumed, result.predictions_sha256) == (600, whole.predictions_sha256)
+    assert [path.suffix for path in sorted((home / "results").iterdir())] == [".json", ".parquet", ""]
+
+
+def test_a_second_process_with_the_same_command_is_told_so(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Twice(Steady):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 1:
+                with pytest.raises(BcdzooError, match="another process is evaluating the same"):
+                    run(seeded(Twice), images)
+            return super().forward(x)
+
+    assert run(seeded(Twice), images).n == 600
+
+
+def command(images: Path) -> list[str]:
+    arguments = ["eval", "tests.own_networks:Steady", "--data", str(images), "--preprocess", SMALL]
+    return [sys.executable, "-m", "bcdzoo", *arguments, "--batch-size", "8", "--workers", "1", "--format", "json"]
+
+
+@pytest.fixture
+def environment(home: Path, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "pids").mkdir()
+    return {**os.environ, "BCDZOO_HOME": str(home), "PAUSE": "0.02", "PIDS": str(tmp_path / "pids")}
+
+
+def test_after_any_number_of_kills_the_predictions_are_those_of_one_run_byte_for_byte(
+    images: Path, home: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    quiet = {**environment, "PAUSE": "0", "BCDZOO_HOME": str(tmp_path / "other")}
+    whole = json.loads(subprocess.run(command(images), env=quiet, cwd=ROOT, check=True, capture_output=True).stdout)
+    dice = random.Random(0)
+    for kill in range(4):
+        process = subprocess.Popen(
+            command(images), env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
+        )
+        begun, deadline = len(chunks(home)), time.monotonic() + 60
+        while len(chunks(home)) < min(begun + kill % 2, 2) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        while not list((tmp_path / "pids").iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(dice.random() * 0.3)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        (tmp_path / "pids" / "0").unlink(missing_ok=True)
+    assert read_results() == []
+    last = json.loads(
+        subprocess.run(command(images), env=environment, cwd=ROOT, check=True, capture_output=True).stdout
+    )
+    assert last["resumed"] > 0
+    assert last["predictions_sha256"] == whole["predictions_sha256"]
+    assert last["hits"] == whole["hits"]
+    kept, other = (next((folder / "results").glob("*.parquet")).read_bytes() for folder in (home, tmp_path / "other"))
+    assert kept == other
+    assert not list((home / "results" / "unfinished").iterdir())
+
+
+def test_a_disk_that_is_full_keeps_what_was_done(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a small file system")
+    (tmp_path / "small").mkdir()
+    script = """
+        mount -t tmpfs -o size=32k none "$BCDZOO_HOME" && "$@" > /dev/null
+        mount -o remount,size=1m "$BCDZOO_HOME" && exec "$@"
+    """
+    environment |= {"BCDZOO_HOME": str(tmp_path / "small"), "PAUSE": "0"}
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", *command(images)],
+        env=environment, cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    full, goes_on = done.stderr.splitlines()
+    assert full.startswith("bcdzoo: cannot write predictions to ")
+    assert full.endswith("No space left on device; 2 of 3 parts are kept, and the same command goes on from there")
+    assert "going on, 512 of 600 images are done" in goes_on
+    assert json.loads(done.stdout)["n"] == 600

@@ -1,0 +1,173 @@
+"""Whole networks: packed they say what they say plain."""
+
+import copy
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bcdzoo
+from bcdzoo.errors import BcdzooError
+from bcdzoo.packed import native
+from bcdzoo.registry import REGISTRY
+from bcdzoo.report.counts import counts
+from tests.packed.instructions import each_instruction_set, forced
+from tests.packed.test_kernels import unsettle
+
+LOW_BIT = [name for name in bcdzoo.list_models() if REGISTRY[name].a_bits < 32]
+LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}
+SMALLER = [name for name in LOW_BIT if name not in LARGE]
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return unsettle(bcdzoo.create_model(name, num_classes=10), 0)
+
+
+def images(n: int, height: int, width: int) -> Tensor:
+    return torch.randn(n, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def agree(plain: nn.Module, packed: nn.Module, x: Tensor) -> None:
+    with torch.inference_mode():
+        expected, got = plain(x), packed(x)
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert torch.equal(got.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in LOW_BIT])
+def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
+    plain = network(name)
+    before = copy.deepcopy(plain.state_dict())
+    packed = bcdzoo.pack(plain)
+    assert not packed.unpacked
+    agree(plain, packed, images(3, 64, 64))
+    agree(plain, packed, images(1, 95, 70))
+    assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+
+@each_instruction_set
+@pytest.mark.parametrize("name", ["bcdnet-b", "meliusnet-22", "real-to-binary-r18", "lqnet-r18-w1a2"])
+def test_every_instruction_set_gives_the_same_logits(name: str, instructions: str) -> None:
+    plain = network(name)
+    with forced(instructions):
+        agree(plain, bcdzoo.pack(plain), images(2, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bcdnet-a", "bcdnet-b", "meliusnet-22", "birealnet-18"])
+def test_full_sized_images_get_the_same_logits(name: str) -> None:
+    plain = network(name)
+    agree(plain, bcdzoo.pack(plain), images(33, 224, 224))
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "reason"),
+    [
+        ("bwn-r18", {}, "real-valued activations"),
+        ("bcdnet-a", {"step": 1}, "real-valued weights"),
+        ("resnet-18", {}, "no low-bit layers"),
+    ],
+)
+def test_what_cannot_be_packed_says_why(name: str, build: dict[str, int], reason: str) -> None:
+    with pytest.raises(BcdzooError, match=reason):
+        bcdzoo.pack(bcdzoo.create_model(name, **build))
+
+
+def test_layers_that_stay_plain_are_named() -> None:
+    mixed = nn.Sequential(
+        bcdzoo.create_model("bwn-r18").get_submodule("stages.0"),
+        bcdzoo.create_model("birealnet-18").get_submodule("stages.0"),
+    )
+    unpacked = bcdzoo.pack(mixed).unpacked
+    assert unpacked
+    assert all(line.startswith("0.") and line.endswith("real-valued activations") for line in unpacked)
+
+
+def test_a_copy_of_a_packed_network_is_its_own() -> None:
+    packed = bcdzoo.pack(network("birealnet-18"))
+    x = images(1, 64, 64)
+    expected = packed(x)
+    twin = copy.deepcopy(packed)
+    for buffer in packed.buffers():
+        if buffer.is_floating_point():
+            buffer.zero_()
+    assert torch.equal(twin(x), expected)
+
+
+def test_threads_may_share_a_packed_network() -> None:
+    packed = bcdzoo.pack(network("birealnet-18"))
+    inputs = [images(3, 40 + i, 64) for i in range(4)]
+    expected = [packed(x) for x in inputs]
+    got: dict[int, Tensor] = {}
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            got[number] = packed(inputs[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(got[number], expected[number]) for number in range(4))
+
+
+FORKED = """
+import os, torch, bcdzoo
+torch.manual_seed(0)
+packed = bcdzoo.pack(bcdzoo.create_model("birealnet-18", num_classes=10))
+x = torch.randn(4, 3, 64, 64)
+before = packed(x)
+chain = next(module for module in packed.modules() if type(module).__name__ == "PackedChain")
+child = os.fork()
+if child == 0:
+    chain(x)  # and nothing of torch's own, whose threads do not survive a fork
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert torch.equal(packed(x), before)
+"""
+
+
+def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | variables
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    done = run(FORKED)
+    assert done.returncode == 0, done.stderr
+
+
+WITHOUT = """
+import sys
+sys.modules["bcdzoo.packed._kernels"] = None  # as where there was no compiler
+import torch, bcdzoo
+plain = bcdzoo.create_model("birealnet-18").eval()
+packed, again = bcdzoo.pack(plain), bcdzoo.pack(plain)
+x = torch.randn(1, 3, 64, 64)
+with torch.inference_mode():
+    assert torch.equal(packed(x), plain(x))
+assert not packed.is_packed
+"""
+
+
+def test_without_kernels_everything_works_in_torch_with_one_notice() -> None:
+    done = run(WITHOUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("the 1-bit kernels are not there") == 1
+
+
+def test_an_instruction_set_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(native.VARIABLE, "mmx")
+    with pytest.raises(BcdzooError, match="mmx: this processor has "):
+        native.chosen()
+
+
+def test_the_kernels_are_built_for_this_machine(tmp_path: Path) -> None:
+    assert native.instruction_sets()[-1] == "portable"
