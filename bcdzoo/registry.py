@@ -24,6 +24,8 @@ class ModelSpec:
         a_bits: Bits of an activation there.
         input_size: Height and width in pixels of the images it was published for.
         bases: How many bases of these bits approximate a weight, and as many an activation.
+        num_classes: Outputs of its classifier where nothing else is asked for.
+        recipe: The shipped recipe that it is trained by (docs/training.md), if there is one.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ModelSpec:
     a_bits: int = 1
     input_size: int = 224
     bases: int = 1
+    num_classes: int = 1000
+    recipe: str = ""
 
     @property
     def wa(self) -> str:
@@ -60,6 +64,8 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
+_TINY: dict[str, Any] = {"input_size": 28, "num_classes": 10, "recipe": "tiny"}
+
 _SPECS = [
     ModelSpec(
         "abcnet-r18-5x5",
@@ -67,10 +73,12 @@ _SPECS = [
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bases=5,
     ),
-    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET),
-    ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET),
-    ModelSpec("bcdnet-b", "bcdnet:bcdnet_b", _BCDNET),
-    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET),
+    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-b", "bcdnet:bcdnet_b", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-tiny", "tiny:bcdnet_tiny", _BCDNET, **_TINY),
+    ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, 32, 32, **_TINY | {"recipe": "tiny-real"}),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bnext-l", "bnext:bnext_l", _BNEXT),
@@ -89,10 +97,11 @@ _SPECS = [
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
-    ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET),
-    ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET),
-    ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET),
-    ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET),
+    ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
+    ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
+    ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET, recipe="reactnet"),
+    ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET, recipe="reactnet-r18"),
+    ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", 32, 32),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
@@ -128,12 +137,12 @@ def find(name: str) -> ModelSpec:
     return REGISTRY[name]
 
 
-def create_model(name: str, num_classes: int = 1000, **arguments: Any) -> "nn.Module":
+def create_model(name: str, num_classes: int | None = None, **arguments: Any) -> "nn.Module":
     """Build a network with random weights.
 
     Args:
         name: A name of :func:`list_models`.
-        num_classes: Outputs of the classifier.
+        num_classes: Outputs of the classifier; None for the network's own number, 1000 for ImageNet's networks.
         **arguments: The network's own, for example ``step=1`` for the form with real-valued weights (W/A 32/1) that
             a binary network is trained in first, or ``mlp_groups=4`` for another member of BCDNet's trade-off family.
 
@@ -143,7 +152,9 @@ def create_model(name: str, num_classes: int = 1000, **arguments: Any) -> "nn.Mo
     Raises:
         BcdzooError: Unknown name, or an argument that this network does not take.
     """
-    module, function = find(name).build.split(":")
+    spec = find(name)
+    module, function = spec.build.split(":")
+    num_classes = spec.num_classes if num_classes is None else num_classes
     build = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
     import inspect
 

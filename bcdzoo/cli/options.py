@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
 import tomllib
+from collections.abc import Callable
 from typing import Any
 
 import click
+
+Command = Callable[..., Any]
 
 
 def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:
@@ -19,11 +22,16 @@ def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tu
     return parsed
 
 
-build_settings = click.option(
-    "--set",
-    "build",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=_parse_settings,
-    help="An argument of the network itself, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable.",
+def settings_option(name: str, help: str) -> Callable[[Command], Command]:
+    """``--set KEY=VALUE``, repeatable, as a dictionary; a value is TOML, or else a bare word.
+
+    Args:
+        name: The parameter that the command gets.
+        help: What can be set.
+    """
+    return click.option("--set", name, metavar="KEY=VALUE", multiple=True, callback=_parse_settings, help=help)
+
+
+build_settings = settings_option(
+    "build", "An argument of the network itself, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable."
 )

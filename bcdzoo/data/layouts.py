@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bcdzoo.data.folders import class_folders, flat_folder, image_folder, validation_root
 from bcdzoo.data.hub import PREFIX, hub_dataset
+from bcdzoo.data.idx import TEST, has_idx, idx_files
 from bcdzoo.data.labels import wnid_indices
 from bcdzoo.data.listed import csv_file
 from bcdzoo.data.samples import Listing, is_image
@@ -29,6 +30,7 @@ LAYOUTS: dict[str, Layout] = {
     "hf": hub_dataset,
     "webdataset": webdataset_shards,
     "csv": csv_file,
+    "idx": idx_files,
 }
 
 
@@ -55,6 +57,8 @@ def detect(path: Path) -> str:
 
 
 def _detect_folder(path: Path) -> str:
+    if has_idx(path, TEST):
+        return "idx"
     root = validation_root(path)
     folders = class_folders(root)
     # A stray archive among images is none of their business, hence in this order.

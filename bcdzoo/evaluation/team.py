@@ -42,8 +42,8 @@ class Team(NamedTuple):
 
 @contextmanager
 def team() -> Iterator[Team]:
-    """Join the processes that torchrun has started; alone where it has not."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    """Join the processes that torchrun has started; alone where it has not, or they are joined for something else."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1 or dist.is_initialized():
         yield Team()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

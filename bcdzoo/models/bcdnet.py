@@ -10,7 +10,7 @@ from bcdzoo.layers.dynamic import DynamicEmbedding
 from bcdzoo.layers.shift import long_range, short_range
 from bcdzoo.layers.unit import AveragedHeads, BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.models.birealnet import BinaryResNet
-from bcdzoo.models.reactnet import WIDTHS, Stem, conv_blocks, pointwise_half, react_residual, spatial_half
+from bcdzoo.models.reactnet import STEM_WIDTH, WIDTHS, Stem, conv_blocks, pointwise_half, react_residual, spatial_half
 
 
 class MLPBlock(nn.Module):
@@ -40,16 +40,26 @@ class MLPBlock(nn.Module):
 class BCDNet(nn.Module):
     """Stem, convolutional blocks, MLP stage and two averaged classifiers; (N, 3, H, W) to (N, num_classes), float32."""
 
-    def __init__(self, blocks: nn.Sequential, mlp: nn.Sequential, num_classes: int) -> None:
+    def __init__(
+        self,
+        blocks: nn.Sequential,
+        mlp: nn.Sequential,
+        num_classes: int,
+        channels: int = WIDTHS[-1],
+        stem_width: int = STEM_WIDTH,
+    ) -> None:
         super().__init__()
-        self.stem = Stem()
+        self.stem = Stem(stem_width)
         self.blocks = blocks
         self.mlp = mlp
-        self.head = AveragedHeads(WIDTHS[-1], num_classes)
+        self.head = AveragedHeads(channels, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What both classifiers see; (N, 3, H, W) to (N, channels)."""
+        return F.adaptive_avg_pool2d(self.mlp(self.blocks(self.stem(x))), 1).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.mlp(self.blocks(self.stem(x)))
-        logits: Tensor = self.head(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        logits: Tensor = self.head(self.features(x))
         return logits
 
 

@@ -87,11 +87,13 @@ def conv_blocks(
 class ReActNet(nn.Module):
     """Stem, blocks, global average pooling and a linear classifier; (N, 3, H, W) to (N, num_classes), float32."""
 
-    def __init__(self, blocks: nn.Sequential, num_classes: int) -> None:
+    def __init__(
+        self, blocks: nn.Sequential, num_classes: int, channels: int = WIDTHS[-1], stem_width: int = STEM_WIDTH
+    ) -> None:
         super().__init__()
-        self.stem = Stem()
+        self.stem = Stem(stem_width)
         self.blocks = blocks
-        self.fc = nn.Linear(WIDTHS[-1], num_classes)
+        self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.stem(x))

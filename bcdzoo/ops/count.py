@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
-from bcdzoo.registry import create_model
+from bcdzoo.registry import create_model, find
 
 aten = torch.ops.aten
 
@@ -89,13 +89,16 @@ class OpsReport:
         return sum(layer.params for layer in self.layers)
 
 
-def count_ops(model: str | nn.Module, convention: str = "full", input_size: int = 224, **arguments: Any) -> OpsReport:
+def count_ops(
+    model: str | nn.Module, convention: str = "full", input_size: int | None = None, **arguments: Any
+) -> OpsReport:
     """Count the operations of a network for one image of 3 channels.
 
     Args:
         model: A network of the zoo by name, or any module that takes (N, 3, H, W). It is left as it was.
         convention: "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
-        input_size: Height and width of the image in pixels.
+        input_size: Height and width of the image in pixels; by default those that a network of the zoo was published
+            for, and 224 for any other module.
         **arguments: For a network given by name, as in :func:`bcdzoo.create_model`.
 
     Raises:
@@ -105,11 +108,12 @@ def count_ops(model: str | nn.Module, convention: str = "full", input_size: int 
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
     if isinstance(model, str):
         name = model
+        input_size = input_size or find(name).input_size
         with torch.device("meta"):
             model = create_model(model, **arguments)
     else:
         name = type(model).__name__
-    return _report(name, _Trace(model), CONVENTIONS[convention], input_size)
+    return _report(name, _Trace(model), CONVENTIONS[convention], input_size or 224)
 
 
 def _report(name: str, trace: "_Trace", convention: Convention, input_size: int) -> OpsReport:

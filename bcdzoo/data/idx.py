@@ -1,0 +1,90 @@
+"""Layout ``idx``: the four files that MNIST and its successors come in (Fashion-MNIST, KMNIST, EMNIST …).
+
+A file is a big-endian header (two zero bytes, the type 8 for bytes, the number of dimensions, then each dimension in
+four bytes) and the bytes themselves; http://yann.lecun.com/exdb/mnist. It may be compressed with gzip.
+"""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from bcdzoo.data.samples import Listing, Sample
+from bcdzoo.errors import BcdzooError
+
+TRAIN, TEST = "train", "t10k"
+
+
+class IdxImage(NamedTuple):
+    """Gives an image of an idx file as a PGM file, which every decoder of images reads.
+
+    Attributes:
+        path: The idx file.
+        header: Of the PGM file.
+        pixels: Its grey levels, row by row.
+    """
+
+    path: str
+    header: bytes
+    pixels: bytes
+
+    def __call__(self) -> bytes:
+        """The PGM file."""
+        return self.header + self.pixels
+
+
+def has_idx(folder: Path, split: str) -> bool:
+    """Whether a folder holds the images of a split, ``train`` or ``t10k``."""
+    return _find(folder, f"{split}-images-idx3-ubyte") is not None
+
+
+def idx_files(path: Path, classes: int) -> Listing:
+    """List the test images of a folder with ``t10k-images-idx3-ubyte(.gz)`` and ``t10k-labels-idx1-ubyte(.gz)``."""
+    return read_split(path, TEST)
+
+
+def read_split(folder: Path, split: str) -> Listing:
+    """List the images of one split; their ids are the split and the place in its file.
+
+    Args:
+        folder: Where the files are.
+        split: ``train`` or ``t10k``.
+
+    Raises:
+        BcdzooError: A file is missing, or is not what its name says.
+        OSError: A file cannot be read.
+    """
+    path, shape, pixels = _read(folder, f"{split}-images-idx3-ubyte", 3)
+    labels_path, (labels_count,), labels = _read(folder, f"{split}-labels-idx1-ubyte", 1)
+    count, rows, columns = shape
+    if labels_count != count:
+        raise BcdzooError(f"{path} has {count} images, but {labels_path} {labels_count} labels")
+    header, size = b"P5 %d %d 255\n" % (columns, rows), rows * columns
+    samples = []
+    for index, label in enumerate(labels):
+        image = IdxImage(str(path), header, pixels[index * size : (index + 1) * size])
+        samples.append(Sample(f"{split}/{index:05d}", label, len(header) + size, image))
+    return Listing(samples, "the idx file")
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    candidates = (folder / name, folder / f"{name}.gz")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(folder: Path, name: str, dimensions: int) -> tuple[Path, list[int], bytes]:
+    path = _find(folder, name)
+    if path is None:
+        raise BcdzooError(f"{folder} has no {name}, nor that with .gz")
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise BcdzooError(f"{path} is damaged: {error}") from error
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(content[at : at + 4]) for at in range(4, start, 4)]
+    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + math.prod(shape):
+        raise BcdzooError(f"{path} is not an idx file of bytes with {dimensions} dimensions, or it is cut short")
+    return path, shape, content[start:]

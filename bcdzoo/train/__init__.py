@@ -1,0 +1,1 @@
+"""Training in stages, from recipes."""

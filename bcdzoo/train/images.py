@@ -1,0 +1,172 @@
+"""Training images: which comes when, and how it is varied, as pure functions of the seed and the place in the run.
+
+So a run needs no state of random number generators to go on where it was, and gives the same images with any number of
+workers.
+"""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+
+from bcdzoo.data import idx
+from bcdzoo.data.folders import class_folders
+from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
+from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.errors import BcdzooError
+from bcdzoo.train.processes import Processes
+from bcdzoo.train.recipe import Stage
+
+
+def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
+    """List the images to train on, and say how many classes they have; no image is read yet.
+
+    Grey images become three equal channels, as everywhere in this zoo: a network then has one kind of input, whatever
+    it is trained, counted and evaluated on, and pays for it in its first convolution alone.
+
+    Args:
+        path: A folder with idx files; one with a folder ``train``, or with a folder for each class; or whatever
+            :func:`bcdzoo.data.imagenet.open_dataset` reads.
+        classes: Their number; None to count the class folders, or the labels of idx files.
+
+    Raises:
+        BcdzooError: Nothing there, or the number of classes has to be given.
+    """
+    if idx.has_idx(path, idx.TRAIN):
+        listing = idx.read_split(path, idx.TRAIN)
+        images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
+    else:
+        root = path / "train" if (path / "train").is_dir() else path
+        if classes is None:
+            classes = len(class_folders(root)) if root.is_dir() else 0
+        if not classes:
+            raise BcdzooError(f"{path} does not tell the number of classes by class folders: give it with --classes")
+        images = open_dataset(root, classes)
+    return images, classes or 1 + max(sample.label for sample in images.samples)
+
+
+def has_test_images(path: Path) -> bool:
+    """Whether the data has images beside those it is trained on: a folder ``val``, or idx files ``t10k``."""
+    return (path / "val").is_dir() or idx.has_idx(path, idx.TEST)
+
+
+def derived_seed(*parts: object) -> int:
+    """A seed of 63 bits for every different tuple of parts."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+class TrainingImages(Dataset[tuple[Tensor, int]]):
+    """Images by their place in a stage: (uint8 of shape (3, H, W), class index).
+
+    Every epoch has an order of its own; a batch may reach from one epoch into the next.
+
+    Args:
+        images: Those to train on.
+        stage: How they are varied.
+    """
+
+    def __init__(self, images: ImageSet, stage: Stage) -> None:
+        self.images = images
+        self.seed = (stage.seed, stage.name)
+        self.vary = variation(stage)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        epoch, offset = divmod(place, len(self.images))
+        sample = self.images.samples[int(_order(len(self.images), derived_seed(*self.seed, "order", epoch))[offset])]
+        try:
+            image = decode(sample.read())
+        except Exception as error:  # Pillow's decoders raise what they like
+            reason = " ".join(str(error).split())
+            raise BcdzooError(f"cannot read image {sample.id}: {reason}; replace or remove it") from error
+        torch.default_generator.manual_seed(derived_seed(*self.seed, "image", place))  # torch.manual_seed: 150 µs
+        varied: Tensor = self.vary(image)
+        return varied, sample.label
+
+
+@functools.lru_cache(maxsize=2)
+def _order(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+
+
+def variation(stage: Stage) -> v2.Transform:
+    """The random transforms of a stage, from an image to uint8 of shape (3, H, W); they use torch's global generator."""
+    preprocess = parse(stage.preprocess)
+    size = preprocess.crop
+    steps: list[Any] = []
+    if stage.crop_scale:
+        steps.append(v2.RandomResizedCrop(size, scale=tuple(stage.crop_scale), antialias=True))
+    else:
+        steps.append(_ShortSide(preprocess.resize))
+        steps.append(v2.RandomCrop(size, padding=stage.crop_padding or None))
+    if stage.flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if stage.jitter:
+        steps.append(v2.ColorJitter(*stage.jitter))
+    return v2.Compose([*steps, v2.PILToTensor()])
+
+
+class _ShortSide(v2.Resize):
+    """Resizes the short side, unless it has its length already."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__([size], antialias=True)
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        resized: Image.Image = image if [min(image.size)] == self.size else super().forward(image)
+        return resized
+
+
+def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """A network's input from uint8 images, both (N, 3, H, W): as ``preprocess`` does it after its crop."""
+    pixels = images.float() / 255
+    if preprocess.channels == "bgr":
+        pixels = pixels.flip(1)
+    normal: Tensor = v2.functional.normalize(pixels, list(preprocess.mean), list(preprocess.std))
+    return normal
+
+
+class _Places(Sampler[list[int]]):
+    """The places of this process's share of every part of every batch, from an update on."""
+
+    def __init__(self, stage: Stage, processes: Processes, done: int) -> None:
+        self.parts = range(done * stage.accumulate, stage.iterations * stage.accumulate)
+        self.part_size = stage.batch_size // stage.accumulate
+        self.share = self.part_size // processes.count
+        self.first = processes.rank * self.share
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Any:
+        for part in self.parts:
+            start = part * self.part_size + self.first
+            yield list(range(start, start + self.share))
+
+
+def batches(
+    images: TrainingImages, stage: Stage, processes: Processes, done: int, workers: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """This process's parts of the batches that are left when ``done`` updates have been made.
+
+    Raises:
+        BcdzooError: The batch cannot be divided among processes and parts.
+    """
+    if stage.batch_size % (processes.count * stage.accumulate):
+        raise BcdzooError(
+            f"batch_size {stage.batch_size} cannot be divided among {processes.count} processes "
+            f"and accumulate = {stage.accumulate}"
+        )
+    return DataLoader(
+        images,
+        batch_sampler=_Places(stage, processes, done),
+        num_workers=workers,
+        pin_memory=processes.device.type == "cuda",
+        generator=torch.Generator(),
+    )

@@ -1,0 +1,48 @@
+"""What is minimized: labels, and a teacher's outputs."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.layers.unit import AveragedHeads
+from bcdzoo.models.bcdnet import BCDNet
+
+
+class Objective(nn.Module):
+    """Loss of a network on a batch.
+
+    ``(1 - d)·CE(labels) + d·CE(teacher)``: cross entropy with the smoothed labels, and with the teacher's softmax
+    (ReActNet's distributional loss). A network with a second classifier for distillation gets the teacher's share there
+    and the labels' in the first, both with d = 1/2 in BCDNet's code; ReActNet has d = 1. Without a teacher the labels
+    train the average of two classifiers.
+
+    Args:
+        network: To be trained.
+        label_smoothing: Share of the label that is spread over all classes.
+        distillation: d.
+
+    Shape:
+        Images (N, 3, H, W), labels (N,) and, with d > 0, the teacher's logits (N, classes) to the loss, a scalar, and
+        the number of images whose label has the highest logit.
+    """
+
+    def __init__(self, network: nn.Module, label_smoothing: float, distillation: float) -> None:
+        super().__init__()
+        self.network = network
+        self.label_smoothing = label_smoothing
+        self.distillation = distillation
+
+    def forward(self, images: Tensor, labels: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if teacher is not None and isinstance(self.network, BCDNet):
+            features = self.network.features(images)
+            head: AveragedHeads = self.network.head
+            logits, imitating = head.fc(features).float(), head.fc_dist(features).float()
+        else:
+            logits = imitating = self.network(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if teacher is not None:
+            imitation = F.cross_entropy(imitating, teacher.float().softmax(1))
+            loss = (1 - self.distillation) * loss + self.distillation * imitation
+        with torch.no_grad():
+            right = (logits.argmax(1) == labels).sum()
+        return loss, right
