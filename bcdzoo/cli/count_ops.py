@@ -17,12 +17,12 @@ from bcdzoo.cli.options import build_settings
     help="What is counted as a FLOP (docs/counting.md).",
 )
 @click.option("--per-layer/--total", default=True, show_default=True, help="One line per layer, or the totals alone.")
-@click.option(
-    "--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own."
-)
+@click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
 @click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
 @build_settings
-def command(model: str, convention: str, per_layer: bool, input_size: int | None, style: str, build: dict[str, Any]) -> None:
+def command(
+    model: str, convention: str, per_layer: bool, input_size: int | None, style: str, build: dict[str, Any]
+) -> None:
     """Count BOPs, FLOPs and OPs of MODEL for one image.
 
     MODEL is a network of the zoo or package.module:callable, which is called to build anybody's own.

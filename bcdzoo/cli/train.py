@@ -11,7 +11,9 @@ from bcdzoo.cli.options import settings_option
 
 @click.command("train")
 @click.argument("model")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Images: class folders, idx files, a CSV …")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Images: class folders, idx files, a CSV …"
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/MODEL.")
 @click.option("--recipe", metavar="NAME|FILE", help="In place of the network's own.")
 @click.option("--classes", type=click.IntRange(2), help="Their number, where the data does not tell.")

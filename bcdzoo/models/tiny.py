@@ -1,7 +1,7 @@
 """BCDNet and ReActNet small enough to train on a CPU in minutes: the same blocks, for images of 28×28.
 
-The stem and the first block halve the map to 7×7, where the large networks have their MLP stage too. As there, a group of the
-MLP stage replaces a convolutional block of the same binary operations.
+The stem and the first block halve the map to 7×7, where the large networks have their MLP stage too. As there, a group
+of the MLP stage replaces a convolutional block of the same binary operations.
 """
 
 from collections import OrderedDict

@@ -28,5 +28,3 @@ def load(path: Path) -> dict[str, Any] | None:
     except Exception as error:  # torch.load's own, many
         raise BcdzooError(f"{path} is damaged, delete it to train this stage anew: {error}".splitlines()[0]) from error
     return state
-
-

@@ -96,7 +96,7 @@ def _order(count: int, seed: int) -> Tensor:
 
 
 def variation(stage: Stage) -> v2.Transform:
-    """The random transforms of a stage, from an image to uint8 of shape (3, H, W); they use torch's global generator."""
+    """The random transforms of a stage, from an image to uint8 of shape (3, H, W), by torch's global generator."""
     preprocess = parse(stage.preprocess)
     size = preprocess.crop
     steps: list[Any] = []
@@ -112,7 +112,7 @@ def variation(stage: Stage) -> v2.Transform:
     return v2.Compose([*steps, v2.PILToTensor()])
 
 
-class _ShortSide(v2.Resize):
+class _ShortSide(v2.Resize):  # type: ignore[misc]  # torchvision has no types
     """Resizes the short side, unless it has its length already."""
 
     def __init__(self, size: int) -> None:
@@ -164,7 +164,7 @@ def batches(
             f"and accumulate = {stage.accumulate}"
         )
     return DataLoader(
-        images,
+        images,  # type: ignore[arg-type]  # collated to tensors
         batch_sampler=_Places(stage, processes, done),
         num_workers=workers,
         pin_memory=processes.device.type == "cuda",

@@ -204,7 +204,10 @@ class _Recent:
 
 
 def _optimizer(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+    kinds: dict[str, type[torch.optim.AdamW | torch.optim.Adam]] = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+    }
     parameters = list(network.parameters())
     decayed = [p for p in parameters if stage.decay == "all" or p.ndim == 4]
     others = [p for p in parameters if not (stage.decay == "all" or p.ndim == 4)]

@@ -32,7 +32,7 @@ class Objective(nn.Module):
         self.label_smoothing = label_smoothing
         self.distillation = distillation
 
-    def forward(self, images: Tensor, labels: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, labels: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
         if teacher is not None and isinstance(self.network, BCDNet):
             features = self.network.features(images)
             head: AveragedHeads = self.network.head

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import distributed
@@ -11,7 +11,8 @@ from torch import distributed
 from bcdzoo.errors import BcdzooError
 
 
-class Processes(NamedTuple):
+@dataclass(frozen=True)
+class Processes:
     """This process among all.
 
     Attributes:

@@ -149,7 +149,9 @@ def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.
     torch.manual_seed(derived_seed(stage.seed, stage.name, "weights"))
     if ":" in model:
         if stage.build:
-            raise BcdzooError(f"{stage.name}: build: only for networks of the zoo; give a callable that builds yours so")
+            raise BcdzooError(
+                f"{stage.name}: build: only for networks of the zoo; give a callable that builds yours so"
+            )
         network = import_network(model)
     else:
         network = create_model(model, num_classes=classes, **stage.build)
@@ -192,9 +194,7 @@ def _origin(weights: str | None) -> dict[str, str] | None:
     return None if weights is None else {"file": Path(weights).name, "sha256": sha256_of(Path(weights))}
 
 
-def _write(
-    path: Path, model: str, network: nn.Module, stage: Stage, classes: int, lineage: dict[str, Any]
-) -> None:
+def _write(path: Path, model: str, network: nn.Module, stage: Stage, classes: int, lineage: dict[str, Any]) -> None:
     """Write a stage's weights. No time is in the file: the same run gives the same bytes."""
     metadata = {
         "format": FORMAT,
