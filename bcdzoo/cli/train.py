@@ -1,6 +1,7 @@
 """``bcdzoo train``."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def command(model: str, out: Path | None, style: str, **options: Any) -> None:
     from bcdzoo.train.run import train
 
     done = train(model, out=out or Path("runs", model.replace(":", ".")), **options)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process speaks for all
     if style == "json":
         records = [{"stage": each.stage, "weights": str(each.weights), "lineage": each.lineage} for each in done]
         click.echo(json.dumps(records, indent=1))

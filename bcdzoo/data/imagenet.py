@@ -26,6 +26,9 @@ from bcdzoo.errors import BcdzooError
 
 __all__ = ["ImageSet", "Sample", "decode", "open_dataset"]
 
+DEMO = Path(__file__).parent / "demo"
+"""2,000 test images of Fashion-MNIST, MIT licence."""
+
 
 @dataclass(frozen=True)
 class ImageSet(Dataset[tuple[Tensor, int, str]]):
@@ -87,14 +90,14 @@ def open_dataset(path: str | os.PathLike[str], classes: int = 1000, layout: str 
 
     Args:
         path: A folder, an archive, a file or a name in one of :data:`bcdzoo.data.layouts.LAYOUTS`; see
-            docs/evaluating.md.
+            docs/evaluating.md. ``demo`` for the images in this package, where there is no such file.
         classes: Outputs of the network: 1000 means ImageNet's classes.
         layout: Its name; by default it is detected.
 
     Raises:
         BcdzooError: Nothing there, no images, another layout, damaged data, or a label that is not known.
     """
-    path = Path(path)
+    path = DEMO if str(path) == DEMO.name and not Path(path).exists() else Path(path)
     if layout is not None and layout not in LAYOUTS:
         raise BcdzooError(f"no layout named {layout!r}: use one of {', '.join(LAYOUTS)}")
     try:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import atomic_write
 from bcdzoo.packed.pack import pack_in_place
 from bcdzoo.registry import create_model
 from bcdzoo.weights.convert import load_state, safetensors_metadata
 from bcdzoo.weights.load import Resolved, resolve
+from bcdzoo.weights.tensors import write_tensors
 
 FORMAT = "bcdzoo packed 1"
 """Marks packed files, by the version of their keys."""
@@ -58,7 +57,7 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
     network = pack_in_place(found.model)
     if not network.is_packed:
         raise BcdzooError("the 1-bit kernels are not there, and nothing can be packed without them")
-    state = {key: tensor.contiguous() for key, tensor in network.state_dict().items()}
+    state = network.state_dict()
     metadata = {
         "format": FORMAT,
         "model": name,
@@ -66,8 +65,7 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
         "preprocess": found.preprocess or "",
         "source_sha256": found.sha256,
     }
-    with atomic_write(out) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(out, state, metadata)
     planes = sum(tensor.nbytes for tensor in state.values() if tensor.dtype == torch.uint64)
     real = sum(tensor.nbytes for tensor in state.values()) - planes
     return Sizes(out.stat().st_size, planes, real, plain)

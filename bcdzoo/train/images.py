@@ -18,7 +18,7 @@ from torchvision.transforms import v2
 from bcdzoo.data import idx
 from bcdzoo.data.folders import class_folders
 from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
-from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
@@ -121,15 +121,6 @@ class _ShortSide(v2.Resize):  # type: ignore[misc]  # torchvision has no types
     def forward(self, image: Image.Image) -> Image.Image:
         resized: Image.Image = image if [min(image.size)] == self.size else super().forward(image)
         return resized
-
-
-def normalized(images: Tensor, preprocess: Preprocess) -> Tensor:
-    """A network's input from uint8 images, both (N, 3, H, W): as ``preprocess`` does it after its crop."""
-    pixels = images.float() / 255
-    if preprocess.channels == "bgr":
-        pixels = pixels.flip(1)
-    normal: Tensor = v2.functional.normalize(pixels, list(preprocess.mean), list(preprocess.std))
-    return normal
 
 
 class _Places(Sampler[list[int]]):

@@ -18,7 +18,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
 from bcdzoo.layers.quantizer import set_training_progress
 from bcdzoo.train import checkpoint
-from bcdzoo.train.images import TrainingImages, batches, derived_seed, normalized
+from bcdzoo.train.images import TrainingImages, batches, derived_seed
 from bcdzoo.train.loss import Objective
 from bcdzoo.train.metrics import Metrics
 from bcdzoo.train.processes import Processes
@@ -146,7 +146,7 @@ class _Training:
             torch.cuda.manual_seed(seed)
 
     def _to_device(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        images = normalized(images.to(self.processes.device, non_blocking=True), self.preprocess)
+        images = self.preprocess.normalize(images.to(self.processes.device, non_blocking=True))
         return images.contiguous(memory_format=self.layout), labels.to(self.processes.device, non_blocking=True)
 
     def _autocast(self) -> torch.autocast:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from bcdzoo.data.imagenet import ImageSet, open_dataset
@@ -23,6 +22,7 @@ from bcdzoo.train.processes import Processes, joined
 from bcdzoo.train.recipe import Stage, load_recipe, recipe_names
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import FORMAT, load_into, resolve
+from bcdzoo.weights.tensors import write_tensors
 
 RUN = "run.json"
 
@@ -204,9 +204,7 @@ def _write(path: Path, model: str, network: nn.Module, stage: Stage, classes: in
         "license": "",
         "lineage": json.dumps(lineage, sort_keys=True),
     }
-    state = {key: tensor.cpu().contiguous() for key, tensor in network.state_dict().items()}
-    with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(path, network.state_dict(), metadata)
 
 
 def _trained(out: Path, stage: Stage) -> Trained:

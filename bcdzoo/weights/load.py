@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import atomic_write, sha256_of
+from bcdzoo.files import sha256_of
 from bcdzoo.registry import create_model
 from bcdzoo.weights.convert import convert_state, load_state, safetensors_metadata
 from bcdzoo.weights.fetch import fetch, folder
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
+from bcdzoo.weights.tensors import write_tensors
 
 FORMAT = "bcdzoo 1"
 """Marks this zoo's own safetensors files, by the version of their keys."""
@@ -141,8 +141,7 @@ def convert(
         "source": source.name,
         "source_sha256": sha256,
     }
-    with atomic_write(out) as temporary:
-        save_file(state, temporary, metadata)
+    write_tensors(out, state, metadata)
 
 
 def converted_path(checkpoint: Checkpoint) -> Path:

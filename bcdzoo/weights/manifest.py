@@ -16,6 +16,7 @@ SHIPPED = Path(__file__).parent.parent / "weights.toml"
 
 # source -> the keys without which it cannot be fetched
 SOURCES = {
+    "package": ("filename",),
     "hf": ("hf_repo", "filename"),
     "url": ("url", "filename"),
     "gdrive": ("gdrive_id",),

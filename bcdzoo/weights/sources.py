@@ -10,6 +10,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from bcdzoo.errors import BcdzooError
 from bcdzoo.weights.manifest import Checkpoint
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""Checkpoints in this package."""
+
 _CHECKPOINT_SUFFIXES = (".pth", ".pth.tar", ".pt", ".tar")
 
 
@@ -30,6 +33,8 @@ def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple
     """
     if from_file is not None:
         return _copy(from_file, final), str(from_file)
+    if checkpoint.source == "package":
+        return _copy(SHIPPED / checkpoint.filename, final), f"this package's own {checkpoint.filename}"
     if found := _from_mirror(checkpoint, final):
         return found
     if (offline := _offline()) and checkpoint.source != "hf":

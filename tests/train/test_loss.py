@@ -1,0 +1,55 @@
+"""What is minimized, against the formulas written out."""
+
+import torch
+from torch import Tensor, nn
+
+import bcdzoo
+from bcdzoo.models.bcdnet import BCDNet
+from bcdzoo.train.loss import Objective
+
+IMAGES = torch.randn(6, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 3, 9, 1, 1, 5])
+
+
+class Fixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.randn(6, 10, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits
+
+
+def smoothed(labels: Tensor, share: float) -> Tensor:
+    return torch.full((6, 10), share / 10).scatter_(1, labels[:, None], 1 - share + share / 10)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    return -(target * logits.log_softmax(1)).sum(1).mean()
+
+
+def test_labels_are_smoothed_and_right_guesses_counted() -> None:
+    network = Fixed()
+    loss, right = Objective(network, 0.1, 0.0)(IMAGES, LABELS)
+    torch.testing.assert_close(loss, cross_entropy(network.logits, smoothed(LABELS, 0.1)))
+    assert right == (network.logits.argmax(1) == LABELS).sum()
+
+
+def test_a_network_of_one_classifier_has_the_teacher_as_its_share() -> None:
+    network, taught = Fixed(), torch.randn(6, 10)
+    loss, _ = Objective(network, 0.1, 1.0)(IMAGES, LABELS, taught)
+    torch.testing.assert_close(loss, cross_entropy(network.logits, taught.softmax(1)))
+    half, _ = Objective(network, 0.0, 0.5)(IMAGES, LABELS, taught)
+    own = cross_entropy(network.logits, smoothed(LABELS, 0.0))
+    torch.testing.assert_close(half, (own + loss) / 2)
+
+
+def test_bcdnets_second_classifier_imitates_and_its_first_learns_the_labels() -> None:
+    network = bcdzoo.create_model("bcdnet-tiny").eval()
+    assert isinstance(network, BCDNet)
+    taught = torch.randn(6, 10)
+    loss, _ = Objective(network, 0.1, 0.5)(IMAGES, LABELS, taught)
+    features = network.features(IMAGES)
+    first = cross_entropy(network.head.fc(features), smoothed(LABELS, 0.1))
+    second = cross_entropy(network.head.fc_dist(features), taught.softmax(1))
+    torch.testing.assert_close(loss, (first + second) / 2)

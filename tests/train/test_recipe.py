@@ -1,0 +1,94 @@
+"""Recipes: what is in the file is what is done, and nothing else is accepted."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.registry import REGISTRY
+from bcdzoo.train.recipe import RECIPES, load_recipe, recipe_names
+from bcdzoo.train.schedule import learning_rate
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_is_complete(name: str) -> None:
+    stages = load_recipe(name, {})
+    assert [stage.name for stage in stages] == ["step1", "step2"]
+    assert all(stage.weight_decay == 0 for stage in stages[1:])  # the paper: weight decay in step 1 alone
+
+
+def test_every_network_that_names_a_recipe_has_it() -> None:
+    assert {spec.recipe for spec in REGISTRY.values()} - {""} <= set(recipe_names())
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    step1, step2 = load_recipe("bcdnet", {})
+    assert (step1.iterations, step2.iterations) == (300_000, 600_000)
+    assert (step1.optimizer, step1.schedule, step1.label_smoothing) == ("adamw", "cosine", 0.1)
+    assert (step1.build, step2.build) == ({"step": 1}, {"step": 2})
+    assert step1.jitter and not step2.jitter
+    assert step1.warmup_from == 1e-3 and step2.lr == 5e-4
+
+
+def test_settings_replace_options_of_one_stage_or_of_all() -> None:
+    step1, step2 = load_recipe("tiny", {"seed": 7, "step2.lr": 1, "step1.build": {}})
+    assert step1.seed == step2.seed == 7
+    assert (step1.lr, step2.lr) == (4e-3, 1.0)
+    assert step1.build == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lrr": 1}, r"unknown option 'lrr'; did you mean 'lr'\?"),
+        ({"step3.lr": 1}, "no stage 'step3'"),
+        ({"lr": "high"}, "lr: 'high' is not a float"),
+        ({"lr": -1}, "lr: must not be negative"),
+        ({"iterations": 0}, "iterations: must be at least 1"),
+        ({"iterations": 2.5}, "iterations: 2.5 is not a int"),
+        ({"flip": 1}, "flip: 1 is not a bool"),
+        ({"optimizer": "sgd"}, "optimizer: 'sgd' is none of adamw, adam"),
+        ({"label_smoothing": 2}, "label_smoothing: must be from 0 to 1"),
+        ({"iterations": 5, "warmup": 5}, "warmup: must be less than the 5 iterations"),
+        ({"crop_scale": [0.5]}, "crop_scale"),
+        ({"jitter": [0.1]}, "jitter"),
+        ({"distillation": 0.5}, "distillation: needs a teacher"),
+        ({"preprocess": "imagenet-9000"}, "imagenet-9000"),
+    ],
+)
+def test_a_wrong_option_is_one_line_that_names_it(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(BcdzooError, match=message) as caught:
+        load_recipe("tiny", settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_option_that_is_left_out_is_named(tmp_path: Path) -> None:
+    text = (RECIPES / "tiny.toml").read_text().replace("flip = true\n", "")
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(BcdzooError, match=r"mine.toml \[step1\]: flip: missing"):
+        load_recipe(str(tmp_path / "mine.toml"), {})
+
+
+def test_no_such_recipe_says_which_there_are() -> None:
+    with pytest.raises(BcdzooError, match="no recipe fast: use one of bcdnet"):
+        load_recipe("fast", {})
+
+
+@given(st.integers(0, 30), st.integers(1, 200), st.data())
+def test_the_cosine_is_torchs(warmup: int, more: int, data: st.DataObject) -> None:
+    (stage, _) = load_recipe("tiny", {"warmup": warmup, "iterations": warmup + more, "warmup_from": 1e-3, "lr": 4e-3})
+    done = data.draw(st.integers(0, more))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=4e-3)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, more)
+    for _ in range(done):
+        optimizer.step()
+        torchs.step()
+    assert math.isclose(learning_rate(stage, warmup + done), torchs.get_last_lr()[0], rel_tol=1e-6, abs_tol=1e-9)
+    if warmup:
+        assert learning_rate(stage, 0) == 1e-3
+        assert 1e-3 <= learning_rate(stage, warmup - 1) < 4e-3

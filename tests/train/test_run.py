@@ -1,0 +1,241 @@
+"""Whole training runs of a small network: killed, resumed, shared, and what they leave behind."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import bcdzoo
+from bcdzoo.data.preprocess import parse
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import sha256_of
+from bcdzoo.train.run import Trained, train
+from bcdzoo.weights.convert import safetensors_metadata
+from tests.train.idx import stripes
+
+QUICK = {
+    "batch_size": 16,
+    "iterations": 12,
+    "warmup": 0,
+    "step1.warmup": 4,
+    "checkpoint_every": 3,
+    "log_every": 2,
+    "compile": False,
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stripes(tmp_path_factory.mktemp("data") / "stripes")
+
+
+def run(data: Path, out: Path, **settings: Any) -> list[Trained]:
+    return train("bcdnet-tiny", data, out, settings=QUICK | settings, workers=0)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Trained]:
+    return run(data, tmp_path_factory.mktemp("whole") / "run")
+
+
+def command(data: Path, out: Path, **settings: Any) -> list[str]:
+    words = ["bcdnet-tiny", "--data", str(data), "--out", str(out), "--workers", "0"]
+    for key, value in (QUICK | settings).items():
+        words += ["--set", f"{key}={json.dumps(value)}"]
+    return words
+
+
+def execute(words: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=300, env=os.environ | environment
+    )
+
+
+def test_a_network_learns_in_two_steps_each_from_the_weights_of_the_one_before(data: Path, tmp_path: Path) -> None:
+    first, second = run(data, tmp_path / "run", iterations=60)
+    assert (first.stage, second.stage) == ("step1", "step2")
+    assert second.lineage["evaluation"]["top1"] > 60  # of ten classes
+    assert second.lineage["evaluation"]["n"] == 40
+    assert second.lineage["parent"] == {"file": "step1.safetensors", "sha256": sha256_of(first.weights)}
+
+
+def test_trained_weights_are_loaded_by_name_and_give_the_accuracy_of_their_lineage(
+    data: Path, whole: list[Trained]
+) -> None:
+    trained = whole[-1]
+    network = bcdzoo.load_model("bcdnet-tiny", weights=str(trained.weights))
+    result = bcdzoo.evaluate("bcdnet-tiny", data, weights=str(trained.weights))
+    assert result.top1 == trained.lineage["evaluation"]["top1"]
+    assert parse(result.preprocess) == parse(safetensors_metadata(trained.weights)["preprocess"])
+    with torch.inference_mode():
+        x = torch.randn(2, 3, 28, 28)
+        torch.testing.assert_close(bcdzoo.pack(network)(x), network(x))
+
+
+def test_the_lineage_says_what_the_weights_came_from(data: Path, whole: list[Trained]) -> None:
+    lineage = json.loads(safetensors_metadata(whole[1].weights)["lineage"])
+    assert lineage == whole[1].lineage
+    assert lineage["recipe"]["iterations"] == 12
+    assert lineage["recipe"]["name"] == "tiny"
+    assert lineage["data"]["images"] == 96
+    assert lineage["data"]["fingerprint"]
+    assert lineage["versions"]["torch"] == torch.__version__.split("+")[0] or lineage["versions"]["torch"]
+    assert lineage["teacher"] is None
+
+
+def test_the_metrics_are_a_csv_of_every_logged_update(whole: list[Trained]) -> None:
+    with (whole[0].weights.parent / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows if row["stage"] == "step2"] == [2, 3, 4, 6, 8, 9, 10, 12]
+    assert all(float(row["loss"]) > 0 for row in rows)
+
+
+def test_the_same_command_again_does_nothing_more(data: Path, whole: list[Trained]) -> None:
+    before = [(trained.weights, trained.weights.stat().st_mtime_ns) for trained in whole]
+    again = run(data, whole[0].weights.parent)
+    assert [(trained.weights, trained.weights.stat().st_mtime_ns) for trained in again] == before
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
+    data: Path, whole: list[Trained], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    killed = 0
+    for place in ("step1.checkpoint.pt", "step1.safetensors", "step2.checkpoint.pt"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bcdzoo", "train", *command(data, out)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and not (out / place).exists():
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 2
+    last = execute(["-m", "bcdzoo", "train", *command(data, out)])
+    assert last.returncode == 0, last.stderr
+    for trained in whole:
+        assert (out / trained.weights.name).read_bytes() == trained.weights.read_bytes()
+    assert not list(out.glob("*.checkpoint.pt"))
+    # the speeds differ, nothing else does
+    columns = ("stage", "iteration", "lr", "loss", "train_top1", "test_top1")
+    logs = []
+    for folder in (out, whole[0].weights.parent):
+        with (folder / "metrics.csv").open() as file:
+            logs.append([[row[key] for key in columns] for row in csv.DictReader(file)])
+    assert logs[0] == logs[1]
+
+
+def test_two_processes_train_the_network_that_one_would(data: Path, tmp_path: Path) -> None:
+    # the same batch in two halves, each with its own batch statistics: near, not equal
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bcdzoo", "train"]
+    done = execute([*torchrun, *command(data, tmp_path / "two", iterations=60)], OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    lineage = json.loads(safetensors_metadata(tmp_path / "two" / "step2.safetensors")["lineage"])
+    assert lineage["processes"] == 2
+    assert lineage["evaluation"]["top1"] > 60
+    assert done.stdout.count("step2\t") == 1
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BcdzooError, match=r"not finite any more after \d+ updates; .*try a lower lr"):
+        run(data, tmp_path / "run", lr=1e30, warmup=3, **{"step1.warmup": 4})
+    kept = list((tmp_path / "run").glob("*.checkpoint.pt"))
+    if kept:
+        state = torch.load(kept[0], weights_only=True)
+        assert all(bool(value.isfinite().all()) for value in state["network"].values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize("change", ["recipe", "data", "weights"])
+def test_a_folder_is_for_one_run(data: Path, whole: list[Trained], tmp_path: Path, change: str) -> None:
+    folder = whole[0].weights.parent
+    with pytest.raises(BcdzooError, match="is the folder of a run with other"):
+        match change:
+            case "recipe":
+                run(data, folder, lr=0.5)
+            case "data":
+                run(stripes(tmp_path / "other", train=64), folder)
+            case "weights":
+                train("bcdnet-tiny", data, folder, settings=QUICK, workers=0, weights=str(whole[0].weights))
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "step1.checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
+    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is damaged, delete it"):
+        run(data, tmp_path / "run")
+
+
+def test_a_teacher_is_imitated_and_named(data: Path, whole: list[Trained], tmp_path: Path) -> None:
+    taught = run(data, tmp_path / "run", teacher="bcdnet-tiny", teacher_weights=str(whole[1].weights), distillation=0.5)
+    assert taught[1].lineage["teacher"]["model"] == "bcdnet-tiny"
+    assert taught[1].lineage["teacher"]["sha256"] == sha256_of(whole[1].weights)
+    heads = load_file(taught[1].weights)
+    assert not torch.equal(heads["head.fc.weight"], heads["head.fc_dist.weight"])
+
+
+def test_initial_weights_are_those_of_a_file(data: Path, whole: list[Trained], tmp_path: Path) -> None:
+    tuned = train(
+        "bcdnet-tiny",
+        data,
+        tmp_path / "run",
+        settings=QUICK | {"lr": 0.0, "weight_decay": 0.0, "iterations": 1, "step1.warmup": 0},
+        workers=0,
+        weights=str(whole[0].weights),
+    )
+    before, after = load_file(whole[0].weights), load_file(tuned[0].weights)
+    assert all(torch.equal(after[key], value) for key, value in before.items() if key.endswith("conv.weight"))
+
+
+def test_a_loaded_network_fine_tunes_in_ordinary_code(data: Path, whole: list[Trained]) -> None:
+    network = bcdzoo.load_model("bcdnet-tiny", weights=str(whole[1].weights)).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    x, y = torch.randn(20, 3, 28, 28), torch.arange(20) % 10
+    losses = []
+    for _ in range(15):
+        loss = torch.nn.functional.cross_entropy(network(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_the_command_prints_a_line_for_each_stage(data: Path, tmp_path: Path) -> None:
+    done = execute(["-m", "bcdzoo", "train", *command(data, tmp_path / "run")])
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["step1", "step2"]
+    assert "% of 40 images" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["no-such", "--data", "."], "no network named 'no-such'"),
+        (["birealnet-18", "--data", "{data}"], "has no recipe of its own"),
+        (["bcdnet-tiny", "--data", "{data}", "--set", "lrr=1"], "did you mean 'lr'"),
+        (["bcdnet-tiny", "--data", "/nowhere"], "/nowhere"),
+        (["bcdnet-tiny", "--data", "{data}", "--device", "cuda:7"], "cannot use device cuda:7"),
+    ],
+)
+def test_bad_input_is_one_line(data: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    done = execute(
+        ["-m", "bcdzoo", "train", *(word.format(data=data) for word in words), "--out", str(tmp_path / "run")]
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("run/*.safetensors"))
