@@ -24,6 +24,7 @@ COMMANDS = {
     "train": ("train", "Train a network by a recipe, on any images."),
     "bench": ("bench", "Images per second on each backend, and layer by layer."),
     "export": ("export", "A network with its weights as a packed file."),
+    "push": ("push", "Weights with a model card to the Hugging Face hub."),
     "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
 }
 

@@ -9,7 +9,7 @@ import click
 
 from bcdzoo.cli.options import build_settings
 from bcdzoo.errors import BcdzooError
-from bcdzoo.registry import list_models
+from bcdzoo.registry import find, list_models
 
 if TYPE_CHECKING:
     from bcdzoo.evaluation.result import EvalResult
@@ -91,7 +91,7 @@ def command(
 
 
 def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
-    """Names in place of patterns; networks of a pattern that have no public weights are named and left out."""
+    """Names in place of patterns, which leave out and name networks without public weights or of other classes."""
     from bcdzoo.weights.manifest import load_manifest
 
     names: list[str] = []
@@ -106,7 +106,10 @@ def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
             raise BcdzooError(f"no network of the zoo that has public weights matches {model!r}: see `bcdzoo list`")
         if without := [name for name in matching if name not in with_weights]:
             print(f"bcdzoo: left out, for they have no public weights: {', '.join(without)}", file=sys.stderr)
-        names += with_weights
+        classes = find(with_weights[0]).num_classes
+        if others := [name for name in with_weights if find(name).num_classes != classes]:
+            print(f"bcdzoo: left out, for they have not {classes} classes: {', '.join(others)}", file=sys.stderr)
+        names += [name for name in with_weights if name not in others]
     return list(dict.fromkeys(names))
 
 

@@ -141,6 +141,8 @@ def convert(
         "source": source.name,
         "source_sha256": sha256,
     }
+    if lineage := safetensors_metadata(source).get("lineage"):
+        metadata["lineage"] = lineage
     write_tensors(out, state, metadata)
 
 

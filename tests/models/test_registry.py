@@ -29,6 +29,7 @@ ARITHMETIC = [
     pytest.param(name, marks=pytest.mark.slow) if counts().get(name, {"params": 0})["params"] > 10**8 else name
     for name in NAMES
 ]
+OURS = {"bcdnet-tiny", "bcdnet-tiny-real", "reactnet-tiny"}  # in no table
 SIZE = 64  # of the images here; the networks are fully convolutional
 
 
@@ -103,7 +104,8 @@ def test_a_networks_bits_are_those_of_its_layers_and_of_the_tables(name: str) ->
     binary = [m for m in build(name).modules() if isinstance(m, LowBitConv2d)]
     bits = {(m.w_bits, m.w_bases, m.a_bits, m.a_bases) for m in binary}
     assert bits == ({(spec.w_bits, spec.bases, spec.a_bits, spec.bases)} if spec.w_bits < 32 else set())
-    assert {row["wa"] for row in rows((1, 2, "beyond"), ()) if row["model"] == name} == {spec.wa}
+    printed = {row["wa"] for row in rows((1, 2, "beyond"), ()) if row["model"] == name}
+    assert printed == ({spec.wa} if name not in OURS else set())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -214,7 +216,10 @@ def test_a_wrong_name_or_argument_is_one_clear_line(call: object, message: str) 
 def test_listing_and_the_public_names_need_no_torch() -> None:
     code = "import sys, bcdzoo; print(bcdzoo.list_models('bcdnet*')); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['bcdnet-a', 'bcdnet-a-r18', 'bcdnet-b', 'bcdnet-b-r18']"
+    assert (
+        done.stdout.strip()
+        == "['bcdnet-a', 'bcdnet-a-r18', 'bcdnet-b', 'bcdnet-b-r18', 'bcdnet-tiny', 'bcdnet-tiny-real']"
+    )
     assert bcdzoo.list_models() == sorted(REGISTRY)
     for name in bcdzoo.__all__:
         assert inspect.isfunction(getattr(bcdzoo, name))
