@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 def applies(x: Tensor) -> bool:
     """Whether :func:`conv2d` can take this input: float32 on a CPU that has the operation, with no gradient wanted."""
+    if torch.compiler.is_compiling():
+        return False  # it would break the graph; torch.compile fuses what is around the float convolution
     return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled() and _available()
 
 
