@@ -1,5 +1,6 @@
 """From a network to its packed form: the same modules, with its binary convolutions on 1-bit kernels."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -15,7 +16,10 @@ from bcdzoo.layers.activation import RPReLU, RSign, Sign
 from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
 from bcdzoo.layers.clipped import ClippedSign
 from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.ede import DecayingSign
+from bcdzoo.layers.fourier import FourierRSign, FourierSign
 from bcdzoo.layers.padding import SamePad
+from bcdzoo.layers.rotation import CentredSign
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.layers.xnor import StraightThroughSign
 from bcdzoo.models.bcdnet import BCDNet, MLPBlock
@@ -255,9 +259,21 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     if isinstance(conv, DynamicConv):
         context.append(_PerImage(conv.embedding))
         dynamic, conv = ("threshold", "offset"), conv.conv
+    elif isinstance(sign, CentredSign):
+        context.append(_ImageMean())
+        dynamic = ("threshold",)
     elif type(sign) is nn.Sequential and len(sign) == 2 and isinstance(sign[1], SamePad):
         sign, pad = sign[0], True
-    activation = _activation(unit.activation, unit.bn.num_features)
+    channels = unit.bn.num_features
+    inner: dict[str, Tensor] = {}
+    if type(conv) is nn.Sequential and len(conv) == 2 and type(conv[1]) is nn.PReLU:
+        inner, conv = {"inner_slope": conv[1].weight.expand(channels)}, conv[0]
+    limit = math.inf
+    activation: dict[str, Tensor] | None = {}
+    if type(unit.activation) is nn.Hardtanh and unit.activation.max_val == -unit.activation.min_val:
+        limit = unit.activation.max_val
+    else:
+        activation = _activation(unit.activation, channels)
     if not _is_binary(conv) or activation is None:
         return None
     threshold = torch.zeros(conv.kernel_shape[1]) if dynamic else _threshold(sign, conv)
@@ -267,9 +283,9 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     if shortcut == "given":
         context.append(_Given(_packed(unit.shortcut, "")))
     alpha, beta = fold(unit.bn)
-    shape = _shape(conv, pad, shortcut, dynamic=dynamic)
+    shape = _shape(conv, pad, shortcut, dynamic=dynamic, limit=limit)
     levels, scale = conv.quantizer(conv.weight)
-    constants = {"threshold": threshold, "alpha": alpha, "beta": beta, **activation}
+    constants = {"threshold": threshold, "alpha": alpha, "beta": beta, **inner, **activation}
     return Lowered(PackedUnit(shape, [levels], [scale], **constants), tuple(context))
 
 
@@ -355,9 +371,9 @@ def _shape(conv: LowBitConv2d, pad: bool, shortcut: str, **more: object) -> Shap
 
 def _threshold(sign: nn.Module, conv: LowBitConv2d) -> Tensor | None:
     """From where on a channel's bit is 1; None if the sign is none of these."""
-    if type(sign) is RSign:
+    if isinstance(sign, RSign | FourierRSign):
         return -sign.bias  # x + bias rounds to 0 only where it is 0: the comparison is exact
-    if type(sign) in (Sign, ClippedSign, StraightThroughSign):
+    if type(sign) in (Sign, ClippedSign, StraightThroughSign, DecayingSign, FourierSign):
         return torch.zeros(conv.kernel_shape[1])
     return None
 
@@ -451,6 +467,14 @@ class _PerImage(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         g = self.embedding.context(F.adaptive_avg_pool2d(x, 1).flatten(1))
         return {"threshold": self.embedding.threshold(g), "offset": self.embedding.offset(g)}
+
+
+class _ImageMean(nn.Module):
+    """The threshold of :class:`CentredSign`, the same for all channels."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        mean = x.mean(dim=(1, 2, 3), dtype=torch.float64).to(x.dtype)
+        return {"threshold": mean[:, None].expand(-1, x.shape[1])}
 
 
 class _Gate(nn.Module):

@@ -1,5 +1,6 @@
 """What a packed network is made of: bit planes and constants of one binary convolution with everything around it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Shape:
         shortcut: One of :data:`SHORTCUTS`.
         activation_first: The activation comes before the shortcut's addition, not after it.
         append: The output is appended to the input's channels.
+        limit: The result is clipped to ±this at the end.
         zero_one: The input's bits stand for 0 and 1, not for -1 and +1.
         dynamic: Which of ``threshold``, ``gate`` and ``offset`` come with each image.
         samplings: Of each branch, one of :data:`SAMPLINGS`.
@@ -47,6 +49,7 @@ class Shape:
     shortcut: str = "none"
     activation_first: bool = False
     append: bool = False
+    limit: float = math.inf
     zero_one: bool = False
     dynamic: tuple[str, ...] = ()
     samplings: tuple[str, ...] = ("none",)
@@ -64,12 +67,12 @@ class Shape:
 
 
 class PackedUnit(nn.Module):
-    """``v = Σ sums·scale``; ``v = v·gate + offset``; ``v = v·alpha + beta``, shortcut and PReLU between two shifts.
+    """``Σ sums·scale``, gate and offset, inner PReLU, ``v·alpha + beta``, shortcut, PReLU between two shifts, limit.
 
     All buffers: of each branch ``planes{i}``, uint64 of shape (c_out, kernel², ⌈c_in/64⌉), bit c of a row being 1 where
     the weight of input channel c is +1, and ``scale{i}``; ``threshold``, of the input channels: a bit is
     ``x ≥ threshold``; ``alpha``, ``beta``, ``shift_in``, ``slope``,
-    ``shift_out``, of the output channels; float32.
+    ``shift_out``, and perhaps ``inner_slope``, of the output channels; float32.
 
     Args:
         shape: Sizes and structure.
@@ -88,6 +91,8 @@ class PackedUnit(nn.Module):
         for name, value in neutral.items():
             given = constants.get(name)
             self.register_buffer(name, torch.full((shape.c_out,), value) if given is None else _copy(given))
+        if "inner_slope" in constants:
+            self.register_buffer("inner_slope", _copy(constants["inner_slope"]))
         self.register_buffer("threshold", _copy(constants.get("threshold", torch.zeros(shape.c_in))))
 
     def describe(self) -> dict[str, Any]:
@@ -104,6 +109,7 @@ class PackedUnit(nn.Module):
             "shortcut": SHORTCUTS.index(shape.shortcut),
             "activation_first": shape.activation_first,
             "append": shape.append,
+            "limit": shape.limit,
             "zero_one": shape.zero_one,
             **{f"dynamic_{name}": name in shape.dynamic for name in ("threshold", "gate", "offset")},
             "branches": [

@@ -77,6 +77,9 @@ void check(const Unit& unit) {
     require(values->size() == padded, "a unit's constants are not one for each output channel");
   require(unit.threshold.size() == static_cast<size_t>(round_up(unit.c_in, kChannels)),
           "a unit's thresholds are not one for each channel");
+  require(unit.inner_slope.empty() || unit.inner_slope.size() == padded, "a unit's constants are not one for each output channel");
+  const bool plain = !unit.has_extra() && !unit.dynamic_gate && !unit.dynamic_offset;
+  require(unit.branches.size() == 1 || plain, "a unit of three branches has no inner activation, limit or gate");
   for (const Branch& branch : unit.branches) {
     require(branch.panels.size() == static_cast<size_t>(unit.window_words()) * padded, "weights of a wrong size");
     require(branch.tap_sums.size() == static_cast<size_t>(unit.kernel) * unit.kernel * padded, "sums of a wrong size");

@@ -106,6 +106,8 @@ struct Constants {
   const float* scale[kBranches];
   const float *alpha, *beta, *shift_in, *slope, *shift_out;
   alignas(64) float gate[kChannels], offset[kChannels];  // of this image
+  const float* inner_slope;
+  float limit;
 
   Constants(const Unit& unit, const Maps& maps, int first, int count) {
     for (int b = 0; b < kBranches; ++b) scale[b] = unit.branches[b].scale.data() + first;
@@ -114,6 +116,8 @@ struct Constants {
     shift_in = unit.shift_in.data() + first;
     slope = unit.slope.data() + first;
     shift_out = unit.shift_out.data() + first;
+    inner_slope = unit.inner_slope.empty() ? nullptr : unit.inner_slope.data() + first;
+    limit = unit.limit;
     for (int i = 0; i < kChannels; ++i) {
       gate[i] = maps.gate && i < count ? maps.gate[first + i] : 1.0f;
       offset[i] = maps.offset && i < count ? maps.offset[first + i] : 0.0f;
@@ -122,11 +126,12 @@ struct Constants {
 };
 
 // From one pixel's counts to what the unit gives; one loop, so that all of it stays in registers.
-template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+template <int kBranches, bool kDynamic, bool kExtra, bool kShortcut, bool kActivationFirst>
 BCDZOO_INLINE void finish(const Constants<kBranches>& constants, const int32_t (*counts)[kPixels][kChannels], int pixel,
                           const int32_t* base, int base_step, const float* shortcut, float* out) {
   const float *alpha = constants.alpha, *beta = constants.beta;
   const float *shift_in = constants.shift_in, *slope = constants.slope, *shift_out = constants.shift_out;
+  const float limit = constants.limit;
   for (int i = 0; i < kChannels; ++i) {
     float x = static_cast<float>(base[i] - 2 * counts[0][pixel][i]) * constants.scale[0][i];
     for (int b = 1; b < kBranches; ++b)
@@ -135,6 +140,7 @@ BCDZOO_INLINE void finish(const Constants<kBranches>& constants, const int32_t (
       x = x * constants.gate[i];
       x = x + constants.offset[i];
     }
+    if (kExtra) x = x > 0.0f ? x : x * constants.inner_slope[i];
     x = __builtin_fmaf(x, alpha[i], beta[i]);  // as torch's batch normalization rounds
     if (kShortcut && !kActivationFirst) x = x + shortcut[i];
     x = x + shift_in[i];
@@ -142,6 +148,7 @@ BCDZOO_INLINE void finish(const Constants<kBranches>& constants, const int32_t (
     x = x > 0.0f ? x : negative;
     x = x + shift_out[i];
     if (kShortcut && kActivationFirst) x = x + shortcut[i];
+    if (kExtra) x = x > limit ? limit : x < -limit ? -limit : x;
     out[i] = x;
   }
 }
@@ -152,7 +159,7 @@ BCDZOO_INLINE void read(const Reader& reader, int first, int pixel, const float*
       at_least(x, reader.unit->threshold.data() + first);
 }
 
-template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+template <int kBranches, bool kDynamic, bool kExtra, bool kShortcut, bool kActivationFirst>
 static void convolve_block(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
   alignas(64) int32_t counts[kBranches][kPixels][kChannels];
   alignas(64) float scratch[kChannels], values[kChannels];  // not the output itself, which may be where the shortcut is
@@ -166,7 +173,7 @@ static void convolve_block(const Unit& unit, const Geometry& g, const Maps& maps
       for (int p = 0; p < pixels; ++p) {
         const int32_t* base = g.bases.data() + int64_t{g.classes[pixel + p]} * kBranches * base_step + first;
         const float* shortcut = kShortcut ? shortcut_of(unit, g, maps, pixel + p, first, channels, scratch) : nullptr;
-        finish<kBranches, kDynamic, kShortcut, kActivationFirst>(constants, counts, p, base, base_step, shortcut, values);
+        finish<kBranches, kDynamic, kExtra, kShortcut, kActivationFirst>(constants, counts, p, base, base_step, shortcut, values);
         float* out = maps.output + int64_t{pixel + p} * g.out_channels + g.out_offset + first;
         if (channels == kChannels) {
           std::memcpy(out, values, sizeof(values));
@@ -181,25 +188,27 @@ static void convolve_block(const Unit& unit, const Geometry& g, const Maps& maps
 }
 
 // Few tiles at a time, so that their floats are read and written in one go while a panel's weights wait in the cache.
-template <int kBranches, bool kDynamic, bool kShortcut, bool kActivationFirst>
+template <int kBranches, bool kDynamic, bool kExtra, bool kShortcut, bool kActivationFirst>
 static void convolve_as(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
   for (int tile = begin; tile < end; tile += kTiles)
-    convolve_block<kBranches, kDynamic, kShortcut, kActivationFirst>(unit, g, maps, tile, std::min(tile + kTiles, end));
+    convolve_block<kBranches, kDynamic, kExtra, kShortcut, kActivationFirst>(unit, g, maps, tile, std::min(tile + kTiles, end));
 }
 
-template <int kBranches>
+template <int kBranches, bool kDynamic, bool kExtra>
 static void convolve_with(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
-  const bool dynamic = maps.gate || maps.offset, shortcut = unit.shortcut != Shortcut::kNone;
-  auto chosen = dynamic ? convolve_as<kBranches, true, false, false> : convolve_as<kBranches, false, false, false>;
-  if (shortcut && !unit.activation_first)
-    chosen = dynamic ? convolve_as<kBranches, true, true, false> : convolve_as<kBranches, false, true, false>;
-  if (shortcut && unit.activation_first)
-    chosen = dynamic ? convolve_as<kBranches, true, true, true> : convolve_as<kBranches, false, true, true>;
+  auto chosen = convolve_as<kBranches, kDynamic, kExtra, false, false>;
+  if (unit.shortcut != Shortcut::kNone)
+    chosen = unit.activation_first ? convolve_as<kBranches, kDynamic, kExtra, true, true>
+                                   : convolve_as<kBranches, kDynamic, kExtra, true, false>;
   chosen(unit, g, maps, begin, end);
 }
 
 static void convolve(const Unit& unit, const Geometry& g, const Maps& maps, int begin, int end) {
-  (unit.branches.size() == 1 ? convolve_with<1> : convolve_with<kMostBranches>)(unit, g, maps, begin, end);
+  const bool dynamic = maps.gate || maps.offset, extra = unit.has_extra();
+  auto chosen = dynamic ? convolve_with<1, true, false> : convolve_with<1, false, false>;
+  if (extra) chosen = dynamic ? convolve_with<1, true, true> : convolve_with<1, false, true>;
+  if (unit.branches.size() > 1) chosen = convolve_with<kMostBranches, false, false>;
+  chosen(unit, g, maps, begin, end);
 }
 
 static void halve(const Halving& halving, int height, int width, const float* x, float* out, int begin, int end) {

@@ -89,6 +89,12 @@ Unit unit_of(const nb::dict& given) {
   unit.shift_in = floats(given, "shift_in", unit.c_out, padded, 0.0f);
   unit.slope = floats(given, "slope", unit.c_out, padded, 0.0f);
   unit.shift_out = floats(given, "shift_out", unit.c_out, padded, 0.0f);
+  unit.limit = nb::cast<float>(given["limit"]);
+  if (!(unit.limit > 0)) throw std::invalid_argument("limit is out of range");
+  if (given.contains("inner_slope"))
+    unit.inner_slope = floats(given, "inner_slope", unit.c_out, padded, 0.0f);
+  else if (unit.has_extra())
+    unit.inner_slope.assign(padded, 1.0f);
   for (const nb::handle one : nb::cast<nb::list>(given["branches"]))
     unit.branches.push_back(branch(unit, nb::cast<nb::dict>(one)));
   return unit;

@@ -60,8 +60,8 @@ struct Branch {
 enum class Shortcut { kNone, kSame, kAveragePool, kDuplicate, kGiven };
 
 // A binary convolution with everything around it: threshold and pack, convolve, then per channel
-//   v = sum of branches; v = v * gate + offset (per image); v = v * alpha + beta; v += shortcut;
-//   v = prelu(v + shift_in, slope) + shift_out        (or the activation before the shortcut)
+//   v = sum of branches; v = v * gate + offset (per image); v = prelu(v, inner_slope); v = v * alpha + beta;
+//   v += shortcut; v = prelu(v + shift_in, slope) + shift_out (or the activation before the shortcut); v = clip(v, limit)
 struct Unit {
   int c_in = 0, c_out = 0, kernel = 1, stride = 1, padding = 0;
   bool same_padding = false;      // TensorFlow's "same" in place of `padding`
@@ -72,8 +72,11 @@ struct Unit {
   Shortcut shortcut = Shortcut::kNone;
   std::vector<Branch> branches;
   Floats threshold;               // [c_in, rounded up to kChannels]: bit = x >= threshold
+  Floats inner_slope;  // [padded c_out], or empty
   Floats alpha, beta, shift_in, slope, shift_out;  // [padded c_out]
+  float limit = INFINITY;
 
+  bool has_extra() const { return !inner_slope.empty() || limit < INFINITY; }
   int words() const { return ceil_div(c_in, kWordBits); }
   int window_words() const { return kernel * kernel * words(); }
   int padded_out() const { return round_up(c_out, kChannels); }
