@@ -5,11 +5,20 @@ code was published. r = 4 in every binary convolution of the convolutional block
 0.14 dagger); so does r = 2 in the 3×3 convolutions alone. Both are parameters of :func:`bcdzoo.models.bcdnet.bcdnet_b`.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.layers.binarize import sign_activation
 from bcdzoo.layers.metadata import OpCounts
+
+
+def _double_mean(a: Tensor) -> Tensor:
+    """Means of each channel in float64, (N, C, H, W) to (N, C); image by image, so that the doubles stay in the cache."""
+    pixels = a.shape[2] * a.shape[3]
+    ones = torch.ones(1, pixels, dtype=torch.float64, device=a.device)
+    sums = [ones @ image.permute(1, 2, 0).flatten(0, 1).double() for image in a]
+    return torch.cat(sums) / pixels
 
 
 class DynamicEmbedding(nn.Module):
@@ -33,9 +42,19 @@ class DynamicEmbedding(nn.Module):
         self.threshold = nn.Linear(c_in // reduction, c_in, bias=False)
         self.offset = nn.Linear(c_in // reduction, c_out, bias=False)
 
+    def statistics(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha, (N, c_in), and beta, (N, c_out), of A."""
+        if self.training:
+            g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
+            return self.threshold(g), self.offset(g)
+        # in double precision, for signs must not depend on how many images are summed at once, nor on their layout
+        g = F.linear(_double_mean(a), self.context.weight.double())
+        alpha, beta = (F.linear(g, layer.weight.double()).to(a.dtype) for layer in (self.threshold, self.offset))
+        return alpha, beta
+
     def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
-        return sign_activation(a - self.threshold(g)[:, :, None, None]), self.offset(g)[:, :, None, None]
+        alpha, beta = self.statistics(a)
+        return sign_activation(a - alpha[:, :, None, None]), beta[:, :, None, None]
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> OpCounts:
         binary, _ = output

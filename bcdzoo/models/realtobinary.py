@@ -5,6 +5,7 @@ makes the network accurate is its training, in stages from a real-valued teacher
 remains in the final network; step 1 is the stage with binary activations and real-valued weights.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,8 +36,13 @@ class ChannelGate(nn.Module):
         self.expand = nn.Linear(c_in // REDUCTION, c_out, bias=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        context = F.relu(self.reduce(F.adaptive_avg_pool2d(a, 1).flatten(1)))
-        scale: Tensor = self.expand(context).sigmoid()
+        if self.training:
+            context = F.relu(self.reduce(F.adaptive_avg_pool2d(a, 1).flatten(1)))
+            scale: Tensor = self.expand(context).sigmoid()
+        else:  # in double precision, for later signs must not depend on how many images are summed at once
+            means = torch.cat([F.adaptive_avg_pool2d(image.double(), 1) for image in a.split(1)]).flatten(1)
+            context = F.relu(F.linear(means, self.reduce.weight.double()))
+            scale = F.linear(context, self.expand.weight.double()).sigmoid().to(a.dtype)
         return scale[:, :, None, None]
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU, RSign, Sign
@@ -465,8 +464,8 @@ class _PerImage(nn.Module):
         self.embedding = embedding
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        g = self.embedding.context(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        return {"threshold": self.embedding.threshold(g), "offset": self.embedding.offset(g)}
+        threshold, offset = self.embedding.statistics(x)
+        return {"threshold": threshold, "offset": offset}
 
 
 class _ImageMean(nn.Module):

@@ -33,10 +33,13 @@ def images(n: int, height: int, width: int) -> Tensor:
     return torch.randn(n, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def agree(plain: nn.Module, packed: nn.Module, x: Tensor) -> None:
+def agree(plain: nn.Module, packed: nn.Module, x: Tensor, chaotic: bool = False) -> None:
     with torch.inference_mode():
         expected, got = plain(x), packed(x)
-    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()
+        allowed = 1e-4 * expected.abs().max()
+        if chaotic:  # the plain network's own logits change with the batch that an image is in
+            allowed = max(allowed, 2 * (torch.cat([plain(image) for image in x.split(1)]) - expected).abs().max())
+    assert (got - expected).abs().max() <= allowed
     assert torch.equal(got.argmax(1), expected.argmax(1))
 
 
@@ -46,8 +49,8 @@ def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     before = copy.deepcopy(plain.state_dict())
     packed = bcdzoo.pack(plain)
     assert not packed.unpacked
-    agree(plain, packed, images(3, 64, 64))
-    agree(plain, packed, images(1, 95, 70))
+    agree(plain, packed, images(3, 64, 64), chaotic=name in LARGE)
+    agree(plain, packed, images(1, 95, 70), chaotic=name in LARGE)
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 
