@@ -14,7 +14,7 @@ from bcdzoo.layers.metadata import OpCounts
 
 
 def _double_mean(a: Tensor) -> Tensor:
-    """Means of each channel in float64, (N, C, H, W) to (N, C); image by image, so that the doubles stay in the cache."""
+    """Mean of each channel in float64, (N, C, H, W) to (N, C); image by image, so that the doubles stay in cache."""
     pixels = a.shape[2] * a.shape[3]
     ones = torch.ones(1, pixels, dtype=torch.float64, device=a.device)
     sums = [ones @ image.permute(1, 2, 0).flatten(0, 1).double() for image in a]
