@@ -66,7 +66,7 @@ def train(
         recipe: Name of a shipped recipe or a TOML file; None for the network's own.
         settings: Options in place of the recipe's.
         classes: Number of classes where the data does not tell.
-        weights: Initial weights of the first stage: a file, or a tag of the manifest.
+        weights: Initial weights of the first stage: a file.
         device: For example ``cuda:1``; by default a GPU for each process, or the CPU where there is none.
         workers: Processes that read images; by default one per core, up to 8, shared among the processes.
         tensorboard: Whether to write TensorBoard's files.
@@ -113,6 +113,7 @@ def train(
                         "data": plan["data"],
                         "teacher": taught_by,
                         "parent": _origin(parent),
+                        "initial": _origin(weights),
                         "processes": processes.count,
                         "versions": {name: importlib.metadata.version(name) for name in _SOFTWARE},
                         "evaluation": _evaluated(network, test_images, stage, processes),
@@ -191,7 +192,12 @@ def _described(images: ImageSet) -> dict[str, Any]:
 
 
 def _origin(weights: str | None) -> dict[str, str] | None:
-    return None if weights is None else {"file": Path(weights).name, "sha256": sha256_of(Path(weights))}
+    if weights is None:
+        return None
+    path = Path(weights)
+    metadata = safetensors_metadata(path)
+    known = {key: value for key, value in metadata.items() if key in ("source_sha256", "license")}
+    return {"file": path.name, "sha256": sha256_of(path), **known}
 
 
 def _write(path: Path, model: str, network: nn.Module, stage: Stage, classes: int, lineage: dict[str, Any]) -> None:

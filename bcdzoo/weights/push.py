@@ -123,17 +123,15 @@ def manifest_entry(checkpoint: Checkpoint) -> str:
 
 
 def _license(weights: Path, metadata: dict[str, str], wanted: str | None) -> str:
-    origins = {metadata.get("source_sha256", ""), sha256_of(weights)}
     lineage = json.loads(metadata.get("lineage", "{}"))
-    parent = lineage.get("parent") or {}
-    known = load_manifest().checkpoints
-    for checkpoint in known:
-        if checkpoint.sha256 and checkpoint.sha256 in {*origins, parent.get("sha256")}:
+    origins = [metadata, *(lineage[key] for key in ("parent", "initial") if lineage.get(key))]
+    hashes = {sha256_of(weights)} | {origin.get(key) for origin in origins for key in ("sha256", "source_sha256")}
+    for checkpoint in load_manifest().checkpoints:
+        if checkpoint.sha256 and checkpoint.sha256 in hashes:
             return _allowed(f"{checkpoint.name}, which {weights.name} comes from,", checkpoint.license, wanted)
-    if "source_sha256" in metadata:
-        return _allowed(
-            f"{weights.name}, converted from {metadata.get('source')},", metadata.get("license", ""), wanted
-        )
+    for origin in origins:
+        if "source_sha256" in origin:
+            return _allowed(f"somebody's file, which {weights.name} comes from,", origin.get("license", ""), wanted)
     return _allowed(str(weights), wanted or metadata.get("license", ""), wanted)
 
 

@@ -93,6 +93,14 @@ def test_converted_weights_without_a_licence_are_refused_whatever_is_said(unlice
             prepare(unlicensed, "me/tiny", license)
 
 
+def test_what_was_trained_from_unlicensed_weights_in_two_steps_is_refused(tmp_path: Path) -> None:
+    lineage = '{"parent": {"sha256": "aa"}, "initial": {"sha256": "bb", "source_sha256": "cc", "license": ""}}'
+    metadata = safetensors_metadata(TINY) | {"lineage": lineage, "license": ""}
+    write_tensors(tmp_path / "tuned.safetensors", bcdzoo.create_model("bcdnet-tiny").state_dict(), metadata)
+    with pytest.raises(BcdzooError, match="has no licence that allows to publish it"):
+        prepare(tmp_path / "tuned.safetensors", "me/tiny", "MIT")
+
+
 def test_the_manifest_decides_for_a_published_file_and_for_what_was_trained_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +112,7 @@ def test_the_manifest_decides_for_a_published_file_and_for_what_was_trained_from
     for more in (
         {"source_sha256": known.sha256, "source": "x.pth", "license": "MIT"},
         {"lineage": f'{{"parent": {{"sha256": "{known.sha256}"}}}}', "license": "MIT"},
+        {"lineage": f'{{"parent": {{}}, "initial": {{"source_sha256": "{known.sha256}"}}}}', "license": "MIT"},
     ):
         write_tensors(tmp_path / "model.safetensors", tensors, base | more)
         if known.license:
