@@ -1,12 +1,14 @@
 """``bcdzoo bench``."""
 
 import json
+import sys
 from typing import Any
 
 import click
 from tabulate import tabulate
 
 from bcdzoo.cli.options import build_settings
+from bcdzoo.errors import BcdzooError
 
 
 @click.command("bench")
@@ -17,8 +19,7 @@ from bcdzoo.cli.options import build_settings
     "backends",
     type=click.Choice(["torch", "torch.compile", "packed"]),
     multiple=True,
-    default=("torch", "torch.compile", "packed"),
-    show_default=True,
+    help="Repeatable; by default all that there are for MODEL.",
 )
 @click.option("--threads", type=click.IntRange(1), help="By default those that torch takes.")
 @click.option("--layers", is_flag=True, help="Time of each packed block beside its BOPs and the kernels' peak.")
@@ -51,7 +52,12 @@ def command(
         found = bench.layers(pack(network), torch.randn(8, 3, size, size, generator=draw))
         _show_layers(model, found, style)
         return
-    networks = bench.runners(network, backends)
+    networks = bench.runners(network, backends or ("torch", "torch.compile"))
+    if not backends:
+        try:
+            networks |= bench.runners(network, ("packed",))
+        except BcdzooError as error:
+            print(f"bcdzoo: backend packed left out: {error}", file=sys.stderr)
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))
@@ -69,7 +75,7 @@ def command(
         for record in records
         for result in record["results"]
     ]
-    kernels = f", kernels {native.chosen()}" if "packed" in backends else ""
+    kernels = f", kernels {native.chosen()}" if "packed" in networks else ""
     click.echo(f"{model}, {torch.get_num_threads()} threads{kernels}\n")
     click.echo(tabulate(body, ("backend", "batch size", "images/s", "ms/image"), "github", disable_numparse=True))
 

@@ -14,8 +14,6 @@ from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.pack import pack
 from bcdzoo.packed.unit import PackedUnit
 
-BACKENDS = ("torch", "torch.compile", "packed")
-
 _SECONDS = 0.5  # of one measurement, at least
 _PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
 
