@@ -44,7 +44,7 @@ class DynamicEmbedding(nn.Module):
 
     def statistics(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """alpha, (N, c_in), and beta, (N, c_out), of A."""
-        if self.training:
+        if self.training or torch.compiler.is_compiling():  # a graph of every image would take minutes to compile
             g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
             return self.threshold(g), self.offset(g)
         # in double precision, for signs must not depend on how many images are summed at once, nor on their layout

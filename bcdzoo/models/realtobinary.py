@@ -36,7 +36,7 @@ class ChannelGate(nn.Module):
         self.expand = nn.Linear(c_in // REDUCTION, c_out, bias=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        if self.training:
+        if self.training or torch.compiler.is_compiling():  # a graph of every image would take minutes to compile
             context = F.relu(self.reduce(F.adaptive_avg_pool2d(a, 1).flatten(1)))
             scale: Tensor = self.expand(context).sigmoid()
         else:  # in double precision, for later signs must not depend on how many images are summed at once
