@@ -166,14 +166,9 @@ class EvalResult:
     @property
     def mode(self) -> str:
         """Precision, and what else was asked for."""
-        return ", ".join(
-            [
-                *["packed"] * (self.backend == "packed"),
-                self.precision,
-                *["compiled"] * self.compiled,
-                *["channels last"] * self.channels_last,
-            ]
-        )
+        from bcdzoo.evaluation.mode import Mode  # imports torch
+
+        return str(Mode(self.backend, self.precision, self.compiled, self.channels_last))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single predictions, as JSON holds it; accuracies in percent."""

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -172,5 +171,5 @@ def test_an_instruction_set_that_is_not_there_is_named(monkeypatch: pytest.Monke
         native.chosen()
 
 
-def test_the_kernels_are_built_for_this_machine(tmp_path: Path) -> None:
+def test_the_kernels_are_built_for_this_machine() -> None:
     assert native.instruction_sets()[-1] == "portable"
