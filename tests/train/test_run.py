@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import bcdzoo
 from bcdzoo.data.preprocess import parse
@@ -102,6 +103,24 @@ def test_the_metrics_are_a_csv_of_every_logged_update(whole: list[Trained]) -> N
         rows = list(csv.DictReader(file))
     assert [int(row["iteration"]) for row in rows if row["stage"] == "step2"] == [2, 3, 4, 6, 8, 9, 10, 12]
     assert all(float(row["loss"]) > 0 for row in rows)
+
+
+def test_tensorboard_shows_the_rows_of_the_metrics(data: Path, tmp_path: Path) -> None:
+    settings = QUICK | {"iterations": 4, "step1.warmup": 1}
+    train("bcdnet-tiny", data, tmp_path / "run", settings=settings, workers=0, tensorboard=True)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard" / "step2")).Reload()
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["stage"] == "step2"]
+    for column in ("lr", "loss", "train_top1"):
+        shown = {event.step: event.value for event in board.Scalars(column)}
+        assert shown == pytest.approx({int(row["iteration"]): float(row[column]) for row in rows})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_network_learns_in_mixed_precision(data: Path, tmp_path: Path, precision: str) -> None:
+    trained = run(data, tmp_path / "run", iterations=30, precision=precision)
+    assert trained[1].lineage["evaluation"]["top1"] > 60  # of ten classes
 
 
 def test_the_same_command_again_does_nothing_more(data: Path, whole: list[Trained]) -> None:
