@@ -3,22 +3,26 @@
 import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
 
 
-def import_network(spec: str) -> nn.Module:
+def import_network(spec: str, **build: Any) -> nn.Module:
     """Import and build a network.
 
     Args:
         spec: ``package.module:name``, found from the current folder or among the installed packages. The name is that
             of an ``nn.Module``, or of something that gives one when called without arguments.
+        **build: Arguments that a network of the zoo would be built with; there must be none.
 
     Raises:
-        BcdzooError: No such module or name, the call fails, or it gives something else.
+        BcdzooError: No such module or name, the call fails, it gives something else, or there are arguments.
     """
+    if build:
+        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")
     module_name, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

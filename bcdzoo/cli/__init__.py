@@ -21,6 +21,7 @@ COMMANDS = {
     "compare": ("compare", "Whether one run is better than another, and on which images."),
     "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
     "table": ("table", "The paper's two comparison tables."),
+    "plot": ("plot", "Figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),
     "train": ("train", "Train a network by a recipe, on any images."),
     "bench": ("bench", "Images per second on each backend, and layer by layer."),
     "export": ("export", "A network with its weights as a packed file."),

@@ -44,7 +44,7 @@ def command(
 
     if threads:
         torch.set_num_threads(threads)
-    network = import_network(model) if ":" in model else create_model(model, **build)
+    network = import_network(model, **build) if ":" in model else create_model(model, **build)
     size = 224 if ":" in model else find(model).input_size
     network.eval()
     draw = torch.Generator().manual_seed(0)

@@ -29,11 +29,5 @@ def command(
     """
     from bcdzoo.ops.count import count_ops
     from bcdzoo.ops.show import show
-    from bcdzoo.own import import_network
 
-    if ":" in model:
-        report = count_ops(import_network(model), convention, input_size)
-        report.model = model
-    else:
-        report = count_ops(model, convention, input_size, **build)
-    click.echo(show(report, style, per_layer))
+    click.echo(show(count_ops(model, convention, input_size, **build), style, per_layer))

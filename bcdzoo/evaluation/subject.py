@@ -167,9 +167,12 @@ def _find(
         packed = weights is not None and is_packed_file(Path(weights))
         found = load_packed(Path(str(weights)), model) if packed else resolve(model, weights, manifest, **build)
         return found.model, model, found.label, found.sha256, found.preprocess, found.build
-    if build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")
-    network = import_network(model) if isinstance(model, str) else model
+    if isinstance(model, str):
+        network = import_network(model, **build)
+    elif build:
+        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; build yours so")
+    else:
+        network = model
     name = model if isinstance(model, str) else type(model).__name__
     if weights is None:
         return network, name, None, None, None, {}

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
+from bcdzoo.own import import_network
 from bcdzoo.registry import create_model, find
 
 aten = torch.ops.aten
@@ -95,7 +96,8 @@ def count_ops(
     """Count the operations of a network for one image of 3 channels.
 
     Args:
-        model: A network of the zoo by name, or any module that takes (N, 3, H, W). It is left as it was.
+        model: A network of the zoo by name, any by ``package.module:callable``, or a module that takes (N, 3, H, W); it
+            is left as it was.
         convention: "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
         input_size: Height and width of the image in pixels; by default those that a network of the zoo was published
             for, and 224 for any other module.
@@ -108,9 +110,10 @@ def count_ops(
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
     if isinstance(model, str):
         name = model
-        input_size = input_size or find(name).input_size
         with torch.device("meta"):
-            model = create_model(model, **arguments)
+            model = import_network(name, **arguments) if ":" in name else create_model(name, **arguments)
+        if ":" not in name:
+            input_size = input_size or find(name).input_size
     else:
         name = type(model).__name__
     return _report(name, _Trace(model), CONVENTIONS[convention], input_size or 224)

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_UP, Decimal
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any
 
 from tabulate import tabulate
@@ -73,15 +74,28 @@ def _computed(model: str) -> Row:
 
 
 def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each network its strict float32 run on the most ImageNet images, the latest of equals; no step-1 forms."""
-    best: dict[str, dict[str, Any]] = {}
-    for result in results:
-        fast = result.get("compiled") or result.get("channels_last") or result.get("precision", "float32") != "float32"
-        if not fast and result["dataset"] == "imagenet" and result.get("build", {}).get("step", 2) == 2:
-            known = best.get(result["model"])
-            if known is None or (result["n"], result["started"]) >= (known["n"], known["started"]):
-                best[result["model"]] = result
-    return best
+    """For each network its strict ImageNet run on the most images, the latest of equals; no runs of its other forms."""
+    return best_of((result for result in results if is_strict(result) and own_form(result)), itemgetter("model"))
+
+
+def best_of(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[Any, dict[str, Any]]:
+    """For each key the run on the most images, the latest of equals."""
+    return {key(result): result for result in sorted(results, key=itemgetter("n", "started"))}
+
+
+def is_strict(result: dict[str, Any]) -> bool:
+    """Whether a run is on ImageNet, in float32 and without anything faster that was asked for."""
+    fast = result.get("compiled") or result.get("channels_last") or result.get("precision", "float32") != "float32"
+    return not fast and result["dataset"] == "imagenet"
+
+
+_OWN_FORM = {"step": 2, "mlp_groups": 3, "reduction": 4, "dynamic_pointwise": True}
+
+
+def own_form(result: dict[str, Any], *free: str) -> bool:
+    """Whether a run is of the network that bears the name, but for the arguments named as free: no step 1, say."""
+    build = result.get("build", {})
+    return all(key in free or build.get(key, value) == value for key, value in _OWN_FORM.items())
 
 
 def _measured(result: dict[str, Any] | None) -> Row:

@@ -149,11 +149,7 @@ def _claim(out: Path, plan: dict[str, Any], processes: Processes) -> None:
 def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.Module:
     torch.manual_seed(derived_seed(stage.seed, stage.name, "weights"))
     if ":" in model:
-        if stage.build:
-            raise BcdzooError(
-                f"{stage.name}: build: only for networks of the zoo; give a callable that builds yours so"
-            )
-        network = import_network(model)
+        network = import_network(model, **stage.build)
     else:
         network = create_model(model, num_classes=classes, **stage.build)
     if weights is not None:

@@ -70,6 +70,30 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
     return _resolve_file(name, file, checkpoint.tag, source_sha256, checkpoint.preprocess, checkpoint.build | build)
 
 
+def resolve_checkpoint(checkpoint: str, weights: str | None = None) -> tuple[str, Resolved]:
+    """A network by its name, or by a file of this zoo, which says itself what it holds.
+
+    Args:
+        checkpoint: A name of :func:`bcdzoo.list_models`, or a file that ``bcdzoo train`` or ``convert`` wrote.
+        weights: With a name, as in :func:`load_model`.
+
+    Returns:
+        The network's name, and what was found.
+
+    Raises:
+        BcdzooError: The file does not say what it holds; otherwise as :func:`load_model`.
+    """
+    path = Path(checkpoint)
+    if not path.is_file():
+        return checkpoint, resolve(checkpoint, weights)
+    model = safetensors_metadata(path).get("model")
+    if model is None:
+        raise BcdzooError(f"{path} does not say what network it is of: give the network's name, and --weights {path}")
+    if weights is not None:
+        raise BcdzooError(f"{path} is a file of weights itself: leave out --weights, or name a network")
+    return model, resolve(model, path)
+
+
 def _resolve_file(
     name: str, path: Path, label: str, sha256: str, preprocess: str | None, build: dict[str, Any]
 ) -> Resolved:

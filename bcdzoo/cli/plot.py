@@ -1,0 +1,125 @@
+"""``bcdzoo plot``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bcdzoo.cli.options import build_settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_convention = click.option(
+    "--convention",
+    type=click.Choice(["full", "dagger"]),
+    default="full",
+    show_default=True,
+    help="What is counted as a FLOP (docs/counting.md).",
+)
+_weights = click.option("--weights", metavar="FILE|TAG", help="In place of the default ones; see `bcdzoo info MODEL`.")
+
+
+def _out(name: str) -> Callable[..., Any]:
+    def check(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
+        if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise click.BadParameter(f"{path} must end in .png, .svg or .pdf")
+        return path
+
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=f"{name}.png",
+        show_default=True,
+        callback=check,
+        help="The file: .png, .svg or .pdf.",
+    )
+
+
+@click.group("plot")
+def command() -> None:
+    """Figures, as PNG, SVG or PDF."""
+
+
+@command.command("accuracy-ops")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@_convention
+@_out("accuracy-ops")
+def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
+    """Top-1 over operations, the paper's first figure: MeliusNet, ReActNet and BCDNet, or what matches PATTERN.
+
+    Open points are published accuracies, filled ones those that `bcdzoo eval` measured.
+    """
+    from bcdzoo.evaluation.store import read_results
+    from bcdzoo.report.plots.accuracy_ops import FAMILIES
+    from bcdzoo.report.plots.accuracy_ops import accuracy_ops as draw
+
+    _save(draw(read_results(), patterns or FAMILIES, convention), out)
+
+
+@command.command("layers")
+@click.argument("model")
+@_convention
+@click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
+@_out("layers")
+@build_settings
+def layers(model: str, convention: str, input_size: int | None, out: Path, build: dict[str, Any]) -> None:
+    """Where the operations of MODEL are: BOPs/64 and FLOPs as stacked bars."""
+    from bcdzoo.ops.count import count_ops
+    from bcdzoo.report.plots.layers import layers as draw
+
+    _save(draw(count_ops(model, convention, input_size, **build)), out)
+
+
+@command.command("tradeoff")
+@_convention
+@_out("tradeoff")
+def tradeoff(convention: str, out: Path) -> None:
+    """BCDNet-A's family from 14/0 to 9/15 convolutional and MLP blocks: operations, and accuracies that are known."""
+    from bcdzoo.evaluation.store import read_results
+    from bcdzoo.report.plots.tradeoff import tradeoff as draw
+
+    _save(draw(read_results(), convention), out)
+
+
+@command.command("binarization-error")
+@click.argument("checkpoint")
+@_weights
+@_out("binarization-error")
+def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
+    """What the sign loses of the weights in the three branches of each MLP block.
+
+    CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), or a network's name.
+    """
+    from bcdzoo.report.plots.binarization_error import binarization_error as draw
+    from bcdzoo.weights.load import resolve_checkpoint
+
+    name, found = resolve_checkpoint(checkpoint, weights)
+    _save(draw(found.model, f"{name}, weights {found.label}"), out)
+
+
+@command.command("cam")
+@click.argument("model")
+@click.argument("image", type=click.Path(path_type=Path))
+@_weights
+@click.option("--class", "target", type=click.IntRange(0), help="Index of a class; by default the first guess.")
+@_out("cam")
+def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path) -> None:
+    """What MODEL looks at in IMAGE: Grad-CAM.
+
+    MODEL is a network's name or a file of this zoo.
+    """
+    from bcdzoo.data.preprocess import parse
+    from bcdzoo.report.plots.cam import cam as draw
+    from bcdzoo.weights.load import resolve_checkpoint
+
+    name, found = resolve_checkpoint(model, weights)
+    _save(draw(found.model, image, parse(found.preprocess or "imagenet"), name, target), out)
+
+
+def _save(figure: "Figure", out: Path) -> None:
+    from bcdzoo.report.plots.style import save
+
+    save(figure, out)
+    click.echo(out)

@@ -1,0 +1,78 @@
+"""What the figures share: colours that the colour-blind tell apart, sizes, and how a figure becomes a file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import atomic_write
+
+try:
+    import matplotlib
+    from matplotlib.figure import Figure
+except ImportError:
+    raise BcdzooError("matplotlib is not installed: pip install 'bcdzoo[plot]'") from None
+
+# Okabe and Ito's palette, which readers with any colour vision tell apart; in print the markers and hatches differ too.
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
+)  # fmt: skip
+SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (BLACK, "X"))
+"""Colour and marker of the first, second, … series."""
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+_PARAMETERS = {
+    "font.size": 9,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.hashsalt": "bcdzoo",  # the same figure gives the same bytes
+    "pdf.fonttype": 42,
+}
+
+
+styled = matplotlib.rc_context(_PARAMETERS)
+"""Decorates a function that draws."""
+
+
+def new_figure(width: float = 6.5, height: float = 4.0, **grid: Any) -> tuple[Figure, Any]:
+    """A figure and its axes (an array of them where ``grid`` asks for several).
+
+    Args:
+        width: In inches; 6.5 are a page's text.
+        height: In inches.
+        **grid: Of ``Figure.subplots``.
+    """
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**grid)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all, in the format of the path's suffix.
+
+    Raises:
+        BcdzooError: The suffix is none of :data:`SUFFIXES`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise BcdzooError(f"{path}: a figure's file ends in {', '.join(SUFFIXES)}")
+    content = render(figure, path.suffix.lower())
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@styled
+def render(figure: Figure, suffix: str) -> bytes:
+    """A figure as a file's bytes; no date is in them."""
+    undated: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+    out = io.BytesIO()
+    figure.savefig(out, format=suffix[1:], dpi=200, metadata=undated[suffix])
+    return out.getvalue()

@@ -1,0 +1,204 @@
+"""The figures: what they show is what was counted, published and measured, and it can be read."""
+
+import io
+import math
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+from torch import Tensor, nn
+
+import bcdzoo
+from bcdzoo.cli import main
+from bcdzoo.data.preprocess import parse
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.stats import wilson
+from bcdzoo.ops.count import count_ops
+from bcdzoo.report.counts import counts
+from bcdzoo.report.plots.accuracy_ops import FAMILIES, accuracy_ops
+from bcdzoo.report.plots.binarization_error import branch_errors, relative_error
+from bcdzoo.report.plots.cam import cam
+from bcdzoo.report.plots.layers import by_unit, layers
+from bcdzoo.report.plots.tradeoff import tradeoff
+
+RUN = {"model": "bcdnet-a", "dataset": "imagenet", "n": 50000, "top1": 71.9, "top5": 90.4, "started": "2026-11-01"}
+RUN |= {"hits": {"top1": 35950, "top5": 45200}, "build": {}}
+
+
+def points(figure: Figure) -> set[tuple[float, float]]:
+    lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() not in ("None", "", "|", "_")]
+    return {(round(float(x), 3), round(float(y), 2)) for line in lines for x, y in np.asarray(line.get_xydata())}
+
+
+@pytest.mark.parametrize("convention", ["full", "dagger"])
+def test_accuracy_over_operations_shows_every_network_where_it_was_counted_and_published(convention: str) -> None:
+    figure = accuracy_ops([], convention=convention)
+    published = {"meliusnet-22": 63.6, "meliusnet-42": 69.2, "meliusnet-59": 71.0, "reactnet-a": 69.4}
+    published |= {"reactnet-b": 70.1, "reactnet-c": 71.4, "bcdnet-a": 71.8, "bcdnet-b": 72.3}
+    assert points(figure) == {
+        (round(counts()[name][convention]["ops"] / 1e8, 3), top1) for name, top1 in published.items()
+    }
+
+
+@pytest.mark.parametrize("patterns", [FAMILIES, ("*",)])
+@pytest.mark.parametrize("convention", ["full", "dagger"])
+def test_labels_do_not_collide_and_are_inside_the_figure(patterns: tuple[str, ...], convention: str) -> None:
+    figure = accuracy_ops([RUN], patterns, convention)
+    figure.draw_without_rendering()  # lays it out
+    boxes = {label.get_text(): Text.get_window_extent(label) for label in figure.axes[0].texts}  # without their lines
+    assert len(boxes) >= 8
+    for first, second in combinations(boxes, 2):
+        assert not boxes[first].overlaps(boxes[second]), f"{first} lies on {second}"
+    for name, box in boxes.items():
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, f"{name} is cut off"
+
+
+def test_a_measured_point_is_filled_and_has_its_interval() -> None:
+    axes = accuracy_ops([RUN], ["bcdnet-a"]).axes[0]
+    published, measured, *caps = axes.lines
+    assert published.get_markerfacecolor() == "white"
+    assert measured.get_markerfacecolor() != "white"
+    assert measured.get_ydata() == [71.9]
+    assert sorted(float(line.get_ydata()[0]) for line in caps) == pytest.approx(sorted(wilson(35950, 50000)))
+    assert "measured by bcdzoo" in axes.get_title("left")
+    assert "nothing measured" in accuracy_ops([], ["bcdnet-a"]).axes[0].get_title("left")
+
+
+def test_a_pattern_that_no_network_has_is_one_clear_line() -> None:
+    with pytest.raises(BcdzooError, match="no network with an accuracy matches bcdnet-tiny"):
+        accuracy_ops([], ["bcdnet-tiny"])
+
+
+@pytest.mark.parametrize("name", ["bcdnet-a", "bcdnet-b", "meliusnet-22", "bnext-t", "resnet-18", "abcnet-r18-5x5"])
+def test_every_layer_is_in_one_unit_and_the_bars_add_up_to_the_count(name: str) -> None:
+    report = count_ops(name)
+    units = by_unit(report.layers)
+    assert sum(layer.bops for unit in units.values() for layer in unit) == report.bops
+    assert sum(layer.flops for unit in units.values() for layer in unit) == report.flops
+    bars = sum(patch.get_width() for patch in layers(report).axes[0].patches)
+    assert bars * 1e6 == pytest.approx(report.ops, abs=1)
+
+
+def test_the_units_of_bcdnet_are_the_blocks_of_the_paper() -> None:
+    units = list(by_unit(count_ops("bcdnet-a").layers))
+    assert units[:3] == ["stem", "blocks.0.spatial", "blocks.0.pointwise"]
+    assert [unit for unit in units if unit.startswith("mlp")] == [f"mlp.{i}.{j}" for i in range(3) for j in range(4)]
+    assert units[-2:] == ["head", "(rest)"]  # the rest is the global pooling
+
+
+def test_the_tradeoff_family_keeps_its_binary_operations() -> None:
+    figure = tradeoff([], "dagger")
+    bars = figure.axes[1].patches
+    heights = [sum(bar.get_height() for bar in bars[member::6]) for member in range(6)]
+    assert heights == pytest.approx([0.8713] * 6, abs=5e-5)  # reactnet-a's and bcdnet-a's, printed as 0.87
+
+
+def test_the_tradeoff_shows_measured_members_of_the_family_alone() -> None:
+    member = RUN | {"build": {"mlp_groups": 4}, "top1": 71.5, "hits": {"top1": 35750, "top5": 45000}}
+    others = [RUN | {"build": {"step": 1}}, RUN | {"model": "bcdnet-b"}, RUN | {"precision": "bf16"}]
+    shown = points(tradeoff([member, *others]))
+    assert shown == {(3, 71.8), (4, 71.5)}
+
+
+@pytest.mark.parametrize(("draw", "lost"), [(torch.randn, 1 - 2 / math.pi), (torch.rand, 1 - 3 / 4)])
+def test_the_error_of_known_distributions_is_the_formulas(draw: Any, lost: float) -> None:
+    # 1 - E|w|² / E w²: of a normal distribution and of a uniform one
+    weight = draw(4, 5000, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert relative_error(weight) == pytest.approx(lost, abs=0.005)
+
+
+def test_weights_stored_as_signs_have_lost_nothing_to_show() -> None:
+    network = bcdzoo.create_model("bcdnet-tiny")
+    assert all(0.2 < error < 0.3 for block in branch_errors(network).values() for error in block.values())  # uniform
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 4:
+                parameter.copy_(parameter.sign())
+    with pytest.raises(BcdzooError, match="stored as ±α"):
+        branch_errors(network)
+
+
+class Brightness(nn.Module):
+    """Class 1 is a bright image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(3, 1, 1)
+        nn.init.ones_(self.maps.weight)
+        nn.init.zeros_(self.maps.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bright = self.maps(x).mean((1, 2, 3))
+        return torch.stack([-bright, bright], 1)
+
+
+def test_grad_cam_points_at_what_speaks_for_the_class(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[4:12, 20:28] = 255
+    Image.fromarray(pixels).save(tmp_path / "square.png")
+    spec = parse("resize=32,crop=32,mean=0,std=1")
+    figure = cam(Brightness(), tmp_path / "square.png", spec, "brightness")
+    heat = np.asarray(figure.axes[1].images[1].get_array())
+    assert heat[4:12, 20:28].mean() > 0.9
+    assert heat[16:, :16].max() < 0.1
+    assert "Grad-CAM of class 1" in figure.axes[1].get_title("left")
+    with pytest.raises(BcdzooError, match="no class 2: the network has 0 to 1"):
+        cam(Brightness(), tmp_path / "square.png", spec, "brightness", 2)
+    (tmp_path / "none.png").write_bytes(b"no image")
+    with pytest.raises(BcdzooError, match="not an image that can be read"):
+        cam(Brightness(), tmp_path / "none.png", spec, "brightness")
+
+
+@pytest.mark.parametrize("words", [["accuracy-ops"], ["layers", "bcdnet-tiny"]])
+def test_a_figure_is_written_in_each_format_and_always_to_the_same_bytes(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BCDZOO_HOME", str(tmp_path / "home"))
+    files = []
+    for name in ("one.svg", "two.svg", "one.pdf", "two.pdf", "one.png"):
+        with pytest.raises(SystemExit, match="0"):
+            main(["plot", *words, "--out", str(tmp_path / name)])
+        files.append((tmp_path / name).read_bytes())
+    assert capsys.readouterr().out.split() == [
+        str(tmp_path / name) for name in ("one.svg", "two.svg", "one.pdf", "two.pdf", "one.png")
+    ]
+    assert files[0] == files[1]
+    assert files[2] == files[3]
+    assert files[2].startswith(b"%PDF")
+    assert Image.open(io.BytesIO(files[4])).width == 1300
+    text = " ".join(node.text or "" for node in ElementTree.fromstring(files[0]).iter() if node.tag.endswith("text"))
+    assert "OPs (1e" in text  # text, not outlines
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["accuracy-ops", "--out", "x.gif"], 2, "x.gif must end in .png, .svg or .pdf"),
+        (["layers", "bcdnet-x"], 1, "no network named 'bcdnet-x'"),
+        (["binarization-error", "reactnet-tiny", "--weights", "no.pth"], 1, "no file no.pth"),
+        (["cam", "bcdnet-tiny", "no.png"], 1, "no file no.png"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = [] if "--out" in words else ["--out", str(tmp_path / "x.png")]
+    with pytest.raises(SystemExit, match=str(code)):
+        main(["plot", *words, *out])
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_networks_error_and_cam_are_drawn_by_the_command(tmp_path: Path) -> None:
+    Image.new("RGB", (28, 28), "gray").save(tmp_path / "gray.png")
+    for words in (["binarization-error", "bcdnet-tiny"], ["cam", "bcdnet-tiny", str(tmp_path / "gray.png")]):
+        with pytest.raises(SystemExit, match="0"):
+            main(["plot", *words, "--out", str(tmp_path / f"{words[0]}.png")])
+        assert Image.open(tmp_path / f"{words[0]}.png").width == 1300
