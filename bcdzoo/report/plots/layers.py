@@ -1,5 +1,7 @@
 """Where a network's operations are: binary and real-valued ones, unit by unit."""
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from bcdzoo.ops.conventions import CONVENTIONS
@@ -27,7 +29,7 @@ def layers(report: OpsReport) -> Figure:
         for unit in units.values()
     ]
     others = [sum(layer.flops for layer in unit) - macs for unit, macs in zip(units.values(), multiplies, strict=True)]
-    parts = [
+    parts: list[tuple[str, Sequence[float], str, str]] = [
         ("BOPs/64", binary, BLUE, ""),
         ("FLOPs: real-valued multiply-accumulates", multiplies, VERMILION, "////"),
         ("FLOPs: other operations", others, ORANGE, "...."),
@@ -80,7 +82,7 @@ def by_unit(records: list[LayerOps]) -> dict[str, list[LayerOps]]:
                 units[path] = []
     # a unit inside another one that came later is part of it
     units = {path: [] for path in units if not any(path != other and _inside(path, other) for other in units)}
-    rest = []
+    rest: list[LayerOps] = []
     for layer in records:
         owner = next((path for path in units if _inside(layer.name, path)), None)
         (rest if owner is None else units[owner]).append(layer)

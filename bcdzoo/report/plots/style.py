@@ -22,7 +22,7 @@ SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-_PARAMETERS = {
+_PARAMETERS: Any = {  # matplotlib types every key
     "font.size": 9,
     "lines.linewidth": 1.2,
     "lines.markersize": 6,
