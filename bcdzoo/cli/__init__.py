@@ -22,6 +22,7 @@ COMMANDS = {
     "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
     "table": ("table", "The paper's two comparison tables."),
     "plot": ("plot", "Figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),
+    "report": ("report", "Everything on one HTML page: tables, figures, layers, runs and pairs."),
     "train": ("train", "Train a network by a recipe, on any images."),
     "bench": ("bench", "Images per second on each backend, and layer by layer."),
     "export": ("export", "A network with its weights as a packed file."),

@@ -1,0 +1,25 @@
+"""``bcdzoo report``."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.option("-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
+def command(out: Path) -> None:
+    """One page with both tables, figures, every network layer by layer, the runs in the results store and their pairs.
+
+    The file needs nothing beside it and no network; it takes half a minute to count every network.
+    """
+    from tqdm import tqdm
+
+    from bcdzoo.evaluation.store import read_results
+    from bcdzoo.files import atomic_write
+    from bcdzoo.report.page.build import report
+
+    page = report(read_results(), lambda names: tqdm(names, "counting", disable=None, file=sys.stderr))
+    with atomic_write(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    click.echo(out)

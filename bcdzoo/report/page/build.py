@@ -1,0 +1,119 @@
+"""Gathers what the page shows and fills its template."""
+
+import base64
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import combinations
+from operator import itemgetter
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.compare import compare
+from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
+from bcdzoo.ops.count import count_ops
+from bcdzoo.registry import list_models
+from bcdzoo.report.listing import details
+from bcdzoo.report.plots.accuracy_ops import accuracy_ops
+from bcdzoo.report.plots.style import render
+from bcdzoo.report.plots.tradeoff import tradeoff
+from bcdzoo.report.tables import HEADERS, MEASURED, TITLES, UNITS, Row, best_of, best_results, cells, legend, rows
+from bcdzoo.weights.manifest import load_manifest
+
+_HERE = files("bcdzoo") / "report" / "page"
+
+Results = Sequence[dict[str, Any]]
+
+
+def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = iter) -> str:
+    """The page: tables, figures, every network layer by layer, evaluation runs and comparisons of pairs of them.
+
+    Args:
+        results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
+        progress: Wraps the names of the networks that are being counted.
+
+    Returns:
+        HTML that loads nothing: styles, script and figures are in it.
+    """
+    tables = {number: rows((number,), results) for number in TITLES}
+    best = best_results(results)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
+    return template.render(
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions={name: version(name) for name in ("bcdzoo", "torch")},
+        headers=HEADERS,
+        tables=[(TITLES[key], [_cells(row, best.get(row["model"])) for row in table]) for key, table in tables.items()],
+        legend=legend(tables["beyond"]),
+        figures=list(_figures(results)),
+        networks=[_network(name) for name in progress(list_models())],
+        runs=list(reversed(results)),
+        pairs=list(_pairs(results)),
+    )
+
+
+_KINDS = ("", "", *("published", "computed") * 3, "published", "published", *("measured",) * 3)
+"""Where the numbers of each of :data:`HEADERS` come from."""
+
+
+def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A row's cells: text, what it is sorted by, where it comes from, and what to follow to see how."""
+    values = [row["method"], row["wa"]]
+    for what in UNITS:
+        values += [row[what], row[f"computed_{what}"]]
+    values += [row["top1"], row["top5"], *(row[key] for key in MEASURED)]
+    links = {"computed": f"#{row['model']}", "measured": f"#{run['run']}" if run else ""}
+    return [
+        {
+            "text": text,
+            "sort": "" if value is None else str(value),
+            "kind": "" if value is None else kind,
+            "link": links.get(kind, "") if value is not None else "",
+        }
+        for text, value, kind in zip(cells(row), values, _KINDS, strict=True)
+    ]
+
+
+def _figures(results: Results) -> Iterator[dict[str, str]]:
+    for convention in CONVENTIONS:
+        title = f"Accuracy over operations, {convention} convention"
+        yield {"title": title, "source": _embedded(accuracy_ops(results, convention=convention))}
+    yield {"title": "The trade-off between convolutional and MLP blocks", "source": _embedded(tradeoff(results))}
+
+
+def _embedded(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(render(figure, ".svg")).decode()
+
+
+def _network(name: str) -> dict[str, Any]:
+    layers = [
+        {
+            "name": layer.name or "(network)",
+            "type": layer.type,
+            "bits": "" if layer.w_bits is None else f"{layer.w_bits}/{layer.a_bits}",
+            "shape": "×".join(map(str, layer.output_shape)),
+            "numbers": (layer.bops, layer.flops, DAGGER.flops(layer.counts), layer.params),
+        }
+        for layer in count_ops(name).layers
+    ]
+    totals = [sum(column) for column in zip(*(layer["numbers"] for layer in layers), strict=True)]
+    return {"name": name, "facts": details(load_manifest(), name), "layers": layers, "totals": totals}
+
+
+def _pairs(results: Results) -> Iterator[dict[str, Any]]:
+    """Comparisons of every two networks' best runs on the same images, as far as their predictions are kept."""
+    runs = best_of((run for run in results if run.get("predictions_file")), itemgetter("fingerprint", "model")).values()
+    for first, second in combinations(runs, 2):
+        if first["fingerprint"] == second["fingerprint"]:
+            try:
+                facts = compare(first["run"], second["run"]).to_json()
+            except BcdzooError as error:
+                facts = {"problem": str(error)}
+            yield {"first": first, "second": second, **facts}
