@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("export", "A network with its weights as a packed file."),
     "push": ("push", "Weights with a model card to the Hugging Face hub."),
     "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
+    "doctor": ("doctor", "Whether what bcdzoo needs is there and works."),
 }
 
 
