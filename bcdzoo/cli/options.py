@@ -13,7 +13,7 @@ from bcdzoo.registry import REGISTRY
 Command = Callable[..., Any]
 
 
-class _Offered(click.ParamType):
+class _Offered(click.types.StringParamType):
     """Any text; the shell is offered some, or else its own completion of files where a file may be given too."""
 
     def __init__(self, name: str, offers: Callable[[click.Context], Iterable[str]], files: bool = False) -> None:

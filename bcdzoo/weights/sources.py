@@ -142,9 +142,11 @@ def _copy(file: Path, final: Path) -> Path:
 
 def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None:
     given = mirror()
+    if given is None:
+        return None
     if isinstance(given, str):
         return None if offline() else _from_mirror_url(checkpoint, given, final)
-    for relative in places_in_mirror(checkpoint) if given else ():
+    for relative in places_in_mirror(checkpoint):
         if (given / relative).is_file():
             return _copy(given / relative, final), str(given / relative)
     return None

@@ -88,8 +88,8 @@ def test_links_of_the_manifest_are_probed_on_request(tmp_path: Path) -> None:
     sha256 = hashlib.sha256(BODY).hexdigest()
     with serving({"/net.pth": file_page(BODY), "/me/net/resolve/main/net.st": hub_page(BODY)}) as server:
         server.answer = lambda host, path: hub_error(404, "EntryNotFound") if path not in server.pages else None
-        url = {"source": "url", "url": f"{server.url}/net.pth", "filename": "net.pth"}
-        hub = {"source": "hf", "hf_repo": "me/net", "filename": "net.st"}
+        url: dict[str, Any] = {"source": "url", "url": f"{server.url}/net.pth", "filename": "net.pth"}
+        hub: dict[str, Any] = {"source": "hf", "hf_repo": "me/net", "filename": "net.st"}
         entries = {
             "right": url | {"size": len(BODY)},
             "gone": url | {"url": f"{server.url}/gone.pth"},
