@@ -28,6 +28,7 @@ COMMANDS = {
     "export": ("export", "A network with its weights as a packed file."),
     "push": ("push", "Weights with a model card to the Hugging Face hub."),
     "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
+    "doctor": ("doctor", "Whether what bcdzoo needs is there and works."),
 }
 
 
@@ -46,9 +47,24 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, help_line) for name, (_, help_line) in COMMANDS.items()])
 
 
+def _show_versions(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from bcdzoo.versions import summary
+
+        click.echo(summary())
+        ctx.exit()
+
+
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
-@click.version_option(package_name="bcdzoo")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_versions,
+    help="Show the versions of bcdzoo, torch, the kernels and Python, and exit.",
+)
 def cli(debug: bool) -> None:
     """The reference zoo and judge for binary neural networks."""
 

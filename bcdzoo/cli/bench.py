@@ -7,12 +7,12 @@ from typing import Any
 import click
 from tabulate import tabulate
 
-from bcdzoo.cli.options import build_settings
+from bcdzoo.cli.options import MODEL, build_settings
 from bcdzoo.errors import BcdzooError
 
 
 @click.command("bench")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--batch-size", "batch_sizes", type=click.IntRange(1), multiple=True, default=(1, 32), show_default=True)
 @click.option(
     "--backend",

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import RUN
+
 _SHOWN = 10
 
 
 @click.command("compare")
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
+@click.argument("first", type=RUN, metavar="RUN")
+@click.argument("second", type=RUN, metavar="RUN")
 @click.option(
     "--changed", type=click.Path(path_type=Path), help="Write the images whose guess differs to this CSV file."
 )

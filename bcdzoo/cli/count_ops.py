@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import build_settings
+from bcdzoo.cli.options import MODEL, build_settings
 
 
 @click.command("count-ops")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option(
     "--convention",
     type=click.Choice(["full", "dagger"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, list_models
 
@@ -16,12 +16,21 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
-@click.option("--data", required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md.")
+@click.argument("models", type=MODEL, metavar="MODEL...", nargs=-1, required=True)
+@click.option(
+    "--data", type=FILE, required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md."
+)
 @click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
-@click.option("--weights", metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`.")
+@click.option(
+    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`."
+)
 @click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
-@click.option("--preprocess", metavar="PRESET|SPEC", help="In place of the weights' own, such as resize=256,crop=224.")
+@click.option(
+    "--preprocess",
+    type=PRESET,
+    metavar="PRESET|SPEC",
+    help="In place of the weights' own, such as resize=256,crop=224.",
+)
 @click.option("--device", help="Such as cuda:1; by default CUDA where there is one.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")

@@ -4,12 +4,16 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import MODEL, WEIGHTS
+
 
 @click.command("export")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--packed", is_flag=True, help="As bit planes and folded constants; the only form there is.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file to write.")
-@click.option("--weights", metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`.")
+@click.option(
+    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`."
+)
 @click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
 def command(model: str, packed: bool, out: Path, weights: str | None, manifest: Path | None) -> None:
     """Write MODEL with its weights as one packed file, which `bcdzoo eval --weights` and `--backend packed` take."""

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import MODEL, TAG
 from bcdzoo.errors import BcdzooError
 
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.argument("models", type=MODEL, nargs=-1, metavar="MODEL...")
 @click.option("--all", "everything", is_flag=True, help="The default checkpoint of every network that has one.")
-@click.option("--tag", help="Another checkpoint than the network's default.")
+@click.option("--tag", type=TAG, help="Another checkpoint than the network's default.")
 @click.option("--from", "from_file", type=click.Path(path_type=Path), metavar="FILE", help="Take a file you have.")
 @click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
 def command(

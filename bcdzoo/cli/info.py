@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from bcdzoo.cli.options import MODEL
 from bcdzoo.report.listing import details
 from bcdzoo.weights.manifest import load_manifest
 
 
 @click.command("info")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(model: str, manifest: Path | None, style: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from tabulate import tabulate
 
+from bcdzoo.cli.options import MODEL
 from bcdzoo.registry import list_models
 from bcdzoo.report.listing import summary
 from bcdzoo.weights.manifest import load_manifest
@@ -14,7 +15,7 @@ _HEADERS = ("model", "W/A", "parameters", "OPs", "OPs †", "Top-1", "Top-5", "c
 
 
 @click.command("list")
-@click.argument("pattern", default="*")
+@click.argument("pattern", type=MODEL, default="*")
 @click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
 @click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
 def command(pattern: str, manifest: Path | None, style: str) -> None:

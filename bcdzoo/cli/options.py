@@ -1,12 +1,70 @@
 """Options that several commands share."""
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.registry import REGISTRY
 
 Command = Callable[..., Any]
+
+
+class _Offered(click.types.StringParamType):
+    """Any text; the shell is offered some, or else its own completion of files where a file may be given too."""
+
+    def __init__(self, name: str, offers: Callable[[click.Context], Iterable[str]], files: bool = False) -> None:
+        self.name = name
+        self._offers = offers
+        self._files = files
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            fitting = [CompletionItem(text) for text in self._offers(ctx) if text.startswith(incomplete)]
+        except BcdzooError:  # it is told when the command runs
+            fitting = []
+        return fitting or ([CompletionItem(incomplete, type="file")] if self._files else [])
+
+
+def _tags(ctx: click.Context) -> list[str]:
+    from bcdzoo.weights.manifest import load_manifest
+
+    # While the option that is being completed has no value, click leaves the arguments before it unread.
+    named = {ctx.params.get("model"), *(ctx.params.get("models") or ()), *ctx.args}
+    known = load_manifest(ctx.params.get("manifest")).checkpoints
+    return list(dict.fromkeys(checkpoint.tag for checkpoint in known if checkpoint.model in named))
+
+
+def _presets(ctx: click.Context) -> Iterable[str]:
+    from bcdzoo.data.preprocess import PRESETS
+
+    return PRESETS
+
+
+def _recipes(ctx: click.Context) -> list[str]:
+    from bcdzoo.train.recipe import recipe_names
+
+    return recipe_names()
+
+
+def _runs(ctx: click.Context) -> list[str]:
+    from bcdzoo.evaluation.store import read_results
+
+    results = read_results()
+    return [*dict.fromkeys(result["model"] for result in results), *(result["run"] for result in results)]
+
+
+MODEL = _Offered("model", lambda ctx: REGISTRY)
+"""A network's name; where a command takes it, also a pattern or package.module:callable."""
+TAG = _Offered("tag", _tags)
+WEIGHTS = _Offered("weights", _tags, files=True)
+PRESET = _Offered("preset", _presets)
+RECIPE = _Offered("recipe", _recipes, files=True)
+RUN = _Offered("run", _runs, files=True)
+FILE = _Offered("file", lambda ctx: (), files=True)
 
 
 def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:

@@ -6,16 +6,23 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import FILE, MODEL, PRESET
 from bcdzoo.data.preprocess import parse
 from bcdzoo.registry import find
 
 
 @click.command("prepare")
-@click.option("--data", required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md.")
+@click.option(
+    "--data", type=FILE, required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md."
+)
 @click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
 @click.option("--classes", default=1000, show_default=True, help="Outputs of the networks.")
-@click.option("--preprocess", metavar="PRESET|SPEC", multiple=True, help="Repeatable; by default imagenet.")
-@click.option("--model", "models", multiple=True, help="The preset of this network's default weights; repeatable.")
+@click.option(
+    "--preprocess", type=PRESET, metavar="PRESET|SPEC", multiple=True, help="Repeatable; by default imagenet."
+)
+@click.option(
+    "--model", "models", type=MODEL, multiple=True, help="The preset of this network's default weights; repeatable."
+)
 @click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that decode; by default one per core, up to 8.")
 def command(

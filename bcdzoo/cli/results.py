@@ -9,6 +9,7 @@ from typing import Any
 import click
 from tabulate import tabulate
 
+from bcdzoo.cli.options import MODEL
 from bcdzoo.evaluation.store import read_results
 
 _COLUMNS = (
@@ -18,7 +19,7 @@ _COLUMNS = (
 
 
 @click.command("results")
-@click.argument("pattern", default="*")
+@click.argument("pattern", type=MODEL, default="*")
 @click.option("--dataset", help="Only runs on this set of images, such as imagenet.")
 @click.option("--since", metavar="DATE", help="Only runs started then or later, such as 2026-11-01.")
 @click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)

@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import settings_option
+from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
 
 
 @click.command("train")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="Images: class folders, idx files, a CSV …"
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/MODEL.")
-@click.option("--recipe", metavar="NAME|FILE", help="In place of the network's own.")
+@click.option("--recipe", type=RECIPE, metavar="NAME|FILE", help="In place of the network's own.")
 @click.option("--classes", type=click.IntRange(2), help="Their number, where the data does not tell.")
-@click.option("--weights", metavar="FILE", help="Initial weights of the first stage.")
+@click.option("--weights", type=FILE, metavar="FILE", help="Initial weights of the first stage.")
 @click.option("--device", help="Such as cuda:1; by default a GPU for each process, or the CPU where there is none.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")

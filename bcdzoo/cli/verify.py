@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import MODEL
+
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.argument("models", type=MODEL, nargs=-1, metavar="[MODEL]...")
 @click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
 def command(models: tuple[str, ...], manifest: Path | None) -> int:
     """Hash the cached checkpoints again and compare them with their records and the manifest.

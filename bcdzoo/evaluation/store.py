@@ -28,14 +28,22 @@ def read_results() -> list[dict[str, Any]]:
 
     A file that is not a whole result is named on stderr and left out.
     """
-    results = []
+    results, damaged = read_store()
+    for path, reason in damaged.items():
+        print(f"bcdzoo: {path} is left out: {reason}", file=sys.stderr)
+    return results
+
+
+def read_store() -> tuple[list[dict[str, Any]], dict[Path, str]]:
+    """All results as :func:`read_results` gives them, and the files that are none, with the reason."""
+    results, damaged = [], {}
     for path in sorted(results_dir().glob("*.json")):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(result, dict) or not result.keys() >= _KEYS:
                 raise ValueError("not a result of bcdzoo eval")
         except (OSError, ValueError) as error:
-            print(f"bcdzoo: {path} is left out: {error}", file=sys.stderr)
-            continue
-        results.append(result | {"run": path.stem})
-    return results
+            damaged[path] = str(error)
+        else:
+            results.append(result | {"run": path.stem})
+    return results, damaged

@@ -1,7 +1,6 @@
 """Which run on disk a command means, and whether it may go on: by its words and by what it computes with."""
 
 import hashlib
-import importlib.metadata
 import json
 import platform
 import re
@@ -22,6 +21,7 @@ from bcdzoo.evaluation.run import Plan, Run, only_process
 from bcdzoo.evaluation.subject import Subject
 from bcdzoo.evaluation.team import Team
 from bcdzoo.files import results_dir
+from bcdzoo.versions import own
 
 
 @contextmanager
@@ -67,12 +67,8 @@ def unfinished_runs(
 
 def versions() -> dict[str, str]:
     """Of the software that takes part in a prediction."""
-    try:
-        own = importlib.metadata.version("bcdzoo")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        own = "checkout"
     return {
-        "bcdzoo": own,
+        "bcdzoo": own(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,

@@ -1,5 +1,6 @@
 """Whether the kernels are there, and which instructions they use."""
 
+import importlib
 import os
 import sys
 from functools import cache
@@ -14,18 +15,28 @@ VARIABLE = "BCDZOO_KERNELS"
 @cache
 def kernels() -> ModuleType | None:
     """The compiled module; None, after one notice on stderr, where the package was built without a C++ compiler."""
-    if os.environ.get(VARIABLE) == "none":
-        return None
-    try:
+    if (reason := missing()) is None:
         from bcdzoo.packed import _kernels
-    except ImportError as error:
+
+        return _kernels
+    if os.environ.get(VARIABLE) != "none":
         print(
-            f"bcdzoo: the 1-bit kernels are not there ({error}); packed networks run in plain torch. Install a C++ "
+            f"bcdzoo: the 1-bit kernels are not there ({reason}); packed networks run in plain torch. Install a C++ "
             "compiler and then bcdzoo again",
             file=sys.stderr,
         )
-        return None
-    return _kernels
+    return None
+
+
+def missing() -> str | None:
+    """Why there are no kernels; None if there are."""
+    if os.environ.get(VARIABLE) == "none":
+        return f"{VARIABLE} is none"
+    try:
+        importlib.import_module("bcdzoo.packed._kernels")
+    except ImportError as error:
+        return str(error)
+    return None
 
 
 def instruction_sets() -> list[str]:

@@ -21,7 +21,8 @@ LONGEST_WAIT = 60.0  # seconds; a server that asks for more is taken for a failu
 TIMEOUT = (15.0, 60.0)  # seconds to connect, and without a byte
 CHUNK = 1 << 18  # bytes; what a kill can lose
 
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
+RETRIED = {408, 425, 429, 500, 502, 503, 504}
+"""Statuses that may be others when asked again."""
 
 
 class RefusedError(BcdzooError):
@@ -57,13 +58,13 @@ def download(url: str, part: Path, *, checked: bool = False) -> None:
             try:
                 return _attempt(session, url, part, checked)
             except requests.exceptions.SSLError as error:
-                raise BcdzooError(f"{url}: no trusted connection: {_reason(error)}") from error
+                raise BcdzooError(f"{url}: no trusted connection: {cause(error)}") from error
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-                reason, wait = _reason(error), 0.0
+                reason, wait = cause(error), 0.0
             except _TransientError as error:
                 reason, wait = str(error), error.wait
             except requests.RequestException as error:
-                raise BcdzooError(f"{url}: {_reason(error)}") from error
+                raise BcdzooError(f"{url}: {cause(error)}") from error
             if _size(part) > furthest:
                 attempt, furthest = 0, _size(part)
             if attempt == ATTEMPTS or wait > LONGEST_WAIT:
@@ -104,7 +105,7 @@ def _attempt(session: requests.Session, url: str, part: Path, checked: bool) -> 
         if resumed and not _continues(response, known, have):
             discard(part)
             raise _TransientError("the server sends another part of the file than asked for")
-        length = known["length"] if resumed else _length(response)
+        length = known["length"] if resumed else content_length(response)
         if length is not None and shutil.disk_usage(part.parent).free < length - have * resumed:
             raise BcdzooError(
                 f"{url} has {length:,} bytes, too many for {part.parent}: free some room or set BCDZOO_HOME elsewhere"
@@ -125,7 +126,7 @@ def _attempt(session: requests.Session, url: str, part: Path, checked: bool) -> 
 
 def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
-    if status in _RETRIED:
+    if status in RETRIED:
         raise _TransientError(f"the server answers {status} {response.reason}", _retry_after(response))
     if status in (401, 403):
         raise RefusedError(f"{url}: the server does not allow it ({status} {response.reason})")
@@ -143,7 +144,8 @@ def _retry_after(response: requests.Response) -> float:
         return 0.0
 
 
-def _length(response: requests.Response) -> int | None:
+def content_length(response: requests.Response) -> int | None:
+    """Bytes of the file that a server is about to send, if it tells."""
     value = response.headers.get("Content-Length", "")
     return int(value) if value.isdecimal() and _is_plain(response) else None
 
@@ -167,7 +169,8 @@ def _continues(response: requests.Response, known: dict[str, Any], have: int) ->
     return _validator(response) in ("", known["validator"])  # for a server that ignores If-Range
 
 
-def _reason(error: Exception) -> str:
+def cause(error: Exception) -> str:
+    """What went wrong with a connection, in one line."""
     inner = error.args[0] if error.args else error
     inner = getattr(inner, "reason", None) or inner  # urllib3's MaxRetryError says no more than its cause
     return " ".join(f"{type(error).__name__}: {inner}".split())

@@ -37,16 +37,16 @@ def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple
         return _copy(SHIPPED / checkpoint.filename, final), f"this package's own {checkpoint.filename}"
     if found := _from_mirror(checkpoint, final):
         return found
-    if (offline := _offline()) and checkpoint.source != "hf":
-        raise BcdzooError(f"{checkpoint.name} is not in the cache and {offline} is set; unset it, or use --from FILE")
+    if (forbidden := offline()) and checkpoint.source != "hf":
+        raise BcdzooError(f"{checkpoint.name} is not in the cache and {forbidden} is set; unset it, or use --from FILE")
     link = origin(checkpoint)
     match checkpoint.source:
         case "hf":
-            return _from_hub(checkpoint, offline), link
+            return _from_hub(checkpoint, forbidden), link
         case "url":
             return _from_url(checkpoint, link, final), link
         case "onedrive":
-            return _from_url(checkpoint, _with_query(link, download="1"), final), link
+            return _from_url(checkpoint, direct(checkpoint), final), link
         case "gdrive":
             return _from_drive(checkpoint, checkpoint.gdrive_id, final), link
         case "gdrive-folder":
@@ -64,6 +64,12 @@ def origin(checkpoint: Checkpoint) -> str:
         case "gdrive-folder":
             return f"https://drive.google.com/drive/folders/{checkpoint.gdrive_id}"
     return checkpoint.url
+
+
+def direct(checkpoint: Checkpoint) -> str:
+    """The link that a program asks for the file, where it is another than a browser's."""
+    link = origin(checkpoint)
+    return _with_query(link, download="1") if checkpoint.source == "onedrive" else link
 
 
 def by_browser(checkpoint: Checkpoint) -> str:
@@ -85,6 +91,39 @@ def quoted(name: str) -> str:
     return "%2E" + name[1:] if name.startswith(".") else name
 
 
+def offline() -> str | None:
+    """The variable that forbids the network, if one does."""
+    for variable in ("BCDZOO_OFFLINE", "HF_HUB_OFFLINE"):
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
+            return variable
+    return None
+
+
+def mirror() -> Path | str | None:
+    """What ``BCDZOO_MIRROR`` names: a folder, or a base URL without a slash at its end.
+
+    Raises:
+        BcdzooError: It names neither.
+    """
+    named = os.environ.get("BCDZOO_MIRROR")
+    if not named:
+        return None
+    if named.startswith(("http://", "https://")):
+        return named.rstrip("/")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise BcdzooError(f"BCDZOO_MIRROR is {named}, which is neither a folder nor begins with http:// or https://")
+    return folder
+
+
+def places_in_mirror(checkpoint: Checkpoint) -> list[str]:
+    """Relative paths at which a mirror may have a checkpoint."""
+    places = [place(checkpoint)]
+    if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
+        places.append(checkpoint.filename.rpartition("/")[2])
+    return places
+
+
 def leftovers(final: Path) -> list[Path]:
     """Files that unfinished fetches have left beside ``final``."""
     prefixes = tuple(final.name + suffix for suffix in (".part", ".copy", ".drive"))
@@ -95,14 +134,6 @@ def _beside(final: Path, suffix: str) -> Path:
     return final.with_name(final.name + suffix)
 
 
-def _offline() -> str | None:
-    """The variable that forbids the network, if one does."""
-    for variable in ("BCDZOO_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
-            return variable
-    return None
-
-
 def _copy(file: Path, final: Path) -> Path:
     copy = _beside(final, ".copy")
     shutil.copyfile(file, copy)
@@ -110,27 +141,21 @@ def _copy(file: Path, final: Path) -> Path:
 
 
 def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None:
-    mirror = os.environ.get("BCDZOO_MIRROR")
-    if not mirror:
+    given = mirror()
+    if given is None:
         return None
-    places = [place(checkpoint)]
-    if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
-        places.append(checkpoint.filename.rpartition("/")[2])
-    if mirror.startswith(("http://", "https://")):
-        return None if _offline() else _from_mirror_url(checkpoint, mirror.rstrip("/"), places, final)
-    folder = Path(mirror).expanduser()
-    if not folder.is_dir():
-        raise BcdzooError(f"BCDZOO_MIRROR is {mirror}, which is neither a folder nor begins with http:// or https://")
-    for relative in places:
-        if (folder / relative).is_file():
-            return _copy(folder / relative, final), str(folder / relative)
+    if isinstance(given, str):
+        return None if offline() else _from_mirror_url(checkpoint, given, final)
+    for relative in places_in_mirror(checkpoint):
+        if (given / relative).is_file():
+            return _copy(given / relative, final), str(given / relative)
     return None
 
 
-def _from_mirror_url(checkpoint: Checkpoint, base: str, places: list[str], final: Path) -> tuple[Path, str] | None:
+def _from_mirror_url(checkpoint: Checkpoint, base: str, final: Path) -> tuple[Path, str] | None:
     from bcdzoo.weights.download import RefusedError, download
 
-    for relative in places:
+    for relative in places_in_mirror(checkpoint):
         url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
         try:
             download(url, part, checked=bool(checkpoint.hashes))
@@ -156,7 +181,7 @@ def _with_query(url: str, **values: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *values.items()])))
 
 
-def _from_hub(checkpoint: Checkpoint, offline: str | None) -> Path:
+def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
     repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
@@ -165,7 +190,7 @@ def _from_hub(checkpoint: Checkpoint, offline: str | None) -> Path:
     if not sys.stderr.isatty():  # its notes on each retry are progress
         logger.setLevel(logging.ERROR)
     try:
-        return Path(hf_hub_download(repo, checkpoint.filename, revision=revision, local_files_only=bool(offline)))
+        return Path(hf_hub_download(repo, checkpoint.filename, revision=revision, local_files_only=bool(forbidden)))
     except errors.GatedRepoError:
         reason = f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
     except errors.RepositoryNotFoundError:
@@ -173,8 +198,8 @@ def _from_hub(checkpoint: Checkpoint, offline: str | None) -> Path:
     except errors.RevisionNotFoundError:
         reason = f"{repo} has no revision {revision}"
     except errors.LocalEntryNotFoundError:
-        if offline:
-            reason = f"it is not in the cache and {offline} is set; unset it"
+        if forbidden:
+            reason = f"it is not in the cache and {forbidden} is set; unset it"
         else:
             reason = "the hub cannot be reached, and the file is not in its cache; run again later"
     except errors.EntryNotFoundError:

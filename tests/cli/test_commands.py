@@ -1,6 +1,8 @@
 """The command line as a user meets it: a process, its output, its exit code."""
 
+import importlib.metadata
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from bcdzoo.cli import COMMANDS
+from bcdzoo.packed import native
 from tests.weights import authors
 
 
@@ -19,8 +22,8 @@ def bcdzoo(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize("command", ["--help", "list", "table"])
-def test_help_list_and_table_never_import_torch(command: str) -> None:
+@pytest.mark.parametrize("command", ["--help", "--version", "list", "table"])
+def test_help_version_list_and_table_never_import_torch(command: str) -> None:
     code = (
         "import sys; from bcdzoo.cli import main\n"
         f"try: main(['{command}'])\n"
@@ -29,7 +32,36 @@ def test_help_list_and_table_never_import_torch(command: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "BCDNet-A" in done.stdout or "bcdnet-a" in done.stdout or "count-ops" in done.stdout
+    expected = {"--help": "count-ops", "--version": "bcdzoo ", "list": "bcdnet-a", "table": "BCDNet-A"}
+    assert expected[command] in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown"),
+    [
+        ("", f"kernels {native.instruction_sets()[0]} (of {', '.join(native.instruction_sets())})"),
+        ("portable", "kernels portable (of "),
+        ("mmx", "kernels none (BCDZOO_KERNELS=mmx: this processor has "),
+        ("none", "kernels none (BCDZOO_KERNELS is none)"),
+    ],
+)
+def test_the_version_names_torch_and_the_kernels(wanted: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if wanted:
+        monkeypatch.setenv(native.VARIABLE, wanted)
+    done = bcdzoo("--version")
+    own, torchs, kernels, python = done.stdout.splitlines()
+    assert own == f"bcdzoo {importlib.metadata.version('bcdzoo')}"
+    assert torchs == f"torch {importlib.metadata.version('torch')}"
+    assert kernels.startswith(shown)
+    assert python == f"Python {platform.python_version()}"
+    assert done.stderr == ""
+
+
+def test_the_version_says_why_there_are_no_kernels() -> None:
+    code = "import sys; sys.modules['bcdzoo.packed._kernels'] = None; from bcdzoo.cli import main; main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "kernels none (import of bcdzoo.packed._kernels halted" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

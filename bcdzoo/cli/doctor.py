@@ -1,0 +1,27 @@
+"""``bcdzoo doctor``."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+
+@click.command("doctor")
+@click.option("--links", is_flag=True, help="Ask for every link of the manifest whether its file is still there.")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(links: bool, style: str) -> int:
+    """Examine what is installed, the kernels, the folders, the settings, the hub and a mirror.
+
+    A line for each: ok, note, or problem with what to do. The exit code is 1 if there is a problem, which stops work.
+    """
+    from bcdzoo.doctor import examine
+
+    found = []
+    for finding in examine(links):
+        found.append(finding)
+        if style == "text":
+            advice = f" → {finding.advice}" if finding.advice else ""
+            click.echo(f"{finding.state:<8} {finding.subject:<17} {finding.text}{advice}")
+    if style == "json":
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=1))
+    return int(any(finding.state == "problem" for finding in found))
