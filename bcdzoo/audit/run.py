@@ -104,7 +104,7 @@ def audit(
         # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
         with torch.enable_grad(), Watch(watched) as watch:
             for batch in batches:
-                watched(how.normalize(batch))
+                watched(batch)
                 seen += len(batch)
     finally:
         for parameter in wanted:
@@ -130,18 +130,18 @@ def _named_in(path: Path) -> str:
 
 
 def _blank(subject: Subject) -> Iterator[Tensor]:
-    yield torch.zeros(1, 3, subject.preprocess.crop, subject.preprocess.crop)
+    yield subject.preprocess.normalize(torch.zeros(1, 3, subject.preprocess.crop, subject.preprocess.crop))
 
 
 def _batches(subject: Subject, data: str, layout: str | None, number: int) -> Iterator[Tensor]:
-    """Pixels of images spread evenly over a set, (n, 3, H, W)."""
+    """Images spread evenly over a set, (n, 3, H, W)."""
     found = open_dataset(data, subject.outputs, layout)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found)), dtype=int)).tolist()
     parts = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
     for _, crops, unreadable in loader(Pixels(found, [subject.preprocess.geometry]), parts, workers=0):
         if unreadable:
             raise BcdzooError(unreadable[0][1])
-        yield crops[0]
+        yield subject.preprocess.normalize(crops[0])
 
 
 def _file(spec: Any, weights: str | Path | None, manifest: Path | None) -> Path | None:

@@ -12,7 +12,7 @@ from bcdzoo.audit.verdict import Layer
 
 _HEADERS = ("layer", "kernel", "MACs", "weights", "stored", "inputs", "at 0", "near 0", "padding", "verdict")
 _ALIGN = ("left", "left", "right", "left", "left", "left", "right", "right", "left", "left")
-_WIDTHS = (24, None, None, None, None, None, None, None, 10, 30)
+_LINE, _VERDICT = 120, 24  # characters; of the verdict at least
 
 _FORMS = {
     Form.SIGNS: "±α",
@@ -39,18 +39,25 @@ def as_text(audit: Audit) -> str:
     whole = sum(layer.macs for layer in audit.layers) or 1
     rows = [_row(layer, whole) for layer in audit.layers]
     shown = [column for column in range(len(_HEADERS)) if any(row[column] for row in rows) or not rows]
+    body = [[row[column] for column in shown] for row in rows]
+    headers = [_HEADERS[column] for column in shown]
     table = tabulate(
-        [[row[column] for column in shown] for row in rows],
-        [_HEADERS[column] for column in shown],
+        body,
+        headers,
         "simple",
         disable_numparse=True,
         colalign=[_ALIGN[column] for column in shown] if rows else None,
-        maxcolwidths=[_WIDTHS[column] for column in shown],
+        maxcolwidths=_widths(headers, body),
         break_on_hyphens=False,
     )
-    return (
-        f"{table}\n\n{tabulate(list(_facts(audit)), tablefmt='plain', disable_numparse=True, maxcolwidths=[None, 104])}"
-    )
+    facts = tabulate(list(_facts(audit)), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 106])
+    return f"{table}\n\n{facts}"
+
+
+def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
+    """Of the columns: as wide as they need, but for the verdict, which gets what is left."""
+    widths = [max(map(len, column)) for column in zip(headers, *body, strict=True)]
+    return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
 
 
 def _row(layer: Layer, whole: int) -> tuple[str, ...]:
@@ -98,7 +105,7 @@ def _part(part: int, whole: int) -> str:
     if part == 0:
         return "0"
     millionths = 1e6 * part / whole
-    return f"{millionths:.2g} ppm" if millionths < 1000 else f"{millionths / 1e4:.2g} %"
+    return f"{millionths:.3g} ppm" if millionths < 1000 else f"{millionths / 1e4:.3g} %"
 
 
 def _facts(audit: Audit) -> Any:

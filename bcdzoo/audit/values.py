@@ -1,4 +1,4 @@
-"""How many values the numbers of a tensor take: those a layer is given, those it is multiplied with, those before a sign.
+"""How many values a tensor's numbers take: what a layer is given, what that is multiplied with, what was before a sign.
 
 The counts of several calls of one layer are added up with ``+``.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-5
-"""Values that differ by no more than this, relative to the largest, are one: ``sign(x) - y + y`` is ±1 up to rounding."""
+"""Values that differ by no more, relative to the largest, are one: ``sign(x) - y + y`` is ±1 up to rounding."""
 
 NEAR = 1e-6
 """Distance to a threshold, in standard deviations of the map, that another order of float32 sums can bridge."""
@@ -180,8 +180,8 @@ def _without_border(x: Tensor, widest: int) -> tuple[Tensor, float | None, tuple
         return min(widest, size - 1)
 
     top, bottom, left, right = sides = tuple(padded(dim, end) for dim in (2, 3) for end in (False, True))
-    if not any(sides):
-        return x, None, ()
+    if not any(sides) or top + bottom >= x.shape[2] or left + right >= x.shape[3]:
+        return x, None, ()  # or all of it has one value
     return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right], float(value), sides
 
 
