@@ -19,13 +19,13 @@ NEAR = 1e-6
 _FEW = 256  # values of 8 bits; more are real-valued
 _DISTINCT = 16 * _FEW  # as floats, where rounding has split them
 _SAMPLE = 4096
-_LINE = 64  # numbers in the edge of a map that are not equal by chance
 _GROUP = 8  # numbers of an image or a channel that have two values not by chance
 
 
 class Form(IntEnum):
     """What an input's values are, from what a bit can hold to what it cannot."""
 
+    CONSTANT = -1  # a single value
     SIGNS = 0  # ±α
     SIGNS_OF_IMAGE = 1  # ±α, α of each image
     BITS = 2  # 0 and α
@@ -61,11 +61,12 @@ class Inputs:
     sides: tuple[int, ...] = ()
 
     def __add__(self, other: "Inputs") -> "Inputs":
-        form = max(self.form, other.form)
-        levels: tuple[float, ...] = ()
-        if self.levels and other.levels:
-            levels = tuple(_representatives(torch.tensor(sorted({*self.levels, *other.levels})))[0].tolist())
-            form = max(form, Form.LEVELS) if len(levels) > 2 and form in (Form.BITS, Form.SHIFTED) else form
+        form, levels = max(self.form, other.form), ()
+        if self.levels and other.levels and not self.form == other.form == Form.SIGNS:
+            union = torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64)
+            form, levels, _ = _form(_representatives(union)[0])
+        elif self.levels == other.levels:
+            levels = self.levels
         return Inputs(
             self.count + other.count,
             self.zeros + other.zeros,
@@ -78,27 +79,27 @@ class Inputs:
         )
 
 
-def look_at_inputs(x: Tensor, kernel: int) -> tuple[Inputs, Tensor]:
+def look_at_inputs(x: Tensor, sides: tuple[int, ...] = ()) -> tuple[Inputs, Tensor]:
     """What the values of a layer's input are.
 
     Args:
         x: (N, C, …), floating point.
-        kernel: Largest side of the kernel: a padding around the map is narrower.
+        sides: Width of a padding that may have been put around the map: top, bottom, left, right.
 
     Returns:
-        The finding, and ``x`` without a padding around it.
+        The finding, and ``x`` without this padding.
     """
-    inner, border, sides = _without_border(x, kernel - 1)
-    count, zeros = inner.numel(), int((inner == 0).sum())
+    inner, border = _without_border(x, sides) if sides and x.ndim == 4 else (x, None)
     form, levels, inexact = _form(inner)
     off = _off(inner) if form >= Form.LEVELS else 0
-    if form == Form.REAL:  # the black margin of a photograph is no padding
-        inner, border, sides = x, None, ()
-    return Inputs(count, zeros, off, form, levels, inexact, border, sides), inner
+    zeros = int((inner == 0).sum())
+    return Inputs(inner.numel(), zeros, off, form, levels, inexact, border, sides if border is not None else ()), inner
 
 
 def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
     """The form, the levels where they are the whole tensor's, and what rounding has added to them."""
+    if (low := x.min()) == x.max():
+        return Form.CONSTANT, (float(low),), 0.0
     for keep, signs, shifted in (
         ((), Form.SIGNS, Form.SHIFTED),
         ((0,), Form.SIGNS_OF_IMAGE, None),
@@ -165,24 +166,13 @@ def _off(x: Tensor) -> int:
     return x.numel() - int(on.sum()) if alpha > 0 and share > 0.05 else x.numel()
 
 
-def _without_border(x: Tensor, widest: int) -> tuple[Tensor, float | None, tuple[int, ...]]:
-    """A map without rows and columns at its edges that all have one value, this value, and their numbers."""
-    if x.ndim != 4 or widest < 1:
-        return x, None, ()
-    value = x[0, 0, -1, -1]  # an uneven padding is at the bottom and right
-
-    def padded(dim: int, backwards: bool) -> int:
-        size = x.shape[dim]
-        for width in range(min(widest, size - 1)):
-            line = x.select(dim, size - 1 - width if backwards else width)
-            if line.numel() < _LINE or not (line == value).all():
-                return width
-        return min(widest, size - 1)
-
-    top, bottom, left, right = sides = tuple(padded(dim, end) for dim in (2, 3) for end in (False, True))
-    if not any(sides) or top + bottom >= x.shape[2] or left + right >= x.shape[3]:
-        return x, None, ()  # or all of it has one value
-    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right], float(value), sides
+def _without_border(x: Tensor, sides: tuple[int, ...]) -> tuple[Tensor, float | None]:
+    """A map without its edges, and their value; the whole map where they have more than one."""
+    top, bottom, left, right = sides
+    inner = x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
+    value = x[0, 0, 0, 0] if top or left else x[0, 0, -1, -1]
+    edges = x.numel() - inner.numel()
+    return (inner, float(value)) if int((x == value).sum() - (inner == value).sum()) == edges else (x, None)
 
 
 @dataclass(frozen=True)
@@ -223,10 +213,11 @@ def look_at_weights(rows: Tensor) -> Weights:
         rows: One for each output channel, (c_out, n).
     """
     size = rows.abs().amax(1, keepdim=True)
-    values = rows.sort(dim=1).values
-    levels = (values.diff(dim=1) > ROUNDING * size).sum(1) + 1
     signs = ((rows.abs() - size).abs() <= ROUNDING * size).all(1) & (size[:, 0] > 0) & (rows.shape[1] > 1)
     all_signs = bool(signs.all())
+    levels = torch.full_like(signs, 2, dtype=torch.int64)
+    if not all_signs:
+        levels = (rows.sort(dim=1).values.diff(dim=1) > ROUNDING * size).sum(1) + 1
     # a small kernel has few numbers anyway: they are levels where they repeat
     is_real = not all_signs and (int(levels.max()) > _FEW or int(levels.sum()) > rows.numel() / 2)
     return Weights(
@@ -234,7 +225,7 @@ def look_at_weights(rows: Tensor) -> Weights:
         numbers=rows.numel(),
         zeros=int((rows == 0).sum()),
         binary=int(signs.sum()),
-        levels=max(int(levels.max()), 2) if all_signs else int(levels.max()),
+        levels=int(levels.max()),
         is_real=is_real,
         has_scale=not bool((rows.abs() == 1).all() if all_signs else (rows == rows.round()).all()),
     )

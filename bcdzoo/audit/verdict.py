@@ -24,7 +24,7 @@ class Layer:
         macs: Multiply-accumulates for one image.
         w_bits: Bits of a weight, 32 for real values.
         a_bits: Bits of an input; None where they were not looked at.
-        bases: Products of these bits that the layer is a sum of: of each image, beyond those that its bits need.
+        bases: Products of such numbers that the layer is a sum of.
         weights: The numbers it multiplies with.
         stored: How its weights are stored: ``±1`` or ``±α``, ``latent`` (real-valued, and binarized for use), ``real``,
             ``bits``, or ``computed`` where no stored tensor is like them.
@@ -106,17 +106,20 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
 
 
 def _bits(seen: Seen, images: int, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input."""
+    """Of a weight and of an input: some images may not reach all levels that a layer of the zoo says it has."""
     assert seen.weights is not None
+    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
+    most_w, most_a = (bits if bits < 32 else 1 for bits in says)
+    w_bits = max(seen.weights.bits, most_w)
     inputs = seen.inputs if real_input or seen.kind == "packed" else None
     if inputs is None:
-        return seen.weights.bits, None
+        return w_bits, None
     if inputs.form == Form.REAL:
-        return seen.weights.bits, 32
+        return w_bits, 32
     if inputs.form == Form.LEVELS:
-        return seen.weights.bits, max(math.ceil(math.log2(max(len(inputs.levels), 2))), 1)
+        return w_bits, max(math.ceil(math.log2(len(inputs.levels))), most_a)
     # planes of 0 and 1 are the bits of one number, while maps of ±1 are bases
-    return seen.weights.bits, _calls(seen, images) if inputs.form == Form.BITS else 1
+    return w_bits, max(_calls(seen, images) if inputs.form == Form.BITS else 1, most_a)
 
 
 def _calls(seen: Seen, images: int) -> int:
@@ -125,8 +128,9 @@ def _calls(seen: Seen, images: int) -> int:
 
 def _bases(seen: Seen, images: int) -> int:
     """Products of single bits that the layer is a sum of, where these bits are not those of one number."""
-    of_inputs = 1 if seen.inputs is not None and seen.inputs.form == Form.BITS else _calls(seen, images)
-    return of_inputs * (seen.module.w_bases if isinstance(seen.module, LowBitConv2d) else 1)
+    if isinstance(seen.module, LowBitConv2d):
+        return seen.module.w_bases * seen.module.a_bases
+    return _calls(seen, images) if seen.inputs is not None and seen.inputs.form == Form.SIGNS else 1
 
 
 def _kind(w_bits: int, a_bits: int | None) -> str:
@@ -223,11 +227,12 @@ def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -
         return ""
     if not any(low[:place]):
         return "stem"
-    if not any(low[place:]):
+    on_map = math.prod(seen.size) > 1
+    if not any(low[place:]) and not on_map:
         return "classifier"
     assert seen.weights is not None
     has_maps = any(is_low and other.size for is_low, other in zip(low, layers, strict=True))
-    if has_maps and seen.kind != "product" and math.prod(seen.size) == 1:
+    if has_maps and seen.kind != "product" and not on_map:
         return "of pooled features"
     if seen.kind != "product" and seen.kernel == (1, 1) and seen.c_in != seen.weights.channels:
         return "1×1 to other channels"

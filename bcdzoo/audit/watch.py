@@ -22,6 +22,7 @@ from bcdzoo.audit.values import (
     look_at_threshold,
     look_at_weights,
 )
+from bcdzoo.layers.quantizer import WeightQuantizer
 from bcdzoo.packed.chain import PackedChain
 
 aten = torch.ops.aten
@@ -71,6 +72,7 @@ class Watch(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
         self.layers: dict[tuple[str, tuple[int, ...]], Seen] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
+        self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
         self._modules = dict(network.named_modules())
         self._inside = [""]
         self._images = 0  # of the batch
@@ -104,7 +106,10 @@ class Watch(TorchDispatchMode):
         if packet in _THRESHOLDS:
             self._see_threshold(packet, args)
         out = func(*args, **kwargs)
-        if packet in flop_registry:
+        if packet is aten.constant_pad_nd and out.ndim == 4:
+            left, right, top, bottom = (*args[1], 0, 0)[:4]
+            self._padded[_key(out)] = (top, bottom, left, right)
+        if packet in flop_registry and not isinstance(self._modules[self._inside[-1]], WeightQuantizer):
             macs = flop_registry[packet](*args, **kwargs, out_val=out) // 2
             self._see(_OPERANDS.get(packet, _two_maps)(args), macs)
         return out
@@ -124,7 +129,7 @@ class Watch(TorchDispatchMode):
         if layer.first is None or not torch.equal(layer.first, operation.weights):
             layer.weights = _sum(layer.weights, look_at_weights(operation.weights))
             layer.first = operation.weights if layer.first is None else layer.first
-        inputs, inner = look_at_inputs(x, max(operation.kernel, default=1))
+        inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()))
         layer.inputs = _sum(layer.inputs, inputs)
         if quantized := self._quantized.get(_key(inner)):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
