@@ -89,7 +89,8 @@ def audit(
     network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
     spec = REGISTRY.get(name) if isinstance(model, str) else None
     loaded = Resolved(network.to("cpu", torch.float32).eval(), label or "", sha256 or "", own_preprocess, build)
-    how = parse(preprocess or own_preprocess or "imagenet")
+    side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
+    how = parse(preprocess or own_preprocess or side)
     subject = Subject(loaded.model, name, label, sha256, build, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()

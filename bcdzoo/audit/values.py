@@ -61,10 +61,15 @@ class Inputs:
     sides: tuple[int, ...] = ()
 
     def __add__(self, other: "Inputs") -> "Inputs":
-        form, levels = max(self.form, other.form), ()
+        form = max(self.form, other.form)
+        levels: tuple[float, ...] = ()
         if self.levels and other.levels and not self.form == other.form == Form.SIGNS:
             union = torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64)
-            form, levels, _ = _form(_representatives(union)[0])
+            values = _representatives(union)[0]
+            if len(values) <= 2:
+                form, levels, _ = _form(values)
+            else:
+                form, levels = (Form.LEVELS, tuple(values.tolist())) if len(values) <= _FEW else (Form.REAL, ())
         elif self.levels == other.levels:
             levels = self.levels
         return Inputs(
@@ -100,6 +105,10 @@ def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
     """The form, the levels where they are the whole tensor's, and what rounding has added to them."""
     if (low := x.min()) == x.max():
         return Form.CONSTANT, (float(low),), 0.0
+    if (
+        x.ndim > 1 and len(_representatives(x[:1, :1].unique())[0]) > 2
+    ):  # one image's channel: a short cut, for most maps are real
+        return _levels(x)
     for keep, signs, shifted in (
         ((), Form.SIGNS, Form.SHIFTED),
         ((0,), Form.SIGNS_OF_IMAGE, None),
@@ -146,7 +155,8 @@ def _levels(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
     if len(values) > _DISTINCT:
         return Form.REAL, (), 0.0
     levels, inexact = _representatives(values)
-    return (Form.REAL, (), 0.0) if len(levels) > _FEW else (Form.LEVELS, tuple(levels.tolist()), inexact)
+    is_real = len(levels) > _FEW or len(levels) > max(3, x.numel() / 4)  # few numbers anyway: levels repeat
+    return (Form.REAL, (), 0.0) if is_real else (Form.LEVELS, tuple(levels.tolist()), inexact)
 
 
 def _representatives(values: Tensor) -> tuple[Tensor, float]:
@@ -160,7 +170,7 @@ def _representatives(values: Tensor) -> tuple[Tensor, float]:
 
 def _off(x: Tensor) -> int:
     """How many values are not ±α; all of them where less than half are, or hardly any is negative, or positive."""
-    alpha = x.abs().flatten().median()
+    alpha = x.abs().flatten()[:: max(x.numel() // _SAMPLE, 1)].median()
     on = (x.abs() - alpha).abs() <= ROUNDING * alpha
     share = min(int((on & (x > 0)).sum()), int((on & (x < 0)).sum())) / x.numel()
     return x.numel() - int(on.sum()) if alpha > 0 and share > 0.05 else x.numel()
@@ -240,12 +250,14 @@ class Threshold:
         zeros: Exactly on a threshold.
         near: Within :data:`NEAR` standard deviations of one, and not on it.
         closest: Distance of the nearest that is not on one, in standard deviations.
+        by: ``sign`` (``torch.sign``, which gives 0 at 0), ``round`` or ``comparison``.
     """
 
     count: int
     zeros: int
     near: int
     closest: float
+    by: str
 
     def __add__(self, other: "Threshold") -> "Threshold":
         return Threshold(
@@ -253,20 +265,22 @@ class Threshold:
             self.zeros + other.zeros,
             self.near + other.near,
             min(self.closest, other.closest),
+            other.by,
         )
 
 
-def look_at_threshold(distance: Tensor, deviation: Tensor) -> Threshold:
+def look_at_threshold(distance: Tensor, deviation: Tensor, by: str) -> Threshold:
     """How near its thresholds a map lies.
 
     Args:
         distance: Of each value to the nearest threshold, not negative.
         deviation: Standard deviation of the map.
+        by: What it is compared by.
     """
     relative = distance / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)
     apart = relative[distance > 0]
     closest = float(apart.min()) if len(apart) else math.inf
-    return Threshold(distance.numel(), distance.numel() - len(apart), int((apart <= NEAR).sum()), closest)
+    return Threshold(distance.numel(), distance.numel() - len(apart), int((apart <= NEAR).sum()), closest, by)
 
 
 def is_coarse(x: Tensor) -> bool:

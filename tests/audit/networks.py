@@ -55,6 +55,12 @@ class Network(nn.Module):
         return logits
 
 
+def around(block: nn.Module) -> nn.Module:
+    """A block of the zoo between a real-valued stem and a classifier."""
+    stem = nn.Sequential(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), nn.BatchNorm2d(WIDTH))
+    return nn.Sequential(stem, block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10))
+
+
 def _plain(**options: bool) -> nn.Module:
     return Conv(WIDTH, WIDTH, 3, padding=1, **{"bias": False, **options})
 

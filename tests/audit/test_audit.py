@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
@@ -15,6 +15,9 @@ from bcdzoo.audit.show import as_text
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
+from bcdzoo.models.dorefa import DoReFaBlock
+from bcdzoo.models.lqnet import LearnedBasisBlock
+from bcdzoo.models.xnornet import BinaryWeightBlock
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.weights.load import convert
 from tests.audit import networks
@@ -37,15 +40,20 @@ def second(found: Audit) -> Layer:
     return next(layer for layer in found.layers if layer.name == "second.conv")
 
 
-def drawn(name: str, folder: Path, **build: int) -> Path:
-    """A file of a network's random weights, with the statistics of noise in its batch norms."""
+def drawn(name: str, **build: int) -> nn.Module:
+    """A network with random weights, and the statistics of noise in its batch norms."""
     torch.manual_seed(0)
     network = bcdzoo.create_model(name, **build).train()
     with torch.no_grad():
         network(torch.randn(8, 3, 32, 32))
-    save_file(network.state_dict(), folder / "state.safetensors")
+    return network
+
+
+def in_file(name: str, folder: Path, **build: int) -> str:
+    """The same as a file of the zoo."""
+    save_file(drawn(name, **build).state_dict(), folder / "state.safetensors")
     convert(folder / "state.safetensors", name, folder / f"{name}.safetensors", **build)
-    return folder / f"{name}.safetensors"
+    return str(folder / f"{name}.safetensors")
 
 
 def test_a_binary_network_is_binary(tiny: Audit) -> None:
@@ -86,35 +94,42 @@ def test_a_packed_file_is_audited_by_its_form(tmp_path: Path, tiny: Audit) -> No
 
 
 def test_a_real_valued_network_is_not_binary(tmp_path: Path) -> None:
-    found = audit(str(drawn("bcdnet-tiny-real", tmp_path)), images=8)
+    found = audit(in_file("bcdnet-tiny-real", tmp_path), images=8)
     assert found.verdict == "not binary: every layer is real-valued"
     assert {layer.verdict for layer in found.layers} == {"real-valued"}
 
 
 def test_a_network_of_step_1_has_real_weights_on_binary_activations(tmp_path: Path) -> None:
-    found = audit(str(drawn("bcdnet-tiny", tmp_path, step=1)), images=8)
+    found = audit(in_file("bcdnet-tiny", tmp_path, step=1), images=8)
     assert found.verdict.startswith("binary activations, real weights: 14 layers")
     assert found.size.claimed is not None and found.size.found > 10 * found.size.claimed
     assert found.size.packed is None and "step 1" in found.size.no_packed
 
 
 @pytest.mark.parametrize(
-    ("name", "verdict"),
+    ("block", "verdict"),
     [
-        ("dorefa-r18-w2a2", "low-bit (w2a2): 20 layers"),
-        ("bwn-r18", "binary weights, real activations: 16 layers"),
-        ("lqnet-r18-w1a2", "low-bit (w1a2): 19 layers"),
+        (lambda: DoReFaBlock(32, 32, 1, projects=True), "low-bit (w2a2): 3 layers"),
+        (lambda: BinaryWeightBlock(32, 32, 1), "binary weights, real activations: 2 layers"),
+        (lambda: LearnedBasisBlock(32, 32, 1), "low-bit (w1a2): 2 layers"),
     ],
 )
-def test_low_bit_networks_have_the_bits_of_their_names(name: str, verdict: str, tmp_path: Path) -> None:
-    found = audit(str(drawn(name, tmp_path)), "demo", images=2, preprocess="resize=32,crop=32")
-    assert found.verdict.startswith(verdict)
+def test_low_bit_blocks_have_the_bits_of_their_names(block: Callable[[], nn.Module], verdict: str) -> None:
+    assert of_own(lambda: networks.around(block())).verdict.startswith(verdict)
 
 
-def test_without_images_nothing_is_said_of_the_activations(tmp_path: Path) -> None:
-    found = audit(str(drawn("birealnet-18", tmp_path)), preprocess="resize=32,crop=32")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dorefa-r18-w2a2", "bwn-r18", "lqnet-r18-w1a2", "slb-r18-w1a8", "birealnet-18"])
+def test_networks_have_the_bits_that_the_table_claims(name: str) -> None:
+    found = audit(drawn(name), "demo", images=2, preprocess="resize=32,crop=32")
+    spec = bcdzoo.registry.find(name)
+    assert {(layer.w_bits, layer.a_bits) for layer in found.layers if not layer.role} == {(spec.w_bits, spec.a_bits)}
+
+
+def test_without_images_nothing_is_said_of_the_activations() -> None:
+    found = audit(bcdzoo.create_model("bcdnet-tiny"), preprocess=SMALL)
     assert found.images == 0 and all(layer.inputs is None for layer in found.layers)
-    assert found.verdict.startswith("binary weights: 16 layers")
+    assert found.verdict.startswith("binary weights: 14 layers")
     assert "weights alone" in as_text(found)
 
 
@@ -149,9 +164,10 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
 def test_zeros_behind_a_sign_are_counted() -> None:
     torch.manual_seed(0)
     network = networks.zeros()
-    seen = []
-    assert isinstance(conv := network.get_submodule("second.conv"), nn.Module)
-    conv.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    seen: list[Tensor] = []
+    network.get_submodule("second.conv").register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone())
+    )
     layer = second(audit(network, "demo", images=8, preprocess=SMALL))
     maps = torch.cat(seen[1:])  # the first is a blank image's
     assert layer.inputs is not None and layer.threshold is not None
@@ -210,12 +226,13 @@ def test_an_audit_leaves_no_hook_and_the_gradients_as_they_were() -> None:
 
 def test_the_text_fits_on_a_screen(tiny: Audit) -> None:
     text = as_text(tiny)
-    assert max(map(len, text.splitlines())) <= 120
+    assert max(map(len, text.splitlines())) <= 120, text
     assert tiny.verdict.partition(";")[0] in text
 
 
 def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["audit", "bcdnet-tiny", "--images", "2", "--format", "json"])
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["audit", "bcdnet-tiny", "--images", "2", "--format", "json"])
     record = json.loads(capsys.readouterr().out)
     assert record["claimed"] == "1/1" and record["images"] == 2 and record["data"] == "demo"
     layer = record["layers"][1]
@@ -224,5 +241,5 @@ def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[st
 
 def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(1)}, tmp_path / "theirs.safetensors")
-    with pytest.raises(BcdzooError, match="does not say which network it holds.*--weights"):
+    with pytest.raises(BcdzooError, match=r"does not say which network it holds.*--weights"):
         audit(str(tmp_path / "theirs.safetensors"))
