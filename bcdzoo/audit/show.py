@@ -10,8 +10,8 @@ from bcdzoo.audit.size import Size
 from bcdzoo.audit.values import NEAR, Form
 from bcdzoo.audit.verdict import Layer
 
-_HEADERS = ("layer", "kernel", "MACs", "weights", "stored", "inputs", "at 0", "near 0", "padding", "verdict")
-_ALIGN = ("left", "left", "right", "left", "left", "left", "right", "right", "left", "left")
+_HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
+_ALIGN = ("left", "left", "right", "left", "left", "right", "right", "left", "left")
 _LINE, _VERDICT = 120, 24  # characters; of the verdict at least
 
 _FORMS = {
@@ -56,7 +56,8 @@ def as_text(audit: Audit) -> str:
 
 def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
     """Of the columns: as wide as they need, but for the verdict, which gets what is left."""
-    widths = [max(map(len, column)) for column in zip(headers, *body, strict=True)]
+    # tabulate widens a column to two more than its header
+    widths = [max(len(header) + 2, *map(len, cells)) for header, *cells in zip(headers, *body, strict=True)]
     return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
 
 
@@ -69,7 +70,6 @@ def _row(layer: Layer, whole: int) -> tuple[str, ...]:
         layer.operation,
         f"{100 * layer.macs / whole:.1f} %",
         _weights(layer),
-        layer.stored,
         _inputs(layer),
         _part(before.zeros, before.count) if before else "",
         _part(before.near, before.count) if before else "",
@@ -83,8 +83,10 @@ def _weights(layer: Layer) -> str:
     if weights.is_real:
         return "real"
     if weights.binary == weights.channels:
-        return "±α" if weights.has_scale else "±1"
-    return f"{weights.levels} levels"
+        values = "±α" if weights.has_scale else "±1"
+    else:
+        values = f"{weights.levels} levels"
+    return values if layer.stored == values else f"{values} {layer.stored}"
 
 
 def _inputs(layer: Layer) -> str:

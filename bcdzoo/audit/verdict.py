@@ -76,7 +76,7 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
         real_input: Whether they were real, so that the activations say something.
     """
     bits = [_bits(seen, images, real_input) for seen in layers]
-    troubles = [(*_input_troubles(seen.inputs if real_input else None), *_weight_troubles(seen)) for seen in layers]
+    troubles = [(*(_input_troubles(seen) if real_input else ()), *_weight_troubles(seen)) for seen in layers]
     low = [w < 32 or (a is not None and a <= _LOW) or bool(t) for (w, a), t in zip(bits, troubles, strict=True)]
     judged = []
     for place, (seen, (w_bits, a_bits)) in enumerate(zip(layers, bits, strict=True)):
@@ -152,8 +152,9 @@ def _kind(w_bits: int, a_bits: int | None) -> str:
     return f"low-bit (w{w_bits}a{a_bits})"
 
 
-def _input_troubles(inputs: Inputs | None) -> Iterator[str]:
+def _input_troubles(seen: Seen) -> Iterator[str]:
     """Why inputs that are meant to be binary are not."""
+    inputs, threshold = seen.inputs, seen.threshold
     if inputs is None:
         return
     if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
@@ -161,11 +162,20 @@ def _input_troubles(inputs: Inputs | None) -> Iterator[str]:
         yield f"the inputs are {values}, not ±α: a bias after the sign"
     elif inputs.form == Form.SIGNS_OF_CHANNEL:
         yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
-    elif inputs.form == Form.LEVELS and len(inputs.levels) <= 3 and inputs.zeros and min(inputs.levels) < 0:
+    elif _has_sign_of_zero(inputs, threshold):
         yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
     elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count:
         zeros = f" ({_percent(inputs.zeros, inputs.count)} are 0)" if inputs.zeros else ""
         yield f"{_percent(inputs.off, inputs.count)} of the inputs are not ±α{zeros}"
+
+
+def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
+    """Whether zeros are beside ±α; or beside +α alone, where they are torch.sign's behind a ReLU."""
+    if not inputs.zeros or not inputs.levels:
+        return False
+    if inputs.form == Form.LEVELS:
+        return len(inputs.levels) == 3 and min(inputs.levels) == -max(inputs.levels)
+    return threshold is not None and threshold.by == "sign" and threshold.zeros == inputs.zeros
 
 
 def _weight_troubles(seen: Seen) -> Iterator[str]:

@@ -55,7 +55,6 @@ class _Quantized(NamedTuple):
 
     threshold: Threshold
     source: Tensor
-    by_sign: bool
 
 
 class Watch(TorchDispatchMode):
@@ -140,18 +139,19 @@ class Watch(TorchDispatchMode):
             return
         before = self._quantized.get(_key(x))
         same = before is not None and before.source.data_ptr() == x.data_ptr()
-        by_sign = packet not in _COMPARISONS
-        if (by_sign and is_coarse(x)) or (before is not None and same and before.by_sign):
+        by = _NAMES.get(packet, "comparison")
+        if (by == "sign" and is_coarse(x)) or (before is not None and same and before.threshold.by != "comparison"):
             return  # of what is ±1 already, or the mask of an estimator's derivative beside its sign
-        found = look_at_threshold(distance, x.std())
+        found = look_at_threshold(distance, x.std(), by)
         if before is not None and same:
             found = Threshold(  # the next threshold of the same map
                 before.threshold.count,
                 before.threshold.zeros + found.zeros,
                 before.threshold.near + found.near,
                 min(before.threshold.closest, found.closest),
+                by,
             )
-        entry = _Quantized(found, x, by_sign)
+        entry = _Quantized(found, x)
         self._quantized[_key(x)] = entry
         if x.ndim == 5:  # several bases of one map, each of which is convolved
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
@@ -164,7 +164,7 @@ def _sum(before: Any, found: Any) -> Any:
 def _share(threshold: Threshold, parts: int) -> Threshold:
     """Of each of several parts, on average."""
     counts = (number // parts for number in (threshold.count, threshold.zeros, threshold.near))
-    return Threshold(*counts, threshold.closest)
+    return Threshold(*counts, threshold.closest, threshold.by)
 
 
 def _key(x: Tensor) -> tuple[int, int]:
@@ -218,12 +218,10 @@ def _to_zero(x: Tensor) -> Tensor:
     return x.abs()
 
 
-_COMPARISONS = {
-    packet for name in ("gt", "ge", "lt", "le") for packet in (getattr(aten, name), getattr(aten, f"{name}_"))
-}
+_NAMES = {aten.sign: "sign", aten.sign_: "sign", aten.round: "round", aten.round_: "round"}
 _THRESHOLDS: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((aten.sign, aten.sign_), _to_zero),
     **dict.fromkeys((aten.round, aten.round_), _to_half),
-    **dict.fromkeys(_COMPARISONS, _to_value),
+    **dict.fromkeys((aten.gt, aten.ge, aten.lt, aten.le), _to_value),
 }
 """Operation -> distance of each value of its first argument to the nearest threshold, from its arguments."""

@@ -98,9 +98,14 @@ def hidden_product() -> nn.Module:
     return Network(Block(_sign, _plain(), hidden=Mixes()))
 
 
-def zeros() -> nn.Module:
-    """``torch.sign`` behind a ReLU."""
-    return Network(Block(lambda x: torch.sign(x.clamp(min=-0.1) + 0.1), _plain()))
+def zeros_of_relu() -> nn.Module:
+    """``torch.sign`` behind a ReLU: 0 and +1."""
+    return Network(Block(lambda x: torch.sign(x.relu()), _plain()))
+
+
+def zeros_of_shrinking() -> nn.Module:
+    """``torch.sign`` of what is 0 where it was small: three values."""
+    return Network(Block(lambda x: torch.sign(F.softshrink(x, 0.01)), _plain()))
 
 
 def bias() -> nn.Module:

@@ -161,9 +161,10 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
     )
 
 
-def test_zeros_behind_a_sign_are_counted() -> None:
+@pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
+def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    network = networks.zeros()
+    network = build()
     seen: list[Tensor] = []
     network.get_submodule("second.conv").register_forward_pre_hook(
         lambda module, inputs: seen.append(inputs[0].clone())
@@ -231,7 +232,7 @@ def test_the_text_fits_on_a_screen(tiny: Audit) -> None:
 
 
 def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["audit", "bcdnet-tiny", "--images", "2", "--format", "json"])
     record = json.loads(capsys.readouterr().out)
     assert record["claimed"] == "1/1" and record["images"] == 2 and record["data"] == "demo"
