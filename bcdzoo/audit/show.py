@@ -82,10 +82,9 @@ def _weights(layer: Layer) -> str:
     weights = layer.weights
     if weights.is_real:
         return "real"
+    values = f"{weights.levels} levels"
     if weights.binary == weights.channels:
         values = "±α" if weights.has_scale else "±1"
-    else:
-        values = f"{weights.levels} levels"
     return values if layer.stored == values else f"{values} {layer.stored}"
 
 

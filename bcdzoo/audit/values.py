@@ -286,4 +286,4 @@ def look_at_threshold(distance: Tensor, deviation: Tensor, by: str) -> Threshold
 def is_coarse(x: Tensor) -> bool:
     """Whether a tensor has three values at most: what has been through a sign already."""
     flat = x.flatten()
-    return flat[:_SAMPLE].unique().numel() <= 3 and flat.unique().numel() <= 3
+    return all(part.unique().numel() <= 3 for part in (flat[:_SAMPLE], flat))

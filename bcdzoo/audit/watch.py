@@ -78,7 +78,7 @@ class Watch(TorchDispatchMode):
         self._hooks = [hook for path, module in self._modules.items() for hook in self._watch(path, module)]
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         for hook in self._hooks:
             hook.remove()
 
@@ -163,8 +163,8 @@ def _sum(before: Any, found: Any) -> Any:
 
 def _share(threshold: Threshold, parts: int) -> Threshold:
     """Of each of several parts, on average."""
-    counts = (number // parts for number in (threshold.count, threshold.zeros, threshold.near))
-    return Threshold(*counts, threshold.closest, threshold.by)
+    count, zeros, near = (number // parts for number in (threshold.count, threshold.zeros, threshold.near))
+    return Threshold(count, zeros, near, threshold.closest, threshold.by)
 
 
 def _key(x: Tensor) -> tuple[int, int]:
@@ -207,7 +207,8 @@ _OPERANDS: dict[Any, Callable[[tuple[Any, ...]], Multiplication]] = {
 def _to_value(x: Tensor, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.ndim == x.ndim and value.shape[-1:] == x.shape[-1:] and x.ndim > 2:
         return x.new_empty(0)  # two maps: neither is a threshold
-    return (x - value).abs()
+    distance: Tensor = (x - value).abs()
+    return distance
 
 
 def _to_half(x: Tensor, *_: Any) -> Tensor:

@@ -18,7 +18,7 @@ class Conv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         scale = self.weight.abs().mean(dim=(1, 2, 3), keepdim=True)
-        return self._conv_forward(x, _sign(self.weight) * scale, self.bias)
+        return F.conv2d(x, _sign(self.weight) * scale, self.bias, padding=self.padding)
 
 
 class OneChannelReal(nn.Conv2d):
@@ -26,7 +26,7 @@ class OneChannelReal(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = _sign(self.weight)
-        return self._conv_forward(x, torch.cat([signs[:3], self.weight[3:4], signs[4:]]), self.bias)
+        return F.conv2d(x, torch.cat([signs[:3], self.weight[3:4], signs[4:]]), padding=self.padding)
 
 
 class Block(nn.Module):
@@ -61,8 +61,8 @@ def around(block: nn.Module) -> nn.Module:
     return nn.Sequential(stem, block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10))
 
 
-def _plain(**options: bool) -> nn.Module:
-    return Conv(WIDTH, WIDTH, 3, padding=1, **{"bias": False, **options})
+def _plain(bias: bool = False) -> nn.Module:
+    return Conv(WIDTH, WIDTH, 3, padding=1, bias=bias)
 
 
 def honest() -> nn.Module:

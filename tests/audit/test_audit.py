@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def second(found: Audit) -> Layer:
     return next(layer for layer in found.layers if layer.name == "second.conv")
 
 
-def drawn(name: str, **build: int) -> nn.Module:
+def drawn(name: str, **build: Any) -> nn.Module:
     """A network with random weights, and the statistics of noise in its batch norms."""
     torch.manual_seed(0)
     network = bcdzoo.create_model(name, **build).train()
@@ -49,7 +50,7 @@ def drawn(name: str, **build: int) -> nn.Module:
     return network
 
 
-def in_file(name: str, folder: Path, **build: int) -> str:
+def in_file(name: str, folder: Path, **build: Any) -> str:
     """The same as a file of the zoo."""
     save_file(drawn(name, **build).state_dict(), folder / "state.safetensors")
     convert(folder / "state.safetensors", name, folder / f"{name}.safetensors", **build)
@@ -59,7 +60,7 @@ def in_file(name: str, folder: Path, **build: int) -> str:
 def test_a_binary_network_is_binary(tiny: Audit) -> None:
     assert tiny.verdict.startswith("binary: 14 layers")
     low = [layer for layer in tiny.layers if not layer.role]
-    assert {layer.verdict for layer in low} == {"binary"}
+    assert all(layer.verdict == "binary" for layer in low)
     assert [layer.name for layer in tiny.layers if layer.role] == ["stem.conv", "head"]
     for layer in low:
         assert layer.inputs is not None and layer.inputs.levels == (-1, 1)
