@@ -50,7 +50,9 @@ def as_text(audit: Audit) -> str:
         maxcolwidths=_widths(headers, body),
         break_on_hyphens=False,
     )
-    facts = tabulate(list(_facts(audit)), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 106])
+    facts = tabulate(
+        list(_facts(audit)), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 106], break_on_hyphens=False
+    )
     return f"{table}\n\n{facts}"
 
 

@@ -95,7 +95,7 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
                 stored=stored,
                 latent=latent,
                 inputs=seen.inputs if real_input else None,
-                threshold=seen.threshold if real_input else None,
+                threshold=seen.threshold if real_input and (a_bits or 32) < 32 else None,
                 padding=_padding(seen),
                 role="" if low[place] else _role(seen, place, low, layers),
                 troubles=troubles[place],

@@ -63,7 +63,7 @@ def test_a_binary_network_is_binary(tiny: Audit) -> None:
     assert all(layer.verdict == "binary" for layer in low)
     assert [layer.name for layer in tiny.layers if layer.role] == ["stem.conv", "head"]
     for layer in low:
-        assert layer.inputs is not None and layer.inputs.levels == (-1, 1)
+        assert layer.inputs is not None and list(layer.inputs.levels) == [-1, 1]
         assert layer.weights.binary == layer.weights.channels
         assert layer.stored == "latent"
 
@@ -154,6 +154,7 @@ def test_a_real_valued_convolution_inside_of_a_block_is_found() -> None:
     assert found.verdict.startswith("not binary: real-valued layers between the others: second.hidden")
     hidden, honest = (next(la for la in found.layers if la.name == name) for name in ("second.hidden", "second.conv"))
     assert hidden.macs == honest.macs and hidden.verdict == "real-valued (inside)"
+    assert hidden.threshold is None  # the map was compared with one, but for the other layer
 
 
 def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
