@@ -20,6 +20,7 @@ COMMANDS = {
     "results": ("results", "The evaluation runs in the results store."),
     "compare": ("compare", "Whether one run is better than another, and on which images."),
     "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
+    "audit": ("audit", "Whether a network is really binary, layer by layer."),
     "table": ("table", "The paper's two comparison tables."),
     "plot": ("plot", "Figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),
     "report": ("report", "Everything on one HTML page: tables, figures, layers, runs and pairs."),

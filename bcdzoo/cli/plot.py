@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import build_settings
+from bcdzoo.cli.options import MODEL, WEIGHTS, build_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,9 @@ _convention = click.option(
     show_default=True,
     help="What is counted as a FLOP (docs/counting.md).",
 )
-_weights = click.option("--weights", metavar="FILE|TAG", help="In place of the default ones; see `bcdzoo info MODEL`.")
+_weights = click.option(
+    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default ones; see `bcdzoo info MODEL`."
+)
 
 
 def _out(name: str) -> Callable[..., Any]:
@@ -43,7 +45,7 @@ def command() -> None:
 
 
 @command.command("accuracy-ops")
-@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=MODEL, nargs=-1, metavar="[PATTERN]...")
 @_convention
 @_out("accuracy-ops")
 def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
@@ -59,7 +61,7 @@ def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
 
 
 @command.command("layers")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @_convention
 @click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
 @_out("layers")
@@ -84,7 +86,7 @@ def tradeoff(convention: str, out: Path) -> None:
 
 
 @command.command("binarization-error")
-@click.argument("checkpoint")
+@click.argument("checkpoint", type=MODEL)
 @_weights
 @_out("binarization-error")
 def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
@@ -93,14 +95,15 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), or a network's name.
     """
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
-    from bcdzoo.weights.load import resolve_checkpoint
+    from bcdzoo.weights.load import named, resolve
 
-    name, found = resolve_checkpoint(checkpoint, weights)
+    name, file = named(checkpoint, weights)
+    found = resolve(name, file)
     _save(draw(found.model, f"{name}, weights {found.label}"), out)
 
 
 @command.command("cam")
-@click.argument("model")
+@click.argument("model", type=MODEL)
 @click.argument("image", type=click.Path(path_type=Path))
 @_weights
 @click.option("--class", "target", type=click.IntRange(0), help="Index of a class; by default the first guess.")
@@ -112,9 +115,10 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
     """
     from bcdzoo.data.preprocess import parse
     from bcdzoo.report.plots.cam import cam as draw
-    from bcdzoo.weights.load import resolve_checkpoint
+    from bcdzoo.weights.load import named, resolve
 
-    name, found = resolve_checkpoint(model, weights)
+    name, file = named(model, weights)
+    found = resolve(name, file)
     _save(draw(found.model, image, parse(found.preprocess or "imagenet"), name, target), out)
 
 

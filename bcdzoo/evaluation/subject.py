@@ -145,7 +145,7 @@ def load_subject(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # for somebody's network that draws its own weights
-        network, name, label, sha256, own_preprocess, build = _find(model, weights, manifest, build)
+        network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
     if not isinstance(preprocess, Preprocess):
         preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
         preprocess = parse(preprocess or own_preprocess or "imagenet")
@@ -155,10 +155,14 @@ def load_subject(
     return Subject(network, name, label, sha256, build, preprocess, preprocess_from, device, state=_state_hash(network))
 
 
-def _find(
+def find_network(
     model: nn.Module | str, weights: str | Path | None, manifest: Path | None, build: dict[str, Any]
 ) -> tuple[nn.Module, str, str | None, str | None, str | None, dict[str, Any]]:
-    """Network, name, weights' label and hash, their preprocessing, and build arguments."""
+    """Network, name, weights' label and hash, their preprocessing, and build arguments.
+
+    Raises:
+        BcdzooError: It cannot be built or its weights do not fit.
+    """
     from bcdzoo.packed.checkpoint import is_packed_file, load_packed
     from bcdzoo.weights.load import load_into, resolve
 

@@ -52,7 +52,11 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
     Raises:
         BcdzooError: As :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
     """
-    found = resolve(name, weights, manifest)
+    return write_packed(resolve(name, weights, manifest), name, out)
+
+
+def write_packed(found: Resolved, name: str, out: Path) -> Sizes:
+    """As :func:`export`, of a network that is loaded already; its modules are used up."""
     plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
     network = pack_in_place(found.model)
     if not network.is_packed:

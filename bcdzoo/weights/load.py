@@ -70,28 +70,25 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
     return _resolve_file(name, file, checkpoint.tag, source_sha256, checkpoint.preprocess, checkpoint.build | build)
 
 
-def resolve_checkpoint(checkpoint: str, weights: str | None = None) -> tuple[str, Resolved]:
-    """A network by its name, or by a file of this zoo, which says itself what it holds.
+def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str | Path | None]:
+    """A network's name and its weights, where a file of this zoo may stand for both: it says itself what it holds.
 
     Args:
-        checkpoint: A name of :func:`bcdzoo.list_models`, or a file that ``bcdzoo train`` or ``convert`` wrote.
+        checkpoint: A network's name, or a file that ``bcdzoo train``, ``convert`` or ``export`` wrote.
         weights: With a name, as in :func:`load_model`.
 
-    Returns:
-        The network's name, and what was found.
-
     Raises:
-        BcdzooError: The file does not say what it holds; otherwise as :func:`load_model`.
+        BcdzooError: The file does not say what it holds, or there are weights beside it.
     """
     path = Path(checkpoint)
     if not path.is_file():
-        return checkpoint, resolve(checkpoint, weights)
+        return checkpoint, weights
     model = safetensors_metadata(path).get("model")
     if model is None:
-        raise BcdzooError(f"{path} does not say what network it is of: give the network's name, and --weights {path}")
+        raise BcdzooError(f"{path} does not say which network it holds: name that, and give the file as --weights")
     if weights is not None:
-        raise BcdzooError(f"{path} is a file of weights itself: leave out --weights, or name a network")
-    return model, resolve(model, path)
+        raise BcdzooError(f"{path} is a file of weights itself: leave --weights out")
+    return model, path
 
 
 def _resolve_file(

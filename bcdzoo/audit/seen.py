@@ -1,0 +1,46 @@
+"""A layer of a network that has been run."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bcdzoo.audit.values import Inputs, Threshold, Weights
+
+
+@dataclass
+class Seen:
+    """A layer: what one module does with weights of one shape.
+
+    Attributes:
+        name: Path of the module.
+        module: It.
+        kind: As :class:`Multiplication` has it; ``packed`` on the 1-bit kernels, which compute with nothing but bits.
+        c_in: Channels of the inputs.
+        size: Height and width of the input map, nothing where it is none.
+        kernel: Sides of the kernel.
+        stride: Its steps.
+        padding: Zeros that the operation puts around the inputs, in pixels.
+        has_bias: Whether it adds one to its sums.
+        macs: Multiply-accumulates of all calls.
+        calls: Their number, times the images of each.
+        weights: What it multiplies with.
+        inputs: What it is given; None where that was not looked at.
+        threshold: What had been before the sign of its inputs, None where no sign was seen.
+        first: The weights of the first call, to know them again.
+    """
+
+    name: str
+    module: nn.Module
+    kind: str
+    c_in: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    has_bias: bool = False
+    macs: int = 0
+    calls: int = 0
+    weights: Weights | None = None
+    inputs: Inputs | None = None
+    threshold: Threshold | None = None
+    first: Tensor | None = None

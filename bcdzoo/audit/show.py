@@ -1,0 +1,149 @@
+"""An audit as text or JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from tabulate import tabulate
+
+from bcdzoo.audit.run import Audit
+from bcdzoo.audit.size import Size
+from bcdzoo.audit.values import NEAR, Form
+from bcdzoo.audit.verdict import Layer
+
+_HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
+_ALIGN = ("left", "left", "right", "left", "left", "right", "right", "left", "left")
+_LINE, _VERDICT = 120, 24  # characters; of the verdict at least
+
+_FORMS = {
+    Form.SIGNS: "±α",
+    Form.SIGNS_OF_IMAGE: "±α image",
+    Form.BITS: "0, α",
+    Form.SIGNS_OF_CHANNEL: "±α channel",
+    Form.SHIFTED_OF_CHANNEL: "two/channel",
+    Form.REAL: "real",
+}
+
+
+def as_json(audit: Audit) -> dict[str, Any]:
+    """Everything, with raw integers; forms of inputs by name."""
+    record = asdict(audit)
+    for found, layer in zip(record["layers"], audit.layers, strict=True):
+        found |= {"kind": layer.kind, "verdict": layer.verdict}
+        if layer.inputs is not None:
+            found["inputs"]["form"] = layer.inputs.form.name.lower().replace("_", " ")
+    return record
+
+
+def as_text(audit: Audit) -> str:
+    """A table of the layers, and what follows of them."""
+    whole = sum(layer.macs for layer in audit.layers) or 1
+    rows = [_row(layer, whole) for layer in audit.layers]
+    shown = [column for column in range(len(_HEADERS)) if any(row[column] for row in rows) or not rows]
+    body = [[row[column] for column in shown] for row in rows]
+    headers = [_HEADERS[column] for column in shown]
+    table = tabulate(
+        body,
+        headers,
+        "simple",
+        disable_numparse=True,
+        colalign=[_ALIGN[column] for column in shown] if rows else None,
+        maxcolwidths=_widths(headers, body),
+        break_on_hyphens=False,
+    )
+    facts = tabulate(
+        list(_facts(audit)), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 106], break_on_hyphens=False
+    )
+    return f"{table}\n\n{facts}"
+
+
+def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
+    """Of the columns: as wide as they need, but for the verdict, which gets what is left."""
+    # tabulate widens a column to two more than its header
+    widths = [max(len(header) + 2, *map(len, cells)) for header, *cells in zip(headers, *body, strict=True)]
+    return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
+
+
+def _row(layer: Layer, whole: int) -> tuple[str, ...]:
+    before = layer.threshold
+    notes = f" ({'; '.join(layer.notes)})" if layer.notes else ""
+    bases = f", {layer.bases} bases" if layer.bases > 1 and not layer.role else ""
+    return (
+        layer.name or "(network)",
+        layer.operation,
+        f"{100 * layer.macs / whole:.1f} %",
+        _weights(layer),
+        _inputs(layer),
+        _part(before.zeros, before.count) if before else "",
+        _part(before.near, before.count) if before else "",
+        layer.padding,
+        layer.verdict + bases + notes,
+    )
+
+
+def _weights(layer: Layer) -> str:
+    weights = layer.weights
+    if weights.is_real:
+        return "real"
+    values = f"{weights.levels} levels"
+    if weights.binary == weights.channels:
+        values = "±α" if weights.has_scale else "±1"
+    return values if layer.stored == values else f"{values} {layer.stored}"
+
+
+def _inputs(layer: Layer) -> str:
+    inputs = layer.inputs
+    if inputs is None:
+        return ""
+    if inputs.form == Form.SIGNS and len(inputs.levels) == 2:
+        return f"±{inputs.levels[1]:.4g}"
+    if len(inputs.levels) == 2:
+        return f"{inputs.levels[0]:.3g}, {inputs.levels[1]:.3g}"
+    if inputs.levels:
+        return f"{len(inputs.levels)} levels"
+    return _FORMS.get(inputs.form, inputs.form.name.lower())
+
+
+def _part(part: int, whole: int) -> str:
+    """A share of very many, in few characters."""
+    if part == 0:
+        return "0"
+    millionths = 1e6 * part / whole
+    return f"{millionths:.3g} ppm" if millionths < 1000 else f"{millionths / 1e4:.3g} %"
+
+
+def _facts(audit: Audit) -> Any:
+    weights = f", weights {audit.weights}" if audit.weights else ""
+    yield "network", f"{audit.model}{weights}"
+    if audit.data is None:
+        yield "input", "none: the weights alone were looked at; what the activations are is not known (--data)"
+    else:
+        yield "input", f"{audit.images} images of {audit.data}"
+    yield "verdict", audit.verdict
+    if audit.claimed:
+        yield "claimed", f"W/A {audit.claimed}"
+    before = [layer.threshold for layer in audit.layers if layer.threshold]
+    if before:
+        total = before[0]
+        for threshold in before[1:]:
+            total += threshold
+        yield (
+            "thresholds",
+            f"of {total.count:,} values {total.zeros:,} on a threshold and {total.near:,} within {NEAR:g} standard "
+            f"deviations of one; the nearest {total.closest:.1e}",
+        )
+    yield "size", _size(audit.size)
+
+
+def _size(size: Size) -> str:
+    words = [f"{_bytes(size.found)} with the bits found"]
+    if size.claimed is not None:
+        words.append(f"{_bytes(size.claimed)} with those claimed")
+    words.append(f"{_bytes(size.float32)} at 32 bits")
+    if size.stored is not None:
+        words.append(f"{_bytes(size.stored)} the file")
+    words.append(f"{_bytes(size.packed)} packed" if size.packed is not None else f"not packed: {size.no_packed}")
+    return ", ".join(words)
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:.2f} MB" if number >= 1e6 else f"{number / 1e3:.1f} kB"

@@ -1,0 +1,92 @@
+"""What a network's weights take: with a bit for each binary one, as they are, and as its table says."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bcdzoo.audit.verdict import Layer
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
+from bcdzoo.packed.checkpoint import write_packed
+from bcdzoo.packed.pack import PackedNetwork
+from bcdzoo.registry import ModelSpec, create_model
+from bcdzoo.weights.load import Resolved
+
+
+@dataclass(frozen=True)
+class Size:
+    """In bytes.
+
+    Attributes:
+        float32: All parameters and statistics at 32 bits.
+        found: Low-bit weights at the bits that were found, a scale of 32 bits for each of their output channels where
+            they have one, and all else at 32 bits.
+        claimed: Likewise with the bits that the registry states; None for a network that is not of the zoo.
+        stored: The file that the weights were read from, None where there was none.
+        packed: The file that ``bcdzoo export --packed`` writes, None where there is none.
+        no_packed: Why not.
+    """
+
+    float32: int
+    found: int
+    claimed: int | None
+    stored: int | None
+    packed: int | None
+    no_packed: str
+
+
+def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, stored: Path | None) -> Size:
+    """The sizes of a network.
+
+    Args:
+        loaded: As it was run.
+        layers: What was found of it.
+        spec: Its entry in the zoo, if it has one.
+        stored: The file that its weights are from.
+    """
+    network = loaded.model
+    file = stored.stat().st_size if stored else None
+    state = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    if isinstance(network, PackedNetwork):
+        assert spec is not None  # no other is in a file
+        with torch.device("meta"):
+            plain = create_model(spec.name, **loaded.build).state_dict()
+        all_real = 4 * sum(tensor.numel() for tensor in plain.values() if tensor.is_floating_point())
+        held = sum(tensor.nbytes for tensor in network.state_dict().values())
+        return Size(all_real, held, None, file, file, "")
+    found = _bytes(state, {layer.latent: (layer, layer.w_bits) for layer in layers})
+    if spec is None:
+        return Size(_bytes(state, {}), found, None, file, None, "not of the zoo")
+    claims = {
+        layer.latent: (layer, spec.w_bits)
+        for layer in layers
+        if isinstance(network.get_submodule(layer.name), (LowBitConv2d, Step1Conv2d))
+    }
+    return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
+
+
+def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[Layer, int]]) -> int:
+    """Of these tensors at 32 bits, but for the weights of some layers."""
+    total = 0
+    for name, tensor in state.items():
+        layer, width = bits.get(name, (None, 32))
+        if layer is None or width == 32:
+            total += 4 * tensor.numel()
+        else:
+            total += -(-layer.weights.numbers * width // 8) + 4 * layer.weights.channels * layer.weights.has_scale
+    return total
+
+
+def _packed(loaded: Resolved, name: str) -> tuple[int | None, str]:
+    """Size of the packed file, or why there is none."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            mine = replace(loaded, model=deepcopy(loaded.model))
+            return write_packed(mine, name, Path(folder) / "packed.safetensors").file, ""
+        except BcdzooError as error:
+            return None, str(error)

@@ -1,0 +1,293 @@
+"""What a layer is, by the numbers it multiplies; and what the network is, by its layers."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bcdzoo.audit.seen import Seen
+from bcdzoo.audit.values import Form, Inputs, Threshold, Weights, look_at_weights
+from bcdzoo.layers.binary_conv import LowBitConv2d
+
+_MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
+_LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by itself
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What was found of a layer.
+
+    Attributes:
+        name: Path of its module in the network.
+        type: The module's class.
+        operation: Kernel and stride, or what it is else.
+        macs: Multiply-accumulates for one image.
+        w_bits: Bits of a weight, 32 for real values.
+        a_bits: Bits of an input; None where they were not looked at.
+        bases: Products of such numbers that the layer is a sum of.
+        weights: The numbers it multiplies with.
+        stored: How its weights are stored: ``±1`` or ``±α``, ``latent`` (real-valued, and binarized for use), ``real``,
+            ``bits``, or ``computed`` where no stored tensor is like them.
+        latent: Name of the stored tensor.
+        inputs: The numbers it was given; None where they were not looked at.
+        threshold: The values before their sign or rounding; None where none was seen.
+        padding: What is put around the map: ``0``, or a value and ``outside``, where that was done before the layer.
+        role: What a real-valued layer is there for; empty for a low-bit one.
+        troubles: Why a layer that is meant to be binary is not.
+        notes: What else is to be known.
+    """
+
+    name: str
+    type: str
+    operation: str
+    macs: int
+    w_bits: int
+    a_bits: int | None
+    bases: int
+    weights: Weights
+    stored: str
+    latent: str
+    inputs: Inputs | None
+    threshold: Threshold | None
+    padding: str
+    role: str
+    troubles: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """Without what goes wrong."""
+        return _kind(self.w_bits, self.a_bits)
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.troubles:
+            return "NOT binary: " + "; ".join(self.troubles)
+        return f"{self.kind} ({self.role})" if self.role else self.kind
+
+
+def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
+    """The layers of a network.
+
+    Args:
+        layers: In the order of their calls.
+        images: That were run.
+        real_input: Whether they were real, so that the activations say something.
+    """
+    bits = [_bits(seen, images, real_input) for seen in layers]
+    troubles = [(*(_input_troubles(seen) if real_input else ()), *_weight_troubles(seen)) for seen in layers]
+    low = [w < 32 or (a is not None and a <= _LOW) or bool(t) for (w, a), t in zip(bits, troubles, strict=True)]
+    judged = []
+    for place, (seen, (w_bits, a_bits)) in enumerate(zip(layers, bits, strict=True)):
+        assert seen.weights is not None
+        stored, latent = _stored(seen)
+        judged.append(
+            Layer(
+                name=seen.name,
+                type=type(seen.module).__name__,
+                operation=_operation(seen),
+                macs=seen.macs // images,
+                w_bits=w_bits,
+                a_bits=a_bits,
+                bases=_bases(seen, images),
+                weights=seen.weights,
+                stored=stored,
+                latent=latent,
+                inputs=seen.inputs if real_input else None,
+                threshold=seen.threshold if real_input and (a_bits or 32) < 32 else None,
+                padding=_padding(seen),
+                role="" if low[place] else _role(seen, place, low, layers),
+                troubles=troubles[place],
+                notes=_notes(seen, w_bits, real_input),
+            )
+        )
+    return judged
+
+
+def _bits(seen: Seen, images: int, real_input: bool) -> tuple[int, int | None]:
+    """Of a weight and of an input: some images may not reach all levels that a layer of the zoo says it has."""
+    assert seen.weights is not None
+    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
+    most_w, most_a = (bits if bits < 32 else 1 for bits in says)
+    w_bits = max(seen.weights.bits, most_w)
+    inputs = seen.inputs if real_input or seen.kind == "packed" else None
+    if inputs is None:
+        return w_bits, None
+    if inputs.form == Form.REAL:
+        return w_bits, 32
+    if inputs.form == Form.LEVELS:
+        return w_bits, max(math.ceil(math.log2(len(inputs.levels))), most_a)
+    # planes of 0 and 1 are the bits of one number, while maps of ±1 are bases
+    return w_bits, max(_calls(seen, images) if inputs.form == Form.BITS else 1, most_a)
+
+
+def _calls(seen: Seen, images: int) -> int:
+    return max(seen.calls // images, 1)
+
+
+def _bases(seen: Seen, images: int) -> int:
+    """Products of single bits that the layer is a sum of, where these bits are not those of one number."""
+    if isinstance(seen.module, LowBitConv2d):
+        return seen.module.w_bases * seen.module.a_bases
+    return _calls(seen, images) if seen.inputs is not None and seen.inputs.form == Form.SIGNS else 1
+
+
+def _kind(w_bits: int, a_bits: int | None) -> str:
+    if a_bits is None:
+        return {1: "binary weights", 32: "real weights"}.get(w_bits, f"{w_bits}-bit weights")
+    match w_bits, a_bits:
+        case 1, 1:
+            return "binary"
+        case 32, a if a > _LOW:
+            return "real-valued"
+        case 1, 32:
+            return "binary weights, real activations"
+        case 32, 1:
+            return "binary activations, real weights"
+        case w, 32:
+            return f"{w}-bit weights, real activations"
+        case 32, a:
+            return f"{a}-bit activations, real weights"
+    return f"low-bit (w{w_bits}a{a_bits})"
+
+
+def _input_troubles(seen: Seen) -> Iterator[str]:
+    """Why inputs that are meant to be binary are not."""
+    inputs, threshold = seen.inputs, seen.threshold
+    if inputs is None:
+        return
+    if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
+        values = "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel"
+        yield f"the inputs are {values}, not ±α: a bias after the sign"
+    elif inputs.form == Form.SIGNS_OF_CHANNEL:
+        yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
+    elif _has_sign_of_zero(inputs, threshold):
+        yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
+    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count:
+        zeros = f" ({_percent(inputs.zeros, inputs.count)} are 0)" if inputs.zeros else ""
+        yield f"{_percent(inputs.off, inputs.count)} of the inputs are not ±α{zeros}"
+
+
+def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
+    """Whether zeros are beside ±α; or beside +α alone, where they are torch.sign's behind a ReLU."""
+    if not inputs.zeros or not inputs.levels:
+        return False
+    if inputs.form == Form.LEVELS:
+        return len(inputs.levels) == 3 and min(inputs.levels) == -max(inputs.levels)
+    return threshold is not None and threshold.by == "sign" and threshold.zeros == inputs.zeros
+
+
+def _weight_troubles(seen: Seen) -> Iterator[str]:
+    weights = seen.weights
+    assert weights is not None
+    if weights.channels > weights.binary >= _MOST * weights.channels:
+        odd = weights.channels - weights.binary
+        yield f"the weights of {odd} of {weights.channels} output channels are not ±α"
+    elif not weights.is_real and weights.levels == 3 and weights.zeros:
+        yield f"{_percent(weights.zeros, weights.numbers)} of the weights are 0"
+
+
+def _percent(part: int, whole: int) -> str:
+    share = 100 * part / whole
+    return f"{share:.1f} %" if share >= 0.1 else f"{part} of {whole}"
+
+
+def _stored(seen: Seen) -> tuple[str, str]:
+    """How a layer's weights are stored, and the name of this tensor."""
+    assert seen.weights is not None
+    if seen.kind == "packed":
+        return "bits", ""
+    named = [*seen.module.named_parameters(), *seen.module.named_buffers()]
+    if isinstance(seen.module, LowBitConv2d):
+        named = [("weight", seen.module.weight)]
+    else:
+        named = [(name, tensor) for name, tensor in named if tensor.numel() == seen.weights.numbers]
+    if not named:
+        return "computed", ""
+    name, tensor = named[0]
+    path = f"{seen.name}.{name}".lstrip(".")
+    if seen.weights.is_real:
+        return "real", path
+    rows = look_at_weights(tensor.detach().flatten(1)) if tensor.ndim > 1 and tensor.is_floating_point() else None
+    if rows is None or rows.is_real or rows.binary < rows.channels:
+        return "latent", path
+    return "±α" if rows.has_scale else "±1", path
+
+
+def _operation(seen: Seen) -> str:
+    if not seen.kernel:
+        return seen.kind
+    kernel = "×".join(map(str, seen.kernel))
+    return kernel if max(seen.stride) == 1 else f"{kernel} /{max(seen.stride)}"
+
+
+def _padding(seen: Seen) -> str:
+    inside = "0" if any(seen.padding) else ""
+    if seen.inputs is None or seen.inputs.border is None:
+        return inside
+    top, bottom, left, right = seen.inputs.sides
+    uneven = f" {top},{bottom},{left},{right}" if len({top, bottom, left, right}) > 1 else ""
+    return ", ".join(filter(None, [f"{seen.inputs.border:.3g} outside{uneven}", inside]))
+
+
+def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -> str:
+    """What a real-valued layer is there for; ``inside`` where nothing excuses it."""
+    if not any(low):
+        return ""
+    if not any(low[:place]):
+        return "stem"
+    on_map = math.prod(seen.size) > 1
+    if not any(low[place:]) and not on_map:
+        return "classifier"
+    assert seen.weights is not None
+    has_maps = any(is_low and other.size for is_low, other in zip(low, layers, strict=True))
+    if has_maps and seen.kind != "product" and not on_map:
+        return "of pooled features"
+    if seen.kind != "product" and seen.kernel == (1, 1) and seen.c_in != seen.weights.channels:
+        return "1×1 to other channels"
+    return "inside"
+
+
+def _notes(seen: Seen, w_bits: int, real_input: bool) -> tuple[str, ...]:
+    notes = []
+    if seen.has_bias and w_bits < 32:
+        notes.append("bias after the sum")
+    if real_input and seen.inputs is not None and seen.inputs.inexact:
+        notes.append(f"inputs exact but for {seen.inputs.inexact:.0e}")
+    return tuple(notes)
+
+
+def summarize(layers: Sequence[Layer]) -> str:
+    """The verdict on a network, in words."""
+    whole = sum(layer.macs for layer in layers) or 1
+
+    def share(some: Sequence[Layer]) -> str:
+        return f"{100 * sum(layer.macs for layer in some) / whole:.1f} %"
+
+    real = [layer for layer in layers if layer.role]
+    inside = [layer for layer in real if layer.role == "inside"]
+    low = [layer for layer in layers if not layer.role and (layer.troubles or layer.kind not in _REAL)]
+    broken = [layer for layer in low if layer.troubles]
+    if not low:
+        return "not binary: every layer is real-valued" if layers else "nothing is multiplied"
+    faults = []
+    if broken:
+        first = f"{broken[0].name or 'the network'}: {'; '.join(broken[0].troubles)}"
+        faults.append(f"{len(broken)} of {len(low)} layers that are meant to be are not ({first})")
+    if inside:
+        names = ", ".join(layer.name for layer in inside[:3]) + ", …" * (len(inside) > 3)
+        faults.append(f"real-valued layers between the others: {names}, {share(inside)} of the multiply-accumulates")
+    kinds = Counter(layer.kind for layer in low if not layer.troubles)
+    if faults:
+        head = "not binary: " + "; ".join(faults)
+    elif len(kinds) == 1:
+        head = f"{next(iter(kinds))}: {len(low)} layers, {share(low)} of the multiply-accumulates"
+    else:
+        head = "mixed: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+    roles = dict.fromkeys(layer.role for layer in real if layer.role != "inside")
+    rest = [f"{role} {share([layer for layer in real if layer.role == role])}" for role in roles]
+    return head + (f"; real-valued: {', '.join(rest)}" if rest else "")
+
+
+_REAL = ("real-valued", "real weights")

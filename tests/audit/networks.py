@@ -1,0 +1,148 @@
+"""Networks of somebody else that say they are binary, each with one thing wrong, and some with nothing."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTH = 32
+
+
+def _sign(x: Tensor) -> Tensor:
+    return torch.where(x >= 0, 1.0, -1.0)
+
+
+class Conv(nn.Conv2d):
+    """Binarizes its real-valued weights for every use, as most codes do: its type says nothing of that."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight.abs().mean(dim=(1, 2, 3), keepdim=True)
+        return F.conv2d(x, _sign(self.weight) * scale, self.bias, padding=self.padding)
+
+
+class OneChannelReal(nn.Conv2d):
+    """Forgets its fourth output channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = _sign(self.weight)
+        return F.conv2d(x, torch.cat([signs[:3], self.weight[3:4], signs[4:]]), padding=self.padding)
+
+
+class Block(nn.Module):
+    def __init__(self, sign: Callable[[Tensor], Tensor], conv: nn.Module, hidden: nn.Module | None = None) -> None:
+        super().__init__()
+        self.sign, self.conv, self.bn, self.hidden = sign, conv, nn.BatchNorm2d(WIDTH), hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bn(self.conv(self.sign(x)))
+        return out + (x if self.hidden is None else self.hidden(x))
+
+
+class Network(nn.Module):
+    """A real-valued stem, two blocks of which the second is in question, and a classifier; for 28×28."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, WIDTH, 3, stride=2, padding=1)
+        self.first = Block(_sign, Conv(WIDTH, WIDTH, 3, padding=1, bias=False))
+        self.second = block
+        self.fc = nn.Linear(WIDTH, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.second(self.first(self.stem(images)))
+        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
+        return logits
+
+
+def around(block: nn.Module) -> nn.Module:
+    """A block of the zoo between a real-valued stem and a classifier."""
+    stem = nn.Sequential(nn.Conv2d(3, WIDTH, 3, stride=2, padding=1), nn.BatchNorm2d(WIDTH))
+    return nn.Sequential(stem, block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 10))
+
+
+def _plain(bias: bool = False) -> nn.Module:
+    return Conv(WIDTH, WIDTH, 3, padding=1, bias=bias)
+
+
+def honest() -> nn.Module:
+    return Network(Block(_sign, _plain()))
+
+
+def estimator() -> nn.Module:
+    """Its sign is ``sign(x) - y + y`` with the masks of a piecewise polynomial, as in ReActNet's released code."""
+
+    def binarize(x: Tensor) -> Tensor:
+        below, middle, above = ((x < edge).float() for edge in (-1, 0, 1))
+        y = -(1 - below) + (x * x + 2 * x) * (1 - middle) + (2 * x - x * x) * above * middle
+        return torch.sign(x) - y + y
+
+    return Network(Block(binarize, _plain()))
+
+
+def hidden() -> nn.Module:
+    return Network(Block(_sign, _plain(), hidden=nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)))
+
+
+def hidden_product() -> nn.Module:
+    class Mixes(nn.Module):
+        """A real-valued 1×1 convolution that is no module."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.matrix = nn.Parameter(torch.randn(WIDTH, WIDTH))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum("nchw,cd->ndhw", x, self.matrix)
+
+    return Network(Block(_sign, _plain(), hidden=Mixes()))
+
+
+def zeros_of_relu() -> nn.Module:
+    """``torch.sign`` behind a ReLU: 0 and +1."""
+    return Network(Block(lambda x: torch.sign(x.relu()), _plain()))
+
+
+def zeros_of_shrinking() -> nn.Module:
+    """``torch.sign`` of what is 0 where it was small: three values."""
+    return Network(Block(lambda x: torch.sign(F.softshrink(x, 0.01)), _plain()))
+
+
+def bias() -> nn.Module:
+    return Network(Block(_sign, _plain(bias=True)))
+
+
+def bias_after_sign() -> nn.Module:
+    return Network(Block(lambda x: _sign(x) + 0.25, _plain()))
+
+
+def scale_of_channels() -> nn.Module:
+    return Network(Block(lambda x: _sign(x) * torch.linspace(1, 2, WIDTH)[:, None, None], _plain()))
+
+
+def one_real_channel() -> nn.Module:
+    return Network(Block(_sign, OneChannelReal(WIDTH, WIDTH, 3, padding=1, bias=False)))
+
+
+def some_real_inputs() -> nn.Module:
+    """The sign is left out in the first of 32 channels."""
+    return Network(Block(lambda x: torch.cat([x[:, :1], _sign(x[:, 1:])], dim=1), _plain()))
+
+
+def no_binarization() -> nn.Module:
+    return Network(Block(_sign, nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)))
+
+
+def uneven_padding() -> nn.Module:
+    """Zeros at the bottom and right, by itself."""
+    return Network(Block(lambda x: F.pad(_sign(x), (0, 2, 0, 2)), Conv(WIDTH, WIDTH, 3, bias=False)))
+
+
+def stored() -> nn.Module:
+    """Ordinary convolutions that hold ±1."""
+    network = Network(Block(_sign, nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)))
+    with torch.no_grad():
+        for parameter in network.second.parameters():
+            if parameter.ndim == 4:
+                parameter.copy_(_sign(parameter))
+    return network

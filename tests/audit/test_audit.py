@@ -1,0 +1,248 @@
+"""What an audit finds: in the zoo's networks, whose bits are known, and in networks that are not what they say."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import bcdzoo
+from bcdzoo.audit.run import Audit, audit
+from bcdzoo.audit.show import as_text
+from bcdzoo.audit.verdict import Layer
+from bcdzoo.cli import main
+from bcdzoo.errors import BcdzooError
+from bcdzoo.models.dorefa import DoReFaBlock
+from bcdzoo.models.lqnet import LearnedBasisBlock
+from bcdzoo.models.xnornet import BinaryWeightBlock
+from bcdzoo.packed.checkpoint import export
+from bcdzoo.weights.load import convert
+from tests.audit import networks
+
+SMALL = "resize=28,crop=28"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Audit:
+    return audit("bcdnet-tiny", images=8)
+
+
+def of_own(build: Callable[[], nn.Module]) -> Audit:
+    torch.manual_seed(0)
+    return audit(build(), "demo", images=8, preprocess=SMALL)
+
+
+def second(found: Audit) -> Layer:
+    """The layer in question."""
+    return next(layer for layer in found.layers if layer.name == "second.conv")
+
+
+def drawn(name: str, **build: Any) -> nn.Module:
+    """A network with random weights, and the statistics of noise in its batch norms."""
+    torch.manual_seed(0)
+    network = bcdzoo.create_model(name, **build).train()
+    with torch.no_grad():
+        network(torch.randn(8, 3, 32, 32))
+    return network
+
+
+def in_file(name: str, folder: Path, **build: Any) -> str:
+    """The same as a file of the zoo."""
+    save_file(drawn(name, **build).state_dict(), folder / "state.safetensors")
+    convert(folder / "state.safetensors", name, folder / f"{name}.safetensors", **build)
+    return str(folder / f"{name}.safetensors")
+
+
+def test_a_binary_network_is_binary(tiny: Audit) -> None:
+    assert tiny.verdict.startswith("binary: 14 layers")
+    low = [layer for layer in tiny.layers if not layer.role]
+    assert all(layer.verdict == "binary" for layer in low)
+    assert [layer.name for layer in tiny.layers if layer.role] == ["stem.conv", "head"]
+    for layer in low:
+        assert layer.inputs is not None and list(layer.inputs.levels) == [-1, 1]
+        assert layer.weights.binary == layer.weights.channels
+        assert layer.stored == "latent"
+
+
+def test_multiply_accumulates_are_those_that_count_ops_counts(tiny: Audit) -> None:
+    counted = bcdzoo.count_ops("bcdnet-tiny", convention="dagger")
+    assert sum(layer.macs for layer in tiny.layers if not layer.role) == counted.bops
+    assert sum(layer.macs for layer in tiny.layers if layer.role) == counted.flops
+
+
+def test_the_packed_size_is_that_of_the_exported_file(tiny: Audit, tmp_path: Path) -> None:
+    sizes = export("bcdnet-tiny", tmp_path / "packed.safetensors")
+    assert tiny.size.packed == sizes.file
+    planes = sum(layer.weights.numbers for layer in tiny.layers if not layer.role) // 8
+    assert planes == sizes.planes
+    assert planes < tiny.size.found < sizes.file
+    assert tiny.size.claimed == tiny.size.found
+
+
+def test_a_packed_file_is_audited_by_its_form(tmp_path: Path, tiny: Audit) -> None:
+    path = tmp_path / "packed.safetensors"
+    export("bcdnet-tiny", path)
+    found = audit(str(path), images=8)
+    assert found.model == "bcdnet-tiny"
+    assert found.verdict.startswith("binary")
+    assert {layer.stored for layer in found.layers if not layer.role} == {"bits"}
+    assert sum(layer.macs for layer in found.layers) == sum(layer.macs for layer in tiny.layers)
+    assert found.size.stored == path.stat().st_size
+
+
+def test_a_real_valued_network_is_not_binary(tmp_path: Path) -> None:
+    found = audit(in_file("bcdnet-tiny-real", tmp_path), images=8)
+    assert found.verdict == "not binary: every layer is real-valued"
+    assert {layer.verdict for layer in found.layers} == {"real-valued"}
+
+
+def test_a_network_of_step_1_has_real_weights_on_binary_activations(tmp_path: Path) -> None:
+    found = audit(in_file("bcdnet-tiny", tmp_path, step=1), images=8)
+    assert found.verdict.startswith("binary activations, real weights: 14 layers")
+    assert found.size.claimed is not None and found.size.found > 10 * found.size.claimed
+    assert found.size.packed is None and "step 1" in found.size.no_packed
+
+
+@pytest.mark.parametrize(
+    ("block", "verdict"),
+    [
+        (lambda: DoReFaBlock(32, 32, 1, projects=True), "low-bit (w2a2): 3 layers"),
+        (lambda: BinaryWeightBlock(32, 32, 1), "binary weights, real activations: 2 layers"),
+        (lambda: LearnedBasisBlock(32, 32, 1), "low-bit (w1a2): 2 layers"),
+    ],
+)
+def test_low_bit_blocks_have_the_bits_of_their_names(block: Callable[[], nn.Module], verdict: str) -> None:
+    assert of_own(lambda: networks.around(block())).verdict.startswith(verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dorefa-r18-w2a2", "bwn-r18", "lqnet-r18-w1a2", "slb-r18-w1a8", "birealnet-18"])
+def test_networks_have_the_bits_that_the_table_claims(name: str) -> None:
+    found = audit(drawn(name), "demo", images=2, preprocess="resize=32,crop=32")
+    spec = bcdzoo.registry.find(name)
+    assert {(layer.w_bits, layer.a_bits) for layer in found.layers if not layer.role} == {(spec.w_bits, spec.a_bits)}
+
+
+def test_without_images_nothing_is_said_of_the_activations() -> None:
+    found = audit(bcdzoo.create_model("bcdnet-tiny"), preprocess=SMALL)
+    assert found.images == 0 and all(layer.inputs is None for layer in found.layers)
+    assert found.verdict.startswith("binary weights: 14 layers")
+    assert "weights alone" in as_text(found)
+
+
+def test_an_honest_network_of_anybody_is_binary() -> None:
+    found = of_own(networks.honest)
+    assert found.verdict.startswith("binary: 2 layers")
+    layer = second(found)
+    assert layer.padding == "0" and layer.weights.has_scale and layer.stored == "latent"
+    assert layer.threshold is not None and layer.threshold.count == 8 * networks.WIDTH * 14 * 14
+
+
+def test_a_sign_that_is_exact_but_for_rounding_is_a_sign() -> None:
+    layer = second(of_own(networks.estimator))
+    assert layer.verdict == "binary"
+    assert layer.inputs is not None and 0 < layer.inputs.inexact < 1e-5
+    assert layer.threshold is not None and layer.threshold.zeros == 0  # the masks' edges at ±1 are no thresholds
+
+
+def test_a_real_valued_convolution_inside_of_a_block_is_found() -> None:
+    found = of_own(networks.hidden)
+    assert found.verdict.startswith("not binary: real-valued layers between the others: second.hidden")
+    hidden, honest = (next(la for la in found.layers if la.name == name) for name in ("second.hidden", "second.conv"))
+    assert hidden.macs == honest.macs and hidden.verdict == "real-valued (inside)"
+    assert hidden.threshold is None  # the map was compared with one, but for the other layer
+
+
+def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
+    assert of_own(networks.hidden_product).verdict.startswith(
+        "not binary: real-valued layers between the others: second.hidden"
+    )
+
+
+@pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
+def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    network = build()
+    seen: list[Tensor] = []
+    network.get_submodule("second.conv").register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone())
+    )
+    layer = second(audit(network, "demo", images=8, preprocess=SMALL))
+    maps = torch.cat(seen[1:])  # the first is a blank image's
+    assert layer.inputs is not None and layer.threshold is not None
+    assert layer.inputs.zeros == layer.threshold.zeros == int((maps == 0).sum()) > 0
+    assert layer.verdict.startswith("NOT binary: ") and layer.verdict.endswith("of the inputs are 0")
+
+
+def test_a_bias_behind_the_sum_is_a_note() -> None:
+    layer = second(of_own(networks.bias))
+    assert layer.verdict == "binary" and layer.notes == ("bias after the sum",)
+
+
+def test_a_bias_behind_the_sign_is_not_binary() -> None:
+    found = of_own(networks.bias_after_sign)
+    assert second(found).verdict == "NOT binary: the inputs are -0.75 and 1.25, not ±α: a bias after the sign"
+    assert found.verdict.startswith("not binary: 1 of 2 layers")
+
+
+def test_a_scale_of_each_input_channel_is_not_binary() -> None:
+    assert "α of each channel" in second(of_own(networks.scale_of_channels)).verdict
+
+
+def test_a_channel_whose_weights_were_not_binarized_is_found() -> None:
+    verdict = second(of_own(networks.one_real_channel)).verdict
+    assert verdict == "NOT binary: the weights of 1 of 32 output channels are not ±α"
+
+
+def test_a_channel_whose_inputs_were_not_binarized_is_found() -> None:
+    assert second(of_own(networks.some_real_inputs)).verdict == "NOT binary: 3.1 % of the inputs are not ±α"  # 1/32
+
+
+def test_weights_that_are_not_binarized_are_real() -> None:
+    found = of_own(networks.no_binarization)
+    assert second(found).verdict == "binary activations, real weights"
+    assert found.verdict.startswith("mixed: 1 binary, 1 binary activations, real weights")
+
+
+def test_zeros_of_a_padding_are_no_zeros_of_a_sign() -> None:
+    layer = second(of_own(networks.uneven_padding))
+    assert layer.verdict == "binary" and layer.padding == "0 outside 0,2,0,2"
+    assert layer.inputs is not None and layer.inputs.zeros == 0
+
+
+def test_weights_that_are_stored_as_signs_are_told_from_latent_ones() -> None:
+    found = of_own(networks.stored)
+    assert second(found).stored == "±1"
+    assert next(layer for layer in found.layers if layer.name == "first.conv").stored == "latent"
+
+
+def test_an_audit_leaves_no_hook_and_the_gradients_as_they_were() -> None:
+    network = networks.honest()
+    audit(network, "demo", images=1, preprocess=SMALL)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_text_fits_on_a_screen(tiny: Audit) -> None:
+    text = as_text(tiny)
+    assert max(map(len, text.splitlines())) <= 120, text
+    assert tiny.verdict.partition(";")[0] in text
+
+
+def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["audit", "bcdnet-tiny", "--images", "2", "--format", "json"])
+    record = json.loads(capsys.readouterr().out)
+    assert record["claimed"] == "1/1" and record["images"] == 2 and record["data"] == "demo"
+    layer = record["layers"][1]
+    assert layer["verdict"] == "binary" and layer["inputs"]["form"] == "signs" and layer["inputs"]["zeros"] == 0
+
+
+def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(1)}, tmp_path / "theirs.safetensors")
+    with pytest.raises(BcdzooError, match=r"does not say which network it holds.*--weights"):
+        audit(str(tmp_path / "theirs.safetensors"))
