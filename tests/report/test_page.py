@@ -18,7 +18,8 @@ from bcdzoo.report.tables import rows
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000", "--enable-logging=stderr", "--v=0",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000",
+    "--enable-logging=stderr", "--v=0",
 ]  # fmt: skip
 
 OTHER = "bcdzoo.models.tiny:reactnet_tiny"  # with random weights
