@@ -1,6 +1,6 @@
-"""What the documentation's site has beyond its pages: tables of ``weights.toml``, links in docstrings (a hook of mkdocs.yml).
+"""What the documentation's site has beyond its pages: tables of ``weights.toml``, links in docstrings.
 
-``<!-- table: NAME -->`` in a page is replaced; on GitHub it shows nothing.
+A hook of mkdocs.yml. ``<!-- table: NAME -->`` in a page is replaced; on GitHub it shows nothing.
 """
 
 import re
@@ -21,7 +21,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Called with each page's HTML: the roles that docstrings give to names become links, where the site has the name."""
+    """Called with each page's HTML: names that a docstring refers to become links, where the site has them."""
     role = re.compile(r":(?:func|class|mod|data|meth|attr):<code>([\w.]+)</code>")
     return role.sub(r'<autoref identifier="\1" optional><code>\1</code></autoref>', html)
 

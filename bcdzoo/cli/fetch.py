@@ -7,7 +7,7 @@ import click
 from bcdzoo.errors import BcdzooError
 
 
-@click.command()
+@click.command("fetch")
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option("--all", "everything", is_flag=True, help="The default checkpoint of every network that has one.")
 @click.option("--tag", help="Another checkpoint than the network's default.")

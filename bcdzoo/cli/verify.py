@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command("verify")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
 def command(models: tuple[str, ...], manifest: Path | None) -> int:

@@ -1,4 +1,4 @@
-"""What stands in for the things of the documentation that are not here: images, checkpoints, the hub, large machines."""
+"""What stands in for things of the documentation that are not here: images, checkpoints, large networks."""
 
 import json
 import tarfile
@@ -23,6 +23,7 @@ REWRITTEN = {
     ".venv/bin/bcdzoo": "bcdzoo",
     "--nproc-per-node 4": "--nproc-per-node 2",
     "--nproc-per-node 8": "--nproc-per-node 2",
+    "first-machine:29500": "localhost:29500",
 }
 
 _SHORT = ("iterations=1", "warmup=0", "batch_size=2", "accumulate=1", "compile=false", "preprocess=resize=32,crop=32")
@@ -47,9 +48,10 @@ def _tar(path: Path) -> None:
 
 def _package(path: Path) -> None:
     path.mkdir()
-    code = "from torch import nn\n\n\ndef {}():\n    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))\n"
-    (path / "nets.py").write_text(code.format("small"))
-    (path / "my_module.py").write_text(code.format("build"))
+    network = "nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 1000))"
+    for module, function in (("nets", "small"), ("my_module", "build")):
+        code = f"from torch import nn\n\n\ndef {function}():\n    return {network}\n"
+        (path / f"{module}.py").write_text(code)
 
 
 def _weights_of_the_package(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every command and every piece of Python in README.md and docs/*.md is run, with stand-ins for what is not here.
 
-A page is a story: its commands run one after the other in one folder. Whoever writes a page need do nothing here, unless
-a command needs a file that is not there (``standins.FILES``), takes minutes (``SLOW``) or cannot run (``NOT_RUN``).
+A page is a story: its commands run one after the other in one folder. A block of ``text`` behind them, or behind
+Python, is what they print, but for lines of "…". Whoever writes a page need do nothing here, unless a command needs a
+file that is not there (``standins.FILES``), takes long (``SLOW``) or cannot run (``NOT_RUN``).
 """
 
 import io
@@ -34,6 +35,8 @@ NOT_RUN = {
 # Beginnings of commands that take long: run with -m slow.
 SLOW = (
     "torchrun",
+    ".venv/bin/bcdzoo eval bcdnet-tiny",  # 2,000 images
+    "bcdzoo eval bcdnet-tiny",
     "bcdzoo bench bcdnet-a",  # compiles it
     "python scripts/make_counts.py",
     "pytest",
@@ -95,13 +98,28 @@ class Story:
                 main(words[3:])
             code, stdout, stderr = left.value.code, out.getvalue(), err.getvalue()
         else:
-            environment = os.environ | self.environment
-            done = subprocess.run(words, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600)
-            code, stdout, stderr = done.returncode, done.stdout, done.stderr
+            code, stdout, stderr = self._apart(words)
         assert code == 0, f"{command}\n(run as: {shlex.join(words)})\n{stderr}"
         if evaluation:
             self.publisher.printed[evaluation] = stdout
         return stdout
+
+    def _apart(self, words: list[str]) -> tuple[int, str, str]:
+        """Exit code and output of processes of their own: as many as there are machines to run the command on."""
+        machines = int(words[words.index("--nnodes") + 1]) if "--nnodes" in words else 1
+        started = [
+            subprocess.Popen(
+                words,
+                cwd=self.folder,
+                env=os.environ | self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(machines)
+        ]
+        said = [process.communicate(timeout=900) for process in started]
+        return max(process.returncode for process in started), *("".join(parts) for parts in zip(*said, strict=True))
 
     def words(self, command: str) -> list[str]:
         """What is really run."""
