@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from pathlib import Path
 
 import pytest
+import torch
 
 from bcdzoo.cli import COMMANDS, cli, main
 from bcdzoo.weights.manifest import load_manifest
@@ -35,8 +36,6 @@ NOT_RUN = {
 # Beginnings of commands that take long: run with -m slow.
 SLOW = (
     "torchrun",
-    ".venv/bin/bcdzoo eval bcdnet-tiny",  # 2,000 images
-    "bcdzoo eval bcdnet-tiny",
     "bcdzoo bench bcdnet-a",  # compiles it
     "python scripts/make_counts.py",
     "pytest",
@@ -186,7 +185,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> standins.Publisher:
 
 @contextmanager
 def beginning(folder: Path, publisher: standins.Publisher) -> Iterator[Story]:
-    modules, path = set(sys.modules), list(sys.path)
+    modules, path, threads = set(sys.modules), list(sys.path), torch.get_num_threads()
+    torch.set_num_threads(1)  # the networks are small, and other tests may run beside these
     with (
         publisher.serving() as manifest,
         hub("hf_ofthetest") as server,
@@ -204,6 +204,7 @@ def beginning(folder: Path, publisher: standins.Publisher) -> Iterator[Story]:
             "HF_HUB_DISABLE_XET": "1",
         }
         yield Story(folder, publisher, environment)
+    torch.set_num_threads(threads)
     sys.path[:] = path  # a network of the current folder's was imported
     for name in set(sys.modules) - modules:
         if name.split(".")[0] == "my_package":
