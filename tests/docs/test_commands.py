@@ -71,7 +71,8 @@ class Story:
                 with self._networks(), redirect_stdout(out):
                     exec(compile(self._local(block.text), f"{page}:{block.line}", "exec"), self.names)
             elif block.language == "text" and printed:
-                missing = [line for line in block.text.splitlines() if line.strip() not in (*printed.splitlines(), "…")]
+                lines = {line.strip() for line in printed.splitlines()} | {"…"}
+                missing = [line for line in block.text.splitlines() if line.strip() not in lines]
                 assert not missing, f"{page}:{block.line}: not printed: {missing[0]!r}, but:\n{printed}"
             printed = out.getvalue() if block.language == "python" and not block.title else ""
             for command in block.commands:
@@ -118,7 +119,8 @@ class Story:
             for _ in range(machines)
         ]
         said = [process.communicate(timeout=900) for process in started]
-        return max(process.returncode for process in started), *("".join(parts) for parts in zip(*said, strict=True))
+        code = max(abs(process.returncode) for process in started)
+        return code, "".join(out for out, _ in said), "".join(err for _, err in said)
 
     def words(self, command: str) -> list[str]:
         """What is really run."""
@@ -252,6 +254,12 @@ def test_what_is_mentioned_in_a_sentence_exists(page: Path) -> None:
         options = {option for parameter in subcommand.params for option in (*parameter.opts, *parameter.secondary_opts)}
         named = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert named <= options | {"--debug", "--help", "--version"}, command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_block_is_overlooked(page: Path) -> None:
+    fences = re.findall(r"^\s*(?:```|~~~)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(fences) == 2 * len(blocks(page))
 
 
 def test_the_entries_shown_are_entries_that_a_manifest_can_have(tmp_path: Path) -> None:
