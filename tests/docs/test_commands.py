@@ -99,7 +99,7 @@ class Story:
             code, stdout, stderr = left.value.code, out.getvalue(), err.getvalue()
         else:
             code, stdout, stderr = self._apart(words)
-        assert code == 0, f"{command}\n(run as: {shlex.join(words)})\n{stderr}"
+        assert code == 0, f"{command}\n(run as: {shlex.join(words)})\n{stdout}\n{stderr}"
         if evaluation:
             self.publisher.printed[evaluation] = stdout
         return stdout
@@ -162,7 +162,8 @@ class Story:
         """The content of a new file, or what is to be added to one of the repository's."""
         if not self.apart:
             for name in ("bcdzoo", "tests", "scripts"):
-                shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, self.folder / name, symlinks=True, ignore=ignored)
             for name in ("pyproject.toml", "weights.toml"):
                 shutil.copy(ROOT / name, self.folder)
         path = self.folder / block.title
