@@ -23,10 +23,11 @@ REWRITTEN = {
     ".venv/bin/bcdzoo": "bcdzoo",
     "--nproc-per-node 4": "--nproc-per-node 2",
     "--nproc-per-node 8": "--nproc-per-node 2",
+    "-m bcdzoo train bcdnet-b": "-m bcdzoo train bcdnet-b --out runs/shared",  # not what one process has trained
     "first-machine:29500": "localhost:29500",
 }
 
-_SHORT = ("iterations=1", "warmup=0", "batch_size=2", "accumulate=1", "compile=false", "preprocess=resize=32,crop=32")
+_SHORT = ("iterations=1", "warmup=0", "batch_size=4", "accumulate=1", "compile=false", "preprocess=resize=32,crop=32")
 
 # Command -> options added to it, so that it takes seconds.
 QUICKER = {

@@ -127,8 +127,11 @@ class Story:
         for documented, local in standins.REWRITTEN.items():
             command = command.replace(documented, local)
         program, *arguments = shlex.split(self._local(command))
+        words = [program, *arguments]
+        if "bcdzoo" in words:  # torchrun's is behind -m
+            arguments += standins.QUICKER.get(words[words.index("bcdzoo") + 1], ())
         if program == "bcdzoo":
-            return [sys.executable, "-m", "bcdzoo", *arguments, *standins.QUICKER.get(arguments[0], ())]
+            return [sys.executable, "-m", "bcdzoo", *arguments]
         modules = {"torchrun": ["-m", "torch.distributed.run"], "pytest": ["-m", "pytest"]}
         return [sys.executable, *modules.get(program, ()), *arguments]
 
