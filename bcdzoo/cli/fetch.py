@@ -8,7 +8,7 @@ from bcdzoo.cli.options import MODEL, TAG
 from bcdzoo.errors import BcdzooError
 
 
-@click.command()
+@click.command("fetch")
 @click.argument("models", type=MODEL, nargs=-1, metavar="MODEL...")
 @click.option("--all", "everything", is_flag=True, help="The default checkpoint of every network that has one.")
 @click.option("--tag", type=TAG, help="Another checkpoint than the network's default.")

@@ -7,7 +7,7 @@ import click
 from bcdzoo.cli.options import MODEL
 
 
-@click.command()
+@click.command("verify")
 @click.argument("models", type=MODEL, nargs=-1, metavar="[MODEL]...")
 @click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
 def command(models: tuple[str, ...], manifest: Path | None) -> int:
