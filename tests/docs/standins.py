@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import bcdzoo
 from bcdzoo.registry import REGISTRY
+from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import CONVERTIBLE, Checkpoint, load_manifest
 from tests.photos import image_folder
 from tests.train.idx import stripes
@@ -68,10 +69,20 @@ def _theirs(model: str) -> Callable[[Path], None]:
     return lambda path: torch.save({"state_dict": bcdzoo.create_model(model).state_dict()}, path)
 
 
+def _converted(model: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        source = path.with_suffix(".pth")
+        _theirs(model)(source)
+        convert(source, model, path)
+
+    return write
+
+
 # Path in the documentation -> writes a file or folder like it. An absolute one lies in the test's folder, too.
 FILES: dict[str, Callable[[Path], object]] = {
     "/imagenet": _images,
     "/usr/share/datasets/fashion-mnist": stripes,
+    "bcdnet-a.safetensors": _converted("bcdnet-a"),
     "best.pth": _weights_of_the_package,
     "mine.pth.tar": _theirs("reactnet-a"),
     "my_package": _package,

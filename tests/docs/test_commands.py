@@ -30,7 +30,7 @@ NOT_RUN = {
     "python3 -m venv .venv": "the environment that these tests run in: .ci/run makes it by the same words",
     ".venv/bin/pip install": "as above",
     ".venv/bin/pytest": "as above",
-    "python -m build": "it builds in an environment of its own, which takes minutes; scripts/smoke.sh tries out what it gives",
+    "python -m build": "it takes minutes, in an environment of its own; scripts/smoke.sh tries out what it gives",
     "cibuildwheel": "it needs Docker",
     "pip install .": "it would install into the environment that these tests run in",
 }
