@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bcdzoo.cli.options import MODEL
+from bcdzoo.evaluation.store import read_results
 from bcdzoo.report.listing import details
 from bcdzoo.weights.manifest import load_manifest
 
@@ -17,7 +18,7 @@ from bcdzoo.weights.manifest import load_manifest
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(model: str, manifest: Path | None, style: str) -> None:
     """Everything known of MODEL: paper, operations, published and measured accuracy, checkpoints and their licences."""
-    facts = details(load_manifest(manifest), model)
+    facts = details(load_manifest(manifest), model, read_results())
     click.echo(json.dumps(facts, indent=1) if style == "json" else "\n".join(_lines(facts, "")))
 
 

@@ -51,14 +51,15 @@ def _recipes(ctx: click.Context) -> list[str]:
 
 
 def _runs(ctx: click.Context) -> list[str]:
-    from bcdzoo.evaluation.store import read_results
+    from bcdzoo.evaluation.store import read_store
 
-    results = read_results()
+    results, _ = read_store()
     return [*dict.fromkeys(result["model"] for result in results), *(result["run"] for result in results)]
 
 
 MODEL = _Offered("model", lambda ctx: REGISTRY)
 """A network's name; where a command takes it, also a pattern or package.module:callable."""
+CHECKPOINT = _Offered("checkpoint", lambda ctx: REGISTRY, files=True)
 TAG = _Offered("tag", _tags)
 WEIGHTS = _Offered("weights", _tags, files=True)
 PRESET = _Offered("preset", _presets)

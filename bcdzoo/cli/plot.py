@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, WEIGHTS, build_settings
+from bcdzoo.cli.options import CHECKPOINT, MODEL, WEIGHTS, build_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,8 +25,10 @@ _weights = click.option(
 
 def _out(name: str) -> Callable[..., Any]:
     def check(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
-        if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise click.BadParameter(f"{path} must end in .png, .svg or .pdf")
+        from bcdzoo.report.plots.style import SUFFIXES
+
+        if path.suffix.lower() not in SUFFIXES:
+            raise click.BadParameter(f"{path} must end in {', '.join(SUFFIXES)}")
         return path
 
     return click.option(
@@ -86,7 +88,7 @@ def tradeoff(convention: str, out: Path) -> None:
 
 
 @command.command("binarization-error")
-@click.argument("checkpoint", type=MODEL)
+@click.argument("checkpoint", type=CHECKPOINT)
 @_weights
 @_out("binarization-error")
 def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:

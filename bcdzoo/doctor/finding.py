@@ -23,5 +23,5 @@ class Finding:
 
 
 def shown(value: str) -> str:
-    """A setting as it may be shown to others: without the user and password in a URL."""
-    return re.sub("//[^/@]*@", "//…@", value)
+    """A setting as it may be shown to others: without the user and password of a URL or proxy."""
+    return re.sub("(^|//)[^/]*@", r"\1…@", value)

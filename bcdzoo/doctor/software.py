@@ -97,5 +97,8 @@ def compiler() -> Finding:
     if found is None:
         text = f"none ({', '.join(wanted)}): --compile and building the kernels need one"
         return Finding("note", "C++ compiler", text, "install g++ or clang")
-    said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout.splitlines()
+    try:
+        said = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=10).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("note", "C++ compiler", f"{found} does not run: {error}", "install g++ or clang")
     return Finding("ok", "C++ compiler", ": ".join([found, *said[:1]]))

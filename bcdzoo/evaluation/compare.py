@@ -13,7 +13,7 @@ from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.files import results_dir
 
-_SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,6 @@ class Comparison:
             "changed": len(self.changed),
             "p": mcnemar(*self.only),
             "detectable": self.detectable,
-            "answer": self.answer,
         }
 
     @property
@@ -83,19 +82,16 @@ class Comparison:
         """The difference in points from which chance is unlikely (5 %), given how often these two disagree."""
         return 100 * Z_95 * sqrt(sum(self.only)) / self.n
 
-    @property
-    def answer(self) -> str:
-        """In words."""
-        if mcnemar(*self.only) >= _SIGNIFICANT:
-            return "not significant: chance alone makes such a difference"
-        better = self.names[0] if self.difference > 0 else self.names[1]
-        return f"{better} is better: so large a difference by chance is unlikely"
-
     def summary(self) -> str:
         """The straight answer, in a few lines."""
         facts = self.to_json()
         low, high = facts["ci95"]
         first, second = facts["top1"]
+        if facts["p"] < SIGNIFICANT:
+            better = self.names[0] if self.difference > 0 else self.names[1]
+            verdict = f"{better} is better: so large a difference by chance is unlikely"
+        else:
+            verdict = "not significant: chance alone makes such a difference"
         return "\n".join(
             [
                 f"first          {self.names[0]}: top-1 {first:.2f} %",
@@ -105,7 +101,7 @@ class Comparison:
                 f"difference     {self.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}",
                 f"McNemar        p = {facts['p']:.3g} ({self.only[0]} images only the first gets right, "
                 f"{self.only[1]} only the second)",
-                f"answer         {self.answer}",
+                f"answer         {verdict}",
                 f"               (between these two, on {self.n} images, it takes {self.detectable:.2f} points)",
                 f"changed        {facts['changed']} images have another first guess",
             ]

@@ -1,8 +1,8 @@
 """What is known of each network, for ``bcdzoo list`` and ``bcdzoo info``. No torch, no pandas."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from bcdzoo.evaluation.store import read_results
 from bcdzoo.registry import find
 from bcdzoo.report.counts import counts
 from bcdzoo.report.tables import best_results, rows
@@ -40,10 +40,10 @@ def summary(manifest: Manifest, model: str) -> Facts:
     }
 
 
-def details(manifest: Manifest, model: str) -> Facts:
+def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
     """Everything known of a network: the summary, its paper, both counts, its measured accuracy and its checkpoints."""
     spec = find(model)
-    measured = best_results(read_results()).get(model)
+    measured = best_results(results).get(model)
     return {
         **summary(manifest, model),
         "paper": spec.paper,

@@ -75,7 +75,8 @@ def _computed(model: str) -> Row:
 
 def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each network its strict ImageNet run on the most images, the latest of equals; no runs of its other forms."""
-    return best_of((result for result in results if is_strict(result) and own_form(result)), itemgetter("model"))
+    on_imagenet = (result for result in results if result["dataset"] == "imagenet")
+    return best_of((result for result in on_imagenet if is_strict(result) and own_form(result)), itemgetter("model"))
 
 
 def best_of(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[Any, dict[str, Any]]:
@@ -84,18 +85,18 @@ def best_of(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], A
 
 
 def is_strict(result: dict[str, Any]) -> bool:
-    """Whether a run is on ImageNet, in float32 and without anything faster that was asked for."""
+    """Whether a run is in float32 and without anything faster that was asked for."""
     fast = result.get("compiled") or result.get("channels_last") or result.get("precision", "float32") != "float32"
-    return not fast and result["dataset"] == "imagenet"
+    return not fast
 
 
-_OWN_FORM = {"step": 2, "mlp_groups": 3, "reduction": 4, "dynamic_pointwise": True}
+OWN_FORM = {"step": 2, "mlp_groups": 3, "reduction": 4, "dynamic_pointwise": True}
 
 
 def own_form(result: dict[str, Any], *free: str) -> bool:
     """Whether a run is of the network that bears the name, but for the arguments named as free: no step 1, say."""
     build = result.get("build", {})
-    return all(key in free or build.get(key, value) == value for key, value in _OWN_FORM.items())
+    return all(key in free or build.get(key, value) == value for key, value in OWN_FORM.items())
 
 
 def _measured(result: dict[str, Any] | None) -> Row:

@@ -78,11 +78,13 @@ def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str 
         weights: With a name, as in :func:`load_model`.
 
     Raises:
-        BcdzooError: The file does not say what it holds, or there are weights beside it.
+        BcdzooError: No such file, it does not say what it holds, or there are weights beside it.
     """
     path = Path(checkpoint)
-    if not path.is_file():
+    if ":" in checkpoint or not (path.is_file() or path.suffix or len(path.parts) > 1):
         return checkpoint, weights
+    if not path.is_file():
+        raise BcdzooError(f"no file {path}")
     model = safetensors_metadata(path).get("model")
     if model is None:
         raise BcdzooError(f"{path} does not say which network it holds: name that, and give the file as --weights")
@@ -100,6 +102,8 @@ def _resolve_file(
             raise BcdzooError(f"{path} holds weights of {metadata['model']}, not of {name}")
         build = json.loads(metadata["build"]) | build
         preprocess = preprocess or metadata.get("preprocess") or None
+    elif metadata.get("format", "").startswith("bcdzoo packed"):
+        raise BcdzooError(f"{path} is a packed file, of bits alone: take the weights that it was exported from")
     elif known := _published(name, sha256):
         build = known.build | build
         preprocess = preprocess or known.preprocess

@@ -110,6 +110,8 @@ class Story:
     def _apart(self, words: list[str]) -> tuple[int, str, str]:
         """Exit code and output of processes of their own: as many as there are machines to run the command on."""
         machines = int(words[words.index("--nnodes") + 1]) if "--nnodes" in words else 1
+        if self.apart:  # without site, where an editable installation puts its package before the copy
+            words = [words[0], "-S", *words[1:]]
         started = [
             subprocess.Popen(
                 words,

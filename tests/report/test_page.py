@@ -154,10 +154,13 @@ def test_the_page_needs_nothing_but_itself_and_every_link_leads_somewhere(page: 
 
 def test_every_number_of_the_tables_says_where_it_comes_from(page: str) -> None:
     table = page[page.index('id="table1"') : page.index('id="table2"')]
-    assert re.search(r'data-sort="4.82"><span class="published">4.82<', table)
+    assert re.search(r'data-sort="4.82"><span class="published" title="published: table 1 of the paper">4.82<', table)
     ops = counts()["bcdnet-a"]["full"]["ops"]
-    assert f'data-sort="{ops}"><a class="computed" href="#bcdnet-a">1.08 (0.87†)<' in table
-    assert 'data-sort="71.81"><a class="measured" href="#imagenet">71.8<' in table
+    assert (
+        f'data-sort="{ops}"><a class="computed" title="computed: layer by layer" href="#bcdnet-a">1.08 (0.87†)<'
+        in table
+    )
+    assert 'data-sort="71.81"><a class="measured" title="measured: the run" href="#imagenet">71.8<' in table
 
 
 def test_runs_have_their_intervals_and_pairs_their_answer(page: str) -> None:

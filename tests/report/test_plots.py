@@ -23,6 +23,7 @@ from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.ops.count import count_ops
+from bcdzoo.packed.checkpoint import export
 from bcdzoo.report.counts import counts
 from bcdzoo.report.plots.accuracy_ops import FAMILIES, accuracy_ops
 from bcdzoo.report.plots.binarization_error import branch_errors, relative_error
@@ -187,9 +188,10 @@ def test_a_figure_is_written_in_each_format_and_always_to_the_same_bytes(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["accuracy-ops", "--out", "x.gif"], 2, "x.gif must end in .png, .svg or .pdf"),
+        (["accuracy-ops", "--out", "x.gif"], 2, "x.gif must end in .png, .svg, .pdf"),
         (["layers", "bcdnet-x"], 1, "no network named 'bcdnet-x'"),
         (["binarization-error", "reactnet-tiny", "--weights", "no.pth"], 1, "no file no.pth"),
+        (["binarization-error", "no.safetensors"], 1, "no file no.safetensors"),
         (["cam", "bcdnet-tiny", "no.png"], 1, "no file no.png"),
     ],
 )
@@ -209,3 +211,9 @@ def test_the_shipped_networks_error_and_cam_are_drawn_by_the_command(tmp_path: P
         with pytest.raises(SystemExit, match="0"):
             main(["plot", *words, "--out", str(tmp_path / f"{words[0]}.png")])
         assert Image.open(tmp_path / f"{words[0]}.png").width == 1300
+
+
+def test_a_packed_file_has_no_latent_weights_to_draw(tmp_path: Path) -> None:
+    export("bcdnet-tiny", tmp_path / "packed.safetensors")
+    with pytest.raises(BcdzooError, match="is a packed file, of bits alone"):
+        bcdzoo.load_model("bcdnet-tiny", tmp_path / "packed.safetensors")

@@ -3,7 +3,6 @@
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import combinations
 from operator import itemgetter
@@ -13,8 +12,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from bcdzoo import versions
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.compare import compare
+from bcdzoo.evaluation.compare import SIGNIFICANT, compare
+from bcdzoo.files import results_dir
 from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
 from bcdzoo.ops.count import count_ops
 from bcdzoo.registry import list_models
@@ -22,8 +23,21 @@ from bcdzoo.report.listing import details
 from bcdzoo.report.plots.accuracy_ops import accuracy_ops
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
-from bcdzoo.report.tables import HEADERS, MEASURED, TITLES, UNITS, Row, best_of, best_results, cells, legend, rows
-from bcdzoo.weights.manifest import load_manifest
+from bcdzoo.report.tables import (
+    HEADERS,
+    MEASURED,
+    TITLES,
+    UNITS,
+    Row,
+    best_of,
+    best_results,
+    cells,
+    is_strict,
+    legend,
+    own_form,
+    rows,
+)
+from bcdzoo.weights.manifest import Manifest, load_manifest
 
 _HERE = files("bcdzoo") / "report" / "page"
 
@@ -42,20 +56,22 @@ def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = it
     """
     tables = {number: rows((number,), results) for number in TITLES}
     best = best_results(results)
+    manifest = load_manifest()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
     return template.render(
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        versions={name: version(name) for name in ("bcdzoo", "torch")},
+        versions={"bcdzoo": versions.own(), "torch": versions.installed("torch")},
         headers=HEADERS,
         tables=[(TITLES[key], [_cells(row, best.get(row["model"])) for row in table]) for key, table in tables.items()],
         legend=legend(tables["beyond"]),
         figures=list(_figures(results)),
-        networks=[_network(name) for name in progress(list_models())],
-        runs=list(reversed(results)),
+        networks=[_network(name, manifest, results) for name in progress(list_models())],
+        runs=[run | {"form": _form(run)} for run in reversed(results)],
         pairs=list(_pairs(results)),
+        significant=SIGNIFICANT,
     )
 
 
@@ -69,6 +85,12 @@ def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
     for what in UNITS:
         values += [row[what], row[f"computed_{what}"]]
     values += [row["top1"], row["top5"], *(row[key] for key in MEASURED)]
+    where = "its authors" if row["table"] == "beyond" else f"table {row['table']} of the paper"
+    titles = {
+        "published": f"published: {where}",
+        "computed": "computed: layer by layer",
+        "measured": "measured: the run",
+    }
     links = {"computed": f"#{row['model']}", "measured": f"#{run['run']}" if run else ""}
     return [
         {
@@ -76,6 +98,7 @@ def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
             "sort": "" if value is None else str(value),
             "kind": "" if value is None else kind,
             "link": links.get(kind, "") if value is not None else "",
+            "title": titles.get(kind, ""),
         }
         for text, value, kind in zip(cells(row), values, _KINDS, strict=True)
     ]
@@ -92,7 +115,7 @@ def _embedded(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(render(figure, ".svg")).decode()
 
 
-def _network(name: str) -> dict[str, Any]:
+def _network(name: str, manifest: Manifest, results: Results) -> dict[str, Any]:
     layers = [
         {
             "name": layer.name or "(network)",
@@ -104,16 +127,24 @@ def _network(name: str) -> dict[str, Any]:
         for layer in count_ops(name).layers
     ]
     totals = [sum(column) for column in zip(*(layer["numbers"] for layer in layers), strict=True)]
-    return {"name": name, "facts": details(load_manifest(), name), "layers": layers, "totals": totals}
+    return {"name": name, "facts": details(manifest, name, results), "layers": layers, "totals": totals}
+
+
+def _form(run: dict[str, Any]) -> str:
+    """What makes a run another one than that of the network as it is."""
+    build = [f"{key}={value}" for key, value in run.get("build", {}).items()]
+    return ", ".join([*build, *(word for word in ("compiled", "channels_last") if run.get(word))])
 
 
 def _pairs(results: Results) -> Iterator[dict[str, Any]]:
-    """Comparisons of every two networks' best runs on the same images, as far as their predictions are kept."""
-    runs = best_of((run for run in results if run.get("predictions_file")), itemgetter("fingerprint", "model")).values()
+    """Comparisons of every two networks, each by its best strict run on the same images whose predictions are kept."""
+    kept = (run for run in results if run.get("predictions_file") and is_strict(run) and own_form(run))
+    runs = best_of(kept, itemgetter("fingerprint", "model", "weights")).values()
     for first, second in combinations(runs, 2):
         if first["fingerprint"] == second["fingerprint"]:
+            files = [str(results_dir() / run["predictions_file"]) for run in (first, second)]
             try:
-                facts = compare(first["run"], second["run"]).to_json()
+                facts = compare(*files).to_json()
             except BcdzooError as error:
                 facts = {"problem": str(error)}
             yield {"first": first, "second": second, **facts}

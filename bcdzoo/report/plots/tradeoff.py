@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.report.plots.style import BLACK, BLUE, SKY, VERMILION, new_figure, styled
-from bcdzoo.report.tables import best_of, is_strict, own_form, rows
+from bcdzoo.report.tables import OWN_FORM, best_of, is_strict, own_form, rows
 
 MODEL = "bcdnet-a"
 GROUPS = range(6)
 """Groups of the MLP stage; each has three MLP blocks and takes the place of one of ReActNet-A's 13 blocks."""
 
-_OWN = 3  # groups of BCDNet-A itself
+_OWN = OWN_FORM["mlp_groups"]
 
 
 @styled
@@ -79,6 +79,6 @@ def _draw_accuracies(axes: Any, results: Iterable[dict[str, Any]]) -> None:
 
 def measured_members(results: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
     """The strict ImageNet run on the most images of each member, by its groups; the latest of equals."""
-    runs = (result for result in results if result["model"] == MODEL and is_strict(result))
-    members = (result for result in runs if own_form(result, "mlp_groups"))
+    runs = (result for result in results if result["model"] == MODEL and result["dataset"] == "imagenet")
+    members = (result for result in runs if is_strict(result) and own_form(result, "mlp_groups"))
     return best_of(members, lambda result: result.get("build", {}).get("mlp_groups", _OWN))
