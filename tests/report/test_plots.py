@@ -2,6 +2,8 @@
 
 import io
 import math
+import subprocess
+import sys
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -217,3 +219,12 @@ def test_a_packed_file_has_no_latent_weights_to_draw(tmp_path: Path) -> None:
     export("bcdnet-tiny", tmp_path / "packed.safetensors")
     with pytest.raises(BcdzooError, match="is a packed file, of bits alone"):
         bcdzoo.load_model("bcdnet-tiny", tmp_path / "packed.safetensors")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "nothing.py").write_text(
+        "import sys\nsys.modules['matplotlib'] = None\nfrom bcdzoo.cli import main\nmain()\n"
+    )
+    words = [sys.executable, str(tmp_path / "nothing.py"), "plot", "accuracy-ops", "--out", str(tmp_path / "x.png")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "bcdzoo: matplotlib is not installed: pip install 'bcdzoo[plot]'\n")

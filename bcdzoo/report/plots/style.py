@@ -4,14 +4,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure
+
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write
-
-try:
-    import matplotlib
-    from matplotlib.figure import Figure
-except ImportError:
-    raise BcdzooError("matplotlib is not installed: pip install 'bcdzoo[plot]'") from None
 
 # Okabe and Ito's palette, which readers with any colour vision tell apart; in print the markers and hatches differ too.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
