@@ -195,6 +195,7 @@ class Weights:
         zeros: Exact zeros.
         binary: Output channels with two values, ±α.
         levels: Distinct values in the output channel that has most.
+            1 where every output channel has but one: such a sum, as an average pooling may be written, carries no bits.
         is_real: They are too many to be levels.
         has_scale: Not all of them are ±1, or whole numbers where there are more than two.
     """
@@ -209,8 +210,8 @@ class Weights:
 
     @property
     def bits(self) -> int:
-        """Of a weight: 32 where they are real-valued."""
-        return 32 if self.is_real else max(math.ceil(math.log2(self.levels)), 1)
+        """Of a weight: 32 where they are real-valued, or no bits."""
+        return 32 if self.is_real or self.levels == 1 else math.ceil(math.log2(self.levels))
 
     def __add__(self, other: "Weights") -> "Weights":
         return max(self, other, key=lambda weights: (weights.is_real, weights.levels, -weights.binary))
@@ -224,6 +225,9 @@ def look_at_weights(rows: Tensor) -> Weights:
     """
     size = rows.abs().amax(1, keepdim=True)
     signs = ((rows.abs() - size).abs() <= ROUNDING * size).all(1) & (size[:, 0] > 0) & (rows.shape[1] > 1)
+    signs &= bool(
+        (rows.amin(1) < 0).logical_and(rows.amax(1) > 0).any()
+    )  # a channel may have one sign by chance, all not
     all_signs = bool(signs.all())
     levels = torch.full_like(signs, 2, dtype=torch.int64)
     if not all_signs:

@@ -237,10 +237,12 @@ def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -
         return ""
     if not any(low[:place]):
         return "stem"
+    assert seen.weights is not None
+    if seen.weights.bits == 32 and not seen.weights.is_real:
+        return "equal weights"
     on_map = math.prod(seen.size) > 1
     if not any(low[place:]) and not on_map:
         return "classifier"
-    assert seen.weights is not None
     has_maps = any(is_low and other.size for is_low, other in zip(low, layers, strict=True))
     if has_maps and seen.kind != "product" and not on_map:
         return "of pooled features"

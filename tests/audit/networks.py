@@ -84,6 +84,17 @@ def hidden() -> nn.Module:
     return Network(Block(_sign, _plain(), hidden=nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)))
 
 
+def average() -> nn.Module:
+    """An average pooling that is written as a convolution."""
+    pooling = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH, bias=False)
+    nn.init.constant_(pooling.weight, 1 / 9)
+    return Network(Block(_sign, _plain(), hidden=pooling))
+
+
+def always_on_the_threshold() -> nn.Module:
+    return Network(Block(lambda x: _sign(0 * x), _plain()))
+
+
 def hidden_product() -> nn.Module:
     class Mixes(nn.Module):
         """A real-valued 1×1 convolution that is no module."""

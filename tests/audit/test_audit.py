@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
-from bcdzoo.audit.show import as_text
+from bcdzoo.audit.show import as_json, as_text
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.cli import main
+from bcdzoo.cli.audit import command
+from bcdzoo.cli.options import FILE
 from bcdzoo.errors import BcdzooError
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
@@ -163,6 +165,12 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
     )
 
 
+def test_an_average_that_is_written_as_a_convolution_is_none_of_bits() -> None:
+    found = of_own(networks.average)
+    assert found.verdict.startswith("binary: 2 layers") and "equal weights" in found.verdict
+    assert next(layer for layer in found.layers if layer.name == "second.hidden").w_bits == 32
+
+
 @pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
 def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
@@ -240,6 +248,21 @@ def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[st
     assert record["claimed"] == "1/1" and record["images"] == 2 and record["data"] == "demo"
     layer = record["layers"][1]
     assert layer["verdict"] == "binary" and layer["inputs"]["form"] == "signs" and layer["inputs"]["zeros"] == 0
+
+
+def test_json_has_no_infinity_where_all_values_are_on_the_threshold() -> None:
+    record = as_json(of_own(networks.always_on_the_threshold))
+    before = next(layer["threshold"] for layer in record["layers"] if layer["name"] == "second.conv")
+    assert before["zeros"] == before["count"] and before["closest"] is None
+    json.dumps(record, allow_nan=False)
+
+
+def test_one_image_is_one_image() -> None:
+    assert "1 image of demo" in as_text(audit(networks.honest(), "demo", images=1, preprocess=SMALL))
+
+
+def test_the_shell_is_offered_files_for_data() -> None:
+    assert next(option.type for option in command.params if option.name == "data") is FILE
 
 
 def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
