@@ -1,5 +1,6 @@
 """A layer of a network that has been run."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Seen:
         inputs: What it is given; None where that was not looked at.
         threshold: What had been before the sign of its inputs, None where no sign was seen.
         first: The weights of the first call, to know them again.
+        rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
     """
 
     name: str
@@ -44,3 +46,9 @@ class Seen:
     inputs: Inputs | None = None
     threshold: Threshold | None = None
     first: Tensor | None = None
+    rows: int = 1
+
+    @property
+    def positions(self) -> int:
+        """Of one image's map that the weights are moved over, before the stride; 1 where it is none."""
+        return self.rows * math.prod(self.size)

@@ -240,15 +240,26 @@ def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -
     assert seen.weights is not None
     if seen.weights.bits == 32 and not seen.weights.is_real:
         return "equal weights"
-    on_map = math.prod(seen.size) > 1
+    on_map = seen.positions > 1
     if not any(low[place:]) and not on_map:
         return "classifier"
-    has_maps = any(is_low and other.size for is_low, other in zip(low, layers, strict=True))
-    if has_maps and seen.kind != "product" and not on_map:
+    has_maps = any(is_low and other.positions > 1 for is_low, other in zip(low, layers, strict=True))
+    if has_maps and seen.kind != "product" and not on_map and math.prod(seen.kernel) == 1:
         return "of pooled features"
-    if seen.kind != "product" and seen.kernel == (1, 1) and seen.c_in != seen.weights.channels:
-        return "1×1 to other channels"
+    if seen.kernel == (1, 1) and seen.c_in != seen.weights.channels and _map_shrinks(place, low, layers):
+        return "1×1 downsampling"
     return "inside"
+
+
+def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[Seen]) -> bool:
+    """Whether at a layer the map becomes smaller: by its stride, or since the low-bit one before, or until the next."""
+    seen = layers[place]
+    maps = [(at, other.positions) for at, other in enumerate(layers) if low[at] and other.kernel]
+    before = [positions for at, positions in maps if at < place][-1:]
+    after = [positions for at, positions in maps if at > place][:1]
+    return (
+        max(seen.stride) > 1 or seen.positions < max(before, default=0) or seen.positions > min(after, default=math.inf)
+    )
 
 
 def _notes(seen: Seen, w_bits: int, real_input: bool) -> tuple[str, ...]:

@@ -123,6 +123,7 @@ class Watch(TorchDispatchMode):
             layer = self.layers[key] = Seen(
                 path, self._modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:]
             )
+            layer.rows = max(len(x) // self._images, 1)
         layer.macs += macs
         layer.calls += self._images
         if layer.first is None or not torch.equal(layer.first, operation.weights):

@@ -84,6 +84,59 @@ def hidden() -> nn.Module:
     return Network(Block(_sign, _plain(), hidden=nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)))
 
 
+def hidden_linear() -> nn.Module:
+    """Real-valued linear layers on a map whose channels are last, as in the MLP of a transformer."""
+
+    class Mixes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            widen, narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+            self.mlp = nn.Sequential(nn.LayerNorm(WIDTH), widen, nn.ReLU(), narrow)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.mlp(x.permute(0, 2, 3, 1).contiguous())
+            return out.permute(0, 3, 1, 2)
+
+    return _between(Mixes())
+
+
+def hidden_bottleneck() -> nn.Module:
+    """Real-valued 1×1 convolutions to other channels and back, on a map that stays as it is."""
+    return _between(nn.Sequential(nn.Conv2d(WIDTH, 4 * WIDTH, 1), nn.ReLU(), nn.Conv2d(4 * WIDTH, WIDTH, 1)))
+
+
+def hidden_on_one_pixel() -> nn.Module:
+    """A real-valued 3×3 convolution on a map of one pixel."""
+    return _between(
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.Upsample(scale_factor=14))
+    )
+
+
+def gate() -> nn.Module:
+    """A real-valued 1×1 convolution of pooled features."""
+    return _between(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(WIDTH, WIDTH, 1), nn.Sigmoid()))
+
+
+def downsampling(shortcut: nn.Module) -> nn.Module:
+    """A binary layer of stride 2 beside a real-valued 1×1 convolution."""
+
+    class Halves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.shortcut = _plain(), shortcut
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.conv(_sign(x))[:, :, ::2, ::2].repeat(1, 2, 1, 1) + self.shortcut(x)
+            return out[:, :WIDTH]
+
+    return _between(Halves())
+
+
+def _between(hidden: nn.Module) -> nn.Module:
+    """With another binary layer behind."""
+    return Network(nn.Sequential(Block(_sign, _plain(), hidden=nn.Identity()), hidden, Block(_sign, _plain())))
+
+
 def average() -> nn.Module:
     """An average pooling that is written as a convolution."""
     pooling = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH, bias=False)

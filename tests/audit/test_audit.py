@@ -165,6 +165,35 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("build", "share"),
+    # MACs at 14×14: of the stem 27·32, of each binary layer 9·32·32, of the hidden ones 2·128·32; the classifier's 320
+    [(networks.hidden_linear, 22.3), (networks.hidden_bottleneck, 22.3), (networks.hidden_on_one_pixel, 0.2)],
+)
+def test_a_real_valued_layer_between_others_is_not_excused(build: Callable[[], nn.Module], share: float) -> None:
+    verdict = of_own(build).verdict
+    assert verdict.startswith("not binary: real-valued layers between the others: second.1")
+    assert f"{share} % of the multiply-accumulates" in verdict
+
+
+def test_a_gate_of_pooled_features_is_named() -> None:
+    found = of_own(networks.gate)
+    assert found.verdict.startswith("binary: 3 layers") and "of pooled features" in found.verdict
+
+
+@pytest.mark.parametrize(
+    "shortcut",
+    [
+        nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1, stride=2),
+        nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1)),
+        nn.Sequential(nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1), nn.MaxPool2d(2)),
+    ],
+)
+def test_a_downsampling_shortcut_is_named(shortcut: nn.Module) -> None:
+    found = of_own(lambda: networks.downsampling(shortcut))
+    assert found.verdict.startswith("binary: 4 layers") and "1×1 downsampling" in found.verdict
+
+
 def test_an_average_that_is_written_as_a_convolution_is_none_of_bits() -> None:
     found = of_own(networks.average)
     assert found.verdict.startswith("binary: 2 layers") and "equal weights" in found.verdict
