@@ -10,7 +10,7 @@ from bcdzoo.audit.values import Inputs, Threshold, Weights
 
 @dataclass
 class Seen:
-    """A layer: what one module does with weights of one shape.
+    """A layer: what one module does with the same weights.
 
     Attributes:
         name: Path of the module.
@@ -29,6 +29,7 @@ class Seen:
         threshold: What had been before the sign of its inputs, None where no sign was seen.
         first: The weights of the first call, to know them again.
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
+        of_image: Whether it is given the network's own input.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Seen:
     threshold: Threshold | None = None
     first: Tensor | None = None
     rows: int = 1
+    of_image: bool = False
 
     @property
     def positions(self) -> int:

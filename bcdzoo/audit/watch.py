@@ -5,7 +5,7 @@ and matrix product is looked at as torch's own operation, with the operands that
 innermost module that it happens in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -69,12 +69,15 @@ class Watch(TorchDispatchMode):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
-        self.layers: dict[tuple[str, tuple[int, ...]], Seen] = {}
+        self.layers: dict[tuple[str, tuple[int, ...], int], Seen] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
         self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
         self._modules = dict(network.named_modules())
         self._inside = [""]
         self._images = 0  # of the batch
+        self._image: list[Tensor] = []  # the batch itself, and what is still an image
+        self._constants: list[Tensor] = []
+        self._weights: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}  # of this batch
         self._hooks = [hook for path, module in self._modules.items() for hook in self._watch(path, module)]
 
     def __exit__(self, *error: Any) -> None:
@@ -85,13 +88,15 @@ class Watch(TorchDispatchMode):
     def _watch(self, path: str, module: nn.Module) -> list[Any]:
         def enter(module: nn.Module, inputs: Any) -> None:
             self._inside.append(path)
-            self._images = len(inputs[0]) if not path else self._images
+            if not path:
+                self._images, self._image = len(inputs[0]), [inputs[0]]
+                self._constants, self._weights = [], {}
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self._inside.pop()
             if isinstance(module, PackedChain):
                 for part in look_at_chain(module, self._images):
-                    known = self.layers.setdefault((part.name, part.kernel), part)
+                    known = self.layers.setdefault((part.name, part.kernel, 0), part)
                     if known is not part:
                         known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
 
@@ -105,6 +110,10 @@ class Watch(TorchDispatchMode):
         if packet in _THRESHOLDS:
             self._see_threshold(packet, args)
         out = func(*args, **kwargs)
+        if packet in _CONSTANTS:
+            self._constants.append(out)
+        if packet in _STILL_IMAGE and _is_any(args[0], self._image):
+            self._image.append(out)
         if packet is aten.constant_pad_nd and out.ndim == 4:
             left, right, top, bottom = (*args[1], 0, 0)[:4]
             self._padded[_key(out)] = (top, bottom, left, right)
@@ -114,16 +123,17 @@ class Watch(TorchDispatchMode):
         return out
 
     def _see(self, operation: Multiplication, macs: int) -> None:
-        if operation.kind != "conv" and any(map(_is_constant, (operation.inputs, operation.weights))):
+        if any(_is_any(side, self._constants) and _is_constant(side) for side in (operation.inputs, operation.weights)):
             return  # a sum written as a product with ones
         path, x = self._inside[-1], operation.inputs
-        key = path, tuple(operation.weights.shape)
+        key = path, tuple(operation.weights.shape), self._place(path, operation.weights)
         layer = self.layers.get(key)
         if layer is None:
             layer = self.layers[key] = Seen(
                 path, self._modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:]
             )
             layer.rows = max(len(x) // self._images, 1)
+            layer.of_image = _is_any(x, self._image)
         layer.macs += macs
         layer.calls += self._images
         if layer.first is None or not torch.equal(layer.first, operation.weights):
@@ -133,6 +143,14 @@ class Watch(TorchDispatchMode):
         layer.inputs = _sum(layer.inputs, inputs)
         if quantized := self._quantized.get(_key(inner)):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
+
+    def _place(self, path: str, weights: Tensor) -> int:
+        """Which of a module's weights of one shape these are; each batch may have new ones, in the same order."""
+        known = self._weights.setdefault((path, tuple(weights.shape)), [])
+        place = next((i for i, others in enumerate(known) if torch.equal(others, weights)), len(known))
+        if place == len(known):
+            known.append(weights)
+        return place
 
     def _see_threshold(self, packet: Any, args: tuple[Any, ...]) -> None:
         x = args[0]
@@ -175,6 +193,16 @@ def _key(x: Tensor) -> tuple[int, int]:
 
 def _is_constant(x: Tensor) -> bool:
     return x.numel() > 1 and bool((x == x.flatten()[0]).all())
+
+
+def _is_any(x: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether a tensor is one of these, or a view of one."""
+    at = x.untyped_storage().data_ptr()
+    return any(at == other.untyped_storage().data_ptr() for other in others)
+
+
+_CONSTANTS = {aten.ones, aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full}
+_STILL_IMAGE = {aten.add, aten.sub, aten.mul, aten.div, aten.flip, aten.clone, aten._to_copy, aten.constant_pad_nd}
 
 
 def _convolution(args: tuple[Any, ...]) -> Multiplication:

@@ -114,7 +114,7 @@ def hidden_on_one_pixel() -> nn.Module:
 
 def gate() -> nn.Module:
     """A real-valued 1×1 convolution of pooled features."""
-    return _between(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(WIDTH, WIDTH, 1), nn.Sigmoid()))
+    return _between(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(WIDTH, WIDTH, 1), nn.Upsample(scale_factor=14)))
 
 
 def downsampling(shortcut: nn.Module) -> nn.Module:
@@ -135,6 +135,61 @@ def downsampling(shortcut: nn.Module) -> nn.Module:
 def _between(hidden: nn.Module) -> nn.Module:
     """With another binary layer behind."""
     return Network(nn.Sequential(Block(_sign, _plain(), hidden=nn.Identity()), hidden, Block(_sign, _plain())))
+
+
+def of_black_and_white() -> nn.Module:
+    """It is given images that a scale and a shift have not made real-valued."""
+
+    class Posterized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = honest()
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.network((images - 0.5) / 0.25)
+            return logits
+
+    return Posterized()
+
+
+class Twice(nn.Module):
+    """A network that looks at each image and at its mirror image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = honest()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images) + self.network(images.flip(3))
+        return logits
+
+
+class TwoWeights(nn.Module):
+    """A binary and a real-valued convolution of equal shape in one module, on the same signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real = nn.Parameter(0.1 * torch.randn(WIDTH, WIDTH, 3, 3))
+        self.binary = nn.Parameter(0.1 * torch.randn(WIDTH, WIDTH, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, _sign(self.binary), padding=1) + F.conv2d(x, self.real, padding=1)
+
+
+def two_weights() -> nn.Module:
+    return Network(Block(_sign, TwoWeights()))
+
+
+class BinaryLinear(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(_sign(x), _sign(self.weight))
+
+
+def flat() -> nn.Module:
+    """Linear layers alone, the last binary one of which is given nothing but ones."""
+    return nn.Sequential(
+        nn.Flatten(), BinaryLinear(3 * 28 * 28, WIDTH), nn.ReLU(), BinaryLinear(WIDTH, WIDTH), nn.Linear(WIDTH, 10)
+    )
 
 
 def average() -> nn.Module:

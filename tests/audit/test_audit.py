@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -168,12 +170,51 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
 @pytest.mark.parametrize(
     ("build", "share"),
     # MACs at 14×14: of the stem 27·32, of each binary layer 9·32·32, of the hidden ones 2·128·32; the classifier's 320
-    [(networks.hidden_linear, 22.3), (networks.hidden_bottleneck, 22.3), (networks.hidden_on_one_pixel, 0.2)],
+    [(networks.hidden_linear, 22.3), (networks.hidden_bottleneck, 11.2), (networks.hidden_on_one_pixel, 0.2)],
 )
 def test_a_real_valued_layer_between_others_is_not_excused(build: Callable[[], nn.Module], share: float) -> None:
     verdict = of_own(build).verdict
     assert verdict.startswith("not binary: real-valued layers between the others: second.1")
     assert f"{share} % of the multiply-accumulates" in verdict
+
+
+def test_a_first_convolution_to_more_channels_is_named_and_those_behind_are_not_excused() -> None:
+    roles = [layer.role for layer in of_own(networks.hidden_bottleneck).layers]
+    assert roles == ["stem", "", "", "1×1 widening", "inside", "", "classifier"]
+
+
+@pytest.mark.parametrize("build", [networks.honest, networks.of_black_and_white])
+def test_an_image_of_two_values_is_an_image(build: Callable[[], nn.Module], tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for folder in map(str, range(10)):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        pixels = 255 * generator.integers(0, 2, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).convert("RGB").save(tmp_path / "val" / folder / "0.png")
+    torch.manual_seed(0)
+    found = audit(build(), str(tmp_path), preprocess=SMALL)
+    assert found.verdict.startswith("binary: 2 layers")
+    assert found.layers[0].verdict == "real-valued (stem)"
+
+
+def test_a_network_that_is_run_twice_has_no_bases() -> None:
+    found = of_own(networks.Twice)
+    assert found.verdict.startswith("binary: 2 layers")
+    for layer in found.layers:
+        assert layer.bases == 1 and layer.notes == ("called 2 times",)
+
+
+def test_two_weights_of_one_module_are_two_layers() -> None:
+    binary, real = (layer for layer in of_own(networks.two_weights).layers if layer.name == "second.conv")
+    assert (binary.verdict, binary.latent) == ("binary", "second.conv.binary")
+    assert (real.verdict, real.latent) == ("binary activations, real weights", "second.conv.real")
+
+
+def test_a_linear_layer_with_a_constant_input_is_there() -> None:
+    found = of_own(networks.flat)
+    assert [(layer.name, layer.w_bits, layer.a_bits) for layer in found.layers[:2]] == [("1", 1, 1), ("3", 1, None)]
+    torch.manual_seed(0)
+    blank = audit(networks.flat(), preprocess=SMALL)
+    assert [layer.w_bits for layer in blank.layers] == [1, 1, 32]
 
 
 def test_a_gate_of_pooled_features_is_named() -> None:
