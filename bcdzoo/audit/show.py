@@ -20,6 +20,7 @@ _FORMS = {
     Form.SIGNS_OF_IMAGE: "±α image",
     Form.BITS: "0, α",
     Form.SIGNS_OF_CHANNEL: "±α channel",
+    Form.SHIFTED: "two/batch",
     Form.SHIFTED_OF_CHANNEL: "two/channel",
     Form.REAL: "real",
 }

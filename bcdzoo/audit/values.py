@@ -45,7 +45,8 @@ class Inputs:
         zeros: Of these, exact zeros.
         off: Those that are not ±α, α being the median magnitude; 0 where all are.
         form: Of the worst call.
-        levels: Distinct values in order; none where they are real-valued, or differ by image or channel.
+        levels: Distinct values in order, of the call that has most; none where they are real-valued, or are two that
+            differ by image, channel or call.
         inexact: Largest distance to the level that a value is taken for, relative to the largest magnitude.
         border: The value of a padding that had been put around the map, None without one.
         sides: Its width: top, bottom, left, right.
@@ -61,17 +62,7 @@ class Inputs:
     sides: tuple[int, ...] = ()
 
     def __add__(self, other: "Inputs") -> "Inputs":
-        form = max(self.form, other.form)
-        levels: tuple[float, ...] = ()
-        if self.levels and other.levels and not self.form == other.form == Form.SIGNS:
-            union = torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64)
-            values = _representatives(union)[0]
-            if len(values) <= 2:
-                form, levels, _ = _form(values)
-            else:
-                form, levels = (Form.LEVELS, tuple(values.tolist())) if len(values) <= _FEW else (Form.REAL, ())
-        elif self.levels == other.levels:
-            levels = self.levels
+        form, levels = self._together(other)
         return Inputs(
             self.count + other.count,
             self.zeros + other.zeros,
@@ -82,6 +73,16 @@ class Inputs:
             self.border if other.border is None else other.border,
             self.sides or other.sides,
         )
+
+    def _together(self, other: "Inputs") -> tuple[Form, tuple[float, ...]]:
+        """Form and levels of two calls, each of which may have a scale of its own."""
+        form = max(self.form, other.form)
+        if form >= Form.LEVELS:
+            return form, max(self.levels, other.levels, key=len) if form == Form.LEVELS else ()
+        if self.form == other.form != Form.CONSTANT or not (self.levels and other.levels):
+            return form, self.levels if self.levels == other.levels else ()
+        values = _representatives(torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64))[0]
+        return _form(values)[:2] if len(values) <= 2 else (Form.LEVELS, tuple(values.tolist()))
 
 
 def look_at_inputs(x: Tensor, sides: tuple[int, ...] = ()) -> tuple[Inputs, Tensor]:

@@ -152,20 +152,22 @@ def _input_troubles(seen: Seen) -> Iterator[str]:
     if inputs is None:
         return
     if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
-        values = "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel"
+        values = (
+            "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel or batch"
+        )
         yield f"the inputs are {values}, not ±α: a bias after the sign"
     elif inputs.form == Form.SIGNS_OF_CHANNEL:
         yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
     elif _has_sign_of_zero(inputs, threshold):
         yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
-    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count:
+    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count and seen.weights and seen.weights.bits < 32:
         zeros = f" ({_percent(inputs.zeros, inputs.count)} are 0)" if inputs.zeros else ""
         yield f"{_percent(inputs.off, inputs.count)} of the inputs are not ±α{zeros}"
 
 
 def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
     """Whether zeros are beside ±α; or beside +α alone, where they are torch.sign's behind a ReLU."""
-    if not inputs.zeros or not inputs.levels:
+    if not inputs.zeros or inputs.form == Form.REAL:
         return False
     if inputs.form == Form.LEVELS:
         return len(inputs.levels) == 3 and min(inputs.levels) == -max(inputs.levels)

@@ -55,6 +55,7 @@ class _Quantized(NamedTuple):
 
     threshold: Threshold
     source: Tensor
+    values: tuple[Any, ...]  # that it was compared with
 
 
 class Watch(TorchDispatchMode):
@@ -161,8 +162,12 @@ class Watch(TorchDispatchMode):
         by = _NAMES.get(packet, "comparison")
         if (by == "sign" and is_coarse(x)) or (before is not None and same and before.threshold.by != "comparison"):
             return  # of what is ±1 already, or the mask of an estimator's derivative beside its sign
-        found = look_at_threshold(distance, x.std(), by)
-        if before is not None and same:
+        values = args[1:]
+        found = look_at_threshold(distance, x.std(correction=0), by)
+        if before is not None and same and by == "comparison":
+            if any(_is_same(values[0], value) for value in before.values):
+                return  # another layer that starts from the same map
+            values += before.values
             found = Threshold(  # the next threshold of the same map
                 before.threshold.count,
                 before.threshold.zeros + found.zeros,
@@ -170,7 +175,7 @@ class Watch(TorchDispatchMode):
                 min(before.threshold.closest, found.closest),
                 by,
             )
-        entry = _Quantized(found, x)
+        entry = _Quantized(found, x, values)
         self._quantized[_key(x)] = entry
         if x.ndim == 5:  # several bases of one map, each of which is convolved
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
@@ -178,6 +183,12 @@ class Watch(TorchDispatchMode):
 
 def _sum(before: Any, found: Any) -> Any:
     return found if before is None else before + found
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Of two values that a map is compared with, numbers or tensors."""
+    first, second = (torch.as_tensor(given, dtype=torch.float64) for given in (value, other))
+    return torch.equal(first, second)
 
 
 def _share(threshold: Threshold, parts: int) -> Threshold:

@@ -180,6 +180,42 @@ def two_weights() -> nn.Module:
     return Network(Block(_sign, TwoWeights()))
 
 
+def scale_of_batch() -> nn.Module:
+    """2-bit activations, the largest of which is that of the batch."""
+
+    def quantize(x: Tensor) -> Tensor:
+        step = x.max() / 3
+        return torch.round(x.relu() / step) * step
+
+    return Network(Block(quantize, _plain()))
+
+
+class TwoBranches(nn.Module):
+    """Two binary convolutions that compare the same map with 0, each for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = _plain(), _plain()
+        self.zeros = 0  # of the latest map
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.softshrink(x, 0.1)
+        self.zeros = int((x == 0).sum())
+        out: Tensor = self.first(_sign(x)) + self.second(_sign(x))
+        return out
+
+
+def masks_before_sign() -> nn.Module:
+    """The sign of a clipped map, behind the masks of its estimator's derivative."""
+
+    def binarize(x: Tensor) -> Tensor:
+        x = (100 * x).clip(-1, 1)
+        outside = (x <= -1) | (x >= 1)
+        return torch.where(outside, torch.sign(x), torch.sign(x))
+
+    return Network(Block(binarize, _plain()))
+
+
 class BinaryLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(_sign(x), _sign(self.weight))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_json, as_text
+from bcdzoo.audit.values import Form, look_at_inputs
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.cli import main
 from bcdzoo.cli.audit import command
@@ -209,6 +210,47 @@ def test_two_weights_of_one_module_are_two_layers() -> None:
     assert (real.verdict, real.latent) == ("binary activations, real weights", "second.conv.real")
 
 
+def test_a_scale_of_each_batch_adds_no_bits() -> None:
+    for images in (8, 32):
+        torch.manual_seed(0)
+        found = audit(networks.scale_of_batch(), "demo", images=images, preprocess=SMALL)
+        assert second(found).verdict == "low-bit (w1a2)"
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "number"),
+    [
+        ([(0, 0.5), (0, 0.7)], Form.BITS, 0),
+        ([(-0.5, 0.5), (-0.7, 0.7)], Form.SIGNS, 0),
+        ([(-0.5, 0.5), (-0.7, 0.7), (-1, 0, 1)], Form.LEVELS, 3),
+        ([(-1, 1), (0,)], Form.LEVELS, 3),
+        ([(-1,), (1,)], Form.SIGNS, 2),
+        ([(-1, 1), (-1, 0, 1)], Form.LEVELS, 3),
+    ],
+)
+def test_values_of_several_batches(values: list[tuple[float, ...]], form: Form, number: int) -> None:
+    first, *others = (look_at_inputs(torch.tensor(batch).repeat(8).reshape(1, 1, -1, 1).float())[0] for batch in values)
+    for other in others:
+        first += other
+    assert (first.form, len(first.levels)) == (form, number)
+
+
+def test_a_threshold_of_two_branches_is_counted_once_for_each() -> None:
+    torch.manual_seed(0)
+    branches = networks.TwoBranches()
+    found = audit(networks.Network(branches), "demo", images=8, preprocess=SMALL)
+    layers = [layer for layer in found.layers if layer.name.startswith("second.")]
+    assert len(layers) == 2 and branches.zeros > 0
+    for layer in layers:
+        assert layer.threshold is not None and layer.threshold.zeros == branches.zeros
+
+
+def test_masks_before_a_sign_are_no_thresholds() -> None:
+    layer = second(of_own(networks.masks_before_sign))
+    assert layer.verdict == "binary"
+    assert layer.threshold is not None and layer.threshold.by == "sign" and layer.threshold.zeros == 0
+
+
 def test_a_linear_layer_with_a_constant_input_is_there() -> None:
     found = of_own(networks.flat)
     assert [(layer.name, layer.w_bits, layer.a_bits) for layer in found.layers[:2]] == [("1", 1, 1), ("3", 1, None)]
@@ -228,6 +270,8 @@ def test_a_gate_of_pooled_features_is_named() -> None:
         nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1, stride=2),
         nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1)),
         nn.Sequential(nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1), nn.MaxPool2d(2)),
+        # most of its inputs are ±α, but its weights are real
+        nn.Sequential(nn.Hardtanh(-1e-3, 1e-3), nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1, stride=2)),
     ],
 )
 def test_a_downsampling_shortcut_is_named(shortcut: nn.Module) -> None:
