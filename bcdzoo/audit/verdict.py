@@ -195,7 +195,7 @@ def _stored(seen: Seen) -> tuple[str, str]:
     if seen.kind == "packed":
         return "bits", ""
     named = [*seen.module.named_parameters(), *seen.module.named_buffers()]
-    if isinstance(seen.module, LowBitConv2d):
+    if isinstance(seen.module, LowBitConv2d):  # its bases are more numbers
         named = [("weight", seen.module.weight)]
     else:
         named = [(name, tensor) for name, tensor in named if tensor.numel() == seen.weights.numbers]
@@ -203,7 +203,9 @@ def _stored(seen: Seen) -> tuple[str, str]:
         return "computed", ""
     assert seen.first is not None
     signs = (seen.first > 0).flatten()
-    name, tensor = max(named, key=lambda pair: int(((pair[1] > 0).flatten() == signs).sum()))  # of several such
+    if len(named) > 1:
+        named = [max(named, key=lambda pair: int(((pair[1] > 0).flatten() == signs).sum()))]
+    name, tensor = named[0]
     path = f"{seen.name}.{name}".lstrip(".")
     if seen.weights.is_real:
         return "real", path

@@ -21,6 +21,8 @@ from bcdzoo.cli import main
 from bcdzoo.cli.audit import command
 from bcdzoo.cli.options import FILE
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.multi_base import MultiBaseWeight
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.xnornet import BinaryWeightBlock
@@ -334,6 +336,12 @@ def test_zeros_of_a_padding_are_no_zeros_of_a_sign() -> None:
     layer = second(of_own(networks.uneven_padding))
     assert layer.verdict == "binary" and layer.padding == "0 outside 0,2,0,2"
     assert layer.inputs is not None and layer.inputs.zeros == 0
+
+
+def test_a_layer_of_several_bases_has_so_many() -> None:
+    conv = LowBitConv2d(networks.WIDTH, networks.WIDTH, 3, quantizer=MultiBaseWeight(2))
+    layer = second(of_own(lambda: networks.Network(networks.Block(torch.sign, conv))))
+    assert (layer.verdict, layer.bases, layer.latent) == ("binary", 2, "second.conv.weight")
 
 
 def test_weights_that_are_stored_as_signs_are_told_from_latent_ones() -> None:
