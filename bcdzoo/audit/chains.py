@@ -49,6 +49,7 @@ def _stem(stem: PackedStem, size: tuple[int, ...], images: int) -> Iterator[Seen
             (stride, stride),
             (padding, padding),
             weights=look_at_weights(weights.flatten(1)),
+            first=weights.flatten(1),
         )
         size = tuple((side + 2 * padding - k) // stride + 1 for side, k in zip(size, kernel, strict=True))
         seen.macs, seen.calls = images * size[0] * size[1] * c_out * c_in * kernel[0] * kernel[1], images

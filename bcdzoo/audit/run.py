@@ -92,7 +92,7 @@ def audit(
         subject.try_out()
     if data is None and spec is not None and spec.input_size == _DEMO_SIZE:
         data = DEMO.name
-    batches = _blank(subject) if data is None else _batches(subject, data, layout, images)
+    batches = _noise(subject) if data is None else _batches(subject, data, layout, images)
     seen = 0
     watched = loaded.model.network if isinstance(loaded.model, PackedNetwork) else loaded.model
     wanted = [parameter for parameter in watched.parameters() if parameter.requires_grad]
@@ -119,8 +119,10 @@ def audit(
     )
 
 
-def _blank(subject: Subject) -> Iterator[Tensor]:
-    yield subject.preprocess.normalize(torch.zeros(1, 3, subject.preprocess.crop, subject.preprocess.crop))
+def _noise(subject: Subject) -> Iterator[Tensor]:
+    """An image, (1, 3, H, W)."""
+    side = subject.preprocess.crop
+    yield subject.preprocess.normalize(255 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
 
 
 def _batches(subject: Subject, data: str, layout: str | None, number: int) -> Iterator[Tensor]:

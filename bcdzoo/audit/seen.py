@@ -1,5 +1,6 @@
 """A layer of a network that has been run."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from bcdzoo.audit.values import Inputs, Threshold, Weights
 
 @dataclass
 class Seen:
-    """A layer: what one module does with weights of one shape.
+    """A layer: what one module does with the same weights.
 
     Attributes:
         name: Path of the module.
@@ -27,6 +28,8 @@ class Seen:
         inputs: What it is given; None where that was not looked at.
         threshold: What had been before the sign of its inputs, None where no sign was seen.
         first: The weights of the first call, to know them again.
+        rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
+        of_image: Whether it is given the network's own input.
     """
 
     name: str
@@ -44,3 +47,10 @@ class Seen:
     inputs: Inputs | None = None
     threshold: Threshold | None = None
     first: Tensor | None = None
+    rows: int = 1
+    of_image: bool = False
+
+    @property
+    def positions(self) -> int:
+        """Of one image's map that the weights are moved over, before the stride; 1 where it is none."""
+        return self.rows * math.prod(self.size)

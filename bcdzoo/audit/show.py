@@ -1,5 +1,6 @@
 """An audit as text or JSON."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +20,7 @@ _FORMS = {
     Form.SIGNS_OF_IMAGE: "±α image",
     Form.BITS: "0, α",
     Form.SIGNS_OF_CHANNEL: "±α channel",
+    Form.SHIFTED: "two/batch",
     Form.SHIFTED_OF_CHANNEL: "two/channel",
     Form.REAL: "real",
 }
@@ -31,6 +33,8 @@ def as_json(audit: Audit) -> dict[str, Any]:
         found |= {"kind": layer.kind, "verdict": layer.verdict}
         if layer.inputs is not None:
             found["inputs"]["form"] = layer.inputs.form.name.lower().replace("_", " ")
+        if layer.threshold is not None and math.isinf(layer.threshold.closest):
+            found["threshold"]["closest"] = None  # JSON has no infinity
     return record
 
 
@@ -84,7 +88,7 @@ def _weights(layer: Layer) -> str:
     weights = layer.weights
     if weights.is_real:
         return "real"
-    values = f"{weights.levels} levels"
+    values = f"{weights.levels} levels" if weights.levels > 1 else "equal"
     if weights.binary == weights.channels:
         values = "±α" if weights.has_scale else "±1"
     return values if layer.stored == values else f"{values} {layer.stored}"
@@ -117,7 +121,7 @@ def _facts(audit: Audit) -> Any:
     if audit.data is None:
         yield "input", "none: the weights alone were looked at; what the activations are is not known (--data)"
     else:
-        yield "input", f"{audit.images} images of {audit.data}"
+        yield "input", f"{audit.images} image{'s' * (audit.images != 1)} of {audit.data}"
     yield "verdict", audit.verdict
     if audit.claimed:
         yield "claimed", f"W/A {audit.claimed}"

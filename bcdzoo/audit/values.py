@@ -45,7 +45,8 @@ class Inputs:
         zeros: Of these, exact zeros.
         off: Those that are not ±α, α being the median magnitude; 0 where all are.
         form: Of the worst call.
-        levels: Distinct values in order; none where they are real-valued, or differ by image or channel.
+        levels: Distinct values in order, of the call that has most; none where they are real-valued, or are two that
+            differ by image, channel or call.
         inexact: Largest distance to the level that a value is taken for, relative to the largest magnitude.
         border: The value of a padding that had been put around the map, None without one.
         sides: Its width: top, bottom, left, right.
@@ -61,17 +62,7 @@ class Inputs:
     sides: tuple[int, ...] = ()
 
     def __add__(self, other: "Inputs") -> "Inputs":
-        form = max(self.form, other.form)
-        levels: tuple[float, ...] = ()
-        if self.levels and other.levels and not self.form == other.form == Form.SIGNS:
-            union = torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64)
-            values = _representatives(union)[0]
-            if len(values) <= 2:
-                form, levels, _ = _form(values)
-            else:
-                form, levels = (Form.LEVELS, tuple(values.tolist())) if len(values) <= _FEW else (Form.REAL, ())
-        elif self.levels == other.levels:
-            levels = self.levels
+        form, levels = self._together(other)
         return Inputs(
             self.count + other.count,
             self.zeros + other.zeros,
@@ -82,6 +73,16 @@ class Inputs:
             self.border if other.border is None else other.border,
             self.sides or other.sides,
         )
+
+    def _together(self, other: "Inputs") -> tuple[Form, tuple[float, ...]]:
+        """Form and levels of two calls, each of which may have a scale of its own."""
+        form = max(self.form, other.form)
+        if form >= Form.LEVELS:
+            return form, max(self.levels, other.levels, key=len) if form == Form.LEVELS else ()
+        if self.form == other.form != Form.CONSTANT or not (self.levels and other.levels):
+            return form, self.levels if self.levels == other.levels else ()
+        values = _representatives(torch.tensor(sorted({*self.levels, *other.levels}), dtype=torch.float64))[0]
+        return _form(values)[:2] if len(values) <= 2 else (Form.LEVELS, tuple(values.tolist()))
 
 
 def look_at_inputs(x: Tensor, sides: tuple[int, ...] = ()) -> tuple[Inputs, Tensor]:
@@ -195,6 +196,7 @@ class Weights:
         zeros: Exact zeros.
         binary: Output channels with two values, ±α.
         levels: Distinct values in the output channel that has most.
+            1 where every output channel has but one: such a sum, as an average pooling may be written, carries no bits.
         is_real: They are too many to be levels.
         has_scale: Not all of them are ±1, or whole numbers where there are more than two.
     """
@@ -209,8 +211,8 @@ class Weights:
 
     @property
     def bits(self) -> int:
-        """Of a weight: 32 where they are real-valued."""
-        return 32 if self.is_real else max(math.ceil(math.log2(self.levels)), 1)
+        """Of a weight: 32 where they are real-valued, or no bits."""
+        return 32 if self.is_real or self.levels == 1 else math.ceil(math.log2(self.levels))
 
     def __add__(self, other: "Weights") -> "Weights":
         return max(self, other, key=lambda weights: (weights.is_real, weights.levels, -weights.binary))
@@ -224,6 +226,9 @@ def look_at_weights(rows: Tensor) -> Weights:
     """
     size = rows.abs().amax(1, keepdim=True)
     signs = ((rows.abs() - size).abs() <= ROUNDING * size).all(1) & (size[:, 0] > 0) & (rows.shape[1] > 1)
+    signs &= bool(
+        (rows.amin(1) < 0).logical_and(rows.amax(1) > 0).any()
+    )  # a channel may have one sign by chance, all not
     all_signs = bool(signs.all())
     levels = torch.full_like(signs, 2, dtype=torch.int64)
     if not all_signs:

@@ -75,8 +75,11 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
         images: That were run.
         real_input: Whether they were real, so that the activations say something.
     """
-    bits = [_bits(seen, images, real_input) for seen in layers]
-    troubles = [(*(_input_troubles(seen) if real_input else ()), *_weight_troubles(seen)) for seen in layers]
+    bits = [_bits(seen, real_input) for seen in layers]
+    troubles = [
+        (*(_input_troubles(seen) if real_input and not seen.of_image else ()), *_weight_troubles(seen))
+        for seen in layers
+    ]
     low = [w < 32 or (a is not None and a <= _LOW) or bool(t) for (w, a), t in zip(bits, troubles, strict=True)]
     judged = []
     for place, (seen, (w_bits, a_bits)) in enumerate(zip(layers, bits, strict=True)):
@@ -90,47 +93,38 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
                 macs=seen.macs // images,
                 w_bits=w_bits,
                 a_bits=a_bits,
-                bases=_bases(seen, images),
+                bases=seen.module.w_bases * seen.module.a_bases if isinstance(seen.module, LowBitConv2d) else 1,
                 weights=seen.weights,
                 stored=stored,
                 latent=latent,
                 inputs=seen.inputs if real_input else None,
-                threshold=seen.threshold if real_input and (a_bits or 32) < 32 else None,
+                threshold=seen.threshold if real_input and a_bits != 32 else None,
                 padding=_padding(seen),
                 role="" if low[place] else _role(seen, place, low, layers),
                 troubles=troubles[place],
-                notes=_notes(seen, w_bits, real_input),
+                notes=_notes(seen, w_bits, images, real_input),
             )
         )
     return judged
 
 
-def _bits(seen: Seen, images: int, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input: some images may not reach all levels that a layer of the zoo says it has."""
+def _bits(seen: Seen, real_input: bool) -> tuple[int, int | None]:
+    """Of a weight and of an input: some images may not reach all levels that a layer of the zoo says it has.
+
+    An image that is black and white is an image like others.
+    """
     assert seen.weights is not None
     says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
     most_w, most_a = (bits if bits < 32 else 1 for bits in says)
     w_bits = max(seen.weights.bits, most_w)
     inputs = seen.inputs if real_input or seen.kind == "packed" else None
-    if inputs is None:
+    if inputs is None or inputs.form == Form.CONSTANT:
         return w_bits, None
-    if inputs.form == Form.REAL:
+    if inputs.form == Form.REAL or seen.of_image:
         return w_bits, 32
     if inputs.form == Form.LEVELS:
         return w_bits, max(math.ceil(math.log2(len(inputs.levels))), most_a)
-    # planes of 0 and 1 are the bits of one number, while maps of ±1 are bases
-    return w_bits, max(_calls(seen, images) if inputs.form == Form.BITS else 1, most_a)
-
-
-def _calls(seen: Seen, images: int) -> int:
-    return max(seen.calls // images, 1)
-
-
-def _bases(seen: Seen, images: int) -> int:
-    """Products of single bits that the layer is a sum of, where these bits are not those of one number."""
-    if isinstance(seen.module, LowBitConv2d):
-        return seen.module.w_bases * seen.module.a_bases
-    return _calls(seen, images) if seen.inputs is not None and seen.inputs.form == Form.SIGNS else 1
+    return w_bits, most_a
 
 
 def _kind(w_bits: int, a_bits: int | None) -> str:
@@ -158,20 +152,22 @@ def _input_troubles(seen: Seen) -> Iterator[str]:
     if inputs is None:
         return
     if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
-        values = "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel"
+        values = (
+            "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel or batch"
+        )
         yield f"the inputs are {values}, not ±α: a bias after the sign"
     elif inputs.form == Form.SIGNS_OF_CHANNEL:
         yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
     elif _has_sign_of_zero(inputs, threshold):
         yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
-    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count:
+    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count and seen.weights and seen.weights.bits < 32:
         zeros = f" ({_percent(inputs.zeros, inputs.count)} are 0)" if inputs.zeros else ""
         yield f"{_percent(inputs.off, inputs.count)} of the inputs are not ±α{zeros}"
 
 
 def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
     """Whether zeros are beside ±α; or beside +α alone, where they are torch.sign's behind a ReLU."""
-    if not inputs.zeros or not inputs.levels:
+    if not inputs.zeros or inputs.form == Form.REAL:
         return False
     if inputs.form == Form.LEVELS:
         return len(inputs.levels) == 3 and min(inputs.levels) == -max(inputs.levels)
@@ -199,12 +195,16 @@ def _stored(seen: Seen) -> tuple[str, str]:
     if seen.kind == "packed":
         return "bits", ""
     named = [*seen.module.named_parameters(), *seen.module.named_buffers()]
-    if isinstance(seen.module, LowBitConv2d):
+    if isinstance(seen.module, LowBitConv2d):  # its bases are more numbers
         named = [("weight", seen.module.weight)]
     else:
         named = [(name, tensor) for name, tensor in named if tensor.numel() == seen.weights.numbers]
     if not named:
         return "computed", ""
+    assert seen.first is not None
+    signs = (seen.first > 0).flatten()
+    if len(named) > 1:
+        named = [max(named, key=lambda pair: int(((pair[1] > 0).flatten() == signs).sum()))]
     name, tensor = named[0]
     path = f"{seen.name}.{name}".lstrip(".")
     if seen.weights.is_real:
@@ -237,20 +237,37 @@ def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -
         return ""
     if not any(low[:place]):
         return "stem"
-    on_map = math.prod(seen.size) > 1
+    assert seen.weights is not None
+    if seen.weights.bits == 32 and not seen.weights.is_real:
+        return "equal weights"
+    on_map = seen.positions > 1
     if not any(low[place:]) and not on_map:
         return "classifier"
-    assert seen.weights is not None
-    has_maps = any(is_low and other.size for is_low, other in zip(low, layers, strict=True))
-    if has_maps and seen.kind != "product" and not on_map:
+    has_maps = any(is_low and other.positions > 1 for is_low, other in zip(low, layers, strict=True))
+    if has_maps and seen.kind != "product" and not on_map and math.prod(seen.kernel) == 1:
         return "of pooled features"
-    if seen.kind != "product" and seen.kernel == (1, 1) and seen.c_in != seen.weights.channels:
-        return "1×1 to other channels"
+    if seen.kernel == (1, 1) and seen.c_in != seen.weights.channels and _map_shrinks(place, low, layers):
+        return "1×1 downsampling"
+    if seen.kernel == (1, 1) and seen.weights.channels > max(other.c_in for other in layers[: place + 1]):
+        return "1×1 widening"
     return "inside"
 
 
-def _notes(seen: Seen, w_bits: int, real_input: bool) -> tuple[str, ...]:
+def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[Seen]) -> bool:
+    """Whether at a layer the map becomes smaller: by its stride, in the low-bit one before or in the next."""
+    seen = layers[place]
+    maps = [(at, other) for at, other in enumerate(layers) if low[at] and other.kernel]
+    before = [other.positions for at, other in maps if at < place][-1:]
+    after = [other.positions // math.prod(other.stride) for at, other in maps if at > place][:1]
+    return (
+        max(seen.stride) > 1 or seen.positions < max(before, default=0) or seen.positions > min(after, default=math.inf)
+    )
+
+
+def _notes(seen: Seen, w_bits: int, images: int, real_input: bool) -> tuple[str, ...]:
     notes = []
+    if (calls := seen.calls // images) > 1 and not isinstance(seen.module, LowBitConv2d):  # which has bases
+        notes.append(f"called {calls} times")
     if seen.has_bias and w_bits < 32:
         notes.append("bias after the sum")
     if real_input and seen.inputs is not None and seen.inputs.inexact:

@@ -5,7 +5,7 @@ and matrix product is looked at as torch's own operation, with the operands that
 innermost module that it happens in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +55,7 @@ class _Quantized(NamedTuple):
 
     threshold: Threshold
     source: Tensor
+    values: tuple[Any, ...]  # that it was compared with
 
 
 class Watch(TorchDispatchMode):
@@ -69,12 +70,15 @@ class Watch(TorchDispatchMode):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
-        self.layers: dict[tuple[str, tuple[int, ...]], Seen] = {}
+        self.layers: dict[tuple[str, tuple[int, ...], int], Seen] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
         self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
         self._modules = dict(network.named_modules())
         self._inside = [""]
         self._images = 0  # of the batch
+        self._image: list[Tensor] = []  # the batch itself, and what is still an image
+        self._constants: list[Tensor] = []
+        self._weights: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}  # of this batch
         self._hooks = [hook for path, module in self._modules.items() for hook in self._watch(path, module)]
 
     def __exit__(self, *error: Any) -> None:
@@ -85,13 +89,15 @@ class Watch(TorchDispatchMode):
     def _watch(self, path: str, module: nn.Module) -> list[Any]:
         def enter(module: nn.Module, inputs: Any) -> None:
             self._inside.append(path)
-            self._images = len(inputs[0]) if not path else self._images
+            if not path:
+                self._images, self._image = len(inputs[0]), [inputs[0]]
+                self._constants, self._weights = [], {}
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             self._inside.pop()
             if isinstance(module, PackedChain):
                 for part in look_at_chain(module, self._images):
-                    known = self.layers.setdefault((part.name, part.kernel), part)
+                    known = self.layers.setdefault((part.name, part.kernel, 0), part)
                     if known is not part:
                         known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
 
@@ -105,6 +111,10 @@ class Watch(TorchDispatchMode):
         if packet in _THRESHOLDS:
             self._see_threshold(packet, args)
         out = func(*args, **kwargs)
+        if packet in _CONSTANTS:
+            self._constants.append(out)
+        if packet in _STILL_IMAGE and _is_any(args[0], self._image):
+            self._image.append(out)
         if packet is aten.constant_pad_nd and out.ndim == 4:
             left, right, top, bottom = (*args[1], 0, 0)[:4]
             self._padded[_key(out)] = (top, bottom, left, right)
@@ -114,15 +124,17 @@ class Watch(TorchDispatchMode):
         return out
 
     def _see(self, operation: Multiplication, macs: int) -> None:
-        if operation.kind != "conv" and any(map(_is_constant, (operation.inputs, operation.weights))):
+        if any(_is_any(side, self._constants) and _is_constant(side) for side in (operation.inputs, operation.weights)):
             return  # a sum written as a product with ones
         path, x = self._inside[-1], operation.inputs
-        key = path, tuple(operation.weights.shape)
+        key = path, tuple(operation.weights.shape), self._place(path, operation.weights)
         layer = self.layers.get(key)
         if layer is None:
             layer = self.layers[key] = Seen(
                 path, self._modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:]
             )
+            layer.rows = max(len(x) // self._images, 1)
+            layer.of_image = _is_any(x, self._image)
         layer.macs += macs
         layer.calls += self._images
         if layer.first is None or not torch.equal(layer.first, operation.weights):
@@ -133,6 +145,14 @@ class Watch(TorchDispatchMode):
         if quantized := self._quantized.get(_key(inner)):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
 
+    def _place(self, path: str, weights: Tensor) -> int:
+        """Which of a module's weights of one shape these are; each batch may have new ones, in the same order."""
+        known = self._weights.setdefault((path, tuple(weights.shape)), [])
+        place = next((i for i, others in enumerate(known) if torch.equal(others, weights)), len(known))
+        if place == len(known):
+            known.append(weights)
+        return place
+
     def _see_threshold(self, packet: Any, args: tuple[Any, ...]) -> None:
         x = args[0]
         if not x.is_floating_point() or x.ndim < 2 or not (distance := _THRESHOLDS[packet](*args)).numel():
@@ -142,8 +162,12 @@ class Watch(TorchDispatchMode):
         by = _NAMES.get(packet, "comparison")
         if (by == "sign" and is_coarse(x)) or (before is not None and same and before.threshold.by != "comparison"):
             return  # of what is ±1 already, or the mask of an estimator's derivative beside its sign
-        found = look_at_threshold(distance, x.std(), by)
-        if before is not None and same:
+        values = args[1:]
+        found = look_at_threshold(distance, x.std(correction=0), by)
+        if before is not None and same and by == "comparison":
+            if any(_is_same(values[0], value) for value in before.values):
+                return  # another layer that starts from the same map
+            values += before.values
             found = Threshold(  # the next threshold of the same map
                 before.threshold.count,
                 before.threshold.zeros + found.zeros,
@@ -151,7 +175,7 @@ class Watch(TorchDispatchMode):
                 min(before.threshold.closest, found.closest),
                 by,
             )
-        entry = _Quantized(found, x)
+        entry = _Quantized(found, x, values)
         self._quantized[_key(x)] = entry
         if x.ndim == 5:  # several bases of one map, each of which is convolved
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
@@ -159,6 +183,12 @@ class Watch(TorchDispatchMode):
 
 def _sum(before: Any, found: Any) -> Any:
     return found if before is None else before + found
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Of two values that a map is compared with, numbers or tensors."""
+    first, second = (torch.as_tensor(given, dtype=torch.float64) for given in (value, other))
+    return torch.equal(first, second)
 
 
 def _share(threshold: Threshold, parts: int) -> Threshold:
@@ -174,6 +204,16 @@ def _key(x: Tensor) -> tuple[int, int]:
 
 def _is_constant(x: Tensor) -> bool:
     return x.numel() > 1 and bool((x == x.flatten()[0]).all())
+
+
+def _is_any(x: Tensor, others: Sequence[Tensor]) -> bool:
+    """Whether a tensor is one of these, or a view of one."""
+    at = x.untyped_storage().data_ptr()
+    return any(at == other.untyped_storage().data_ptr() for other in others)
+
+
+_CONSTANTS = {aten.ones, aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full}
+_STILL_IMAGE = {aten.add, aten.sub, aten.mul, aten.div, aten.flip, aten.clone, aten._to_copy, aten.constant_pad_nd}
 
 
 def _convolution(args: tuple[Any, ...]) -> Multiplication:

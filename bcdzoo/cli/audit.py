@@ -6,12 +6,17 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, PRESET, WEIGHTS, build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings
 
 
 @click.command("audit")
 @click.argument("model", type=MODEL, metavar="CHECKPOINT|MODEL")
-@click.option("--data", metavar="PATH", help="Images in any layout; without, networks for 28×28 get the demo's.")
+@click.option(
+    "--data",
+    type=FILE,
+    metavar="PATH",
+    help="Images in any layout; without, networks for 28×28 get the demo's.",
+)
 @click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
 @click.option("--images", type=click.IntRange(1), default=32, show_default=True, help="How many to run, spread evenly.")
 @click.option(

@@ -5,17 +5,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
-from bcdzoo.audit.show import as_text
+from bcdzoo.audit.show import as_json, as_text
+from bcdzoo.audit.values import Form, look_at_inputs
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.cli import main
+from bcdzoo.cli.audit import command
+from bcdzoo.cli.options import FILE
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.multi_base import MultiBaseWeight
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.xnornet import BinaryWeightBlock
@@ -163,6 +170,123 @@ def test_a_real_valued_product_that_is_no_module_of_its_own_is_found() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("build", "share"),
+    # MACs at 14×14: of the stem 27·32, of each binary layer 9·32·32, of the hidden ones 2·128·32; the classifier's 320
+    [(networks.hidden_linear, 22.3), (networks.hidden_bottleneck, 11.2), (networks.hidden_on_one_pixel, 0.2)],
+)
+def test_a_real_valued_layer_between_others_is_not_excused(build: Callable[[], nn.Module], share: float) -> None:
+    verdict = of_own(build).verdict
+    assert verdict.startswith("not binary: real-valued layers between the others: second.1")
+    assert f"{share} % of the multiply-accumulates" in verdict
+
+
+def test_a_first_convolution_to_more_channels_is_named_and_those_behind_are_not_excused() -> None:
+    roles = [layer.role for layer in of_own(networks.hidden_bottleneck).layers]
+    assert roles == ["stem", "", "", "1×1 widening", "inside", "", "classifier"]
+
+
+@pytest.mark.parametrize("build", [networks.honest, networks.of_black_and_white])
+def test_an_image_of_two_values_is_an_image(build: Callable[[], nn.Module], tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for folder in map(str, range(10)):
+        (tmp_path / "val" / folder).mkdir(parents=True)
+        pixels = 255 * generator.integers(0, 2, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).convert("RGB").save(tmp_path / "val" / folder / "0.png")
+    torch.manual_seed(0)
+    found = audit(build(), str(tmp_path), preprocess=SMALL)
+    assert found.verdict.startswith("binary: 2 layers")
+    assert found.layers[0].verdict == "real-valued (stem)"
+
+
+def test_a_network_that_is_run_twice_has_no_bases() -> None:
+    found = of_own(networks.Twice)
+    assert found.verdict.startswith("binary: 2 layers")
+    for layer in found.layers:
+        assert layer.bases == 1 and layer.notes == ("called 2 times",)
+
+
+def test_two_weights_of_one_module_are_two_layers() -> None:
+    binary, real = (layer for layer in of_own(networks.two_weights).layers if layer.name == "second.conv")
+    assert (binary.verdict, binary.latent) == ("binary", "second.conv.binary")
+    assert (real.verdict, real.latent) == ("binary activations, real weights", "second.conv.real")
+
+
+def test_a_scale_of_each_batch_adds_no_bits() -> None:
+    for images in (8, 32):
+        torch.manual_seed(0)
+        found = audit(networks.scale_of_batch(), "demo", images=images, preprocess=SMALL)
+        assert second(found).verdict == "low-bit (w1a2)"
+
+
+@pytest.mark.parametrize(
+    ("values", "form", "number"),
+    [
+        ([(0, 0.5), (0, 0.7)], Form.BITS, 0),
+        ([(-0.5, 0.5), (-0.7, 0.7)], Form.SIGNS, 0),
+        ([(-0.5, 0.5), (-0.7, 0.7), (-1, 0, 1)], Form.LEVELS, 3),
+        ([(-1, 1), (0,)], Form.LEVELS, 3),
+        ([(-1,), (1,)], Form.SIGNS, 2),
+        ([(-1, 1), (-1, 0, 1)], Form.LEVELS, 3),
+    ],
+)
+def test_values_of_several_batches(values: list[tuple[float, ...]], form: Form, number: int) -> None:
+    first, *others = (look_at_inputs(torch.tensor(batch).repeat(8).reshape(1, 1, -1, 1).float())[0] for batch in values)
+    for other in others:
+        first += other
+    assert (first.form, len(first.levels)) == (form, number)
+
+
+def test_a_threshold_of_two_branches_is_counted_once_for_each() -> None:
+    torch.manual_seed(0)
+    branches = networks.TwoBranches()
+    found = audit(networks.Network(branches), "demo", images=8, preprocess=SMALL)
+    layers = [layer for layer in found.layers if layer.name.startswith("second.")]
+    assert len(layers) == 2 and branches.zeros > 0
+    for layer in layers:
+        assert layer.threshold is not None and layer.threshold.zeros == branches.zeros
+
+
+def test_masks_before_a_sign_are_no_thresholds() -> None:
+    layer = second(of_own(networks.masks_before_sign))
+    assert layer.verdict == "binary"
+    assert layer.threshold is not None and layer.threshold.by == "sign" and layer.threshold.zeros == 0
+
+
+def test_a_linear_layer_with_a_constant_input_is_there() -> None:
+    found = of_own(networks.flat)
+    assert [(layer.name, layer.w_bits, layer.a_bits) for layer in found.layers[:2]] == [("1", 1, 1), ("3", 1, None)]
+    torch.manual_seed(0)
+    blank = audit(networks.flat(), preprocess=SMALL)
+    assert [layer.w_bits for layer in blank.layers] == [1, 1, 32]
+
+
+def test_a_gate_of_pooled_features_is_named() -> None:
+    found = of_own(networks.gate)
+    assert found.verdict.startswith("binary: 3 layers") and "of pooled features" in found.verdict
+
+
+@pytest.mark.parametrize(
+    "shortcut",
+    [
+        nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1, stride=2),
+        nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1)),
+        nn.Sequential(nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1), nn.MaxPool2d(2)),
+        # most of its inputs are ±α, but its weights are real
+        nn.Sequential(nn.Hardtanh(-1e-3, 1e-3), nn.Conv2d(networks.WIDTH, 2 * networks.WIDTH, 1, stride=2)),
+    ],
+)
+def test_a_downsampling_shortcut_is_named(shortcut: nn.Module) -> None:
+    found = of_own(lambda: networks.downsampling(shortcut))
+    assert found.verdict.startswith("binary: 4 layers") and "1×1 downsampling" in found.verdict
+
+
+def test_an_average_that_is_written_as_a_convolution_is_none_of_bits() -> None:
+    found = of_own(networks.average)
+    assert found.verdict.startswith("binary: 2 layers") and "equal weights" in found.verdict
+    assert next(layer for layer in found.layers if layer.name == "second.hidden").w_bits == 32
+
+
 @pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
 def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
@@ -214,6 +338,12 @@ def test_zeros_of_a_padding_are_no_zeros_of_a_sign() -> None:
     assert layer.inputs is not None and layer.inputs.zeros == 0
 
 
+def test_a_layer_of_several_bases_has_so_many() -> None:
+    conv = LowBitConv2d(networks.WIDTH, networks.WIDTH, 3, quantizer=MultiBaseWeight(2))
+    layer = second(of_own(lambda: networks.Network(networks.Block(torch.sign, conv))))
+    assert (layer.verdict, layer.bases, layer.latent) == ("binary", 2, "second.conv.weight")
+
+
 def test_weights_that_are_stored_as_signs_are_told_from_latent_ones() -> None:
     found = of_own(networks.stored)
     assert second(found).stored == "±1"
@@ -240,6 +370,21 @@ def test_the_command_prints_raw_numbers_as_json(capsys: pytest.CaptureFixture[st
     assert record["claimed"] == "1/1" and record["images"] == 2 and record["data"] == "demo"
     layer = record["layers"][1]
     assert layer["verdict"] == "binary" and layer["inputs"]["form"] == "signs" and layer["inputs"]["zeros"] == 0
+
+
+def test_json_has_no_infinity_where_all_values_are_on_the_threshold() -> None:
+    record = as_json(of_own(networks.always_on_the_threshold))
+    before = next(layer["threshold"] for layer in record["layers"] if layer["name"] == "second.conv")
+    assert before["zeros"] == before["count"] and before["closest"] is None
+    json.dumps(record, allow_nan=False)
+
+
+def test_one_image_is_one_image() -> None:
+    assert "1 image of demo" in as_text(audit(networks.honest(), "demo", images=1, preprocess=SMALL))
+
+
+def test_the_shell_is_offered_files_for_data() -> None:
+    assert next(option.type for option in command.params if option.name == "data") is FILE
 
 
 def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
