@@ -106,10 +106,8 @@ def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
     """The form, the levels where they are the whole tensor's, and what rounding has added to them."""
     if (low := x.min()) == x.max():
         return Form.CONSTANT, (float(low),), 0.0
-    if (
-        x.ndim > 1 and len(_representatives(x[:1, :1].unique())[0]) > 2
-    ):  # one image's channel: a short cut, for most maps are real
-        return _levels(x)
+    if x.ndim > 1 and len(_representatives(x[:1, :1].unique())[0]) > 2:
+        return _levels(x)  # one image's channel is enough: a short cut, for most maps are real
     for keep, signs, shifted in (
         ((), Form.SIGNS, Form.SHIFTED),
         ((0,), Form.SIGNS_OF_IMAGE, None),
@@ -226,9 +224,8 @@ def look_at_weights(rows: Tensor) -> Weights:
     """
     size = rows.abs().amax(1, keepdim=True)
     signs = ((rows.abs() - size).abs() <= ROUNDING * size).all(1) & (size[:, 0] > 0) & (rows.shape[1] > 1)
-    signs &= bool(
-        (rows.amin(1) < 0).logical_and(rows.amax(1) > 0).any()
-    )  # a channel may have one sign by chance, all not
+    has_both = (rows.amin(1) < 0) & (rows.amax(1) > 0)
+    signs &= has_both.any()  # a channel may have one sign by chance, all not
     all_signs = bool(signs.all())
     levels = torch.full_like(signs, 2, dtype=torch.int64)
     if not all_signs:

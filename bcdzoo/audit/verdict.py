@@ -118,8 +118,10 @@ def _bits(seen: Seen, real_input: bool) -> tuple[int, int | None]:
     most_w, most_a = (bits if bits < 32 else 1 for bits in says)
     w_bits = max(seen.weights.bits, most_w)
     inputs = seen.inputs if real_input or seen.kind == "packed" else None
-    if inputs is None or inputs.form == Form.CONSTANT:
+    if inputs is None:
         return w_bits, None
+    if inputs.form == Form.CONSTANT:  # it says nothing; a layer of the zoo says itself what it takes
+        return w_bits, seen.module.a_bits if isinstance(seen.module, LowBitConv2d) else None
     if inputs.form == Form.REAL or seen.of_image:
         return w_bits, 32
     if inputs.form == Form.LEVELS:

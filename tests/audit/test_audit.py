@@ -129,7 +129,7 @@ def test_low_bit_blocks_have_the_bits_of_their_names(block: Callable[[], nn.Modu
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dorefa-r18-w2a2", "bwn-r18", "lqnet-r18-w1a2", "slb-r18-w1a8", "birealnet-18"])
 def test_networks_have_the_bits_that_the_table_claims(name: str) -> None:
-    found = audit(drawn(name), "demo", images=2, preprocess="resize=32,crop=32")
+    found = audit(drawn(name), "demo", images=2, preprocess="resize=64,crop=64")
     spec = bcdzoo.registry.find(name)
     assert {(layer.w_bits, layer.a_bits) for layer in found.layers if not layer.role} == {(spec.w_bits, spec.a_bits)}
 

@@ -85,9 +85,8 @@ class Story:
     def run(self, command: str) -> str:
         """What a command prints."""
         words = self.words(command)
-        evaluation = (
-            tuple(words) if "eval" in words and not self.apart else ()
-        )  # several pages have the same, into the same results store
+        # several pages have the same evaluation, into the same results store
+        evaluation = tuple(words) if "eval" in words and not self.apart else ()
         if evaluation in self.publisher.printed:
             return self.publisher.printed[evaluation]
         if words[:3] == [sys.executable, "-m", "bcdzoo"] and words[3] not in APART and not self.apart:
