@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings
+from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings
 
 
 @click.command("audit")
-@click.argument("model", type=MODEL, metavar="CHECKPOINT|MODEL")
+@click.argument("model", type=CHECKPOINT, metavar="CHECKPOINT|MODEL")
 @click.option(
     "--data",
     type=FILE,
@@ -35,7 +35,7 @@ def command(model: str, style: str, build: dict[str, Any], **options: Any) -> No
     """Whether a network is really binary: what each of its layers multiplies, seen while it runs on real images.
 
     The argument is a .safetensors file of the zoo's, the name of a network, or package.module:callable for anybody's
-    own. Without --data only the weights are looked at.
+    own. Without images only the weights are looked at.
     """
     from bcdzoo.audit.run import audit
     from bcdzoo.audit.show import as_json, as_text

@@ -60,6 +60,7 @@ def _runs(ctx: click.Context) -> list[str]:
 MODEL = _Offered("model", lambda ctx: REGISTRY)
 """A network's name; where a command takes it, also a pattern or package.module:callable."""
 CHECKPOINT = _Offered("checkpoint", lambda ctx: REGISTRY, files=True)
+"""A network's name, or a file of this zoo, which says itself what it holds."""
 TAG = _Offered("tag", _tags)
 WEIGHTS = _Offered("weights", _tags, files=True)
 PRESET = _Offered("preset", _presets)

@@ -105,7 +105,7 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
 
 
 @command.command("cam")
-@click.argument("model", type=MODEL)
+@click.argument("model", type=CHECKPOINT)
 @click.argument("image", type=click.Path(path_type=Path))
 @_weights
 @click.option("--class", "target", type=click.IntRange(0), help="Index of a class; by default the first guess.")

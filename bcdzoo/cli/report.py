@@ -11,7 +11,7 @@ import click
 def command(out: Path) -> None:
     """One page with both tables, figures, every network layer by layer, the runs in the results store and their pairs.
 
-    The file needs nothing beside it and no network; it takes half a minute to count every network.
+    The file needs nothing beside it and no network. Every network of the zoo is counted for it.
     """
     from tqdm import tqdm
 
