@@ -1,13 +1,20 @@
 """Where files live, and how they are written: whole or not at all."""
 
+import errno
+import fcntl
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 
 import platformdirs
+
+from bcdzoo.errors import BcdzooError
 
 
 def cache_dir() -> Path:
@@ -22,26 +29,90 @@ def results_dir() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Hex SHA-256 of a file's bytes.
+
+    Raises:
+        BcdzooError: It is no regular file.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file to read, and nothing that is no file: a pipe would be waited for, a device may never end.
+
+    Raises:
+        BcdzooError: It is a folder, a named pipe, a socket or a device.
+        OSError: It is not there or cannot be opened.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        raise BcdzooError(f"{path} is {kind_of(mode)}, not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def require_regular(path: Path) -> None:
+    """Check that a path is a file that can be read, before a library is given it.
+
+    Raises:
+        BcdzooError: Nothing is there, it is no regular file, or it cannot be opened.
+    """
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        raise BcdzooError(f"no file {path}") from None
+    except OSError as error:
+        raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
+
+
+def kind_of(mode: int) -> str:
+    """What something that is not a regular file is, in words, by its ``st_mode``."""
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success flush it to disk and rename it, on failure remove it.
+    """Give a temporary path; on success its content becomes ``path``'s, on failure nothing has changed.
+
+    A regular file is replaced as a whole, by a flush to disk and a rename, where a link leads too. Into a pipe or a
+    device the finished content is written plainly. What killed processes have left in the folder is removed.
 
     Args:
         path: The final name; its folder is created. An existing file is replaced.
 
     Yields:
-        A path in the same folder, to be written in the ``with`` block.
+        A path to be written in the ``with`` block.
+
+    Raises:
+        OSError: The folder cannot be made or written to; ``path`` is a folder.
     """
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with tempfile.TemporaryDirectory(prefix="bcdzoo-") as elsewhere:
+            temporary = Path(elsewhere, "content")
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as content, path.open("wb", buffering=0) as target:
+                shutil.copyfileobj(content, target)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
+    _remove_leftovers(path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}{_OURS}", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives, nobody takes it for a leftover
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -51,3 +122,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+_OURS = ".bcdzoo-"
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(f".*{_OURS}*.tmp"):
+        with suppress(OSError), leftover.open("rb") as file:  # gone meanwhile, another's, or still being written
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()

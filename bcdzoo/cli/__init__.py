@@ -2,11 +2,13 @@
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import say
 
 # command -> module in this package that defines a click command named `command`, and its one-line help:
 # the help is here so that `bcdzoo --help` need not import any of them.
@@ -73,6 +75,8 @@ def cli(debug: bool) -> None:
 def main(args: list[str] | None = None) -> None:
     """Entry point: runs a command, prints a failure as one line and exits with 0, 1 (failed) or 2 (wrong usage)."""
     arguments = sys.argv[1:] if args is None else args
+    if "--debug" not in arguments:
+        warnings.simplefilter("ignore")  # libraries' own, about their insides; ours are said
     try:
         result: Any = cli.main(arguments, prog_name="bcdzoo", standalone_mode=False)
     except click.exceptions.Abort as abort:
@@ -95,9 +99,9 @@ def _one_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return f"unexpected {type(error).__name__}: {error} (run `bcdzoo --debug …` for the traceback)".replace("\n", " ")
+    return f"unexpected {type(error).__name__}: {error} (run `bcdzoo --debug …` for the traceback)"
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"bcdzoo: {message}", err=True)
+    say(message)
     sys.exit(code)

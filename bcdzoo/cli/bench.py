@@ -1,7 +1,6 @@
 """``bcdzoo bench``."""
 
 import json
-import sys
 from typing import Any
 
 import click
@@ -9,6 +8,7 @@ from tabulate import tabulate
 
 from bcdzoo.cli.options import MODEL, build_settings
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import say
 
 
 @click.command("bench")
@@ -57,7 +57,7 @@ def command(
         try:
             networks |= bench.runners(network, ("packed",))
         except BcdzooError as error:
-            print(f"bcdzoo: backend packed left out: {error}", file=sys.stderr)
+            say(f"backend packed left out: {error}")
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))

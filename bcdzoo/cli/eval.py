@@ -1,7 +1,6 @@
 """``bcdzoo eval``."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import click
 from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, list_models
+from bcdzoo.text import say
 
 if TYPE_CHECKING:
     from bcdzoo.evaluation.result import EvalResult
@@ -114,10 +114,10 @@ def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
         if not with_weights:
             raise BcdzooError(f"no network of the zoo that has public weights matches {model!r}: see `bcdzoo list`")
         if without := [name for name in matching if name not in with_weights]:
-            print(f"bcdzoo: left out, for they have no public weights: {', '.join(without)}", file=sys.stderr)
+            say(f"left out because they have no public weights: {', '.join(without)}")
         classes = find(with_weights[0]).num_classes
         if others := [name for name in with_weights if find(name).num_classes != classes]:
-            print(f"bcdzoo: left out, for they have not {classes} classes: {', '.join(others)}", file=sys.stderr)
+            say(f"left out because they do not have {classes} classes: {', '.join(others)}")
         names += [name for name in with_weights if name not in others]
     return list(dict.fromkeys(names))
 

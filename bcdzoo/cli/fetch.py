@@ -6,6 +6,7 @@ import click
 
 from bcdzoo.cli.options import MODEL, TAG
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import say
 
 
 @click.command("fetch")
@@ -42,7 +43,7 @@ def command(
                 path = converted(checkpoint, path)
             record = read_record(checkpoint)
         except BcdzooError as error:
-            click.echo(f"bcdzoo: {error}", err=True)
+            say(error)
             failed += 1
         else:
             assert record is not None

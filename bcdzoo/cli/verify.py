@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bcdzoo.cli.options import MODEL
+from bcdzoo.text import say
 
 
 @click.command("verify")
@@ -32,5 +33,5 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
             failed = True
             path = cached(checkpoint)  # none if it is so wrong that `bcdzoo fetch` replaces it by itself
             advice = f"delete {path} and fetch it again" if path else "fetch it again"
-            click.echo(f"bcdzoo: {checkpoint.name} differs from what was fetched: {advice}", err=True)
+            say(f"{checkpoint.name} differs from what was fetched: {advice}")
     return 1 if failed else 0

@@ -8,7 +8,6 @@ read with the reason. Results from it are those from the files, bit for bit.
 import json
 import os
 import shutil
-import sys
 import tempfile
 import zlib
 from collections.abc import Iterable
@@ -30,6 +29,7 @@ from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preprocess import Geometry
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import cache_dir
+from bcdzoo.text import say
 
 _SPREAD = 64  # files compared with their checksums before a cache is used
 _BATCH = 32
@@ -111,7 +111,7 @@ def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:
         return None
     found = Prepared(folder)
     if found.facts["versions"] != _versions():
-        print(f"bcdzoo: {folder} is of other versions ({found.facts['versions']}) and is not used", file=sys.stderr)
+        say(f"{folder} is of other versions ({found.facts['versions']}) and is not used")
         return None
     found.check(images)
     return found

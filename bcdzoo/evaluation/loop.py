@@ -31,6 +31,7 @@ from bcdzoo.evaluation.task import Task
 from bcdzoo.evaluation.team import Team, team
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
+from bcdzoo.text import say
 
 __all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
 
@@ -206,7 +207,7 @@ def _in_modes(subjects: Sequence[Subject], modes: Sequence[Mode]) -> Iterator[Su
             except BcdzooError as error:
                 if mode == modes[0]:
                     raise
-                print(f"bcdzoo: left out: {error}", file=sys.stderr)
+                say(f"left out: {error}")
             else:
                 yield chosen
 
@@ -237,7 +238,7 @@ def _preflight(images: ImageSet, outputs: int, mates: Team) -> list[str]:
             raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")
     notes = [finding.message for finding in findings]
     for note in notes if mates.leads else []:
-        print(f"bcdzoo: note: {note}", file=sys.stderr)
+        say(f"note: {note}")
     return notes
 
 
@@ -259,7 +260,7 @@ def _compute(tasks: Sequence[Task], images: ImageSet, options: Options, mates: T
     for task in tasks:
         if task.done and mates.leads:
             title = task.subject.title
-            print(f"bcdzoo: {title}: going on, {task.before} of {plan.images} images are done", file=sys.stderr)
+            say(f"{title}: going on, {task.before} of {plan.images} images are done")
     try:
         _pass(tasks, pixels, left[mates.rank :: mates.size], options, mates)
     except KeyboardInterrupt:

@@ -4,11 +4,11 @@ Reading it imports neither torch nor pandas.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from bcdzoo.files import atomic_write, results_dir
+from bcdzoo.text import say
 
 _KEYS = {"model", "weights", "backend", "n", "top1", "top5", "ci95", "dataset", "started"}
 
@@ -30,7 +30,7 @@ def read_results() -> list[dict[str, Any]]:
     """
     results, damaged = read_store()
     for path, reason in damaged.items():
-        print(f"bcdzoo: {path} is left out: {reason}", file=sys.stderr)
+        say(f"{path} is left out: {reason}")
     return results
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from bcdzoo.evaluation.mode import Mode
 from bcdzoo.files import sha256_of
 from bcdzoo.own import import_network
 from bcdzoo.registry import find
+from bcdzoo.text import say
 
 _GUESSES = 5
 
@@ -95,10 +95,7 @@ class Subject:
                 if step == 1:
                     raise BcdzooError(f"{self.title}: {self.device} has too little memory for a single image") from None
                 if self.step is None:
-                    print(
-                        f"bcdzoo: {self.title}: out of memory with {step} images at once; going on with fewer",
-                        file=sys.stderr,
-                    )
+                    say(f"{self.title}: out of memory with {step} images at once; going on with fewer")
                 self.step = step // 2
             torch.cuda.empty_cache()  # outside of the handler, whose traceback keeps the maps alive
 

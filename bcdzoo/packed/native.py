@@ -2,11 +2,11 @@
 
 import importlib
 import os
-import sys
 from functools import cache
 from types import ModuleType
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import say
 
 VARIABLE = "BCDZOO_KERNELS"
 """Environment variable that chooses the instruction set (one of :func:`instruction_sets`), or ``none``."""
@@ -20,10 +20,9 @@ def kernels() -> ModuleType | None:
 
         return _kernels
     if os.environ.get(VARIABLE) != "none":
-        print(
-            f"bcdzoo: the 1-bit kernels are not there ({reason}); packed networks run in plain torch. Install a C++ "
-            "compiler and then bcdzoo again",
-            file=sys.stderr,
+        say(
+            f"the 1-bit kernels are not there ({reason}); packed networks run in plain torch. Install a C++ compiler "
+            "and then bcdzoo again"
         )
     return None
 

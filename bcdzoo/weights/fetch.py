@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import IO, Any, Literal
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, cache_dir, sha256_of
+from bcdzoo.text import say
 from bcdzoo.weights.manifest import Checkpoint
 from bcdzoo.weights.sources import by_browser, leftovers, obtain, origin, place, quoted
 
@@ -147,16 +147,12 @@ def _lock(checkpoint: Checkpoint) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _say(f"{checkpoint.name}: another process is fetching it, waiting")
+        say(f"{checkpoint.name}: another process is fetching it, waiting")
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
-
-
-def _say(message: str) -> None:
-    print(f"bcdzoo: {message}", file=sys.stderr)
 
 
 def _published(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -228,7 +224,7 @@ def _checked_again(checkpoint: Checkpoint) -> Path | None:
     try:
         return _keep(checkpoint, path, _check(checkpoint, path, record.obtained if record else str(path)))
     except BcdzooError as error:
-        _say(f"{error}; fetching it anew")
+        say(f"{error}; fetching it anew")
         if path.parent != folder(checkpoint):
             _discard(path)  # or the hub would hand it out again
         return None
@@ -240,7 +236,7 @@ def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
     if path.parent != final.parent:  # it stays in the hub's own cache
         final, record = path, replace(record, path=str(path))
     if record.trust == "first fetch" and read_record(checkpoint) is None:
-        _say(f"{checkpoint.name}: no hash is published; from now on its sha256 must be {record.sha256}")
+        say(f"{checkpoint.name}: no hash is published; from now on its sha256 must be {record.sha256}")
     if path != final:
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -248,5 +248,5 @@ def test_a_pattern_leaves_out_networks_without_weights_and_says_which(
         main(["eval", "bcdnet-*", "reactnet-a", "reactnet-?", "--data", str(images)])
     assert asked == [["bcdnet-a", "reactnet-a"]]
     said = capsys.readouterr().err
-    assert "left out, for they have no public weights: bcdnet-a-r18, bcdnet-b, bcdnet-b-r18" in said
-    assert "left out, for they have not 1000 classes: bcdnet-tiny" in said
+    assert "left out because they have no public weights: bcdnet-a-r18, bcdnet-b, bcdnet-b-r18" in said
+    assert "left out because they do not have 1000 classes: bcdnet-tiny" in said

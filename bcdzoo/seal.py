@@ -1,0 +1,94 @@
+"""A hash that travels inside what is stored, so that damage is noticed when it is read again.
+
+What is sealed is plain data: tables, lists, text, numbers and bytes. Its digest does not depend on how a file format
+writes it, so that one rule serves JSON, safetensors, Parquet and torch's own files; each keeps the digest in its
+metadata under :data:`SEAL`, and everything else there is covered by it.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import atomic_write
+
+SEAL = "seal"
+
+
+class DamagedError(BcdzooError):
+    """What was stored is not what is read."""
+
+
+def digest(content: Any) -> str:
+    """Hex SHA-256 of plain data.
+
+    Args:
+        content: None, bool, int, float, str, anything with a buffer of bytes, and lists, tuples and tables of these;
+            lists and tuples are the same, and the order of a table's keys does not matter.
+
+    Raises:
+        TypeError: Anything else in it.
+    """
+    found = hashlib.sha256()
+    _feed(found, content)
+    return found.hexdigest()
+
+
+def _feed(found: Any, content: Any) -> None:
+    if isinstance(content, Mapping):
+        found.update(b"{%d:" % len(content))
+        for key in sorted(content, key=lambda key: (type(key).__name__, str(key))):
+            _feed(found, key)
+            _feed(found, content[key])
+    elif isinstance(content, list | tuple):
+        found.update(b"[%d:" % len(content))
+        for item in content:
+            _feed(found, item)
+    elif content is None or isinstance(content, bool):
+        found.update(repr(content).encode())
+    elif isinstance(content, int):
+        found.update(b"i%d;" % content)
+    elif isinstance(content, float):
+        found.update(b"f" + struct.pack("<d", content))
+    elif isinstance(content, str):
+        text = content.encode("utf-8", "surrogatepass")
+        found.update(b"s%d:" % len(text) + text)
+    else:
+        view = memoryview(content).cast("B")
+        found.update(b"b%d:" % len(view))
+        found.update(view)
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a table as JSON with its seal, whole or not at all.
+
+    Raises:
+        OSError: The folder cannot be made or written to.
+    """
+    plain = json.loads(json.dumps(record))
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(plain | {SEAL: digest(plain)}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> tuple[dict[str, Any], bool]:
+    """A table that :func:`write_json` wrote, and whether a seal vouches for it: older versions wrote none.
+
+    Raises:
+        DamagedError: It is no table in JSON, or not what was written.
+        OSError: It cannot be read.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        if not isinstance(record, dict):
+            raise ValueError(f"a {type(record).__name__} and not a table")
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep
+        raise DamagedError(f"{path} is damaged: {error}") from None
+    if SEAL not in record:
+        return record, False
+    seal = record.pop(SEAL)
+    if seal != digest(record):
+        raise DamagedError(f"{path} is damaged: its content does not fit the hash in it")
+    return record, True

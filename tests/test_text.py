@@ -1,0 +1,31 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcdzoo.text import masked, printable, say
+
+
+@given(st.text())
+def test_what_is_printed_is_one_line_of_printable_characters_and_not_long(text: str) -> None:
+    assert printable(text).isprintable()
+    assert len(printable(text, 50)) <= 50 * 10
+
+
+def test_a_terminal_gets_no_command_from_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[2K\rbcdzoo: all is well\n\u202egnp.exe")
+    assert capsys.readouterr().err == "bcdzoo: a\\x1b[2K\\rbcdzoo: all is well\\n\\u202egnp.exe\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot reach https://me:secret@host:8/a/b.pth: gone", "cannot reach https://…@host:8/a/b.pth: gone"),
+        ("from http://host/f?token=secret&id=7, then", "from http://host/f?token=…&id=7, then"),
+        ("(https://host/f?X-Amz-Signature=secret#also)", "(https://host/f?X-Amz-Signature=…)"),
+        ("https://host/f?secret", "https://host/f?…"),
+        ("https://drive.google.com/uc?id=1a&export=download", "https://drive.google.com/uc?id=1a&export=download"),
+        ("no link: a@b, 50 % //x", "no link: a@b, 50 % //x"),
+    ],
+)
+def test_passwords_and_tokens_are_masked_and_the_rest_of_a_link_stays(text: str, shown: str) -> None:
+    assert masked(text) == shown
