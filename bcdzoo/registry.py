@@ -2,6 +2,8 @@
 
 import fnmatch
 import importlib
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,15 +154,27 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     Raises:
         BcdzooError: Unknown name, or an argument that this network does not take.
     """
-    spec = find(name)
-    module, function = spec.build.split(":")
-    num_classes = spec.num_classes if num_classes is None else num_classes
-    build = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
-    import inspect
-
+    num_classes = find(name).num_classes if num_classes is None else num_classes
+    build = _builder(name)
     try:
         inspect.signature(build).bind(num_classes=num_classes, **arguments)
     except TypeError as error:
         raise BcdzooError(f"{name}: {error}") from None
     model: nn.Module = build(num_classes=num_classes, **arguments)
     return model
+
+
+def default_arguments(name: str) -> dict[str, Any]:
+    """The arguments that a network takes, with their defaults.
+
+    Raises:
+        BcdzooError: Unknown name.
+    """
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _builder(name: str) -> "Callable[..., nn.Module]":
+    module, function = find(name).build.split(":")
+    builder: Callable[..., nn.Module] = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
+    return builder

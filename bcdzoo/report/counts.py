@@ -5,6 +5,9 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from bcdzoo.registry import default_arguments
+from bcdzoo.weights.manifest import load_manifest
+
 COUNTS = files("bcdzoo") / "report" / "counts.json"
 
 
@@ -12,7 +15,26 @@ COUNTS = files("bcdzoo") / "report" / "counts.json"
 def counts() -> dict[str, Any]:
     """Network -> ``params``, and under each convention's name ``bops``, ``flops`` and ``ops``, all raw integers.
 
+    ``forms`` are the arguments that a network of this name may be built with: the defaults, and those of its published
+    checkpoints.
+
     Made by scripts/make_counts.py.
     """
     content: dict[str, Any] = json.loads(COUNTS.read_text(encoding="utf-8"))
     return content
+
+
+def forms_of(model: str) -> list[dict[str, Any]]:
+    """The forms of a network, the default first; nothing is known of a network that is not of the zoo."""
+    forms: list[dict[str, Any]] = counts().get(model, {}).get("forms", [{}])
+    return forms
+
+
+def derived_forms(name: str) -> list[dict[str, Any]]:
+    """The forms of a network from its function's signature and the manifest, as the shipped counts keep them.
+
+    A checkpoint of step 1 is of a stage on the way to the network, and no form of it.
+    """
+    defaults = default_arguments(name)
+    published = [defaults | checkpoint.build for checkpoint in load_manifest().of(name)]
+    return [defaults, *(form for form in published if form != defaults and form.get("step") == defaults.get("step"))]

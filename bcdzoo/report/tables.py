@@ -15,7 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bcdzoo.report.counts import counts
+from bcdzoo.report.counts import counts, forms_of
 
 Table = int | str
 
@@ -90,13 +90,14 @@ def is_strict(result: dict[str, Any]) -> bool:
     return not fast
 
 
-OWN_FORM = {"step": 2, "mlp_groups": 3, "reduction": 4, "dynamic_pointwise": True}
-
-
 def own_form(result: dict[str, Any], *free: str) -> bool:
-    """Whether a run is of the network that bears the name, but for the arguments named as free: no step 1, say."""
-    build = result.get("build", {})
-    return all(key in free or build.get(key, value) == value for key, value in OWN_FORM.items())
+    """Whether a run is of the network that bears the name, but for the arguments named as free: no step 1, say.
+
+    Its forms are its arguments' defaults, and what its published checkpoints need.
+    """
+    forms = forms_of(result["model"])
+    built = forms[0] | result.get("build", {})
+    return any(all(key in free or form.get(key) == built[key] for key in built) for form in forms)
 
 
 def _measured(result: dict[str, Any] | None) -> Row:

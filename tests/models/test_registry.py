@@ -18,7 +18,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
 from bcdzoo.models.bcdnet import tradeoff_widths
 from bcdzoo.registry import REGISTRY, find
-from bcdzoo.report.counts import counts
+from bcdzoo.report.counts import counts, derived_forms
 from bcdzoo.report.tables import differs, rows
 from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
@@ -85,6 +85,7 @@ def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
         assert known[convention] == {"bops": report.bops, "flops": report.flops, "ops": report.ops}
         assert known["params"] == report.params == sum(p.numel() for p in bcdzoo.create_model(name).parameters())
         assert report.unsupported == []
+    assert known["forms"] == derived_forms(name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -98,12 +98,33 @@ def test_measured_accuracy_comes_from_the_run_on_most_images() -> None:
         run(build={"step": 1}, n=60000, top1=75.0),
         run(precision="bf16", n=60000, top1=72.2),
         run(compiled=True, n=60000, top1=72.3),
+        run(build={"mlp_groups": 4}, n=60000, top1=72.4),
+        run(build={"num_classes": 1000, "step": 2}, n=50, top1=1.0),
         run(model="somebody:net", top1=12.0),
     ]
     assert best_results(results)["bcdnet-a"]["top1"] == 71.9
     (row,) = [row for row in rows((1,), results) if row["model"] == "bcdnet-a"]
     assert cells(row)[-3:] == ["71.9", "90.3", "50000"]
     assert row["measured_n"] == 50000
+
+
+@pytest.mark.parametrize(
+    ("model", "build", "own"),
+    [
+        ("birealnet-18", {"activation": "hardtanh"}, False),
+        ("birealnet-18", {"padding": "tensorflow", "bn_eps": 0.001}, True),
+        ("birealnet-18", {"padding": "tensorflow"}, False),
+        ("xnornet-r18", {"input_scale": False}, False),
+        ("xnornet-r18", {"input_scale": True, "num_classes": 1000}, True),
+        ("bcdnet-a", {"step": 1}, False),
+        ("bcdnet-b", {"reduction": 8}, False),
+        ("reactnet-a", {}, True),
+        ("mine:net", {}, True),
+        ("mine:net", {"width": 2}, False),
+    ],
+)
+def test_a_run_of_another_form_of_a_network_is_not_the_networks(model: str, build: dict[str, Any], own: bool) -> None:
+    assert (model in best_results([run(model=model, build=build)])) is own
 
 
 def test_json_has_the_published_keys_and_raw_counts() -> None:

@@ -7,14 +7,15 @@ from matplotlib.figure import Figure
 
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.ops.count import OpsReport, count_ops
+from bcdzoo.report.counts import forms_of
 from bcdzoo.report.plots.style import BLACK, BLUE, SKY, VERMILION, new_figure, styled
-from bcdzoo.report.tables import OWN_FORM, best_of, is_strict, own_form, rows
+from bcdzoo.report.tables import best_of, is_strict, own_form, rows
 
 MODEL = "bcdnet-a"
 GROUPS = range(6)
 """Groups of the MLP stage; each has three MLP blocks and takes the place of one of ReActNet-A's 13 blocks."""
 
-_OWN = OWN_FORM["mlp_groups"]
+_OWN = forms_of(MODEL)[0]["mlp_groups"]
 
 
 @styled
