@@ -67,6 +67,20 @@ def require_regular(path: Path) -> None:
         raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
 
 
+def own_place(path: Path) -> None:
+    """Remove what stands where a file of ours is to be written and is no file of ours: a link, a pipe, a device.
+
+    Where a link leads is left alone, also where it is a second name of the same file.
+
+    Raises:
+        OSError: It cannot be removed; it is a folder.
+    """
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            path.unlink()
+
+
 def kind_of(mode: int) -> str:
     """What something that is not a regular file is, in words, by its ``st_mode``."""
     kinds = {
@@ -107,7 +121,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 shutil.copyfileobj(content, target)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}{_OURS}", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -128,7 +142,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 _OURS = ".bcdzoo-"
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes have left of :func:`atomic_write` in a folder, and nothing that is being written."""
     for leftover in folder.glob(f".*{_OURS}*.tmp"):
         with suppress(OSError), leftover.open("rb") as file:  # gone meanwhile, another's, or still being written
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

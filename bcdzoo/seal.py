@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import atomic_write
+from bcdzoo.files import atomic_write, open_regular
 
 SEAL = "seal"
 
@@ -78,10 +78,12 @@ def read_json(path: Path) -> tuple[dict[str, Any], bool]:
 
     Raises:
         DamagedError: It is no table in JSON, or not what was written.
+        BcdzooError: It is no regular file.
         OSError: It cannot be read.
     """
     try:
-        record = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            record = json.loads(file.read())
         if not isinstance(record, dict):
             raise ValueError(f"a {type(record).__name__} and not a table")
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep

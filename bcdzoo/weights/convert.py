@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular
+from bcdzoo.weights.tensors import read_metadata, read_tensors
 
 State = dict[str, Tensor]
 Replacement = str | Callable[[re.Match[str]], str] | None
@@ -279,36 +280,22 @@ def load_state(path: Path, member: str | None = None) -> State:
     if head.lstrip()[:1] == b"<":
         raise BcdzooError(f"{path} is a web page or XML, not a checkpoint: download the file itself")
     if head[8:9] == b"{":
-        return _load_safetensors(path)
+        return read_tensors(path).tensors
     inner = _zip_member(path, member)
     return _unwrap(_load_pickle(path, inner), path)
 
 
 def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(16)
     except OSError as error:
         raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _load_safetensors(path: Path) -> State:
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise BcdzooError(f"{path} is a damaged safetensors file ({error}); fetch it again") from None
-
-
 def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The text metadata of a safetensors file; empty for any other file."""
-    if _head(path)[8:9] != b"{":
-        return {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except SafetensorError as error:
-        raise BcdzooError(f"{path} is a damaged safetensors file ({error}); fetch it again") from None
+    """The text metadata of a safetensors file, without a seal, which is checked; empty for any other file."""
+    return read_metadata(path)[0] if _head(path)[8:9] == b"{" else {}
 
 
 def _zip_member(path: Path, member: str | None) -> bytes | None:

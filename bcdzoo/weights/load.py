@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import sha256_of
+from bcdzoo.files import own_place, sha256_of
 from bcdzoo.registry import create_model
+from bcdzoo.seal import DamagedError
+from bcdzoo.text import say
 from bcdzoo.weights.convert import convert_state, load_state, safetensors_metadata
-from bcdzoo.weights.fetch import fetch, folder
+from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
-from bcdzoo.weights.tensors import write_tensors
+from bcdzoo.weights.tensors import read_metadata, write_tensors
 
 FORMAT = "bcdzoo 1"
 """Marks this zoo's own safetensors files, by the version of their keys."""
@@ -171,26 +173,28 @@ def convert(
     write_tensors(out, state, metadata)
 
 
-def converted_path(checkpoint: Checkpoint) -> Path:
-    """Where a checkpoint of the manifest lies once it is converted."""
-    return folder(checkpoint) / "bcdzoo.safetensors"
-
-
 def converted(checkpoint: Checkpoint, source: Path) -> Path:
-    """This zoo's safetensors of a fetched checkpoint, converted on first use.
+    """This zoo's safetensors of a fetched checkpoint, converted on first use, and again where no hash vouches for it.
 
     Raises:
         BcdzooError: The file cannot be read or does not fit.
     """
-    path = converted_path(checkpoint)
-    if not path.is_file() or safetensors_metadata(path).get("source_sha256") != sha256_of(source):
-        convert(
-            source,
-            checkpoint.model,
-            path,
-            checkpoint.preprocess,
-            checkpoint.member,
-            checkpoint.license,
-            **checkpoint.build,
-        )
+    path, damage, readable = converted_path(checkpoint), "", False
+    if path.is_file():
+        try:
+            metadata, checked = read_metadata(path)
+            readable = metadata.get("source_sha256") == sha256_of(source)
+            if readable and checked:
+                return path
+        except DamagedError:
+            damage = f"{path} is damaged; converted anew"
+    of_theirs = (checkpoint.preprocess, checkpoint.member, checkpoint.license)
+    try:
+        own_place(path)
+        convert(source, checkpoint.model, path, *of_theirs, **checkpoint.build)
+    except OSError:
+        if not readable:  # an older version's, in a cache that may only be read
+            raise
+    if damage:
+        say(damage)
     return path
