@@ -2,10 +2,14 @@
 
 import fnmatch
 import importlib
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -152,15 +156,46 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     Raises:
         BcdzooError: Unknown name, or an argument that this network does not take.
     """
-    spec = find(name)
-    module, function = spec.build.split(":")
-    num_classes = spec.num_classes if num_classes is None else num_classes
-    build = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
-    import inspect
-
+    num_classes = find(name).num_classes if num_classes is None else num_classes
+    build = _builder(name)
     try:
         inspect.signature(build).bind(num_classes=num_classes, **arguments)
     except TypeError as error:
         raise BcdzooError(f"{name}: {error}") from None
-    model: nn.Module = build(num_classes=num_classes, **arguments)
+    arguments = {"num_classes": num_classes, **arguments}
+    _check_types(name, arguments)
+    try:
+        model: nn.Module = build(**arguments)
+    except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # of values that make no network
+        given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
+        raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
     return model
+
+
+def _check_types(name: str, arguments: dict[str, Any]) -> None:
+    kinds = {bool: bool, int: Integral, float: Real, str: str}
+    for key, default in default_arguments(name).items():
+        value = arguments.get(key, default)
+        if not isinstance(value, kinds[type(default)]) or isinstance(value, bool) != isinstance(default, bool):
+            wanted = type(default).__name__
+            raise BcdzooError(
+                f"{name}: {key} must be of the type {wanted} as {default!r} is, not {printable(repr(value), 60)}"
+            )
+    if arguments["num_classes"] < 1:
+        raise BcdzooError(f"{name}: num_classes must be at least 1, not {arguments['num_classes']}")
+
+
+def default_arguments(name: str) -> dict[str, Any]:
+    """The arguments that a network takes, with their defaults.
+
+    Raises:
+        BcdzooError: Unknown name.
+    """
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
+
+
+def _builder(name: str) -> "Callable[..., nn.Module]":
+    module, function = find(name).build.split(":")
+    builder: Callable[..., nn.Module] = getattr(importlib.import_module(f"bcdzoo.models.{module}"), function)
+    return builder
