@@ -19,8 +19,9 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.subject import Subject, find_network
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import REGISTRY
+from bcdzoo.weights.convert import split_part
 from bcdzoo.weights.fetch import fetch
-from bcdzoo.weights.load import Resolved, named
+from bcdzoo.weights.load import Resolved, assume, is_path, named
 from bcdzoo.weights.manifest import load_manifest
 
 _BATCH = 8  # all maps of a layer are looked at together
@@ -86,7 +87,8 @@ def audit(
     spec = REGISTRY.get(name) if isinstance(model, str) else None
     loaded = Resolved(network.to("cpu", torch.float32).eval(), label or "", sha256 or "", own_preprocess, build)
     side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
-    how = parse(preprocess or own_preprocess or side)
+    spec_of_images = preprocess or own_preprocess
+    how = parse(spec_of_images) if spec_of_images else assume(name, side)
     subject = Subject(loaded.model, name, label, sha256, build, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()
@@ -138,8 +140,8 @@ def _batches(subject: Subject, data: str, layout: str | None, number: int) -> It
 
 def _file(spec: Any, weights: str | Path | None, manifest: Path | None) -> Path | None:
     """The file that a network's weights are from."""
-    if weights is not None and Path(weights).is_file():
-        return Path(weights)
+    if weights is not None and is_path(weights):
+        return split_part(weights)[0]
     if spec is None:
         return None
     return fetch(load_manifest(manifest).find(spec.name, None if weights is None else str(weights)))

@@ -45,6 +45,8 @@ class BinaryResNet(nn.Module):
         stem_activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if not 0 < bn_eps < 1:
+            raise BcdzooError(f"bn_eps must be between 0 and 1, not {bn_eps!r}")
         pad, margin = split_padding(7, 2, padding)
         self.stem = nn.Sequential(
             OrderedDict(

@@ -61,7 +61,9 @@ def pack(model: nn.Module) -> "PackedNetwork":
     Raises:
         BcdzooError: There is no layer that can be packed; the message says why.
     """
-    return pack_in_place(deepcopy(model))
+    packed = pack_in_place(deepcopy(model))
+    packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names")})
+    return packed
 
 
 @torch.inference_mode(False)

@@ -18,6 +18,8 @@ from bcdzoo.text import printable, say
 OURS = "bcdzoo "
 """What the ``format`` in the metadata of this zoo's own files begins with."""
 
+_LONGEST_HEADER = 16 << 20  # bytes; a network's has some hundred for each tensor
+
 _TYPES = {
     torch.float64: "F64",
     torch.int64: "I64",
@@ -33,6 +35,10 @@ _TYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+
+
+# What the library raises for a file that is damaged or has a number format that torch does not have.
+_FAILURES = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
 
 class Contents(NamedTuple):
@@ -92,7 +98,7 @@ def read_tensors(path: Path) -> Contents:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, AttributeError) as error:  # also a number format that torch does not have
+    except _FAILURES as error:
         raise _damaged(path, error) from None
     return Contents(tensors, metadata, checked)
 
@@ -100,10 +106,14 @@ def read_tensors(path: Path) -> Contents:
 def read_metadata(path: Path) -> tuple[dict[str, str], bool | None]:
     """As :func:`read_tensors`, without the tensors; they are checked nevertheless."""
     with open_regular(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise DamagedError(f"{path} is not read: its header has {length} bytes, and {_LONGEST_HEADER} are many")
+        file.seek(0)
         try:
             with safe_open(path, framework="pt") as opened:  # it checks that the header is as it should be
                 metadata: dict[str, str] = opened.metadata() or {}
-        except SafetensorError as error:
+        except _FAILURES as error:
             raise _damaged(path, error) from None
         if SEAL in metadata:
             if metadata.pop(SEAL) != digest([metadata, _Stored(file)]):
