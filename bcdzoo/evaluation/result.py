@@ -137,7 +137,9 @@ class EvalResult:
         Of the images that have any: their number ``n``, ``hits`` (the first guess is one of them), and in percent
         ``top1`` and ``ci95``.
         """
-        numbers = [official_number(name) for name in self.ids] if self.dataset == "imagenet" else []
+        numbers = (
+            [official_number(name) for name in self.ids] if self.dataset == "imagenet" and self.outputs == 1000 else []
+        )
         accepted = real_labels() if any(numbers) else []
         judged = [
             int(guess) in accepted[number - 1]
