@@ -139,6 +139,46 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def only_process(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder against a second process that does the same; what killed ones have left half written is removed.
+
+    Args:
+        folder: Made if it is not there; it gets a file ``lock``, which stays.
+        doing: What is done there, for the message: another process is ...
+
+    Raises:
+        BcdzooError: Another process has it.
+        OSError: The folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    _held.add(handle)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BcdzooError(f"another process is {doing} ({folder}): wait for it or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        _remove_leftovers(folder)
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    # A worker that outlives its killed parent by some seconds would hold the lock against the next command.
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 _OURS = ".bcdzoo-"
 
 

@@ -128,12 +128,12 @@ def _report(
 ) -> None:
     from bcdzoo.evaluation import per_class as classes
     from bcdzoo.evaluation.report import as_json, as_text
-    from bcdzoo.evaluation.store import write_json
+    from bcdzoo.evaluation.store import write_record
     from bcdzoo.files import atomic_write
 
     try:
         if out:
-            write_json(out, as_json(results))
+            write_record(out, as_json(results))
         for path, frame in (per_class, classes.per_class), (confusion, classes.confusion):
             if path:
                 with atomic_write(path) as temporary:

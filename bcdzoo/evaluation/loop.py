@@ -23,14 +23,14 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import Mode
 from bcdzoo.evaluation.options import Options
 from bcdzoo.evaluation.probe import probe, shifted
-from bcdzoo.evaluation.result import EvalResult, read_result
+from bcdzoo.evaluation.result import EvalResult, result_of
 from bcdzoo.evaluation.run import Run, bring_to_leader
-from bcdzoo.evaluation.store import write_json
 from bcdzoo.evaluation.subject import Subject, load_subject
 from bcdzoo.evaluation.task import Task
 from bcdzoo.evaluation.team import Team, team
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
+from bcdzoo.seal import write_json
 from bcdzoo.text import say
 
 __all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
@@ -321,7 +321,7 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
     predictions = results_dir() / f"{name}.parquet" if options.store else run.folder / "predictions.parquet"
     with _all_kept(run):
         run.join(predictions)
-    result = read_result(
+    result = result_of(
         predictions,
         images,
         kept=options.store,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
+from bcdzoo.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +201,7 @@ class EvalResult:
         ]
         if self.skipped:
             lines.append(("skipped", f"{len(self.skipped)}: {', '.join(entry['id'] for entry in self.skipped)}"))
-        return "\n".join(f"{key:<15}{value}" for key, value in lines)
+        return "\n".join(f"{key:<15}{printable(value)}" for key, value in lines)
 
     def _real_line(self) -> list[tuple[str, str]]:
         if self.real is None:
@@ -209,7 +210,7 @@ class EvalResult:
         return [("ReaL top-1", f"{self.real['top1']:.2f} % of {self.real['n']}, 95 % interval {low:.2f} to {high:.2f}")]
 
 
-def read_result(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
+def result_of(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
     """The result that a finished file of predictions amounts to.
 
     Args:
@@ -218,7 +219,7 @@ def read_result(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -
         kept: Whether the file stays where it is.
         **facts: The other attributes of :class:`EvalResult`.
     """
-    table = pq.read_table(predictions)
+    table, _ = read_predictions(predictions)
     read = table.filter(pc.is_null(table["unreadable"]))
     unreadable = table.filter(pc.is_valid(table["unreadable"]))
     labels = read["label"].to_numpy().astype(np.int64)

@@ -28,7 +28,7 @@ def saved(home: Path, name: str, guesses: list[int], labels: list[int] | None = 
         "n": len(ids),
         "top1": 0.0,
         "top5": 0.0,
-        "ci95": {},
+        "ci95": {"top1": [0, 50], "top5": [0, 50]},
     }
     record |= {"dataset": "list", "started": "2026-01-01", "predictions_file": path.name}
     path.with_suffix(".json").write_text(json.dumps(record))
