@@ -122,7 +122,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}{_OURS}", suffix=".tmp", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{os.fsencode(path.name)[:100].decode(errors='ignore')}{_OURS}", suffix=".tmp", dir=path.parent
+    )
     temporary = Path(name)
     try:
         with suppress(OSError):  # a file system without locks
@@ -161,7 +163,7 @@ def only_process(folder: Path, doing: str) -> Iterator[None]:
             raise BcdzooError(f"another process is {doing} ({folder}): wait for it or stop it") from None
         except OSError:  # a file system without locks
             pass
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         yield
     finally:
         _held.discard(handle)
