@@ -158,10 +158,9 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     """
     num_classes = find(name).num_classes if num_classes is None else num_classes
     build = _builder(name)
-    try:
-        inspect.signature(build).bind(num_classes=num_classes, **arguments)
-    except TypeError as error:
-        raise BcdzooError(f"{name}: {error}") from None
+    taken = default_arguments(name)
+    if unknown := arguments.keys() - taken:
+        raise BcdzooError(f"{name} does not take {printable(min(unknown), 60)}; it takes {', '.join(taken)}")
     arguments = {"num_classes": num_classes, **arguments}
     _check_types(name, arguments)
     try:

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import socket
 import struct
@@ -378,7 +379,7 @@ def run(case: Case, folder: Path) -> tuple[list[str], float, int, str]:
         wrong.append("time")
     if process.returncode not in ((0, 1) if case.used else (1, 2)):
         wrong.append(f"exit {process.returncode}")
-    if "Traceback" in text or "unexpected" in text:
+    if "Traceback" in text or re.search(r"unexpected \w+: ", text):
         wrong.append("unexpected")
     if any(ord(c) < 32 and c not in "\n" for c in text) or "secret" in text:
         wrong.append("raw text")

@@ -168,9 +168,10 @@ class Pickle:
         self.content = self._plain(_Machine(), BytesIO(self._member(programs[0])))
 
     def _open_legacy(self) -> None:
+        self._file.seek(0)  # the look for an archive went to its end
         program = _Bounded(self._file, self._size)
         machine = _Machine()
-        if machine.run(program) != _MAGIC:
+        if self._plain(machine, program) != _MAGIC:
             raise self._damaged("its beginning is not that of a file of torch's")
         machine.run(program)  # the version
         machine.run(program)  # the machine it was written on
