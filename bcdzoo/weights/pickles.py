@@ -22,7 +22,7 @@ from bcdzoo.text import printable
 
 REMEDY = 'in the program that wrote it, save the weights alone: torch.save(model.state_dict(), "weights.pth")'
 
-_MOST_STEPS = 5_000_000  # some seconds; the program of a training checkpoint has a hundred thousand
+_MOST_STEPS = 2_000_000  # some seconds; the program of a training checkpoint has a hundred thousand
 _MOST_DIMENSIONS = 16
 _MAGIC = 0x1950A86A20F9469CFC6C  # of torch's format before 1.6
 
@@ -138,7 +138,6 @@ class Pickle:
         self._read: dict[str, bytearray] = {}
         self._places: dict[str, int] = {}
         self._archive: zipfile.ZipFile | None = None
-        file.seek(0)
         try:
             if zipfile.is_zipfile(file):
                 self._open_zip()
@@ -168,6 +167,7 @@ class Pickle:
         self.content = self._plain(_Machine(), BytesIO(self._member(programs[0])))
 
     def _open_legacy(self) -> None:
+        self._file.seek(0)
         program = _Bounded(self._file, self._size)
         machine = _Machine()
         if machine.run(program) != _MAGIC:
@@ -375,7 +375,7 @@ class _Machine:
             return Made(name)
         if name in _TABLES:
             pairs = arguments[-1] if arguments and isinstance(arguments[-1], list | tuple) else ()
-            self._count(len(pairs))  # the same list may be copied again and again
+            self._count(4 * len(pairs))  # the same list may be copied again and again
             return _table([part for key, value in pairs for part in (key, value)])
         if name == "torch.Size":
             return tuple(arguments[0]) if len(arguments[0]) <= _MOST_DIMENSIONS else Made(name)
