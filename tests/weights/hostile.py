@@ -9,7 +9,7 @@ import socket
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ STORAGE = (
 PROTOCOL = b"\x80\x02"
 
 
-def archive(path: Path, program: bytes, method: int = zipfile.ZIP_STORED, **members: bytes) -> None:
+def archive(path: Path, program: bytes, members: Mapping[str, bytes] = {}, method: int = zipfile.ZIP_STORED) -> None:
     """A file as torch writes it: a pickle's program, and sixteen bytes for the storage 0."""
     with zipfile.ZipFile(path, "w", method) as file:
         file.writestr("archive/data.pkl", program)
-        for name, content in ({"0": bytes(16)} | members).items():
+        for name, content in ({"0": bytes(16)} | dict(members)).items():
             file.writestr(f"archive/data/{name}", content)
 
 
@@ -39,6 +39,13 @@ def tensor(size: bytes, stride: bytes, storage: bytes = STORAGE) -> bytes:
 
 def long_integer(number: int) -> bytes:
     return b"\x8a\x08" + struct.pack("<q", number)
+
+
+def raw(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def saved(content: Any, **options: Any) -> Callable[[Path], None]:
@@ -87,12 +94,12 @@ def memo_far_away(path: Path) -> None:
 
 
 def deflated(path: Path) -> None:
-    archive(path, tensor(b"K\x04\x85", b"K\x01\x85"), zipfile.ZIP_DEFLATED, **{"0": bytes(20 << 20)})
+    archive(path, tensor(b"K\x04\x85", b"K\x01\x85"), {"0": bytes(20 << 20)}, zipfile.ZIP_DEFLATED)
 
 
 def overlapping(path: Path) -> None:
     """Two names for the same bytes, which together are more than the file has."""
-    archive(path, tensor(b"K\x04\x85", b"K\x01\x85"), **{"0": bytes(100_000), "1": b""})
+    archive(path, tensor(b"K\x04\x85", b"K\x01\x85"), {"0": bytes(100_000), "1": b""})
     content = path.read_bytes()
     entry = content.rindex(b"PK\x01\x02")
     first = content.index(b"archive/data/0") - 30
@@ -154,7 +161,7 @@ def flagged(place: int, value: int) -> Callable[[Path], None]:
 def header(text: Any, length: int | None = None) -> Callable[[Path], None]:
     """A safetensors file of a header alone."""
     content = text if isinstance(text, bytes) else json.dumps(text).encode()
-    return lambda path: path.write_bytes(struct.pack("<Q", length or len(content)) + content) and None
+    return raw(struct.pack("<Q", length or len(content)) + content)
 
 
 def huge_header(path: Path) -> None:
@@ -249,8 +256,8 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "encrypted": (flagged(6, 1), "is encrypted"),
     "unknown compression": (flagged(8, 99), "compressed by a method that is not read"),
     "lzma": (zipped("w.pth", bytes(1000), zipfile.ZIP_LZMA), "compressed by a method that is not read"),
-    "empty zip": (lambda path: path.write_bytes(b"PK\x05\x06" + bytes(18)) and None, "found nothing"),
-    "gzip": (lambda path: path.write_bytes(gzip.compress(bytes(1 << 20))) and None, "compressed by gzip"),
+    "empty zip": (raw(b"PK\x05\x06" + bytes(18)), "found nothing"),
+    "gzip": (raw(gzip.compress(bytes(1 << 20))), "compressed by gzip"),
     "empty": (lambda path: path.touch(), "is empty"),
     "folder": (lambda path: path.mkdir(), "a folder, not a regular file"),
     "pipe": (os.mkfifo, "a named pipe, not a regular file"),
@@ -276,7 +283,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "only a list": (saved([torch.zeros(1)]), "no table of tensors"),
     "only a tensor": (saved(torch.zeros(1)), "no table of tensors"),
     "only a number": (saved(3), "no table of tensors"),
-    "plain pickle": (lambda path: path.write_bytes(pickle.dumps({"w": 1})) and None, "not that of a file of torch's"),
+    "plain pickle": (raw(pickle.dumps({"w": 1})), "not that of a file of torch's"),
     "meta": (saved(lambda: {"w": torch.zeros(2, device="meta")}), "meta device"),
     "sparse": (saved(lambda: {"w": torch.eye(2).to_sparse()}), "a sparse tensor"),
     "nested": (saved(lambda: {"w": torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])}), "a nested tensor"),
@@ -287,7 +294,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "never initialized": (saved(lambda: {"w": torch.nn.parameter.UninitializedParameter()}), "never initialized"),
     "conjugated": (saved(lambda: {"w": torch.ones(2, dtype=torch.complex64).conj()}), "conjugated"),
     "git lfs": (
-        lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n") and None,
+        raw(b"version https://git-lfs.github.com/spec/v1\n"),
         "git lfs pull",
     ),
 }
