@@ -156,7 +156,7 @@ def test_parts_that_were_compiled_have_a_prefix_in_the_middle(state: State, tmp_
     assert same(loaded(tmp_path / "x.pth"), state)
     torch.save(state, tmp_path / "x.pth")
     module = network()
-    module.bn = torch.compile(module.get_submodule("bn"))  # a wrapper alone: nothing is compiled before it runs
+    module.bn = torch.compile(module.get_submodule("bn"))  # type: ignore[assignment]  # a wrapper alone: nothing is compiled before it runs
     assert "bn._orig_mod.weight" in loaded(tmp_path / "x.pth", module)
 
 
