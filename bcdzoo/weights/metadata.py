@@ -18,7 +18,7 @@ FORMAT = "bcdzoo 1"
 """Marks this zoo's own safetensors files, by the version of their keys."""
 
 _MOST_CLASSES = 1_000_000
-_LONGEST_NAME = 1000
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_metadata(path: Path) -> Metadata | None:
         if "build" not in text:
             raise ValueError("build is missing")
         build = _json(text, "build", dict, "{}")
-        if odd := [key for key, value in build.items() if not isinstance(value, bool | int | float | str)]:
+        if odd := [key for key, value in build.items() if not _is_plain(value)]:
             raise ValueError(f"build: {printable(odd[0], 60)} is no plain value")
         preprocess = text.get("preprocess") or None
         if preprocess is not None:
@@ -90,6 +90,10 @@ def read_metadata(path: Path) -> Metadata | None:
     except (ValueError, BcdzooError) as error:
         reason = printable(error, 200)
         raise BcdzooError(f"{path} does not say what it holds: {reason}; convert or train it anew") from None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_NAME)
 
 
 def _json(text: dict[str, str], key: str, kind: type, empty: str) -> Any:
