@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular
-from bcdzoo.weights.tensors import read_metadata, read_tensors
+from bcdzoo.weights.tensors import read_header, read_tensors
 
 State = dict[str, Tensor]
 Replacement = str | Callable[[re.Match[str]], str] | None
@@ -295,7 +295,7 @@ def _head(path: Path) -> bytes:
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
     """The text metadata of a safetensors file, without a seal, which is checked; empty for any other file."""
-    return read_metadata(path)[0] if _head(path)[8:9] == b"{" else {}
+    return read_header(path)[0] if _head(path)[8:9] == b"{" else {}
 
 
 def _zip_member(path: Path, member: str | None) -> bytes | None:

@@ -16,7 +16,7 @@ from bcdzoo.text import say
 from bcdzoo.weights.convert import convert_state, load_state, safetensors_metadata
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
-from bcdzoo.weights.tensors import read_metadata, write_tensors
+from bcdzoo.weights.tensors import read_header, write_tensors
 
 FORMAT = "bcdzoo 1"
 """Marks this zoo's own safetensors files, by the version of their keys."""
@@ -182,7 +182,7 @@ def converted(checkpoint: Checkpoint, source: Path) -> Path:
     path, damage, readable = converted_path(checkpoint), "", False
     if path.is_file():
         try:
-            metadata, checked = read_metadata(path)
+            metadata, checked = read_header(path)
             readable = metadata.get("source_sha256") == sha256_of(source)
             if readable and checked:
                 return path
