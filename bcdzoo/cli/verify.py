@@ -36,10 +36,10 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
                 f"{cached(checkpoint) or checkpoint.name} differs from what was fetched: `bcdzoo fetch` replaces it"
             )
         elif verdict == "ok" and (path := converted_path(checkpoint)).is_file():
-            from bcdzoo.weights.tensors import read_metadata
+            from bcdzoo.weights.tensors import read_header
 
             try:
-                read_metadata(path)
+                read_header(path)
             except BcdzooError as error:
                 verdict, damage = "differs", f"{error}; it is converted anew when it is used"
         click.echo(f"{checkpoint.model}\t{checkpoint.tag}\t{verdict}")

@@ -22,7 +22,7 @@ from bcdzoo.files import open_regular, require_regular
 from bcdzoo.text import printable, say
 from bcdzoo.weights.layouts import LAYOUTS, Layout, Replacement, State
 from bcdzoo.weights.pickles import REMEDY, Pickle, Stored
-from bcdzoo.weights.tensors import read_metadata, read_tensors
+from bcdzoo.weights.tensors import read_header, read_tensors
 
 _LONGEST_KEY = 1000
 _MOST_UNPACKED = 4 << 30  # of a zip archive's member,
@@ -110,7 +110,7 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
     Raises:
         BcdzooError: It is damaged, or cannot be read.
     """
-    return read_metadata(path)[0] if _head(path)[8:9] == b"{" else {}
+    return read_header(path)[0] if _head(path)[8:9] == b"{" else {}
 
 
 @contextmanager

@@ -290,7 +290,7 @@ def converted(checkpoint: Checkpoint, source: Path) -> Path:
     path, damage, readable = converted_path(checkpoint), "", False
     if path.is_file():
         try:
-            metadata, checked = tensors.read_metadata(path)
+            metadata, checked = tensors.read_header(path)
             readable = metadata.get("source_sha256") == sha256_of(source)
             if readable and checked:
                 return path

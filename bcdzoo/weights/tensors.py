@@ -94,7 +94,7 @@ def read_tensors(path: Path) -> Contents:
         BcdzooError: It is no regular file.
         OSError: It cannot be read.
     """
-    metadata, checked = read_metadata(path)
+    metadata, checked = read_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -103,7 +103,7 @@ def read_tensors(path: Path) -> Contents:
     return Contents(tensors, metadata, checked)
 
 
-def read_metadata(path: Path) -> tuple[dict[str, str], bool | None]:
+def read_header(path: Path) -> tuple[dict[str, str], bool | None]:
     """As :func:`read_tensors`, without the tensors; they are checked nevertheless."""
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.seal import SEAL, DamagedError
-from bcdzoo.weights.tensors import read_metadata, read_tensors, write_tensors
+from bcdzoo.weights.tensors import read_header, read_tensors, write_tensors
 
 METADATA = {"format": "bcdzoo 1", "model": "bcdnet-tiny", "build": '{"num_classes": 10}', "source": "é\n"}
 TENSORS = {
@@ -43,7 +43,7 @@ def test_the_safetensors_library_reads_what_is_written(path: Path) -> None:
 def test_what_is_written_is_read_and_checked(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents = read_tensors(path)
     assert (contents.metadata, contents.checked) == (METADATA, True)
-    assert read_metadata(path) == (METADATA, True)
+    assert read_header(path) == (METADATA, True)
     assert contents.tensors.keys() == TENSORS.keys() and torch.equal(contents.tensors["bits"], TENSORS["bits"])
     assert capsys.readouterr().err == ""
 
