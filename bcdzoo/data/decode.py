@@ -1,6 +1,9 @@
 """From the bytes of an image file to its pixels, whatever the bytes are."""
 
+import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from io import BytesIO
 
@@ -37,11 +40,26 @@ def decode(encoded: bytes) -> Image.Image:
         warnings.simplefilter("ignore")  # of metadata that does not matter here
         with Image.open(BytesIO(encoded), formats=_formats()) as image:
             _check(image, encoded)
+            with _quiet() if image.format == "TIFF" else nullcontext():
+                image.load()
             if image.mode in ("I", "F"):
                 raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
             if image.mode.startswith("I;16"):
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libtiff, which knows no other way, from writing its opinion of a file on the terminal."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check(image: Image.Image, encoded: bytes) -> None:

@@ -95,12 +95,12 @@ def by_class_folder(where: str, files: list[File], folders: Sequence[str], class
     if not folders:
         raise BcdzooError(f"{where} has no class folders")
     labels, labels_from = folder_labels(where, folders, classes)
-    if labels_from != FROM_WNIDS:
-        _refuse_deeper_classes(where, files, folders)
     below = {second for file in files for second in file.name.split("/")[1:-1][:1]}
     splits = list(filter(split_of, below))
     if len({split_of(name) for name in splits}) > 1:
         raise BcdzooError(f"{where}: its class folders hold splits ({some(splits)}): give images of one of them only")
+    if labels_from != FROM_WNIDS:
+        _refuse_deeper_classes(where, files, folders)
     return Listing(
         [file.sample(labels[file.name.partition("/")[0]]) for file in files], labels_from, notes=passed.notes()
     )

@@ -24,8 +24,8 @@ CHANNELS = ("rgb", "bgr")
 
 LARGEST_SIDE = 2048
 """Pixels of a network's input: a batch of such images fits into memory."""
-LARGEST_IMAGE = 89_478_485
-"""Pixels of an image, as it is or resized; above, Pillow warns of a decompression bomb."""
+LARGEST_IMAGE = 1 << 26
+"""Pixels of an image, as it is or resized; every decoder and every way to resize is within 2 GiB then."""
 _LONGEST_SPEC = 1000
 _SMALLEST_STD, _LARGEST_VALUE = 1e-6, 1e6
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
