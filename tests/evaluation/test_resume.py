@@ -163,7 +163,12 @@ def swap(first: Path, second: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_damaged_is_named_and_computed_again(
-    images: Path, home: Path, damage: Callable[[Path], None], resumed: int, word: str, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    home: Path,
+    damage: Callable[[Path], None],
+    resumed: int,
+    word: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(seeded(Interrupted, 38), images)
