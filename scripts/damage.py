@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def flipped(content: bytes) -> bytes:
     return bytes(damaged)
 
 
-def campaign(path: Path, flips: int, read: Callable[[], object], same: Callable[[object], bool]) -> Counter[str]:
+def campaign(path: Path, flips: int, read: Callable[[], Any], same: Callable[[Any], bool]) -> Counter[str]:
     """Flip a file again and again, and say what reading it gives.
 
     Args:
@@ -97,10 +98,8 @@ def unfinished(home: Path, data: Path, flips: int) -> Counter[str]:
     """Flip a file of an unfinished run, and let it go on: what is damaged must be named, and the end the same."""
     whole, found = run(data, 0), Counter[str]()
     for _ in range(flips):
-        try:
+        with suppress(KeyboardInterrupt):
             run(data, 5)  # two of three chunks, behind the two batches that the network is tried out with
-        except KeyboardInterrupt:
-            pass
         files = sorted(path for path in home.glob("results/unfinished/*/*") if path.name != "lock")
         victim = DICE.choice(files)
         victim.write_bytes(flipped(victim.read_bytes()))
@@ -158,49 +157,38 @@ def main(flips: int, times: int) -> None:
         home = folder / "home"
         os.environ["BCDZOO_HOME"] = str(home)
         with redirect_stderr(StringIO()):
-            data, result = images(folder / "images", 600), None
-            result = run(data, 0)
+            data = images(folder / "images", 600)
+            run(data, 0)
         record = next((home / "results").glob("*.json"))
-        whole = read_result(record)
-        found = campaign(
-            record, flips, lambda: read_result(record), lambda read: _without_seal(read) == _without_seal(whole)
-        )
+        whole = _figures(read_result(record))
+        found = campaign(record, flips, lambda: _figures(read_result(record)), lambda read: read == whole)
         print("result         ", dict(found), flush=True)
         predictions = record.with_suffix(".parquet")
-        frame = compare(str(predictions), str(predictions)).images
-        found = campaign(
-            predictions,
-            flips,
-            lambda: compare(str(predictions), str(predictions)).images,
-            lambda read: frame.equals(read),
-        )
+        one = str(predictions)
+        frame = compare(one, one).images
+        found = campaign(predictions, flips, lambda: compare(one, one).images, lambda read: frame.equals(read))
         print("predictions    ", dict(found), flush=True)
         print("unfinished run ", dict(unfinished(home, data, flips)), flush=True)
         trained = stripes(folder / "stripes")
-        with redirect_stderr(StringIO()):
-            state = _stopped(trained, folder / "stopped")
+        state = stopped(trained, folder / "stopped")
         whole_state = checkpoint.load(state)
         found = campaign(state, flips, lambda: checkpoint.load(state), lambda read: _equal(read, whole_state))
         print("training       ", dict(found), flush=True)
-        print(
-            "result of",
-            result.n,
-            "images; the sizes:",
-            {path.name[-20:]: path.stat().st_size for path in (record, predictions, state)},
-        )
         if not times:
             return
         environment = os.environ | {"PAUSE": "0.05"}
         words = ["eval", "tests.own_networks:Steady", "--data", str(data), "--preprocess", "resize=16,crop=16"]
         words = [sys.executable, "-m", "bcdzoo", *words, "--batch-size", "16"]
-        newest = lambda: max((home / "results").glob("*Steady*.parquet"), key=os.path.getmtime).read_bytes()  # noqa: E731
-        print("eval           ", kills(words, environment, times, newest), flush=True)
+        print("eval           ", kills(words, environment, times, lambda: _newest(home)), flush=True)
         settings = [word for key, value in QUICK.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         out = folder / "trained"
         words = ["train", "bcdnet-tiny", "--data", str(trained), "--out", str(out), *settings, "--workers", "1"]
-        print(
-            "train          ", kills([sys.executable, "-m", "bcdzoo", *words], environment, times, lambda: _ended(out))
-        )
+        words = [sys.executable, "-m", "bcdzoo", *words]
+        print("train          ", kills(words, environment, times, lambda: _ended(out)), flush=True)
+
+
+def _newest(home: Path) -> bytes:
+    return max((home / "results").glob("*Steady*.parquet"), key=os.path.getmtime).read_bytes()
 
 
 def _ended(out: Path) -> bytes:
@@ -212,14 +200,14 @@ def _ended(out: Path) -> bytes:
     return content
 
 
-def _without_seal(read: object) -> dict[str, object]:
-    assert isinstance(read, dict)
-    return {key: value for key, value in read.items() if key in ("model", "n", "top1", "top5", "hits", "ci95", "build")}
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("model", "n", "top1", "top5", "hits", "ci95", "build", "predictions_file")}
 
 
-def _stopped(data: Path, out: Path) -> Path:
-    """A run that was stopped on the way: its checkpoint."""
-    train("bcdnet-tiny", data, out, settings=QUICK, workers=0)
+def stopped(data: Path, out: Path) -> Path:
+    """The checkpoint of a run that could not go on: at such a rate the weights are soon not finite."""
+    with suppress(BcdzooError), redirect_stderr(StringIO()):
+        train("bcdnet-tiny", data, out, settings=QUICK | {"lr": 1e30, "warmup": 4, "checkpoint_every": 1}, workers=0)
     return out / "step1.checkpoint.pt"
 
 

@@ -1,7 +1,5 @@
 """Whether a network's answer to an image depends on the other images of its batch, or on chance."""
 
-from contextlib import suppress
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -30,12 +28,14 @@ def batch_notes(subject: Subject, batch_size: int) -> list[str]:
     """
     size = subject.preprocess.crop
     one, other, third = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0)).split(1)
-    with torch.random.fork_rng():
-        alone, again = _logits(subject, one), _logits(subject, one)
-        beside, beside_third = alone, alone
-        with suppress(torch.OutOfMemoryError):  # the evaluation goes on with fewer at once, and says so
+    try:
+        with torch.random.fork_rng():
+            alone, again = _logits(subject, one), _logits(subject, one)
+            beside, beside_third = alone, alone
             if batch_size > 1:
                 beside, beside_third = (_logits(subject, torch.cat([one, another])) for another in (other, third))
+    except torch.OutOfMemoryError:
+        return []  # the evaluation goes on with fewer at once, or says that it cannot
     spread = float(torch.stack([alone, again, beside, beside_third]).std(dim=1).max()) if len(alone) > 1 else 1.0
     notes = []
     if _differ(alone, again, _SAME_SHAPE * spread):

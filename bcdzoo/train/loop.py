@@ -274,8 +274,14 @@ def _optimizer(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
         "adam": torch.optim.Adam,
     }
     parameters = list(network.parameters())
-    decayed = [p for p in parameters if stage.decay == "all" or p.ndim == 4]
-    others = [p for p in parameters if not (stage.decay == "all" or p.ndim == 4)]
+    shifts = [getattr(module, name) for module in network.modules() for name in getattr(module, "shifts", ())]
+    chosen = {
+        "all": parameters,
+        "convolutions": [p for p in parameters if p.ndim == 4],
+        "authors": [p for p in parameters if p.ndim == 4] + shifts,
+    }
+    wanted = set(map(id, chosen[stage.decay]))
+    decayed, others = [p for p in parameters if id(p) in wanted], [p for p in parameters if id(p) not in wanted]
     groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return kinds[stage.optimizer]([group for group in groups if group["params"]], lr=stage.lr, fused=True)
 

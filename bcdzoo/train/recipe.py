@@ -24,7 +24,7 @@ RECIPES = files("bcdzoo") / "train" / "recipes"
 _CHOICES = {
     "optimizer": ("adamw", "adam"),
     "schedule": ("cosine", "linear"),
-    "decay": ("all", "convolutions"),
+    "decay": ("all", "convolutions", "authors"),
     "keep": ("last", "best"),
     "precision": ("float32", "bfloat16", "float16"),
 }
@@ -54,7 +54,8 @@ class Stage:
         warmup_from: Learning rate of the first update of the warm-up.
         schedule: How it falls to 0 after the warm-up: ``cosine`` or ``linear``.
         weight_decay: Of the optimizer.
-        decay: What it applies to: ``all`` parameters, or the weights of ``convolutions``.
+        decay: What it applies to: ``all`` parameters, the weights of ``convolutions``, or with ``authors`` (ReActNet's)
+            also what shifts each channel, the biases of RSign and the shifts of RPReLU.
         label_smoothing: Share of the label that is spread over all classes.
         teacher: Network whose outputs are imitated, a zoo name or ``package.module:callable``; ``""`` for none.
         teacher_weights: Its weights: a tag or a file; ``""`` for a zoo network's default ones, ``as built`` for those

@@ -60,7 +60,9 @@ def test_both_classifiers_have_a_gradient_with_a_teacher_and_without() -> None:
         network = bcdzoo.create_model("bcdnet-tiny").train()
         loss, _ = Objective(network, 0.1, share)(IMAGES, LABELS, taught)
         loss.backward()
-        assert all(network.get_parameter(f"head.{name}.weight").grad.abs().sum() > 0 for name in ("fc", "fc_dist"))
+        for name in ("fc", "fc_dist"):
+            gradient = network.get_parameter(f"head.{name}.weight").grad
+            assert gradient is not None and gradient.abs().sum() > 0
 
 
 def test_anybodys_network_of_two_classifiers_declares_it() -> None:
