@@ -20,6 +20,7 @@ from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preflight import Finding, preflight
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.mode import Mode
 from bcdzoo.evaluation.options import Options
 from bcdzoo.evaluation.probe import probe, shifted
@@ -161,19 +162,22 @@ def evaluate_all(
         with unfinished_runs(subjects, images, _place(data), options, mates) as runs:
             before = [set[int]().union(*known) for known in zip(*mates.all([run.done() for run in runs]), strict=True)]
             tasks = [Task(*parts) for parts in zip(subjects, runs, before, strict=True)]
+            odd = _odd(loaded, options, mates)
             clock = time.perf_counter()
             _compute(tasks, images, options, mates)
             seconds = time.perf_counter() - clock
             facts = {
                 "data": _place(data),
-                "notes": notes,
                 "processes": mates.size,
                 "seconds": seconds,
                 "networks": len(tasks),
             }
             outcomes: list[EvalResult | BcdzooError] = []
             if mates.leads:
-                outcomes = [task.failure or _finish(task, images, options, facts) for task in tasks]
+                outcomes = [
+                    task.failure or _finish(task, images, options, facts | {"notes": notes + odd[task.subject.state]})
+                    for task in tasks
+                ]
             outcomes = mates.all(outcomes)[0]
             for task, outcome in zip(tasks, outcomes, strict=True):
                 if not isinstance(outcome, BcdzooError):
@@ -250,6 +254,16 @@ def _preflight(images: ImageSet, outputs: int, check: bool, mates: Team) -> list
     for note in notes if mates.leads else []:
         say(f"note: {note}")
     return notes
+
+
+def _odd(subjects: Sequence[Subject], options: Options, mates: Team) -> dict[str, list[str]]:
+    """What a reader of the result should know of each network, by its ``state``; said at once, too."""
+    odd = {}
+    for subject in subjects:
+        odd[subject.state] = batch_notes(subject, options.batch_size)
+        for note in odd[subject.state] if mates.leads else []:
+            say(f"note: {note}")
+    return odd
 
 
 def _place(data: str | os.PathLike[str] | ImageSet) -> str:

@@ -50,7 +50,7 @@ class EvalResult:
         data: Where the images are.
         layout: One of :data:`bcdzoo.data.layouts.LAYOUTS`.
         labels_from: Where the labels come from.
-        notes: What was found to be odd about the data.
+        notes: What was found to be odd about the data or the network.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
         preprocess: A preset's name or a spec.
         preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.

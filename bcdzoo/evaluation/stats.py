@@ -1,6 +1,7 @@
 """How far an accuracy measured on some images can be trusted."""
 
 from bisect import bisect_left
+from itertools import takewhile
 from math import exp, fsum, lgamma, log, sqrt
 
 Z_95 = 1.959963984540054  # the standard normal distribution's 97.5 % point
@@ -42,9 +43,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n, fewer = only_first + only_second, min(only_first, only_second)
     if n == 2 * fewer:
         return 1.0
-    # log of C(n, k) / 2^n, summed from the largest term: exact integers of 15,000 digits would be slow
-    logs = [lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1)]
-    return min(1.0, 2 * fsum(map(exp, logs)))
+    # log of C(n, k) / 2^n, summed from the largest term to where nothing is added any more: exact integers of 15,000
+    # digits would be slow
+    logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1))
+    largest = next(logs)
+    return min(1.0, 2 * fsum(map(exp, [largest, *takewhile(lambda term: term > largest - 50, logs)])))
 
 
 def smallest_significant(disagreements: int, n: int) -> int | None:

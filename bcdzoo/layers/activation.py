@@ -11,6 +11,9 @@ from bcdzoo.layers.metadata import OpCounts
 class RSign(nn.Module):
     """``sign(x + bias)`` with one learnable bias per channel; (N, C, H, W) to ±1 of the same shape."""
 
+    shifts = ("bias",)
+    """Parameters that move a whole channel: some recipes decay them like weights."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -34,6 +37,8 @@ class Sign(nn.Module):
 
 class RPReLU(nn.Module):
     """``PReLU(x + shift_in) + shift_out``; both shifts and the slope are learnable per channel; (N, C, H, W)."""
+
+    shifts = ("shift_in", "shift_out")
 
     def __init__(self, channels: int) -> None:
         super().__init__()
