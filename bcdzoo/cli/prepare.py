@@ -9,6 +9,7 @@ import click
 from bcdzoo.cli.options import FILE, MODEL, PRESET
 from bcdzoo.data.preprocess import parse
 from bcdzoo.registry import find
+from bcdzoo.text import say
 
 
 @click.command("prepare")
@@ -42,6 +43,8 @@ def command(
     for model in models:
         find(model)
         preprocess += (load_manifest(manifest).find(model).preprocess or "imagenet",)
+    if not preprocess:
+        say("neither --preprocess nor --model is given; preprocess=imagenet: assumed")
     geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))
     images = open_dataset(data, classes, layout)
     for geometry in geometries:
