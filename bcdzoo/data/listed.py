@@ -60,16 +60,22 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with its number; cells without spaces around them."""
     try:
         with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            first = file.readline(_LONGEST_LINE)
+            first = next(_lines(file), "")
             file.seek(0)
-            lines = iter(lambda: file.readline(_LONGEST_LINE), "")
             delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-            for number, row in enumerate(csv.reader(lines, strict=True, delimiter=delimiter), start=1):
+            for number, row in enumerate(csv.reader(_lines(file), strict=True, delimiter=delimiter), start=1):
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     yield number, cells
     except (csv.Error, UnicodeError) as error:
         raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _lines(file: TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error(f"a line of {_LONGEST_LINE} characters or more")
+        yield line
 
 
 def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tuple[int, int] | None:

@@ -140,12 +140,7 @@ class Geometry(NamedTuple):
 
         if self.interpolation == "tf-bicubic":
             return _crop_then_tensorflow_resize(image, self.crop, self.resize)
-        short, long = sorted(image.size)
-        if self.resize * (self.resize * long // short) > LARGEST_IMAGE:
-            raise BcdzooError(
-                f"it has {image.width}×{image.height} pixels, and its short side resized to {self.resize} would make "
-                f"the other {self.resize * long // short}"
-            )
+        require_resizable(image, self.resize)
         image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
         pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
         return pixels
@@ -212,6 +207,20 @@ def require_moderate(width: int, height: int) -> None:
     """
     if width * height > LARGEST_IMAGE:
         raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_IMAGE} that an image may have")
+
+
+def require_resizable(image: "Image.Image", resize: int) -> None:
+    """Check what an image becomes when its short side is resized, before it is.
+
+    Raises:
+        BcdzooError: It is so narrow that it would fill the memory.
+    """
+    short, long = sorted(image.size)
+    if resize * (resize * long // short) > LARGEST_IMAGE:
+        raise BcdzooError(
+            f"it has {image.width}×{image.height} pixels, and its short side resized to {resize} would make the other "
+            f"{resize * long // short}"
+        )
 
 
 def _whole(text: str) -> int:
