@@ -349,8 +349,7 @@ def test_what_a_killed_command_left_half_written_goes_at_the_next(
         ({"batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"step2.batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"build": {"steps": 1}}, "bcdnet-tiny: got an unexpected keyword argument 'steps'"),
-        ({"preprocess": "resize=3,crop=3"}, r"the network bcdnet-tiny fails on an image of 3×3×3"),
-        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no network named 'resnet-50'"),
+        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no checkpoint of 'resnet-50' is known"),
         ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
         (
             {"teacher": "tests.train.test_run:three", "teacher_weights": "as built", "distillation": 0.5},
@@ -390,9 +389,19 @@ def ten() -> torch.nn.Module:
     return Mean(10)
 
 
-def test_a_network_with_too_few_outputs_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(BcdzooError, match="test_run:three has 3 outputs, and the images 10 classes"):
-        train("tests.train.test_run:three", data, tmp_path, recipe="tiny", settings=QUICK | {"build": {}}, workers=0)
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("tests.train.test_run:three", "three has 3 outputs, and the images 10 classes"),
+        ("tests.own_networks:Wide", "the network tests.own_networks:Wide fails on an image of 3×28×28"),
+        ("tests.own_networks:Feature", r"must give logits of shape \(1, classes\), not shape \(1, 3, 28, 28\)"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_refused(
+    data: Path, tmp_path: Path, network: str, message: str
+) -> None:
+    with pytest.raises(BcdzooError, match=message):
+        train(network, data, tmp_path, recipe="tiny", settings=QUICK | {"build": {}}, workers=0)
 
 
 def test_the_best_of_a_runs_evaluations_is_kept_if_asked_for_whether_it_was_killed_or_not(
