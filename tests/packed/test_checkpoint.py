@@ -113,7 +113,7 @@ def test_missing_and_misshapen_tensors_are_named(packed: Path, tmp_path: Path) -
         ({"model": "no-such-network"}, "no network named 'no-such-network'"),
         ({"build": "[1]"}, "does not say what it holds"),
         ({"build": "{"}, "does not say what it holds"),
-        ({"build": json.dumps({"num_classes": -3})}, "does not say what it holds"),
+        ({"build": json.dumps({"num_classes": -3})}, "num_classes must be at least 1"),
         ({"build": json.dumps({"num_classes": 10**9})}, "a network of 5.* parameters is not in a file of"),
     ],
 )
