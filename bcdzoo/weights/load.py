@@ -157,7 +157,10 @@ def _read(
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
     state = load_state(weights, member)
     build = (said.build if said else {}) | (known.build if known else {}) | build
-    network = _outline(name, build)
+    try:
+        network = _outline(name, build)
+    except BcdzooError as error:  # which may be the file's fault
+        raise BcdzooError(f"{path}: {error}") from error
     layout = layout_of(state, network, weights)
     assumed: dict[str, Any] = {}
     if said is None and known is None:

@@ -67,10 +67,7 @@ def read_metadata(path: Path) -> Metadata | None:
         if not text.get("model"):
             raise ValueError("model is missing")
         names = _json(text, "class_names", list, "[]")
-        if len(names) > _MOST_CLASSES or not all(
-            isinstance(name, str) and len(name) <= _LONGEST_NAME for name in names
-        ):
-            raise ValueError("class_names is no list of names")
+        check_class_names(names)
         if "build" not in text:
             raise ValueError("build is missing")
         build = _json(text, "build", dict, "{}")
