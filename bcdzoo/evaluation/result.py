@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.data.names import shown
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
 
@@ -199,7 +200,7 @@ class EvalResult:
             ),
         ]
         if self.skipped:
-            lines.append(("skipped", f"{len(self.skipped)}: {', '.join(entry['id'] for entry in self.skipped)}"))
+            lines.append(("skipped", f"{len(self.skipped)}: {', '.join(shown(entry['id']) for entry in self.skipped)}"))
         return "\n".join(f"{key:<15}{value}" for key, value in lines)
 
     def _real_line(self) -> list[tuple[str, str]]:
