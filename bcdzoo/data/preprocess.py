@@ -266,9 +266,13 @@ def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -
     if not side:
         raise BcdzooError(f"it has {image.width}×{image.height} pixels, too few to crop")
     top, left = (image.height - side + 1) // 2, (image.width - side + 1) // 2
-    pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side)).float()
+    pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side))
     matrix = _tensorflow_bicubic(side, crop)
-    return matrix @ pixels @ matrix.T
+    if side > LARGEST_SIDE:  # channel by channel, because together they are large as floats
+        import torch
+
+        return torch.stack([matrix @ channel.float() @ matrix.T for channel in pixels])
+    return matrix @ pixels.float() @ matrix.T
 
 
 @lru_cache(maxsize=64)

@@ -112,3 +112,9 @@ def test_labels_from_1_stop_and_the_option_says_what_they_are(folder: Path) -> N
     assert images.labels_from == "the CSV file, -1"
     with pytest.raises(Exception, match=r"1\.png has label 1, and --label-offset -2 makes it negative"):
         open_dataset(folder / "list.csv", 10, label_offset=-2)
+
+
+def test_one_file_by_two_paths_is_said(folder: Path) -> None:
+    (folder / "list.csv").write_text(f"val/a.png,3\n{folder}/val/a.png,4\n")
+    (note,) = open_dataset(folder / "list.csv", 10).notes
+    assert note.startswith("1 images that are there already under another name, and are counted again")

@@ -101,6 +101,8 @@ def test_a_pattern_names_the_shard_that_is_missing_or_damaged(tmp_path: Path) ->
     (tmp_path / "val-1.tar").write_bytes(b"nothing of the kind" * 100)
     assert "val-1.tar is not a tar archive" in complaint(pattern)
     assert "is not a pattern of shards" in complaint(tmp_path / "val-{0..1.tar")
+    for many in ("val-{0..99999999}.tar", "val-{0..9999999999999999}.tar", "{0..99}{0..99}{0..99}.tar"):
+        assert "stands for more than 100000 shards" in complaint(many)
 
 
 def sample(key: str, label: int | str = 0, ending: str = "jpg") -> list[tuple[str, bytes]]:
