@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_text
@@ -68,15 +69,18 @@ def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> 
     class Plain(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             scale = self.weight.abs().mean((1, 2, 3))
-            return self._conv_forward(x, torch.where(self.weight >= 0, 1.0, -1.0), None) * scale[:, None, None]
+            signs = torch.where(self.weight >= 0, 1.0, -1.0)
+            out: Tensor = F.conv2d(x, signs, padding=1) * scale[:, None, None]
+            return out
 
     plain, zoo = Plain(WIDTH, WIDTH, 3, padding=1, bias=False), BinaryConv2d(WIDTH, WIDTH, 3)
     with torch.no_grad():
         zoo.weight.copy_(plain.weight)
-    for sign in (lambda x: torch.where(x >= 0, 1.0, -1.0), lambda x: torch.where(x.relu() >= 0, 1.0, -1.0)):
-        before = [audited(network(nn.Sequential(Between(lambda _, x, s=sign: s(x)), layer))) for layer in (plain, zoo)]
-        assert before[0].verdict == before[1].verdict
-        assert before[0].verdict.startswith("binary: 2 layers")
+    for before in (nn.Identity(), nn.ReLU()):  # behind a ReLU every sign is +1
+        sign = Between(lambda self, x: torch.where(x >= 0, 1.0, -1.0))
+        found = [audited(network(nn.Sequential(before, sign, layer))) for layer in (plain, zoo)]
+        assert found[0].verdict == found[1].verdict
+        assert found[0].verdict.startswith("binary: 2 layers")
 
 
 @pytest.mark.parametrize("value", [1, -1, 0])
@@ -98,7 +102,7 @@ def test_what_is_computed_from_the_weights_alone_is_no_layer() -> None:
     class Rotated(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             mixed = (self.weight.flatten(1) @ torch.eye(9 * WIDTH).roll(1, 0)).reshape(self.weight.shape)
-            return self._conv_forward(x.sign(), mixed.sign(), None)
+            return F.conv2d(x.sign(), mixed.sign(), padding=1)
 
     net = Net()
     net.second = Rotated(WIDTH, WIDTH, 3, padding=1, bias=False)  # type: ignore[assignment]
@@ -108,7 +112,7 @@ def test_what_is_computed_from_the_weights_alone_is_no_layer() -> None:
 
 
 def _scripted() -> nn.Module:
-    return torch.jit.trace(Net().eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return, no-untyped-call]
+    return torch.jit.trace(Net().eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def _scripted() -> nn.Module:
         lambda: torch.compile(Net()),
         lambda: torch.compile(nn.DataParallel(Net())),
         _scripted,
-        lambda: torch.jit.freeze(_scripted()),  # type: ignore[arg-type]
+        lambda: torch.jit.freeze(_scripted()),
         lambda: Net().half(),
     ],
 )
@@ -146,7 +150,8 @@ def test_names_of_layers_cannot_command_the_terminal() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             extra = self.get_submodule("a\x1b[31m\nFORGED")(tokens(self.bn(self.stem(x)).sign()))
-            return super().forward(x) + extra.mean()
+            logits: Tensor = super().forward(x) + extra.mean()
+            return logits
 
     text = as_text(audited(Evil()))
     assert "\x1b" not in text and "\\x1b[31m\\nFORGED" in text

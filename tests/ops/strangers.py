@@ -100,9 +100,15 @@ def convolution_by_fft(self: Between, x: Tensor) -> Tensor:
     return torch.fft.irfft2(torch.fft.rfft2(x) * torch.fft.rfft2(self.w, s=size), s=size)
 
 
+def dot_product_attention(self: Between, x: Tensor) -> Tensor:
+    q = tokens(x)[:, None]
+    return map_of(F.scaled_dot_product_attention(q, q, q)[:, 0], x)
+
+
 def in_inference_mode(self: Between, x: Tensor) -> Tensor:
     with torch.inference_mode():
-        return F.conv2d(x, self.w[:, :, None, None]).clone()
+        out: Tensor = F.conv2d(x, self.w[:, :, None, None]).clone()
+        return out
 
 
 _WIDE = (WIDTH, WIDTH)
@@ -113,7 +119,7 @@ _LINEAR = WIDTH * WIDTH * 16
 REAL: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "attention": (lambda: on_tokens(Attention(WIDTH, 4, batch_first=True)), 4 * _LINEAR + 2 * 16 * 16 * WIDTH),
     "attention of a function": (
-        lambda: Between(lambda self, x: map_of(F.scaled_dot_product_attention(*[tokens(x)[:, None]] * 3)[:, 0], x)),
+        lambda: Between(dot_product_attention),
         2 * 16 * 16 * WIDTH,
     ),
     "encoder": (

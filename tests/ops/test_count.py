@@ -252,7 +252,7 @@ def test_a_network_that_reads_numbers_is_counted() -> None:
 
 
 def traced(network: nn.Module) -> nn.Module:
-    return torch.jit.trace(network.eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return, no-untyped-call]
+    return torch.jit.trace(network.eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return]
 
 
 def normed(network: Net) -> Net:
@@ -274,7 +274,7 @@ def test_lazy_and_fake_quantized_networks_are_counted() -> None:
     assert report.flops == 27 * 8 * 256 + 20480 and report.params == 224 + 16 + 20490
     ao = torch.ao.quantization
     quantized = nn.Sequential(ao.QuantStub(), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten())
-    quantized.qconfig = ao.get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
+    quantized.qconfig = ao.get_default_qat_qconfig("fbgemm")
     network = ao.prepare_qat(quantized.train())
     report = count_ops(network, "dagger", input_size=SMALL)
     weights, inputs = 8, 7  # fbgemm's activations have 7 bits
@@ -285,6 +285,7 @@ def test_counting_changes_nothing_of_ones_own_network() -> None:
     class Counts(Net):
         def __init__(self) -> None:
             super().__init__()
+            self.calls: torch.Tensor
             self.register_buffer("calls", torch.zeros(1))
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -321,5 +322,5 @@ def test_what_cannot_be_counted_is_one_clear_line() -> None:
         without_values = Net()
     report = count_ops(without_values, "dagger", input_size=SMALL)
     assert report.bops == 0 and "no bits could be observed" in report.warnings[0]
-    frozen = count_ops(torch.jit.freeze(traced(Net())), input_size=SMALL)  # type: ignore[arg-type]
+    frozen = count_ops(torch.jit.freeze(traced(Net())), input_size=SMALL)
     assert any("frozen TorchScript" in warning for warning in frozen.warnings)
