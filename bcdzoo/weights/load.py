@@ -22,7 +22,22 @@ from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
-__all__ = ["FORMAT", "Resolved", "assume", "convert", "converted", "load_into", "load_model", "named", "resolve"]
+__all__ = [
+    "ASSUMED",
+    "FORMAT",
+    "Resolved",
+    "assume",
+    "convert",
+    "converted",
+    "load_into",
+    "load_model",
+    "named",
+    "resolve",
+]
+
+
+ASSUMED = "imagenet"
+"""The preprocessing of weights of which nobody said any."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +237,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
         raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
-def assume(who: str, preprocess: str = "imagenet") -> Preprocess:
+def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
     """The preprocessing of a network of which nobody said it, and a note that it is assumed."""
     say(f"{who}: nobody said what its images are made with; preprocess={preprocess}: assumed")
     return parse(preprocess)
