@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import bcdzoo
 from bcdzoo.cli import main
@@ -43,11 +44,13 @@ def test_every_way_to_load_a_file_uses_the_preprocessing_in_it(own: str, capsys:
     assert "assumed" not in capsys.readouterr().err
 
 
-def test_a_guess_is_said_in_python_too(capsys: pytest.CaptureFixture[str]) -> None:
-    subject = load_subject(bcdzoo.create_model("bcdnet-tiny"), None, None, None, torch.device("cpu"), 0, {})
-    assert subject.preprocess_from == "assumed"
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bcdzoo: BCDNet: ") and line.endswith("preprocess=imagenet: assumed")
+def test_a_guess_is_said_in_python_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "0").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "0" / "a.png")
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 1))
+    assert bcdzoo.evaluate(network, tmp_path, check=False).preprocess_from == "assumed"
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line.startswith("bcdzoo: Sequential: ") and line.endswith("preprocess=imagenet: assumed")
 
 
 def test_what_is_given_goes_before_what_a_module_carries(capsys: pytest.CaptureFixture[str]) -> None:
