@@ -40,6 +40,7 @@ _OTHER_KINDS = {
     b"Rar!": "a rar archive: unpack it first",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it",
     b"GGUF": "a GGUF file, which is not read",
+    b"{": "JSON, perhaps the index of a checkpoint in several files: give a file of weights",
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
@@ -127,6 +128,8 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         if any(name.split("/")[-1] == "data.pkl" for name in names):
             yield file
             return
+        if names and all(name.endswith(".npy") for name in names):
+            raise BcdzooError(f"{path} holds arrays of NumPy (.npz), which are not read: save them as safetensors")
         wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
         if len(wanted) != 1:
             found = printable(", ".join(names[:20]), 200) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

@@ -171,7 +171,10 @@ def _read(
     elif said.model != name:
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
     state = load_state(weights, member)
-    build = (said.build if said else {}) | (known.build if known else {}) | build
+    stated = (said.build if said else {}) | (known.build if known else {})
+    for key in sorted(key for key in stated.keys() & build.keys() if stated[key] != build[key]):
+        say(f"{path} is of {key}={printable(stated[key], 60)}; {key}={printable(build[key], 60)} was asked for instead")
+    build = stated | build
     try:
         network = _outline(name, build)
     except BcdzooError as error:  # which may be the file's fault

@@ -11,6 +11,7 @@ from torch import nn
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular
+from bcdzoo.own import unwrapped
 from bcdzoo.registry import REGISTRY
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import safetensors_metadata
@@ -162,5 +163,5 @@ def remember(model: nn.Module, preprocess: str | None, class_names: tuple[str, .
 
 def carried_preprocess(model: nn.Module) -> Preprocess | None:
     """What a module was trained for, if it carries that."""
-    found = getattr(model, "preprocess", None)
+    found = getattr(unwrapped(model), "preprocess", None)
     return found if isinstance(found, Preprocess) else None
