@@ -56,7 +56,7 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
     dataset = _load(name.removeprefix(PREFIX))
     found = Columns.of(name, dataset.features.arrow_schema, classes, columns)
     for column in found.splits:
-        refuse_split_column(name, column, sorted(filter(None, dataset.unique(column))))
+        refuse_split_column(name, column, sorted(str(value) for value in dataset.unique(column) if value is not None))
     dataset = dataset.select_columns([found.image, found.label])
     dataset = dataset.cast_column(found.image, datasets.Image(decode=False))
     samples: list[Sample] = []

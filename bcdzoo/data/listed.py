@@ -64,7 +64,7 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
             again.add("images that are there already under another name, and are counted again", name)
         samples.append(Sample(image_id(Path(name).as_posix()), label, size, FileRange(str(image), 0, size)))
     for (_, column), values in in_splits.items():
-        refuse_split_column(str(path), column, sorted(values))
+        refuse_split_column(str(path), column, sorted(values - {""}))
     return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the CSV file", notes=again.notes())
 
 

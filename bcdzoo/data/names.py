@@ -89,7 +89,12 @@ def splits_in(names: Sequence[str]) -> list[str | None]:
 
 def is_split_column(name: str) -> bool:
     """Whether a table's column may say which split a row is of; what is in it has to be looked at."""
-    return not _SPLIT_COLUMNS.isdisjoint(_words(name))
+    return _is_flag(name) or not _SPLIT_COLUMNS.isdisjoint(_words(name))
+
+
+def _is_flag(name: str) -> bool:
+    """Whether a column is called ``is_valid``, as fastai's, ``is_train`` …: any two values in it are two splits."""
+    return name.lower().startswith("is_") and split_of(name[3:]) is not None
 
 
 def refuse_split_column(where: str, column: str, values: Collection[str]) -> None:
@@ -98,7 +103,7 @@ def refuse_split_column(where: str, column: str, values: Collection[str]) -> Non
     Raises:
         BcdzooError: They are not.
     """
-    if splits := several_splits(values):
+    if splits := list(values) if _is_flag(column) and len(values) > 1 else several_splits(values):
         raise BcdzooError(
             f"{where}: its rows are of several splits, as column {shown(column)} says ({some(splits)}): write those of "
             "one of them to a file of their own, and give that"

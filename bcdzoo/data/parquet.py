@@ -62,7 +62,7 @@ def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = No
             with parquet.ParquetFile(file, read_dictionary=by_number) as opened:
                 for column in found[-1].splits:
                     values = opened.read([column], use_threads=False).column(0).unique().to_pylist()
-                    in_splits.setdefault(column, set()).update(value for value in values if value is not None)
+                    in_splits.setdefault(column, set()).update(str(value) for value in values if value is not None)
                     refuse_split_column(str(path), column, sorted(in_splits[column]))
                 samples += _rows(file, opened, found[-1], classes)
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8

@@ -28,7 +28,7 @@ class Columns(NamedTuple):
         image: Name of the column of images.
         label: Name of the column of labels.
         class_names: By label; empty if they are not known.
-        splits: Columns of text that may say which split a row is of.
+        splits: Columns that may say which split a row is of.
     """
 
     image: str
@@ -77,7 +77,7 @@ class Columns(NamedTuple):
                 f"{where}: which columns are the images and the labels is not clear from {there}; say it with "
                 "--columns IMAGE,LABEL"
             )
-        splits = (field.name for field in schema if is_split_column(field.name) and _is_text(field.type))
+        splits = (field.name for field in schema if is_split_column(field.name) and _may_name_splits(field.type))
         return cls(images[0], labels[0], named[labels[0]], tuple(name for name in splits if name != labels[0]))
 
 
@@ -179,6 +179,10 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 def _holds_labels(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind)) or _is_text(kind)
+
+
+def _may_name_splits(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_boolean(kind) or pa.types.is_integer(kind))
 
 
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:

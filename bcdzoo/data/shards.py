@@ -107,7 +107,7 @@ def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
                 if not any(stem.startswith(f"{sample}.") for sample in labels):
                     raise BcdzooError(
                         f"{shard}: {shown(found[0].name)} has no {shown(stem)}.cls beside it; an archive of class "
-                        "folders is read when it is given by itself"
+                        "folders is read when it is given by itself, one of each class once it is unpacked"
                     )
                 for file in found:  # x.depth.png beside x.jpg and x.cls
                     passed.add("images passed over, which stand beside the one of their sample", file.name)

@@ -61,6 +61,8 @@ def test_rows_of_several_splits_are_refused(folder: Path, column: str) -> None:
     with pytest.raises(BcdzooError, match=rf"its rows are of several splits, as column {column} says \(train, val\)"):
         listed(folder, f"path,label,{column}\nval/a.png,3,train\nval/b.png,4,val\n")
     assert listed(folder, f"path,label,{column}\nval/a.png,3,0\nval/b.png,4,1\n") == BOTH
+    with pytest.raises(BcdzooError, match=r"as column is_valid says \(False, True\)"):
+        listed(folder, "path,label,is_valid\nval/a.png,3,False\nval/b.png,4,True\n")
 
 
 def test_paths_of_several_splits_are_somebodys_choice_and_said(folder: Path) -> None:

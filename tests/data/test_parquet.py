@@ -205,6 +205,7 @@ def test_usual_names_and_types_of_columns_are_understood(
 @pytest.mark.parametrize(
     ("column", "values"),
     [
+        ("is_train", [False, True]),
         ("split", ["train", "val"]),
         ("Set", ["tr", "va"]),
         ("data_fold", ["TEST", "valid"]),
@@ -212,10 +213,10 @@ def test_usual_names_and_types_of_columns_are_understood(
     ],
 )
 def test_rows_of_several_splits_in_one_file_or_in_two_are_refused(
-    tmp_path: Path, column: str, values: list[str]
+    tmp_path: Path, column: str, values: list[Any]
 ) -> None:
     both = write(tmp_path / "a.parquet", {"image": [GOOD, OTHER], "label": [0, 1], column: values})
-    expected = f"its rows are of several splits, as column {column} says ({', '.join(sorted(values))})"
+    expected = f"its rows are of several splits, as column {column} says ({', '.join(sorted(map(str, values)))})"
     assert expected in complaint(both, 2)
     (tmp_path / "two").mkdir()
     for number, (picture, value) in enumerate(zip((GOOD, OTHER), values, strict=True)):
