@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bcdzoo.data.classes import VALIDATION_IMAGES, official_number, validation_labels
 from bcdzoo.data.labels import FROM_GROUND_TRUTH, FROM_WNIDS, LabelError, folder_labels
-from bcdzoo.data.names import PassedOver, image_id, is_image, is_litter, shown, some, split_of
+from bcdzoo.data.names import PassedOver, image_id, is_image, is_litter, several_splits, shown, some, split_of
 from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 
@@ -30,15 +30,24 @@ class File(NamedTuple):
         return Sample(image_id(self.name), label, self.read.size, self.read)
 
 
-def validation_root(path: Path) -> Path:
+def validation_root(path: Path, passed: PassedOver | None = None) -> Path:
     """The folder that holds the images or the class folders: ``val`` where there is one.
+
+    Args:
+        path: The dataset.
+        passed: Gets the folders beside ``val`` that may be meant as well.
 
     Raises:
         BcdzooError: It is no folder.
     """
     if not path.is_dir():
         raise BcdzooError(f"{path} is not a folder")
-    return path / "val" if (path / "val").is_dir() else path
+    if not (path / "val").is_dir():
+        return path
+    for name in class_folders(path):
+        if passed and name != "val" and split_of(name) in ("validation", "test"):
+            passed.add("folders passed over, for the folder val beside them is taken", name)
+    return path / "val"
 
 
 def class_folders(root: Path) -> list[str]:
@@ -50,6 +59,15 @@ def class_folders(root: Path) -> list[str]:
     )
 
 
+def parquet_in(path: Path) -> list[Path]:
+    """The parquet files in a folder, else in the folders in it, sorted."""
+    for pattern in ("*.parquet", "*/*.parquet"):
+        files = sorted(file for file in path.glob(pattern) if not is_litter(file.relative_to(path).as_posix()))
+        if files:
+            return files
+    return []
+
+
 def image_folder(path: Path, classes: int) -> Listing:
     """List a folder of one folder per class.
 
@@ -57,8 +75,8 @@ def image_folder(path: Path, classes: int) -> Listing:
         BcdzooError: It has another form, or folders whose class is not known.
         OSError: It cannot be read.
     """
-    root = validation_root(path)
     passed = PassedOver()
+    root = validation_root(path, passed)
     return by_class_folder(str(root), list(walk(root, passed)), class_folders(root), classes, passed)
 
 
@@ -69,8 +87,8 @@ def flat_folder(path: Path, classes: int) -> Listing:
         BcdzooError: It is no folder, or has an image with another name.
         OSError: It cannot be read.
     """
-    root = validation_root(path)
     passed = PassedOver()
+    root = validation_root(path, passed)
     return by_official_name(str(root), list(walk(root, passed)), classes, passed)
 
 
@@ -95,10 +113,6 @@ def by_class_folder(where: str, files: list[File], folders: Sequence[str], class
     if not folders:
         raise BcdzooError(f"{where} has no class folders")
     labels, labels_from = folder_labels(where, folders, classes)
-    below = {second for file in files for second in file.name.split("/")[1:-1][:1]}
-    splits = list(filter(split_of, below))
-    if len({split_of(name) for name in splits}) > 1:
-        raise BcdzooError(f"{where}: its class folders hold splits ({some(splits)}): give images of one of them only")
     if labels_from != FROM_WNIDS:
         _refuse_deeper_classes(where, files, folders)
     return Listing(
@@ -117,6 +131,7 @@ def _refuse_deeper_classes(where: str, files: list[File], folders: Sequence[str]
         len(below) == len(folders) > 1
         and len(first) > 1
         and "" not in first
+        and not several_splits(first)  # for which open_dataset has better words
         and all(s == first for s in below.values())
     ):
         raise BcdzooError(

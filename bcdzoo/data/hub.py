@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bcdzoo.data.names import choose_split, shown, some
+from bcdzoo.data.names import choose_split, refuse_split_column, shown, some
 from bcdzoo.data.samples import FileRange, Listing, Reader, Sample
 from bcdzoo.errors import BcdzooError
 
@@ -55,6 +55,8 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
     name = str(path)
     dataset = _load(name.removeprefix(PREFIX))
     found = Columns.of(name, dataset.features.arrow_schema, classes, columns)
+    for column in found.splits:
+        refuse_split_column(name, column, sorted(str(value) for value in dataset.unique(column) if value is not None))
     dataset = dataset.select_columns([found.image, found.label])
     dataset = dataset.cast_column(found.image, datasets.Image(decode=False))
     samples: list[Sample] = []

@@ -21,7 +21,7 @@ from bcdzoo.data.decode import decode
 from bcdzoo.data.hub import PREFIX
 from bcdzoo.data.labels import BACKGROUND, FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS, LabelError
 from bcdzoo.data.layouts import LAYOUTS, TABLES, detect
-from bcdzoo.data.names import IMAGE_EXTENSIONS, shown
+from bcdzoo.data.names import ARCHIVES_PASSED, IMAGE_EXTENSIONS, several_splits, shown, some, split_in
 from bcdzoo.data.preprocess import PRESETS, Preprocess
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
@@ -123,7 +123,7 @@ def open_dataset(
     Raises:
         BcdzooError: Nothing there, no images, another layout, damaged data, or a label that is not known.
     """
-    path = DEMO if str(path) == DEMO.name and not Path(path).exists() else Path(path)
+    path = meant_by(path)
     if layout is not None and layout not in LAYOUTS:
         raise BcdzooError(f"no layout named {layout!r}: use one of {', '.join(LAYOUTS)}")
     try:
@@ -139,12 +139,19 @@ def open_dataset(
         ) from error
     if not listing.samples:
         looked = f"looked for files ending in {' '.join(IMAGE_EXTENSIONS)}"
-        raise BcdzooError(f"no images in {path}: {'; '.join((*listing.notes, looked))}")
+        archives = tuple(note for note in listing.notes if ARCHIVES_PASSED in note)
+        raise BcdzooError(f"no images in {path}: {'; '.join(archives or (*listing.notes, looked))}")
     samples = sorted(listing.samples, key=lambda sample: sample.id)
     for first, second in pairwise(samples):
         if first.id == second.id:
             places = " and ".join(map(shown, sorted({first.read.path, second.read.path})))
             raise BcdzooError(f"{path}: {shown(first.id)} is there twice (in {places}); remove one")
+    notes = listing.notes
+    if splits := _splits([sample.id for sample in samples]):
+        what = f"images of several splits, as their names say ({some(splits)})"
+        if layout != "csv":
+            raise BcdzooError(f"{path} has {what}: give those of one of them")
+        notes += (f"the file lists {what}",)  # somebody's own choice
     name, labels_from, class_names = _name(path, samples, listing.labels_from), listing.labels_from, listing.class_names
     if label_offset:
         class_names = (("",) * label_offset + class_names)[max(-label_offset, 0) :] if class_names else ()
@@ -154,9 +161,31 @@ def open_dataset(
             before = lost.label - label_offset
             what = f"{path}: {shown(lost.id)} has label {before}, and --label-offset {label_offset} makes it negative"
             raise BcdzooError(what)
-    return ImageSet(
-        samples, name, layout, labels_from, class_names=class_names, notes=listing.notes, label_offset=label_offset
-    )
+    return ImageSet(samples, name, layout, labels_from, class_names=class_names, notes=notes, label_offset=label_offset)
+
+
+def meant_by(path: str | os.PathLike[str]) -> Path:
+    """A dataset's place: ``demo`` is in this package, where there is no such file."""
+    return DEMO if str(path) == DEMO.name and not Path(path).exists() else Path(path)
+
+
+def _splits(ids: list[str]) -> list[str]:
+    """Names of the splits that the images are of, if several: of folders at one depth, or in every image's own name."""
+    depths: list[set[str]] = []
+    for image in ids:
+        # An official image has lost its folders, but is known to be of the validation set.
+        folders = ["val"] if official_number(image) else image.split("/")[:-1]
+        depths += [set() for _ in folders[len(depths) :]]
+        for names, folder in zip(depths, folders, strict=False):
+            names.add(folder)
+    files: set[str] = set()
+    for image in ids:
+        split = split_in(image.rpartition("/")[2])
+        if split is None:
+            files.clear()
+            break
+        files.add(split)
+    return next(filter(None, map(several_splits, (*depths, files))), [])
 
 
 def _name(path: Path, samples: list[Sample], labels_from: str) -> str:

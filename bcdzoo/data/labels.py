@@ -1,9 +1,10 @@
 """From what layouts call a class (a wnid, a number, a folder's name) to its index."""
 
+import re
 from collections.abc import Collection, Sequence
 
 from bcdzoo.data.classes import wnids
-from bcdzoo.data.names import shown, some, split_of
+from bcdzoo.data.names import shown, some, splits_among
 from bcdzoo.errors import BcdzooError
 
 FROM_WNIDS = "wnids"
@@ -16,6 +17,7 @@ BACKGROUND = (
     "puts ImageNet's classes behind it"
 )
 
+_WHOLE = re.compile(r"(?<=\d)\.0*\Z", re.ASCII)
 _CSV = "give the labels as a CSV of path,label"
 
 
@@ -38,13 +40,13 @@ def label_of(where: str, text: str, imagenet: dict[str, int]) -> int:
 
     Args:
         where: Its place, for messages.
-        text: A number, or one of ImageNet's wnids.
+        text: A number, ``3.0`` too as pandas writes it, or one of ImageNet's wnids.
         imagenet: Of :func:`wnid_indices`.
 
     Raises:
         LabelError: It is neither.
     """
-    label = imagenet.get(text, as_number(text))
+    label = imagenet.get(text, as_number(_WHOLE.sub("", text)))
     if label is None:
         raise LabelError(f"{where}: label {shown(repr(text))} is neither a class index nor a wnid of ImageNet")
     return label
@@ -56,8 +58,7 @@ def refuse_splits(where: str, names: Collection[str]) -> None:
     Raises:
         BcdzooError: They are.
     """
-    splits = [name for name in names if split_of(name)]
-    if len(splits) > 1 or (splits and len(splits) == len(names)):
+    if splits := splits_among(names):
         raise BcdzooError(f"{where} holds splits, not classes ({some(splits)}): give one of them")
 
 

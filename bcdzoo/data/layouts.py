@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from bcdzoo.data.folders import class_folders, flat_folder, image_folder, validation_root
+from bcdzoo.data.folders import class_folders, flat_folder, image_folder, parquet_in, validation_root
 from bcdzoo.data.hub import PREFIX, hub_dataset
 from bcdzoo.data.idx import TEST, has_idx, idx_files
 from bcdzoo.data.labels import wnid_indices
@@ -54,15 +54,17 @@ def detect(path: Path) -> str:
     ending = path.suffix.lower()
     if "{" in path.name and not path.exists():
         return "webdataset"
-    if ending in (".csv", ".parquet"):
-        return ending[1:]
+    if ending in (".csv", ".tsv"):
+        return "csv"
+    if ending == ".parquet":
+        return "parquet"
     if ".tar" in path.name.lower() or ending == ".tgz":
         return "webdataset" if is_shard(path) else "tar"
     if ending in _PACKED and path.exists():
         raise BcdzooError(
             f"{path} is a {ending[1:]} archive, and images are not read from it: unpack it, and give the folder"
         )
-    what = "is neither a folder nor a .tar, .parquet or .csv file" if path.exists() else "is not there"
+    what = "is neither a folder nor a .tar, .parquet, .csv or .tsv file" if path.exists() else "is not there"
     raise BcdzooError(f"{path} {what}; give a folder of images, of .parquet files or of shards, or such a file")
 
 
@@ -76,7 +78,7 @@ def _detect_folder(path: Path) -> str:
         return "imagefolder"
     names = [child.name for child in root.iterdir() if not is_litter(child.name)]
     if not any(map(is_image, names)):
-        if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):
+        if parquet_in(path):
             return "parquet"
         if any(name.lower().endswith(".tar") for name in names):
             return "tar" if class_archives(root) else "webdataset"

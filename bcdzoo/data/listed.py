@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
-from bcdzoo.data.names import PassedOver, image_id, shown, some
+from bcdzoo.data.names import PassedOver, image_id, is_split_column, refuse_split_column, shown, some
 from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import kind_of, open_regular
@@ -22,7 +22,7 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
     """List the images that a CSV file names; relative paths start at its folder, labels are indices or wnids.
 
     Args:
-        path: The file, with commas, semicolons or tabs.
+        path: The file, with commas, semicolons or tabs; these go first in a ``.tsv``.
         classes: Outputs of the network.
         columns: Names of the columns of paths and of labels; by default those that usual names say, or the only two.
 
@@ -36,11 +36,14 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
     width = 2
     seen: dict[tuple[int, int], str] = {}
     again = PassedOver()
+    in_splits: dict[tuple[int, str], set[str]] = {}
     for number, cells in _rows(path):
         if places is None:
             places = _header(f"{path}, line {number}", cells, columns)
             if places:
                 width = len(cells)
+                named = [at for at in enumerate(cells) if at[0] not in places and is_split_column(at[1])]
+                in_splits = {at: set() for at in named}
                 continue
             places = 0, 1
         if len(cells) != width:
@@ -48,6 +51,8 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
                 f"{path}, line {number}: {len(cells)} columns where "
                 f"{'path,label are' if width == 2 else f'{width} are'} expected"
             )
+        for (place, _), values in in_splits.items():
+            values.add(cells[place])
         name, text = (cells[place] for place in places)
         where = f"{path}, line {number}"
         label = label_of(where, text, imagenet)
@@ -58,6 +63,8 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
         if seen.setdefault((found.st_dev, found.st_ino), name) != name:
             again.add("images that are there already under another name, and are counted again", name)
         samples.append(Sample(image_id(Path(name).as_posix()), label, size, FileRange(str(image), 0, size)))
+    for (_, column), values in in_splits.items():
+        refuse_split_column(str(path), column, sorted(values - {""}))
     return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the CSV file", notes=again.notes())
 
 
@@ -67,7 +74,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             first = next(_lines(file), "")
             file.seek(0)
-            delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+            marks = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
+            delimiter = next((mark for mark in marks if mark in first), marks[0])
             for number, row in enumerate(csv.reader(_lines(file), strict=True, delimiter=delimiter), start=1):
                 cells = [cell.strip() for cell in row]
                 if any(cells):

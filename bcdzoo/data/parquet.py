@@ -8,7 +8,8 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import parquet
 
-from bcdzoo.data.names import PassedOver, choose_split, is_litter, shown, some, split_in
+from bcdzoo.data.folders import parquet_in
+from bcdzoo.data.names import PassedOver, choose_split, refuse_split_column, shown, some, splits_in
 from bcdzoo.data.rows import Columns, cells, parts
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
@@ -49,6 +50,7 @@ def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = No
     files, split = _files(path, passed)
     samples: list[Sample] = []
     found: list[Columns] = []
+    in_splits: dict[str, set[str]] = {}
     for file in files:
         require_regular(file)
         try:
@@ -58,6 +60,10 @@ def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = No
                     raise BcdzooError(f"{path} has more than {_MOST_ROWS} images")
                 by_number = _by_number(opened.schema, found[-1])
             with parquet.ParquetFile(file, read_dictionary=by_number) as opened:
+                for column in found[-1].splits:
+                    values = opened.read([column], use_threads=False).column(0).unique().to_pylist()
+                    in_splits.setdefault(column, set()).update(str(value) for value in values if value is not None)
+                    refuse_split_column(str(path), column, sorted(in_splits[column]))
                 samples += _rows(file, opened, found[-1], classes)
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
             reason = " ".join(str(error).split())
@@ -72,9 +78,9 @@ def _files(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
     """The files to read, and the split they are as a remark."""
     if not path.is_dir():
         return [path], ""
-    files = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
-    files = [file for file in files if not is_litter(file.relative_to(path).as_posix())]
-    splits = {file: split_in(file.stem) or split_in(file.parent.name) for file in files}
+    files = parquet_in(path)
+    by_name, by_folder = splits_in([file.stem for file in files]), splits_in([file.parent.name for file in files])
+    splits = {file: name or folder for file, name, folder in zip(files, by_name, by_folder, strict=True)}
     split = choose_split(filter(None, splits.values()))
     chosen = [file for file in files if splits[file] == split]
     for file in files:
@@ -85,13 +91,14 @@ def _files(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
     folders = {file.parent.name for file in chosen}
     if len(folders) > 1:
         raise BcdzooError(f"{path} has parquet files in several folders ({some(folders)}): give one of them")
+    passed.unlike(file.name for file in chosen)
     return chosen, f" of split {split}" if split else ""
 
 
 def _by_number(schema: parquet.ParquetSchema, columns: Columns) -> list[str]:
     """The columns to read as numbers of values: a value that is in many rows is in the file, and in memory, once."""
     leaves = [schema.column(index) for index in range(len(schema))]
-    wanted = (columns.image, columns.label, f"{columns.image}.bytes", f"{columns.image}.path")
+    wanted = (columns.image, columns.label, *columns.splits, f"{columns.image}.bytes", f"{columns.image}.path")
     return [leaf.path for leaf in leaves if leaf.path in wanted and leaf.physical_type == "BYTE_ARRAY"]
 
 

@@ -182,11 +182,10 @@ def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Itera
             f"{_which()}",
         )
     elif outputs != 1001 and lowest == 1 and all_between and len(present) > 1:
-        stop = highest == outputs - 1
         yield Finding(
-            "stop" if stop else "note",
+            "stop",
             f"the labels are 1 to {highest} and none is 0: if they begin with 1, --label-offset -1 (from Python "
-            f"label_offset=-1) says so{'; if they begin with 0, --label-offset 0' if stop else ''}",
+            "label_offset=-1) says so; if they begin with 0 and class 0 has no images, --label-offset 0",
         )
 
 

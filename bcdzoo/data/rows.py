@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from bcdzoo.data.classes import official_number
 from bcdzoo.data.labels import folder_labels, label_of, wnid_indices
 from bcdzoo.data.listed import LABEL_COLUMNS
-from bcdzoo.data.names import image_id, relative, shown
+from bcdzoo.data.names import image_id, is_split_column, relative, shown
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -28,11 +28,13 @@ class Columns(NamedTuple):
         image: Name of the column of images.
         label: Name of the column of labels.
         class_names: By label; empty if they are not known.
+        splits: Columns that may say which split a row is of.
     """
 
     image: str
     label: str
     class_names: tuple[str, ...]
+    splits: tuple[str, ...]
 
     @classmethod
     def of(cls, where: str, schema: pa.Schema, classes: int, columns: tuple[str, str] | None = None) -> "Columns":
@@ -52,12 +54,15 @@ class Columns(NamedTuple):
             raise BcdzooError(f"{where} has two columns of one name: {there}")
         images = [field.name for field in schema if _holds_images(field.type)]
         labels = [field.name for field in schema if _holds_labels(field.type)]
+        floats = [field.name for field in schema if pa.types.is_floating(field.type)]
         if columns:
             images, labels = (
-                [name] if name in names else [] for name, names in zip(columns, (images, labels), strict=True)
+                [name] if name in names else [] for name, names in zip(columns, (images, labels + floats), strict=True)
             )
         images = [name for name in _IMAGES if name in images][:1] or images
-        labels = ["label"] if "label" in labels else labels if columns else [name for name in labels if name in _LABELS]
+        if not columns:  # numbers with a fraction, such as scores, only where nothing else can be the label
+            labels = [name for name in labels if name in _LABELS] or [name for name in floats if name in _LABELS]
+        labels = ["label"] if "label" in labels else labels
         if not images or not labels:
             raise BcdzooError(
                 f"{where} must have a column of images, binary or a struct of bytes and path, and one of labels, "
@@ -72,7 +77,8 @@ class Columns(NamedTuple):
                 f"{where}: which columns are the images and the labels is not clear from {there}; say it with "
                 "--columns IMAGE,LABEL"
             )
-        return cls(images[0], labels[0], named[labels[0]])
+        splits = (field.name for field in schema if is_split_column(field.name) and _may_name_splits(field.type))
+        return cls(images[0], labels[0], named[labels[0]], tuple(name for name in splits if name != labels[0]))
 
 
 class Cell(NamedTuple):
@@ -107,6 +113,8 @@ def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: in
         at = f"{where}, row {first + row}"
         if isinstance(label, str):
             label = label_of(at, label.strip(), imagenet)
+        elif label is not None and not isinstance(label, int):  # a float; one that is none is no label either
+            label = label_of(at, repr(float(label)), imagenet) if label >= 0 else -1 if label < 0 else None
         if label is None or label < 0:
             what = "no label" if label is None else f"label {label}, which means that this split has no labels"
             raise BcdzooError(f"{at}: {what}; take a split that has labels")
@@ -171,6 +179,10 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 def _holds_labels(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind)) or _is_text(kind)
+
+
+def _may_name_splits(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_boolean(kind) or pa.types.is_integer(kind))
 
 
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bcdzoo.data.folders import File, validation_root
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
-from bcdzoo.data.names import PassedOver, choose_split, is_image, is_litter, shown, split_in
+from bcdzoo.data.names import PassedOver, choose_split, is_image, is_litter, shown, splits_in
 from bcdzoo.data.samples import Listing
 from bcdzoo.data.tar import members
 from bcdzoo.errors import BcdzooError
@@ -45,6 +45,7 @@ def webdataset_shards(path: Path, classes: int) -> Listing:
     samples, from_wnids = [], []
     passed = PassedOver()
     shards, split = _shards(path, passed)
+    passed.unlike(shard.name for shard in shards)
     for shard in shards:
         for image, text in _images(shard, passed):
             samples.append(image.sample(label_of(f"{shard}: {shown(image.name)}", text, imagenet)))
@@ -58,13 +59,13 @@ def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
     from webdataset.shardlists import expand_urls
 
     if path.is_dir():
-        root = validation_root(path)
+        root = validation_root(path, passed)
         shards = sorted(
             child for child in root.iterdir() if child.suffix.lower() == ".tar" and not is_litter(child.name)
         )
         if not shards:
             raise BcdzooError(f"no shards in {root}: looked for files ending in .tar")
-        splits = {shard: split_in(shard.stem) for shard in shards}
+        splits = dict(zip(shards, splits_in([shard.stem for shard in shards]), strict=True))
         split = choose_split(filter(None, splits.values()))
         for shard in shards:
             if splits[shard] != split:
@@ -106,7 +107,7 @@ def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
                 if not any(stem.startswith(f"{sample}.") for sample in labels):
                     raise BcdzooError(
                         f"{shard}: {shown(found[0].name)} has no {shown(stem)}.cls beside it; an archive of class "
-                        "folders is read when it is given by itself"
+                        "folders is read when it is given by itself, one of each class once it is unpacked"
                     )
                 for file in found:  # x.depth.png beside x.jpg and x.cls
                     passed.add("images passed over, which stand beside the one of their sample", file.name)

@@ -116,7 +116,7 @@ def tar_archive(path: Path, classes: int) -> Listing:
     archives: list[File] = []
     folders: list[str] = []
     passed = PassedOver()
-    for member in _class_archives(validation_root(path)) if path.is_dir() else members(path):
+    for member in _class_archives(validation_root(path, passed)) if path.is_dir() else members(path):
         if member.name == "." or is_litter(member.name):
             continue
         if member.read is None:

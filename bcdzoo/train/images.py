@@ -18,8 +18,9 @@ from torchvision.transforms import v2
 from bcdzoo.data import idx
 from bcdzoo.data.classes import names, wnids
 from bcdzoo.data.folders import class_folders
-from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
+from bcdzoo.data.imagenet import ImageSet, decode, meant_by, open_dataset
 from bcdzoo.data.labels import FROM_ORDER
+from bcdzoo.data.layouts import detect
 from bcdzoo.data.names import shown
 from bcdzoo.data.preprocess import parse, require_resizable
 from bcdzoo.errors import BcdzooError
@@ -41,11 +42,19 @@ def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
         classes: Their number; None to count the class folders, or the labels of idx files.
 
     Raises:
-        BcdzooError: Nothing there, or the number of classes has to be given.
+        BcdzooError: Nothing there, no training images, or the number of classes has to be given.
     """
+    path = meant_by(path)
+    if not path.exists():
+        detect(path)  # says so, unless it is a name or a pattern
     if idx.has_idx(path, idx.TRAIN):
         listing = idx.read_split(path, idx.TRAIN)
         images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
+    elif idx.has_idx(path, idx.TEST):
+        raise BcdzooError(
+            f"{path} has test images alone (t10k-images-idx3-ubyte), and no training images "
+            "(train-images-idx3-ubyte): a network cannot be trained on them"
+        )
     else:
         root = path / "train" if (path / "train").is_dir() else path
         if classes is None:

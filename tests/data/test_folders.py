@@ -29,6 +29,12 @@ LITTER = [
     "deep/@eaDir/a.png",
     "lost+found/a.png",
     "$RECYCLE.BIN/a.png",
+    "@Recycle/a.png",
+    "deep/#snapshot/a.png",
+    "deep/__pycache__/a.png",
+    "System Volume Information/a.png",
+    ".Trash-1000/files/a.png",
+    "FOUND.000/a.png",
     "._a.png",
     ".hidden.png",
 ]
@@ -43,7 +49,7 @@ def test_litter_is_passed_over_at_every_depth_without_a_word(tmp_path: Path, arc
             put(root / name / litter)
         (root / name / "Thumbs.db").write_bytes(b"x")
         (root / name / ".DS_Store").write_bytes(b"x")
-    for litter in (".cache", "__MACOSX", "lost+found"):
+    for litter in (".cache", "__MACOSX", "lost+found", "@Recycle", "found.001", "SYSTEM VOLUME INFORMATION"):
         put(root / litter / "a.png")
     images = open_dataset(tar_file(root, tmp_path / "a.tar") if archive else root, 2)
     assert ids(images) == ["cat/deep/a.png", "dog/deep/a.png"]
@@ -52,7 +58,14 @@ def test_litter_is_passed_over_at_every_depth_without_a_word(tmp_path: Path, arc
 
 @pytest.mark.parametrize(
     "names",
-    [("train", "valid"), ("Train", "VAL"), ("training_set", "test_set"), ("train2012", "val2012"), ("dev", "test")],
+    [
+        ("train", "valid"),
+        ("Train", "VAL"),
+        ("training_set", "test_set"),
+        ("train2012", "val2012"),
+        ("dev", "test"),
+        ("tr", "va"),
+    ],
 )
 @pytest.mark.parametrize("archive", [False, True], ids=["folder", "tar"])
 def test_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str], archive: bool) -> None:
@@ -70,13 +83,46 @@ def test_a_single_split_is_no_class_and_a_class_may_be_called_train(tmp_path: Pa
     for name in ("bus", "train"):
         put(tmp_path / "b" / name / "a.png")
     assert [sample.label for sample in open_dataset(tmp_path / "b", 2).samples] == [0, 1]
+    for name in ("de", "te", "tr", "ts"):
+        put(tmp_path / "languages" / name / "a.png")
+    assert [sample.label for sample in open_dataset(tmp_path / "languages", 4).samples] == [0, 1, 2, 3]
+
+
+def test_the_folder_val_is_taken_and_those_that_may_be_meant_as_well_are_said(tmp_path: Path) -> None:
+    for split in ("train", "val", "valid", "test"):
+        picture_folder(tmp_path / split, ["cat", "dog"], each=1)
+    images = open_dataset(tmp_path, 2)
+    assert ids(images) == ["cat/00000.png", "dog/00000.png"]
+    assert images.notes == ("2 folders passed over, for the folder val beside them is taken (test, valid)",)
+
+
+@pytest.mark.parametrize("ending", [".tar.gz", ".zip", ".TGZ"])
+def test_a_folder_of_packed_classes_says_to_unpack_them(tmp_path: Path, ending: str) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / f"{name}{ending}").write_bytes(b"x")
+    message = complaint(tmp_path, 2)
+    assert "2 archives passed over, whose images are only read once each is unpacked into a folder of" in message
+    assert message.endswith(f"its class (cat{ending}, dog{ending})")
+    assert ".jpg" not in message
+
+
+def test_names_of_images_that_are_of_several_splits_are_refused_unless_one_is_a_class(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        put(tmp_path / "a" / name / "train_1.png")
+        put(tmp_path / "a" / name / "val_1.png")
+        put(tmp_path / "b" / name / "train_1.png")
+        put(tmp_path / "b" / name / "1.png")
+    assert "images of several splits, as their names say (train, validation): give those of one" in complaint(
+        tmp_path / "a", 2
+    )
+    assert len(open_dataset(tmp_path / "b", 2)) == 4
 
 
 def test_splits_within_the_class_folders_and_parts_above_them_are_not_mixed(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         for part in ("train", "test", "photos", "drawings"):
             put(tmp_path / ("a" if part in ("train", "test") else "b") / name / part / f"{part}.png")
-    assert "its class folders hold splits (test, train)" in complaint(tmp_path / "a", 2)
+    assert "images of several splits, as their names say (test, train)" in complaint(tmp_path / "a", 2)
     assert "all hold folders of the same names (drawings, photos), so either may be the classes" in complaint(
         tmp_path / "b", 2
     )

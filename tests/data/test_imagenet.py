@@ -126,7 +126,7 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
     assert "no images in" in complaint(tmp_path)
     assert "absent is not there; give a folder of images" in complaint(tmp_path / "absent")
     assert "cannot read" in complaint(tmp_path / "absent.csv")
-    assert "is neither a folder nor a .tar, .parquet or .csv file" in complaint(PHOTOS[0])
+    assert "is neither a folder nor a .tar, .parquet, .csv or .tsv file" in complaint(PHOTOS[0])
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
     [
         ("photo.jpg,dog", "line 1: label 'dog' is neither a class index nor a wnid"),
         ("path,label\nphoto.jpg,-1", "line 2: label '-1' is neither"),
-        ("photo.jpg,1.0", "line 1: label '1.0' is neither"),
+        ("photo.jpg,1.5", "line 1: label '1.5' is neither"),
         ("photo.jpg", "line 1: 1 columns where path,label are expected"),
         ("photo.jpg,1\nphoto.jpg,1,2", "line 2: 3 columns"),
         ("photo.jpg,1\n\nabsent.jpg,2", "line 3: cannot read absent.jpg: No such file"),

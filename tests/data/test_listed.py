@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bcdzoo.data.imagenet import open_dataset
+from bcdzoo.errors import BcdzooError
 from tests.data.test_layouts import complaint
 
 
@@ -18,9 +19,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def listed(folder: Path, text: str | bytes, columns: tuple[str, str] | None = None) -> list[tuple[str, int]]:
-    (folder / "list.csv").write_bytes(text.encode() if isinstance(text, str) else text)
-    images = open_dataset(folder / "list.csv", 10, columns=columns)
+def listed(
+    folder: Path, text: str | bytes, columns: tuple[str, str] | None = None, name: str = "list.csv"
+) -> list[tuple[str, int]]:
+    (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    images = open_dataset(folder / name, 10, columns=columns)
     return [(sample.id, sample.label) for sample in images.samples]
 
 
@@ -40,10 +43,35 @@ BOTH = [("val/a.png", 3), ("val/b.png", 4)]
         "path\tlabel\nval/a.png\t3\nval/b.png\t4",
         '\ufeffpath,label\n"val/a.png","3"\n\'val/b.png\',4'.replace("'", ""),
         "\n\nval/a.png , 3\n\n val/b.png,4\n",
+        "path,label,split\nval/a.png,3.0,val\nval/b.png,4.,valid",
     ],
 )
 def test_separators_headers_and_orders_are_understood(folder: Path, text: str) -> None:
     assert listed(folder, text) == BOTH
+
+
+def test_a_tsv_file_is_read_with_tabs_whatever_else_is_in_its_lines(folder: Path) -> None:
+    (folder / "a, b;c.png").symlink_to(folder / "val" / "a.png")
+    assert listed(folder, "a, b;c.png\t3\nval/b.png\t4\n", name="list.TSV") == [("a, b;c.png", 3), BOTH[1]]
+    assert listed(folder, "path,label\nval/a.png,3\nval/b.png,4\n", name="commas.tsv") == BOTH
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "fold"])
+def test_rows_of_several_splits_are_refused(folder: Path, column: str) -> None:
+    with pytest.raises(BcdzooError, match=rf"its rows are of several splits, as column {column} says \(train, val\)"):
+        listed(folder, f"path,label,{column}\nval/a.png,3,train\nval/b.png,4,val\n")
+    assert listed(folder, f"path,label,{column}\nval/a.png,3,0\nval/b.png,4,1\n") == BOTH
+    with pytest.raises(BcdzooError, match=r"as column is_valid says \(False, True\)"):
+        listed(folder, "path,label,is_valid\nval/a.png,3,False\nval/b.png,4,True\n")
+
+
+def test_paths_of_several_splits_are_somebodys_choice_and_said(folder: Path) -> None:
+    (folder / "train").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "train" / "a.png")
+    (folder / "list.csv").write_text("train/a.png,3\nval/b.png,4\n")
+    assert open_dataset(folder / "list.csv", 10).notes == (
+        "the file lists images of several splits, as their names say (train, val)",
+    )
 
 
 def test_absolute_paths_and_paths_of_other_folders_are_read(folder: Path) -> None:

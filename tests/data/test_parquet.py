@@ -1,4 +1,5 @@
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ OTHER = image(b"de", "b.png")
         ({"image": [{"path": "a"}], "label": [0]}, "there are: image (struct<path: string>), label (int64)"),
         ({"image": [image(None)], "label": [0]}, "there are: image (struct<bytes: null, path: null>), label (int64)"),
         ({"image": [GOOD], "label": ["cat"]}, "row 0: label 'cat' is neither a class index nor a wnid"),
-        ({"image": [GOOD], "label": [0.0]}, "label (double)"),
+        ({"image": [GOOD], "label": [0.5]}, "row 0: label '0.5' is neither a class index nor a wnid"),
+        ({"image": [GOOD, OTHER], "label": [0.0, math.nan]}, "row 1: no label; take a split that has labels"),
+        ({"image": [GOOD, OTHER], "label": [0.0, -1.0]}, "row 1: label -1, which means that"),
+        ({"image": [GOOD, OTHER], "label": [0.0, math.inf]}, "row 1: label 'inf' is neither"),
         ({"id": ["a"], "top1": [3]}, "there are: id (string), top1 (int64)"),
         ({"image": pa.array([], pa.struct({"bytes": pa.binary()})), "label": pa.array([], pa.int64())}, "no images in"),
     ],
@@ -179,6 +183,9 @@ def test_a_row_group_too_large_for_memory_is_refused(
         ({"image": [GOOD, OTHER], "label": ["0", "1"]}, "column label"),
         ({"image": [b"abc", b"de"], "label": [0, 1]}, "column label"),
         ({"picture": [b"abc", b"de"], "class": [0, 1]}, "column class"),
+        ({"image": [GOOD, OTHER], "label": [0.0, 1.0]}, "column label"),
+        ({"image": [GOOD, OTHER], "class": [0, 1], "target": [0.5, 1.0]}, "column class"),
+        ({"image": [GOOD, OTHER], "label": [0, 1], "split": ["val", "validation"], "set": ["a", "b"]}, "column label"),
         ({"image": [GOOD, OTHER], "mask": [GOOD, OTHER], "label": [0, 1], "label_name": ["a", "b"]}, "column label"),
         (
             {"image": pa.array([b"abc", b"de"]).dictionary_encode(), "label": pa.array(["0", "1"]).dictionary_encode()},
@@ -193,6 +200,29 @@ def test_usual_names_and_types_of_columns_are_understood(
     assert [sample.label for sample in found.samples] == [0, 1]
     assert [(sample.read(), sample.size) for sample in found.samples] == [(b"abc", 3), (b"de", 2)]
     assert found.labels_from == labels_from
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("is_train", [False, True]),
+        ("split", ["train", "val"]),
+        ("Set", ["tr", "va"]),
+        ("data_fold", ["TEST", "valid"]),
+        ("partition", ["dev", "test"]),
+    ],
+)
+def test_rows_of_several_splits_in_one_file_or_in_two_are_refused(
+    tmp_path: Path, column: str, values: list[Any]
+) -> None:
+    both = write(tmp_path / "a.parquet", {"image": [GOOD, OTHER], "label": [0, 1], column: values})
+    expected = f"its rows are of several splits, as column {column} says ({', '.join(sorted(map(str, values)))})"
+    assert expected in complaint(both, 2)
+    (tmp_path / "two").mkdir()
+    for number, (picture, value) in enumerate(zip((GOOD, OTHER), values, strict=True)):
+        path = write(tmp_path / "two" / f"{number}.parquet", {"image": [picture], "label": [number], column: [value]})
+        assert column not in ("split", "partition") or len(open_dataset(path, 2)) == 1
+    assert expected in complaint(tmp_path / "two", 2)
 
 
 def fine_and_coarse(path: Path, names: bool) -> Path:

@@ -213,7 +213,9 @@ def test_imagenet_in_every_layout_is_offered_the_offset_for_1001_outputs(tmp_pat
         ([1, 3, 4, 10], 10, True),
         (range(10), 10, False),
         ([1, 3, 9], 10, False),
-        (range(1, 6), 10, False),
+        (range(1, 9), 10, True),
+        ([1, 2], 10, True),
+        ([1, 2, 4], 10, False),
         ([1, 1], 2, False),
         ([3], 3, True),
     ],
@@ -225,8 +227,12 @@ def test_labels_that_may_begin_elsewhere_stop_and_others_do_not(labels: list[int
     assert [message for message in found if "--label-offset -1" in message and outputs > 1000] == []
 
 
-def test_a_few_labels_from_1_on_are_a_note() -> None:
-    assert any("are 1 to 5 and none is 0" in note for note in notes(with_labels(list(range(1, 6))), 10))
+def test_labels_from_1_on_are_taken_as_they_are_where_somebody_says_so() -> None:
+    assert (
+        "are 1 to 8 and none is 0: if they begin with 1, --label-offset -1"
+        in stops(with_labels(list(range(1, 9))), 10)[0]
+    )
+    assert stops(with_labels(list(range(1, 9)), label_offset=0), 10) == []
 
 
 def test_what_was_passed_over_is_a_note() -> None:

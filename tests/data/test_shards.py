@@ -12,6 +12,7 @@ from tests.data.test_layouts import complaint
 
 
 def shard_of(path: Path, files: list[tuple[str, bytes]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for name, content in files:
             info = tarfile.TarInfo(name)
@@ -163,6 +164,53 @@ def test_an_image_without_a_label_or_a_label_without_an_image_is_an_error(
 
 
 def test_litter_in_a_shard_is_passed_over(tmp_path: Path) -> None:
-    files = [("._a.jpg", b"x"), ("__MACOSX/a.jpg", b"x"), *sample("a", 1), (".x/b.jpg", b"x"), ("Thumbs.db", b"x")]
+    files = [
+        ("._a.jpg", b"x"),
+        ("@Recycle/a.jpg", b"x"),
+        ("__pycache__/b.jpg", b"x"),
+        ("__MACOSX/a.jpg", b"x"),
+        *sample("a", 1),
+        (".x/b.jpg", b"x"),
+        ("Thumbs.db", b"x"),
+    ]
     images = open_dataset(shard_of(tmp_path / "a.tar", files), 2)
     assert ([image.id for image in images.samples], images.notes) == (["a.jpg"], ())
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [("tr-0000", "va-0000"), ("ds-trn-0000", "ds-vl-0000"), ("a_training_0", "a_holdout_0"), ("TST.1", "dev.1")],
+)
+def test_splits_in_short_words_are_told_where_every_shard_has_one(tmp_path: Path, train: str, validation: str) -> None:
+    shard_of(tmp_path / f"{train}.tar", sample("a", 1))
+    shard_of(tmp_path / f"{validation}.tar", sample("b", 0))
+    images = open_dataset(tmp_path, 2)
+    assert (len(images), images.labels_from) == (1, "the shards' .cls files of split validation")
+    assert "1 shards passed over" in images.notes[0]
+
+
+def test_short_words_may_be_anything_else_and_shards_of_unlike_names_are_said(tmp_path: Path) -> None:
+    for country in ("de", "tr", "va"):
+        for number in range(2):
+            shard_of(tmp_path / "a" / f"{country}-{number}.tar", sample(f"{country}{number}", 1))
+    images = open_dataset(tmp_path / "a", 2)
+    assert len(images) == 6
+    assert images.notes == (
+        "3 kinds of files, by names that differ in more than numbers, are read as one dataset "
+        "(2 such as de-0.tar, 2 such as tr-0.tar, 2 such as va-0.tar)",
+    )
+    for name in ("in_val", "in_val_aug"):
+        shard_of(tmp_path / "b" / f"{name}.tar", sample(name, 1))
+    assert open_dataset(tmp_path / "b", 2).notes[0].endswith("are read as one dataset (in_val.tar, in_val_aug.tar)")
+
+
+def test_members_of_several_splits_are_refused_in_one_shard_or_in_two(tmp_path: Path) -> None:
+    one = shard_of(tmp_path / "one.tar", [*sample("data/train/n0/a", 1), *sample("data/val/n0/b", 0)])
+    assert "has images of several splits, as their names say (train, val)" in complaint(one, 2)
+    for number, split in enumerate(("train", "valid")):
+        shard_of(tmp_path / "two" / f"{number}.tar", sample(f"{split}/a", 1))
+    assert "has images of several splits, as their names say (train, valid)" in complaint(tmp_path / "two", 2)
+    names = shard_of(tmp_path / "names.tar", [*sample("train_1", 1), *sample("test_1", 0)])
+    assert "has images of several splits, as their names say (test, train)" in complaint(names, 2)
+    classes = shard_of(tmp_path / "classes.tar", [*sample("bus/a", 1), *sample("train/a", 0), *sample("car/a", 0)])
+    assert len(open_dataset(classes, 2)) == 3

@@ -166,7 +166,11 @@ def test_archives_in_an_archive_that_are_no_classes_are_named(tmp_path: Path) ->
 def test_what_an_archive_holds_beside_images_is_counted(tmp_path: Path) -> None:
     names = ["0/a.png", "0/b", "1/c.heic", "1/d.png", "more.tar", "README.md"]
     images = open_dataset(archive_of(tmp_path / "a.tar", *(member(name) for name in names)), 2)
-    assert images.notes == ("3 files passed over, which do not end as images do (0/b, 1/c.heic, more.tar)",)
+    assert images.notes == (
+        "2 files passed over, which do not end as images do (0/b, 1/c.heic)",
+        "1 archives passed over, whose images are only read once each is unpacked into a folder of its class "
+        "(more.tar)",
+    )
 
 
 def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:

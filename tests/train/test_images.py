@@ -97,6 +97,14 @@ def test_without_folders_the_number_of_classes_has_to_be_given(tmp_path: Path) -
     assert open_training_set(tmp_path / "list.csv", 2)[1] == 2
 
 
+@pytest.mark.parametrize("classes", [None, 10])
+def test_what_is_not_there_or_has_test_images_alone_is_said(tmp_path: Path, classes: int | None) -> None:
+    with pytest.raises(BcdzooError, match="absent is not there"):
+        open_training_set(tmp_path / "absent", classes)
+    with pytest.raises(BcdzooError, match=r"demo has test images alone .* and no training images"):
+        open_training_set(Path("demo"), classes)
+
+
 def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(images: ImageSet) -> None:
     training = TrainingImages(images, stage())
     epochs = [[training[place][1] for place in range(start, start + 96)] for start in (0, 96)]
