@@ -1,17 +1,23 @@
 """Files of predictions: Parquet, a row per image, sealed in the schema's metadata."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bcdzoo.files import atomic_write, open_regular
 from bcdzoo.seal import SEAL, DamagedError, digest
+from bcdzoo.text import printable
 
-_MOST_ROWS = 100_000_000  # a damaged or hostile file may announce any number
+_COLUMN = re.compile(r"id|label|top[1-5]|logit[1-5]|unreadable")
+_MOST_ROWS = 2_000_000  # nothing larger is evaluated; equal rows take no room in a file, and all of it in memory
+_MOST_TEXT = 1 << 28  # bytes of all names of images, or all reasons
+_LARGEST = 1 << 29  # bytes of all columns, as the file states them
 
 
 def write_predictions(path: Path, parts: Sequence[pa.Table], about: str = "") -> None:
@@ -35,26 +41,72 @@ def write_predictions(path: Path, parts: Sequence[pa.Table], about: str = "") ->
 def read_predictions(path: Path, about: str = "") -> tuple[pa.Table, bool]:
     """A table that :func:`write_predictions` wrote, and whether a seal vouches for it: older versions wrote none.
 
+    Columns of other names are not read.
+
     Raises:
-        DamagedError: It is no Parquet file, or not what was written.
+        DamagedError: It is no Parquet file, or not what was written, or larger than predictions are.
         BcdzooError: It is no regular file.
         OSError: It cannot be opened.
     """
     with open_regular(path) as file:
         try:
             parquet = pq.ParquetFile(file)
-            if parquet.metadata.num_rows > _MOST_ROWS:
-                raise ValueError(f"{parquet.metadata.num_rows} rows")
-            table = parquet.read()
-            metadata = table.schema.metadata or {}
+            fields = _fields(parquet)
+            # texts as dictionaries: equal ones are in memory once, until their length has been looked at
+            texts = [field.name for field in fields if _is_text(field.type)]
+            whole = pq.ParquetFile(file, metadata=parquet.metadata, read_dictionary=texts)
+            table = _spelled_out(whole.read(columns=[field.name for field in fields]), fields)
+            metadata = parquet.schema_arrow.metadata or {}
             seal = metadata.get(SEAL.encode())
             table = table.replace_schema_metadata(None)
             if seal is not None and seal.decode("latin-1") != _seal(table, about):
                 raise ValueError("its content does not fit the hash in it")
         except (OSError, ValueError, TypeError, MemoryError, OverflowError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = printable(" ".join(str(error).split()), 300)
             raise DamagedError(f"{path} is damaged, or no file of predictions: {reason}") from None
     return table, seal is not None
+
+
+def _fields(parquet: pq.ParquetFile) -> list[pa.Field]:
+    """The columns to read, if by the file's own account they are of the right kinds and sizes.
+
+    Raises:
+        ValueError: They are not.
+    """
+    metadata = parquet.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    if rows > _MOST_ROWS:
+        raise ValueError(f"{rows:,} rows, and {_MOST_ROWS:,} are the most")
+    fields = [field for field in parquet.schema_arrow if _COLUMN.fullmatch(field.name)]
+    for field in fields:
+        if not (_is_number(field.type) or _is_text(field.type)):
+            raise ValueError(f"its {field.name} is of the type {field.type}")
+    size = sum(group.column(place).total_uncompressed_size for group in groups for place in range(group.num_columns))
+    if size > _LARGEST:
+        raise ValueError(f"{size:,} bytes, and {_LARGEST:,} are the most")
+    return fields
+
+
+def _spelled_out(table: pa.Table, fields: list[pa.Field]) -> pa.Table:
+    """The table with texts in place of dictionaries, unless they are too long."""
+    for place, field in enumerate(fields):
+        column = table.column(place)
+        if pa.types.is_dictionary(column.type):
+            lengths = (pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in column.chunks)
+            size = sum(pc.sum(length).as_py() or 0 for length in lengths)
+            if size > _MOST_TEXT:
+                raise ValueError(f"its {field.name} has {size:,} bytes, and {_MOST_TEXT:,} are the most")
+        table = table.set_column(place, field, column.cast(field.type))
+    return table
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _seal(table: pa.Table, about: str) -> str:
@@ -64,7 +116,7 @@ def _seal(table: pa.Table, about: str) -> str:
 
 
 def _content(column: pa.ChunkedArray) -> list[Any]:
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+    if not _is_number(column.type):
         return [column.to_pylist()]
     missing = column.is_null().to_numpy()
     values: Any = column.fill_null(0).to_numpy()

@@ -16,8 +16,8 @@ from typing import Any
 
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import open_regular
 from bcdzoo.text import printable
+from bcdzoo.toml import read_toml
 
 RECIPES = files("bcdzoo") / "train" / "recipes"
 
@@ -31,7 +31,6 @@ _CHOICES = {
 _AT_LEAST_1 = ("iterations", "batch_size", "accumulate", "checkpoint_every", "log_every")
 _NOT_NEGATIVE = ("warmup", "warmup_from", "weight_decay", "crop_padding", "evaluate_every", "lr")
 _LARGEST = 2**31 - 1
-_LONGEST = 1 << 20  # bytes of a recipe
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 AS_BUILT = "as built"
@@ -130,22 +129,12 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
     Raises:
         BcdzooError: No such recipe, or an option that is missing, unknown or out of its range.
     """
-    try:
-        if name in recipe_names():
-            text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-        else:
-            with open_regular(Path(name)) as file:
-                content = file.read(_LONGEST + 1)
-            if len(content) > _LONGEST:
-                raise ValueError("it is longer than 1 MiB")
-            text = content.decode()
-        options = tomllib.loads(text)
-    except FileNotFoundError:
-        raise BcdzooError(f"no recipe {name}: use one of {', '.join(recipe_names())}, or a .toml file") from None
-    except OSError as error:
-        raise BcdzooError(f"cannot read {name}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise BcdzooError(f"{name} is not a recipe: {error}") from None
+    if name in recipe_names():
+        options = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    elif not Path(name).exists():
+        raise BcdzooError(f"no recipe {name}: use one of {', '.join(recipe_names())}, or a .toml file")
+    else:
+        options = read_toml(Path(name), "recipe")
     shared = {key: value for key, value in options.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     if not tables:

@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,10 @@ import pytest
 from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
-from bcdzoo.evaluation.predictions import write_predictions
+from bcdzoo.evaluation.predictions import read_predictions, write_predictions
 from bcdzoo.evaluation.stats import mcnemar
 from bcdzoo.files import sha256_of
-from bcdzoo.seal import read_json, write_json
+from bcdzoo.seal import DamagedError, read_json, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +155,35 @@ def test_a_parquet_file_of_something_else_is_one_line(home: Path, table: dict[st
     with pytest.raises(BcdzooError) as caught:
         compare(str(home / "other.parquet"), str(one))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "message"),
+    [
+        (80_000_000, "a", "80,000,000 rows, and 2,000,000 are the most"),
+        (1_900_000, "a" * 2000, "its id has 3,800,000,000 bytes, and"),
+    ],
+)
+def test_equal_rows_that_take_no_room_in_a_file_take_none_in_memory(
+    home: Path, rows: int, name: str, message: str
+) -> None:
+    zeros = pa.repeat(pa.scalar(0, pa.int8()), rows)
+    names = pa.DictionaryArray.from_arrays(zeros, [name])
+    path = home / "many.parquet"
+    pq.write_table(pa.table({"id": names, "label": zeros}), path, store_schema=False)
+    del names, zeros
+    assert path.stat().st_size < 1_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedError, match=message):
+        read_predictions(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_other_columns_are_not_read(home: Path) -> None:
+    path = home / "more.parquet"
+    pq.write_table(pa.table({"id": ["a"], "label": [0], "top1": [0], "note": [[{"a": "x"}]]}), path)
+    table, checked = read_predictions(path)
+    assert (table.to_pydict(), checked) == ({"id": ["a"], "label": [0], "top1": [0]}, False)
 
 
 def test_what_is_no_regular_file_is_not_waited_for(home: Path) -> None:

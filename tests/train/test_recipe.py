@@ -120,7 +120,7 @@ def test_a_wrong_option_is_one_line_that_names_it(settings: dict[str, Any], mess
         ("x = " + "1" * 5000, "is not a recipe: "),
         ("[step1]\nx = 1\n[[step2]]", "unknown option"),
         ("\0", "is not a recipe: "),
-        ("#" * 2_000_000, "is not a recipe: it is longer than"),
+        ("#" * 2_000_000, "is not a recipe: it has more than"),
         ("", "has no stage"),
     ],
 )
@@ -164,3 +164,11 @@ def test_the_cosine_is_torchs(warmup: int, more: int, data: st.DataObject) -> No
     if warmup:
         assert learning_rate(stage, 0) == 1e-3
         assert 1e-3 <= learning_rate(stage, warmup - 1) < 4e-3
+
+
+@pytest.mark.parametrize("content", ["a" + ".a" * 500_000 + "=1", "[" + "a." * 1000 + "a]", "a=" + "[" * 100_000])
+def test_a_file_that_takes_long_to_parse_is_refused_at_once(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "deep.toml"
+    path.write_text(content)
+    with pytest.raises(BcdzooError, match=r"deep.toml is not a recipe: (it has more|a line has|it is nested)"):
+        load_recipe(str(path), {})
