@@ -22,7 +22,7 @@ from bcdzoo.audit.values import (
     look_at_threshold,
     look_at_weights,
 )
-from bcdzoo.layers.quantizer import WeightQuantizer
+from bcdzoo.layers.quantizers.base import WeightQuantizer
 from bcdzoo.packed.chain import PackedChain
 
 aten = torch.ops.aten
