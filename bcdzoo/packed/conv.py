@@ -25,6 +25,7 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, conv: LowBitConv2d, name: str) -> None:
         super().__init__()
+        self.name = name
         levels, scale = conv.quantizer(conv.weight)
         self.register_buffer("scale", scale.detach().float().clone())
         self.w_bases, self.a_bits = conv.w_bases, conv.a_bits

@@ -94,6 +94,17 @@ class PackedNetwork(nn.Module):
         self.unpacked, self.is_packed = unpacked, is_packed
         self._stem_is_packed = any(isinstance(module, PackedStem) for module in network.modules())
 
+    @property
+    def alone(self) -> list[str]:
+        """Convolutions that are packed by themselves, and not in one pass with what is around them."""
+        return [module.name for module in self.network.modules() if isinstance(module, PackedConv2d)]
+
+    @property
+    def fused(self) -> list[str]:
+        """Units that are packed as a whole."""
+        chains = [module for module in self.network.modules() if isinstance(module, PackedChain)]
+        return [name for chain in chains for name in chain.names if name not in self.alone]
+
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         at_a_time = _IMAGES_AT_A_TIME if self._stem_is_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
