@@ -67,6 +67,20 @@ def require_regular(path: Path) -> None:
         raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
 
 
+def own_place(path: Path) -> None:
+    """Remove what stands where a file of ours is to be written and is no file of ours: a link, a pipe, a device.
+
+    Where a link leads is left alone, also where it is a second name of the same file.
+
+    Raises:
+        OSError: It cannot be removed; it is a folder.
+    """
+    with suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            path.unlink()
+
+
 def kind_of(mode: int) -> str:
     """What something that is not a regular file is, in words, by its ``st_mode``."""
     kinds = {
@@ -107,8 +121,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
                 shutil.copyfileobj(content, target)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}{_OURS}", suffix=".tmp", dir=path.parent)
+    remove_leftovers(path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{os.fsencode(path.name)[:100].decode(errors='ignore')}{_OURS}", suffix=".tmp", dir=path.parent
+    )
     temporary = Path(name)
     try:
         with suppress(OSError):  # a file system without locks
@@ -125,10 +141,51 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def only_process(folder: Path, doing: str) -> Iterator[None]:
+    """Hold a folder against a second process that does the same; what killed ones have left half written is removed.
+
+    Args:
+        folder: Made if it is not there; it gets a file ``lock``, which stays.
+        doing: What is done there, for the message: another process is ...
+
+    Raises:
+        BcdzooError: Another process has it.
+        OSError: The folder cannot be made or written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    _held.add(handle)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BcdzooError(f"another process is {doing} ({folder}): wait for it or stop it") from None
+        except OSError:  # a file system without locks
+            pass
+        remove_leftovers(folder)
+        yield
+    finally:
+        _held.discard(handle)
+        os.close(handle)
+
+
+_held: set[int] = set()
+
+
+def _let_go() -> None:
+    # A worker that outlives its killed parent by some seconds would hold the lock against the next command.
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 _OURS = ".bcdzoo-"
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes have left of :func:`atomic_write` in a folder, and nothing that is being written."""
     for leftover in folder.glob(f".*{_OURS}*.tmp"):
         with suppress(OSError), leftover.open("rb") as file:  # gone meanwhile, another's, or still being written
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

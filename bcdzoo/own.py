@@ -10,6 +10,17 @@ from torch import nn
 from bcdzoo.errors import BcdzooError
 
 
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, without a parallel or compiled module around it, which computes the same."""
+    while True:
+        if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):  # of torch.compile
+            network = inner
+        else:
+            return network
+
+
 def import_network(spec: str, **build: Any) -> nn.Module:
     """Import and build a network.
 

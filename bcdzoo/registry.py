@@ -5,9 +5,11 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,12 +158,30 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     """
     num_classes = find(name).num_classes if num_classes is None else num_classes
     build = _builder(name)
+    taken = default_arguments(name)
+    if unknown := arguments.keys() - taken:
+        raise BcdzooError(f"{name} does not take {printable(min(unknown), 60)}; it takes {', '.join(taken)}")
+    arguments = {"num_classes": num_classes, **arguments}
+    _check_types(name, arguments)
     try:
-        inspect.signature(build).bind(num_classes=num_classes, **arguments)
-    except TypeError as error:
-        raise BcdzooError(f"{name}: {error}") from None
-    model: nn.Module = build(num_classes=num_classes, **arguments)
+        model: nn.Module = build(**arguments)
+    except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # of values that make no network
+        given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
+        raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
     return model
+
+
+def _check_types(name: str, arguments: dict[str, Any]) -> None:
+    kinds = {bool: bool, int: Integral, float: Real, str: str}
+    for key, default in default_arguments(name).items():
+        value = arguments.get(key, default)
+        if not isinstance(value, kinds[type(default)]) or isinstance(value, bool) != isinstance(default, bool):
+            wanted = type(default).__name__
+            raise BcdzooError(
+                f"{name}: {key} must be of the type {wanted} as {default!r} is, not {printable(repr(value), 60)}"
+            )
+    if arguments["num_classes"] < 1:
+        raise BcdzooError(f"{name}: num_classes must be at least 1, not {arguments['num_classes']}")
 
 
 def default_arguments(name: str) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import atomic_write
+from bcdzoo.files import atomic_write, open_regular
 
 SEAL = "seal"
+_LARGEST = 64 << 20
 
 
 class DamagedError(BcdzooError):
@@ -62,15 +63,20 @@ def _feed(found: Any, content: Any) -> None:
         found.update(view)
 
 
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A table as JSON will hold it, with its seal."""
+    plain: dict[str, Any] = json.loads(json.dumps(record))
+    return plain | {SEAL: digest(plain)}
+
+
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a table as JSON with its seal, whole or not at all.
 
     Raises:
         OSError: The folder cannot be made or written to.
     """
-    plain = json.loads(json.dumps(record))
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(plain | {SEAL: digest(plain)}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(sealed(record), indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], bool]:
@@ -78,17 +84,20 @@ def read_json(path: Path) -> tuple[dict[str, Any], bool]:
 
     Raises:
         DamagedError: It is no table in JSON, or not what was written.
+        BcdzooError: It is no regular file.
         OSError: It cannot be read.
     """
+    with open_regular(path) as file:
+        content = file.read(_LARGEST + 1)
     try:
-        record = json.loads(path.read_bytes())
+        if len(content) > _LARGEST:
+            raise ValueError("longer than anything that is kept in JSON")
+        record = json.loads(content)
         if not isinstance(record, dict):
             raise ValueError(f"a {type(record).__name__} and not a table")
+        seal = record.pop(SEAL, None)
+        if seal not in (None, digest(record)):
+            raise ValueError("its content does not fit the hash in it")
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep
         raise DamagedError(f"{path} is damaged: {error}") from None
-    if SEAL not in record:
-        return record, False
-    seal = record.pop(SEAL)
-    if seal != digest(record):
-        raise DamagedError(f"{path} is damaged: its content does not fit the hash in it")
-    return record, True
+    return record, seal is not None

@@ -6,8 +6,15 @@ import sys
 LONGEST = 2000
 """Characters of a message; a key or name from a file is shortened further by whoever puts it into one."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>)\]]*[^\s'\"<>)\],;.:]")
-_HARMLESS = {"id", "export", "download", "raw", "dl", "revision", "confirm", "e"}
+_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/@:]+:(?!\d*(?:[/?#]|$)).*@)")
+"""Of a URL; the second form has a password with a slash in it."""
+_BARE_USER = re.compile(r"(?:^|(?<=[='\"(]))[^/:@='\"(]+:[^/@]*@(?=[\w.[-])")
+"""As proxies are given, too: ``user:password@host``."""
+_END = re.compile(r"[]>})'\",.;:]*$")
+_HARMLESS = {
+    *("id", "export", "download", "raw", "dl", "revision", "confirm", "e"),
+    *("file", "filename", "name", "path", "resid", "version"),
+}
 """Names in a query that say which file is meant; any other value may be a token."""
 
 
@@ -27,7 +34,7 @@ def printable(text: object, longest: int = LONGEST) -> str:
 
 def masked(text: object) -> str:
     """A text whose URLs have lost their user, password, and every value in a query that may be a token."""
-    return _URL.sub(lambda match: _masked_url(match[0]), str(text))
+    return re.sub(r"\S+", lambda match: _masked_word(match[0]), str(text))
 
 
 def say(message: object) -> None:
@@ -35,10 +42,16 @@ def say(message: object) -> None:
     print(f"bcdzoo: {printable(masked(message))}", file=sys.stderr)
 
 
-def _masked_url(url: str) -> str:
-    address, query_mark, query = url.partition("#")[0].partition("?")
-    address = re.sub("//[^/]*@", "//…@", address)
-    return address + query_mark + "&".join(map(_masked_part, query.split("&")))
+def _masked_word(word: str) -> str:
+    is_url = "://" in word
+    end = _END.search(word)[0]  # type: ignore[index]  # it matches nothing at all, too
+    address, mark, query = word.removesuffix(end).partition("?")
+    if is_url:
+        address, query = (part.partition("#")[0] for part in (address, query))
+    address = _BARE_USER.sub("…@", _USER.sub("…@", address))
+    if mark and (is_url or "=" in query):
+        query = "&".join(map(_masked_part, re.split("[&;]", query)))
+    return address + mark + query + end
 
 
 def _masked_part(part: str) -> str:

@@ -124,10 +124,10 @@ class Crowded(Steady):
 
 
 class Overflowing(Steady):
-    """Its third batch is too much for it."""
+    """Its third batch is too much for it, behind the two that it is tried out with."""
 
     batches = 0
 
     def forward(self, images: Tensor) -> Tensor:
         self.batches += len(images) > 1
-        return super().forward(images) / (self.batches != 3)
+        return super().forward(images) / (self.batches != 5)

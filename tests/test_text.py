@@ -24,6 +24,11 @@ def test_a_terminal_gets_no_command_from_a_note(capsys: pytest.CaptureFixture[st
         ("(https://host/f?X-Amz-Signature=secret#also)", "(https://host/f?X-Amz-Signature=…)"),
         ("https://host/f?secret", "https://host/f?…"),
         ("https://drive.google.com/uc?id=1a&export=download", "https://drive.google.com/uc?id=1a&export=download"),
+        ("'http://[::1]:8/f?token=secret', 'http://me:p)s'w@host/f'", "'http://[::1]:8/f?token=…', 'http://…@host/f'"),
+        ("http://me:pa/ss@host/f and http://host:80/a@2/f", "http://…@host/f and http://host:80/a@2/f"),
+        ("exceeded with url: /f?id=7;token=secret (Caused", "exceeded with url: /f?id=7&token=… (Caused"),
+        ("PROXY=me:secret@proxy:3128 or me:secret@proxy", "PROXY=…@proxy:3128 or …@proxy"),
+        ("/home/me/cache@2, really? package.module:callable", "/home/me/cache@2, really? package.module:callable"),
         ("no link: a@b, 50 % //x", "no link: a@b, 50 % //x"),
     ],
 )

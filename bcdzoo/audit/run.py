@@ -1,6 +1,6 @@
 """An audit: a network is loaded, run on some real images, watched and judged."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from bcdzoo.audit.verdict import Layer, judge, summarize
 from bcdzoo.audit.watch import Watch
 from bcdzoo.data.imagenet import DEMO, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
-from bcdzoo.data.preprocess import parse
+from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.subject import Subject, find_network
+from bcdzoo.ops.count import multiply_accumulates
+from bcdzoo.own import unwrapped
 from bcdzoo.packed.pack import PackedNetwork
-from bcdzoo.registry import REGISTRY
+from bcdzoo.registry import REGISTRY, ModelSpec, create_model
+from bcdzoo.text import printable
+from bcdzoo.weights.convert import split_part
 from bcdzoo.weights.fetch import fetch
-from bcdzoo.weights.load import Resolved, named
+from bcdzoo.weights.load import Resolved, assume, is_path, named
 from bcdzoo.weights.manifest import load_manifest
 
 _BATCH = 8  # all maps of a layer are looked at together
@@ -40,6 +44,10 @@ class Audit:
         verdict: In words.
         layers: In the order of their calls.
         size: What its weights take.
+        unknown: Operations that may multiply and were not recognised: how often for each image, and where first.
+        elementwise: Products for each image of two maps, or of a map and its scales, that are in no layer.
+        counted: Multiply-accumulates for each image by :func:`bcdzoo.count_ops`, which asks the layers.
+        not_counted: Why there is no such number.
     """
 
     model: str
@@ -50,6 +58,15 @@ class Audit:
     verdict: str
     layers: list[Layer]
     size: Size
+    unknown: list[str]
+    elementwise: int
+    counted: int | None
+    not_counted: str
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for each image that were seen."""
+        return sum(layer.macs for layer in self.layers)
 
 
 def audit(
@@ -84,39 +101,81 @@ def audit(
         model, weights = named(model, weights)
     network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
     spec = REGISTRY.get(name) if isinstance(model, str) else None
-    loaded = Resolved(network.to("cpu", torch.float32).eval(), label or "", sha256 or "", own_preprocess, build)
+    network = unwrapped(network).to("cpu", torch.float32).eval()
+    loaded = Resolved(network, label or "", sha256 or "", own_preprocess, build)
     side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
-    how = parse(preprocess or own_preprocess or side)
+    spec_of_images = preprocess or own_preprocess
+    how = parse(spec_of_images) if spec_of_images else assume(name, side)
     subject = Subject(loaded.model, name, label, sha256, build, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()
+    counted, not_counted = _count(network, spec, build, how.crop)
     if data is None and spec is not None and spec.input_size == _DEMO_SIZE:
         data = DEMO.name
-    batches = _noise(subject) if data is None else _batches(subject, data, layout, images)
-    seen = 0
-    watched = loaded.model.network if isinstance(loaded.model, PackedNetwork) else loaded.model
-    wanted = [parameter for parameter in watched.parameters() if parameter.requires_grad]
-    try:
-        watched.requires_grad_(False)
-        # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
-        with torch.enable_grad(), Watch(watched) as watch:
-            for batch in batches:
-                watched(batch)
-                seen += len(batch)
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-    layers = judge(list(watch.layers.values()), seen, real_input=data is not None)
+    batches = _noise(subject) if data is None else batches_of(data, how, subject.outputs, layout, images)
+    watch = watched(network.network if isinstance(network, PackedNetwork) else network, batches, name)
+    layers = judge(list(watch.layers.values()), watch.images, real_input=data is not None)
+    unknown = [
+        f"{operation} ×{-(-len(paths) // watch.runs)}, first in {printable(paths[0] or 'the network', 100)}"
+        for operation, paths in watch.unknown.items()
+    ]
     return Audit(
         name,
         label,
         data,
-        seen if data is not None else 0,
+        watch.images if data is not None else 0,
         spec.wa if spec else None,
-        summarize(layers),
+        summarize(layers, unknown),
         layers,
         measure(loaded, layers, spec, _file(spec, weights, manifest)),
+        unknown,
+        watch.sums.elements // watch.images,
+        counted,
+        not_counted,
     )
+
+
+def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
+    """What was seen of a network while it ran.
+
+    Args:
+        network: On the CPU, in evaluation mode.
+        batches: Normalized images, (n, 3, H, W) each.
+        name: Of the network, for messages.
+
+    Raises:
+        BcdzooError: It fails.
+    """
+    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    watch = Watch(network)
+    try:
+        network.requires_grad_(False)
+        # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
+        with torch.enable_grad():
+            for batch in batches:
+                try:
+                    watch.run(batch)
+                except Exception as error:  # anybody's network fails as it likes
+                    reason = " ".join(str(error).split())
+                    raise BcdzooError(
+                        f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
+                        f"while it is looked at: {type(error).__name__}: {reason[:300]}"
+                    ) from error
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+    return watch
+
+
+def _count(network: nn.Module, spec: ModelSpec | None, build: dict[str, Any], side: int) -> tuple[int | None, str]:
+    """Multiply-accumulates by the counter, or why it has none."""
+    try:
+        if spec is not None:
+            with torch.device("meta"):
+                network = create_model(spec.name, **build)
+        return multiply_accumulates(network, side), ""
+    except BcdzooError as error:
+        return None, str(error)
 
 
 def _noise(subject: Subject) -> Iterator[Tensor]:
@@ -125,21 +184,29 @@ def _noise(subject: Subject) -> Iterator[Tensor]:
     yield subject.preprocess.normalize(255 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
 
 
-def _batches(subject: Subject, data: str, layout: str | None, number: int) -> Iterator[Tensor]:
-    """Images spread evenly over a set, (n, 3, H, W)."""
-    found = open_dataset(data, subject.outputs, layout)
+def batches_of(data: str, preprocess: Preprocess, outputs: int, layout: str | None, number: int) -> Iterator[Tensor]:
+    """Normalized images spread evenly over a set, (n, 3, H, W).
+
+    Args:
+        data: In any layout.
+        preprocess: What they are made with.
+        outputs: Of the network.
+        layout: Of the data, where it is given.
+        number: Of the images.
+    """
+    found = open_dataset(data, outputs, layout)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found)), dtype=int)).tolist()
     parts = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-    for _, crops, unreadable in loader(Pixels(found, [subject.preprocess.geometry]), parts, workers=0):
+    for _, crops, unreadable in loader(Pixels(found, [preprocess.geometry]), parts, workers=0):
         if unreadable:
             raise BcdzooError(unreadable[0][1])
-        yield subject.preprocess.normalize(crops[0])
+        yield preprocess.normalize(crops[0])
 
 
 def _file(spec: Any, weights: str | Path | None, manifest: Path | None) -> Path | None:
     """The file that a network's weights are from."""
-    if weights is not None and Path(weights).is_file():
-        return Path(weights)
+    if weights is not None and is_path(weights):
+        return split_part(weights)[0]
     if spec is None:
         return None
     return fetch(load_manifest(manifest).find(spec.name, None if weights is None else str(weights)))

@@ -1,11 +1,11 @@
 """A layer of a network that has been run."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from bcdzoo.audit.values import Inputs, Threshold, Weights
+from bcdzoo.audit.values import Form, Inputs, Threshold, Weights
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Seen:
         first: The weights of the first call, to know them again.
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
         of_image: Whether it is given the network's own input.
+        at_least: Bits of a weight and of an input that a fake quantizer says they have.
+        constants: For each of its calls in a forward pass, the one value that all its inputs have had, or None.
     """
 
     name: str
@@ -49,6 +51,22 @@ class Seen:
     first: Tensor | None = None
     rows: int = 1
     of_image: bool = False
+    at_least: tuple[int, int] = (1, 1)
+    constants: list[float | None] = field(default_factory=list)
+
+    def see_constant(self, call: int, inputs: Inputs) -> None:
+        """Note whether a call's inputs are one value, in all batches.
+
+        Args:
+            call: Its place among the calls of a forward pass.
+            inputs: What they are.
+        """
+        is_first = call == len(self.constants)
+        value = inputs.levels[0] if inputs.form == Form.CONSTANT and inputs.count > 1 else None
+        if is_first:
+            self.constants.append(value)
+        elif value != self.constants[call]:
+            self.constants[call] = None
 
     @property
     def positions(self) -> int:

@@ -10,9 +10,11 @@ from bcdzoo.audit.run import Audit
 from bcdzoo.audit.size import Size
 from bcdzoo.audit.values import NEAR, Form
 from bcdzoo.audit.verdict import Layer
+from bcdzoo.text import printable
 
 _HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
 _ALIGN = ("left", "left", "right", "left", "left", "right", "right", "left", "left")
+_SMALL = 0.05  # share of element-wise products that needs no word
 _LINE, _VERDICT = 120, 24  # characters; of the verdict at least
 
 _FORMS = {
@@ -28,7 +30,7 @@ _FORMS = {
 
 def as_json(audit: Audit) -> dict[str, Any]:
     """Everything, with raw integers; forms of inputs by name."""
-    record = asdict(audit)
+    record = asdict(audit) | {"macs": audit.macs}
     for found, layer in zip(record["layers"], audit.layers, strict=True):
         found |= {"kind": layer.kind, "verdict": layer.verdict}
         if layer.inputs is not None:
@@ -72,7 +74,7 @@ def _row(layer: Layer, whole: int) -> tuple[str, ...]:
     notes = f" ({'; '.join(layer.notes)})" if layer.notes else ""
     bases = f", {layer.bases} bases" if layer.bases > 1 and not layer.role else ""
     return (
-        layer.name or "(network)",
+        printable(layer.name or "(network)", 100),
         layer.operation,
         f"{100 * layer.macs / whole:.1f} %",
         _weights(layer),
@@ -116,12 +118,12 @@ def _part(part: int, whole: int) -> str:
 
 
 def _facts(audit: Audit) -> Any:
-    weights = f", weights {audit.weights}" if audit.weights else ""
-    yield "network", f"{audit.model}{weights}"
+    weights = f", weights {printable(audit.weights)}" if audit.weights else ""
+    yield "network", f"{printable(audit.model)}{weights}"
     if audit.data is None:
         yield "input", "none: the weights alone were looked at; what the activations are is not known (--data)"
     else:
-        yield "input", f"{audit.images} image{'s' * (audit.images != 1)} of {audit.data}"
+        yield "input", f"{audit.images} image{'s' * (audit.images != 1)} of {printable(audit.data)}"
     yield "verdict", audit.verdict
     if audit.claimed:
         yield "claimed", f"W/A {audit.claimed}"
@@ -135,6 +137,18 @@ def _facts(audit: Audit) -> Any:
             f"of {total.count:,} values {total.zeros:,} on a threshold and {total.near:,} within {NEAR:g} standard "
             f"deviations of one; the nearest {total.closest:.1e}",
         )
+    if audit.unknown:
+        yield "unknown", "may multiply, and nobody has looked: " + "; ".join(audit.unknown)
+    if audit.elementwise > _SMALL * (audit.macs + audit.elementwise):
+        share = 100 * audit.elementwise / (audit.macs + audit.elementwise)
+        yield (
+            "elements",
+            f"{audit.elementwise:,} products of an element with another or its scale, {share:.1f} % of all products",
+        )
+    if audit.counted is None:
+        yield "count-ops", f"has no number to compare with: {printable(audit.not_counted)}"
+    elif audit.counted != audit.macs:
+        yield "count-ops", f"counts {audit.counted:,} multiply-accumulates; {audit.macs:,} were seen"
     yield "size", _size(audit.size)
 
 

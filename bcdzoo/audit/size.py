@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import ModelSpec, create_model
@@ -51,7 +53,12 @@ def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, s
     """
     network = loaded.model
     file = stored.stat().st_size if stored else None
-    state = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
+    known: set[Any] = set()
+    state = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and is_new(tensor, known)
+    }
     if isinstance(network, PackedNetwork):
         assert spec is not None  # no other is in a file
         with torch.device("meta"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bcdzoo.audit.seen import Seen
 from bcdzoo.audit.values import Form, Inputs, Threshold, Weights, look_at_weights
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.text import printable
 
 _MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
 _LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by itself
@@ -35,6 +36,7 @@ class Layer:
         role: What a real-valued layer is there for; empty for a low-bit one.
         troubles: Why a layer that is meant to be binary is not.
         notes: What else is to be known.
+        constant: The one value that all inputs of some of its calls have had; None where there is no such call.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Layer:
     role: str
     troubles: tuple[str, ...]
     notes: tuple[str, ...]
+    constant: float | None = None
 
     @property
     def kind(self) -> str:
@@ -75,7 +78,7 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
         images: That were run.
         real_input: Whether they were real, so that the activations say something.
     """
-    bits = [_bits(seen, real_input) for seen in layers]
+    bits = [bits_of(seen, real_input) for seen in layers]
     troubles = [
         (*(_input_troubles(seen) if real_input and not seen.of_image else ()), *_weight_troubles(seen))
         for seen in layers
@@ -103,25 +106,28 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
                 role="" if low[place] else _role(seen, place, low, layers),
                 troubles=troubles[place],
                 notes=_notes(seen, w_bits, images, real_input),
+                constant=next((value for value in seen.constants if value is not None), None) if real_input else None,
             )
         )
     return judged
 
 
-def _bits(seen: Seen, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input: some images may not reach all levels that a layer of the zoo says it has.
+def bits_of(seen: Seen, real_input: bool) -> tuple[int, int | None]:
+    """Of a weight and of an input: some images may not reach all levels that a layer says it has.
 
     An image that is black and white is an image like others.
     """
     assert seen.weights is not None
-    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
+    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else seen.at_least
     most_w, most_a = (bits if bits < 32 else 1 for bits in says)
     w_bits = max(seen.weights.bits, most_w)
     inputs = seen.inputs if real_input or seen.kind == "packed" else None
     if inputs is None:
         return w_bits, None
-    if inputs.form == Form.CONSTANT:  # it says nothing; a layer of the zoo says itself what it takes
-        return w_bits, seen.module.a_bits if isinstance(seen.module, LowBitConv2d) else None
+    if inputs.form == Form.CONSTANT:  # it says nothing itself
+        if isinstance(seen.module, LowBitConv2d):
+            return w_bits, seen.module.a_bits
+        return w_bits, most_a if seen.threshold is not None and seen.threshold.by != "round" else None
     if inputs.form == Form.REAL or seen.of_image:
         return w_bits, 32
     if inputs.form == Form.LEVELS:
@@ -270,6 +276,10 @@ def _notes(seen: Seen, w_bits: int, images: int, real_input: bool) -> tuple[str,
     notes = []
     if (calls := seen.calls // images) > 1 and not isinstance(seen.module, LowBitConv2d):  # which has bases
         notes.append(f"called {calls} times")
+    constant = [value for value in seen.constants if value is not None]
+    if real_input and constant:
+        calls_of = f" of {len(constant)} of {len(seen.constants)} calls" if len(seen.constants) > 1 else ""
+        notes.append(f"the input{calls_of} is constant, {', '.join(f'{value:+.4g}' for value in set(constant))}")
     if seen.has_bias and w_bits < 32:
         notes.append("bias after the sum")
     if real_input and seen.inputs is not None and seen.inputs.inexact:
@@ -277,36 +287,71 @@ def _notes(seen: Seen, w_bits: int, images: int, real_input: bool) -> tuple[str,
     return tuple(notes)
 
 
-def summarize(layers: Sequence[Layer]) -> str:
-    """The verdict on a network, in words."""
+def summarize(layers: Sequence[Layer], unknown: Sequence[str] = ()) -> str:
+    """The verdict on a network, in words.
+
+    Args:
+        layers: Of :func:`judge`.
+        unknown: Operations that may multiply and were not recognised.
+    """
+    rest = "".join(f"; {words}" for words in (*_real_parts(layers), *_dead(layers)))
+    head = _head(layers)
+    if not unknown:
+        return head + rest
+    names = "; ".join(unknown[:3]) + "; …" * (len(unknown) > 3)
+    if head.startswith("not binary: "):
+        return f"{head}; not recognised: {names}{rest}"
+    number = f"{len(unknown)} operation{'s' * (len(unknown) > 1)}"
+    return f"not known: {number} not recognised ({names}); apart from that {head}{rest}"
+
+
+def _share(some: Sequence[Layer], layers: Sequence[Layer]) -> str:
     whole = sum(layer.macs for layer in layers) or 1
+    return f"{100 * sum(layer.macs for layer in some) / whole:.1f} %"
 
-    def share(some: Sequence[Layer]) -> str:
-        return f"{100 * sum(layer.macs for layer in some) / whole:.1f} %"
 
-    real = [layer for layer in layers if layer.role]
-    inside = [layer for layer in real if layer.role == "inside"]
+def _head(layers: Sequence[Layer]) -> str:
+    inside = [layer for layer in layers if layer.role == "inside"]
     low = [layer for layer in layers if not layer.role and (layer.troubles or layer.kind not in _REAL)]
     broken = [layer for layer in low if layer.troubles]
     if not low:
         return "not binary: every layer is real-valued" if layers else "nothing is multiplied"
     faults = []
     if broken:
-        first = f"{broken[0].name or 'the network'}: {'; '.join(broken[0].troubles)}"
+        first = f"{_name(broken[0])}: {'; '.join(broken[0].troubles)}"
         faults.append(f"{len(broken)} of {len(low)} layers that are meant to be are not ({first})")
     if inside:
-        names = ", ".join(layer.name for layer in inside[:3]) + ", …" * (len(inside) > 3)
-        faults.append(f"real-valued layers between the others: {names}, {share(inside)} of the multiply-accumulates")
+        names = _names(inside)
+        share = _share(inside, layers)
+        faults.append(f"real-valued layers between the others: {names}, {share} of the multiply-accumulates")
     kinds = Counter(layer.kind for layer in low if not layer.troubles)
     if faults:
-        head = "not binary: " + "; ".join(faults)
-    elif len(kinds) == 1:
-        head = f"{next(iter(kinds))}: {len(low)} layers, {share(low)} of the multiply-accumulates"
-    else:
-        head = "mixed: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
-    roles = dict.fromkeys(layer.role for layer in real if layer.role != "inside")
-    rest = [f"{role} {share([layer for layer in real if layer.role == role])}" for role in roles]
-    return head + (f"; real-valued: {', '.join(rest)}" if rest else "")
+        return "not binary: " + "; ".join(faults)
+    if len(kinds) == 1:
+        return f"{next(iter(kinds))}: {len(low)} layers, {_share(low, layers)} of the multiply-accumulates"
+    return "mixed: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+
+
+def _real_parts(layers: Sequence[Layer]) -> Iterator[str]:
+    roles = dict.fromkeys(layer.role for layer in layers if layer.role not in ("", "inside"))
+    rest = [f"{role} {_share([layer for layer in layers if layer.role == role], layers)}" for role in roles]
+    if rest:
+        yield f"real-valued: {', '.join(rest)}"
+
+
+def _dead(layers: Sequence[Layer]) -> Iterator[str]:
+    dead = [layer for layer in layers if layer.constant is not None]
+    if dead:
+        yield f"constant input, which carries nothing: {_names(dead)}"
+
+
+def _names(layers: Sequence[Layer]) -> str:
+    names = list(dict.fromkeys(map(_name, layers)))
+    return ", ".join(names[:3]) + ", …" * (len(names) > 3)
+
+
+def _name(layer: Layer) -> str:
+    return printable(layer.name or "the network", 100)
 
 
 _REAL = ("real-valued", "real weights")

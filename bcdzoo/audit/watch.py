@@ -5,13 +5,12 @@ and matrix product is looked at as torch's own operation, with the operands that
 innermost module that it happens in.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bcdzoo.audit.chains import look_at_chain
 from bcdzoo.audit.seen import Seen
@@ -22,32 +21,12 @@ from bcdzoo.audit.values import (
     look_at_threshold,
     look_at_weights,
 )
-from bcdzoo.layers.quantizers.base import WeightQuantizer
+from bcdzoo.ops.known import is_recognised
+from bcdzoo.ops.products import Multiplication
+from bcdzoo.ops.running import Running
 from bcdzoo.packed.chain import PackedChain
 
 aten = torch.ops.aten
-
-
-class Multiplication(NamedTuple):
-    """One operation with two operands.
-
-    Attributes:
-        kind: ``conv``, ``linear``, or ``product`` of two maps.
-        inputs: (N, C, …).
-        weights: (c_out, n): a row for each output channel.
-        kernel: Sides of the kernel.
-        stride: Its steps.
-        padding: Zeros that the operation puts around the inputs, in pixels.
-        has_bias: Whether it adds one to its sums.
-    """
-
-    kind: str
-    inputs: Tensor
-    weights: Tensor
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
-    has_bias: bool = False
 
 
 class _Quantized(NamedTuple):
@@ -58,90 +37,98 @@ class _Quantized(NamedTuple):
     values: tuple[Any, ...]  # that it was compared with
 
 
-class Watch(TorchDispatchMode):
-    """Inside it, ``network(images)`` is looked at.
+class Watch(Running):
+    """``watch.run(images)`` runs a network and looks at it.
 
     Args:
         network: In evaluation mode.
 
     Attributes:
         layers: In the order of their first calls.
+        images: That were run.
+        runs: Batches of them.
+        unknown: Operations that are not recognised and may multiply, and the paths of their modules.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        super().__init__(dict(network.named_modules()))
         self.layers: dict[tuple[str, tuple[int, ...], int], Seen] = {}
+        self.images = self.runs = 0
+        self.unknown: dict[str, list[str]] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
         self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
-        self._modules = dict(network.named_modules())
-        self._inside = [""]
-        self._images = 0  # of the batch
         self._image: list[Tensor] = []  # the batch itself, and what is still an image
-        self._constants: list[Tensor] = []
+        self._batch = 0
         self._weights: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}  # of this batch
-        self._hooks = [hook for path, module in self._modules.items() for hook in self._watch(path, module)]
+        self._calls: Counter[Any] = Counter()  # of each layer, of this batch
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        for hook in self._hooks:
-            hook.remove()
+    def run(self, images: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
+        """Look at the network while it runs on some images."""
+        self._batch, self._image, self._weights = len(images), [images], {}
+        self._calls, self._quantized, self._padded = Counter(), {}, {}
+        out = super().run(images, call)
+        self.images += len(images)
+        self.runs += 1
+        return out
 
-    def _watch(self, path: str, module: nn.Module) -> list[Any]:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            self._inside.append(path)
-            if not path:
-                self._images, self._image = len(inputs[0]), [inputs[0]]
-                self._constants, self._weights = [], {}
+    def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """Look at a chain of packed layers, inside of which torch does nothing."""
+        module = self.modules[path]
+        if isinstance(module, PackedChain):
+            for part in look_at_chain(module, self._batch):
+                known = self.layers.setdefault((part.name, part.kernel, 0), part)
+                if known is not part:
+                    known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
 
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._inside.pop()
-            if isinstance(module, PackedChain):
-                for part in look_at_chain(module, self._images):
-                    known = self.layers.setdefault((part.name, part.kernel, 0), part)
-                    if known is not part:
-                        known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
+    def escaped(self, name: str) -> None:
+        """Name it, unless a chain of packed layers has read it."""
+        if not any(isinstance(self.modules[path], PackedChain) for path in self.inside):
+            self._not_recognised(name)
 
-        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        packet = func._overloadpacket
+    def before(self, packet: Any, args: tuple[Any, ...]) -> None:
+        """Look at the values before a sign."""
         if packet in _THRESHOLDS:
             self._see_threshold(packet, args)
-        out = func(*args, **kwargs)
-        if packet in _CONSTANTS:
-            self._constants.append(out)
+
+    def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Name it if it is not recognised."""
+        packet = getattr(func, "_overloadpacket", func)
         if packet in _STILL_IMAGE and _is_any(args[0], self._image):
             self._image.append(out)
         if packet is aten.constant_pad_nd and out.ndim == 4:
             left, right, top, bottom = (*args[1], 0, 0)[:4]
             self._padded[_key(out)] = (top, bottom, left, right)
-        if packet in flop_registry and not isinstance(self._modules[self._inside[-1]], WeightQuantizer):
-            macs = flop_registry[packet](*args, **kwargs, out_val=out) // 2
-            self._see(_OPERANDS.get(packet, _two_maps)(args), macs)
-        return out
+        if not is_recognised(func, args, kwargs):
+            self._not_recognised(str(packet))
 
-    def _see(self, operation: Multiplication, macs: int) -> None:
-        if any(_is_any(side, self._constants) and _is_constant(side) for side in (operation.inputs, operation.weights)):
-            return  # a sum written as a product with ones
-        path, x = self._inside[-1], operation.inputs
-        key = path, tuple(operation.weights.shape), self._place(path, operation.weights)
+    def _not_recognised(self, name: str) -> None:
+        self.unknown.setdefault(name, []).append(self.inside[-1])
+
+    def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
+        """Look at both operands."""
+        at_least = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
+        operation = operation._replace(inputs=_real(operation.inputs), weights=_real(operation.weights))
+        x = operation.inputs
+        # the parts of a product that is written out are one layer
+        place = 0 if operation.is_written_out else self._place(path, operation.weights)
+        key = path, tuple(operation.weights.shape), place
         layer = self.layers.get(key)
         if layer is None:
             layer = self.layers[key] = Seen(
-                path, self._modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:]
+                path, self.modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:7]
             )
-            layer.rows = max(len(x) // self._images, 1)
+            layer.rows = max(len(x) // self._batch, 1)
             layer.of_image = _is_any(x, self._image)
+            layer.at_least = at_least
         layer.macs += macs
-        layer.calls += self._images
+        layer.calls += self._batch
         if layer.first is None or not torch.equal(layer.first, operation.weights):
             layer.weights = _sum(layer.weights, look_at_weights(operation.weights))
             layer.first = operation.weights if layer.first is None else layer.first
         inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()))
         layer.inputs = _sum(layer.inputs, inputs)
+        layer.see_constant(self._calls[key], inputs)
+        self._calls[key] += 1
         if quantized := self._quantized.get(_key(inner)):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
 
@@ -202,46 +189,18 @@ def _key(x: Tensor) -> tuple[int, int]:
     return len(x), x.numel()
 
 
-def _is_constant(x: Tensor) -> bool:
-    return x.numel() > 1 and bool((x == x.flatten()[0]).all())
-
-
 def _is_any(x: Tensor, others: Sequence[Tensor]) -> bool:
     """Whether a tensor is one of these, or a view of one."""
     at = x.untyped_storage().data_ptr()
     return any(at == other.untyped_storage().data_ptr() for other in others)
 
 
-_CONSTANTS = {aten.ones, aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full}
 _STILL_IMAGE = {aten.add, aten.sub, aten.mul, aten.div, aten.flip, aten.clone, aten._to_copy, aten.constant_pad_nd}
 
 
-def _convolution(args: tuple[Any, ...]) -> Multiplication:
-    x, weight, bias, stride, padding, _, is_transposed, *_ = args
-    rows = weight.transpose(0, 1) if is_transposed else weight
-    return Multiplication(
-        "conv", x, rows.flatten(1), tuple(weight.shape[2:]), tuple(stride), tuple(padding), bias is not None
-    )
-
-
-def _matrix(args: tuple[Any, ...]) -> Multiplication:
-    return Multiplication("linear", args[0], args[1].t())
-
-
-def _matrix_and_bias(args: tuple[Any, ...]) -> Multiplication:
-    return Multiplication("linear", args[1], args[2].t(), has_bias=True)
-
-
-def _two_maps(args: tuple[Any, ...]) -> Multiplication:
-    first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
-    return Multiplication("product", first, second.transpose(-1, -2).flatten(0, -2))
-
-
-_OPERANDS: dict[Any, Callable[[tuple[Any, ...]], Multiplication]] = {
-    aten.convolution: _convolution,
-    aten.mm: _matrix,
-    aten.addmm: _matrix_and_bias,
-}
+def _real(x: Tensor) -> Tensor:
+    """Numbers of which a median can be taken."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _to_value(x: Tensor, value: Any) -> Tensor:

@@ -6,6 +6,8 @@ from pathlib import Path
 import click
 
 from bcdzoo.cli.options import RUN
+from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 _SHOWN = 10
 
@@ -28,14 +30,18 @@ def command(first: str, second: str, changed: Path | None, style: str) -> None:
 
     comparison = compare(first, second)
     rows = comparison.changed
-    if changed:
-        with atomic_write(changed) as temporary:
-            rows.to_csv(temporary, index=False)
     if style == "json":
         click.echo(json.dumps(comparison.to_json() | {"images": rows.to_dict("records")}, indent=1))
-        return
-    click.echo(comparison.summary())
-    for row in rows.head(_SHOWN).itertuples():
-        click.echo(f"               {row.id}: label {row.label}, {row.first} → {row.second}, right: {row.right}")
-    if len(rows) > _SHOWN and not changed:
-        click.echo(f"               and {len(rows) - _SHOWN} more: --changed FILE lists them")
+    else:
+        click.echo(comparison.summary())
+        for row in rows.head(_SHOWN).itertuples():
+            name = printable(row.id, 200)
+            click.echo(f"               {name}: label {row.label}, {row.first} → {row.second}, right: {row.right}")
+        if len(rows) > _SHOWN and not changed:
+            click.echo(f"               and {len(rows) - _SHOWN} more: --changed FILE lists them")
+    if changed:  # last, so that a full disk does not cost the answer
+        try:
+            with atomic_write(changed) as temporary:
+                rows.to_csv(temporary, index=False)
+        except OSError as error:
+            raise BcdzooError(f"cannot write {changed}: {error.strerror or error}") from None

@@ -5,6 +5,8 @@ from dataclasses import asdict
 
 import click
 
+from bcdzoo.text import printable
+
 
 @click.command("doctor")
 @click.option("--links", is_flag=True, help="Ask for every link of the manifest whether its file is still there.")
@@ -21,7 +23,7 @@ def command(links: bool, style: str) -> int:
         found.append(finding)
         if style == "text":
             advice = f" → {finding.advice}" if finding.advice else ""
-            click.echo(f"{finding.state:<8} {finding.subject:<17} {finding.text}{advice}")
+            click.echo(printable(f"{finding.state:<8} {finding.subject:<17} {finding.text}{advice}"))
     if style == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=1))
     return int(any(finding.state == "problem" for finding in found))

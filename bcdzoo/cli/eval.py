@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings, labels_options
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, list_models
 from bcdzoo.text import say
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.option(
     "--data", type=FILE, required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md."
 )
-@click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
+@click.option("--layout", metavar="LAYOUT", help="Data layout; detected if omitted.")
+@labels_options
 @click.option(
     "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`."
 )
@@ -127,12 +128,12 @@ def _report(
 ) -> None:
     from bcdzoo.evaluation import per_class as classes
     from bcdzoo.evaluation.report import as_json, as_text
-    from bcdzoo.evaluation.store import write_json
+    from bcdzoo.evaluation.store import write_record
     from bcdzoo.files import atomic_write
 
     try:
         if out:
-            write_json(out, as_json(results))
+            write_record(out, as_json(results))
         for path, frame in (per_class, classes.per_class), (confusion, classes.confusion):
             if path:
                 with atomic_write(path) as temporary:

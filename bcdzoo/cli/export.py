@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from bcdzoo.cli.options import MODEL, WEIGHTS
+from bcdzoo.text import printable
 
 
 @click.command("export")
@@ -25,7 +26,7 @@ def command(model: str, packed: bool, out: Path, weights: str | None, manifest: 
 
     sizes = export(model, out, weights, manifest)
     click.echo(
-        f"{out}: {sizes.file / 1e6:.2f} MB, in theory {(sizes.planes + sizes.real) / 1e6:.2f} MB "
+        f"{printable(out)}: {sizes.file / 1e6:.2f} MB, in theory {(sizes.planes + sizes.real) / 1e6:.2f} MB "
         f"({sizes.planes / 1e6:.2f} MB of bits and {sizes.real / 1e6:.2f} MB of real values); as float32 "
         f"{sizes.float32 / 1e6:.2f} MB"
     )

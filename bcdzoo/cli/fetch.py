@@ -6,7 +6,7 @@ import click
 
 from bcdzoo.cli.options import MODEL, TAG
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import say
+from bcdzoo.text import printable, say
 
 
 @click.command("fetch")
@@ -47,5 +47,5 @@ def command(
             failed += 1
         else:
             assert record is not None
-            click.echo("\t".join([checkpoint.model, checkpoint.tag, str(path), record.sha256, record.trust]))
+            click.echo("\t".join([checkpoint.model, checkpoint.tag, printable(path), record.sha256, record.trust]))
     return 1 if failed else 0

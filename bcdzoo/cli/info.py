@@ -9,6 +9,7 @@ import click
 from bcdzoo.cli.options import MODEL
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.report.listing import details
+from bcdzoo.text import masked, printable
 from bcdzoo.weights.manifest import load_manifest
 
 
@@ -31,5 +32,5 @@ def _lines(facts: dict[str, Any], indent: str) -> list[str]:
         elif isinstance(value, dict) and value:
             lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
         elif value not in (None, {}):
-            lines.append(f"{indent}{key:<13} {f'{value:,}' if isinstance(value, int) else value}")
+            lines.append(f"{indent}{key:<13} {f'{value:,}' if isinstance(value, int) else printable(masked(value))}")
     return lines

@@ -95,3 +95,25 @@ def settings_option(name: str, help: str) -> Callable[[Command], Command]:
 build_settings = settings_option(
     "build", "An argument of the network itself, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable."
 )
+
+
+def _parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    image, _, label = text.partition(",")
+    if not image or not label:
+        raise click.BadParameter(f"{text!r} is not IMAGE,LABEL")
+    return image, label
+
+
+def labels_options(command: Command) -> Command:
+    """``--label-offset`` and ``--columns``: what data does not say itself."""
+    command = click.option(
+        "--columns", metavar="IMAGE,LABEL", callback=_parse_columns, help="Their names in a table (CSV, parquet)."
+    )(command)
+    return click.option(
+        "--label-offset",
+        type=click.IntRange(-1000, 1000),
+        metavar="N",
+        help="Added to every label: -1 where they begin with 1, 1 where the network's output 0 is a background class.",
+    )(command)

@@ -115,13 +115,13 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
 
     MODEL is a network's name or a file of this zoo.
     """
-    from bcdzoo.data.preprocess import parse
     from bcdzoo.report.plots.cam import cam as draw
-    from bcdzoo.weights.load import named, resolve
+    from bcdzoo.weights.load import assume, named, resolve
+    from bcdzoo.weights.metadata import carried_preprocess
 
     name, file = named(model, weights)
     found = resolve(name, file)
-    _save(draw(found.model, image, parse(found.preprocess or "imagenet"), name, target), out)
+    _save(draw(found.model, image, carried_preprocess(found.model) or assume(name), name, target), out)
 
 
 def _save(figure: "Figure", out: Path) -> None:

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET
+from bcdzoo.cli.options import FILE, MODEL, PRESET, labels_options
 from bcdzoo.data.preprocess import parse
 from bcdzoo.registry import find
+from bcdzoo.text import printable, say
 
 
 @click.command("prepare")
 @click.option(
     "--data", type=FILE, required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md."
 )
-@click.option("--layout", metavar="LAYOUT", help="Of the data, where it should not be found out.")
+@click.option("--layout", metavar="LAYOUT", help="Data layout; detected if omitted.")
+@labels_options
 @click.option("--classes", default=1000, show_default=True, help="Outputs of the networks.")
 @click.option(
     "--preprocess", type=PRESET, metavar="PRESET|SPEC", multiple=True, help="Repeatable; by default imagenet."
@@ -28,6 +30,8 @@ from bcdzoo.registry import find
 def command(
     data: str,
     layout: str | None,
+    label_offset: int | None,
+    columns: tuple[str, str] | None,
     classes: int,
     preprocess: tuple[str, ...],
     models: tuple[str, ...],
@@ -43,7 +47,9 @@ def command(
         find(model)
         preprocess += (load_manifest(manifest).find(model).preprocess or "imagenet",)
     geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))
-    images = open_dataset(data, classes, layout)
+    images = open_dataset(data, classes, layout, label_offset, columns)
+    for note in images.notes:
+        say(f"note: {note}")
     for geometry in geometries:
         processes = min(os.cpu_count() or 1, 8) if workers is None else workers
         made = prepare(images, geometry, processes, progress=sys.stderr.isatty())
@@ -51,4 +57,4 @@ def command(
         readable = len(images) - len(made.unreadable)
         click.echo(f"{readable} images of {images.name} ({geometry}): {size / 1e6:.1f} MB in {made.folder}")
         for reason in made.unreadable.values():
-            click.echo(f"  left out: {reason}")
+            click.echo(f"  left out: {printable(reason)}")

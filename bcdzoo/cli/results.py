@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from bcdzoo.cli.options import MODEL
 from bcdzoo.evaluation.store import read_results
+from bcdzoo.text import printable
 
 _COLUMNS = (
     "run", "model", "weights", "backend", "precision", "device", "dataset", "n", "top1", "top5",
@@ -46,7 +47,8 @@ def command(pattern: str, dataset: str | None, since: str | None, style: str) ->
 
 
 def _field(result: dict[str, Any], column: str) -> Any:
-    return result.get(column, "")
+    value = result.get(column, "")
+    return printable(value, 200) if isinstance(value, str) else value
 
 
 def _shown(result: dict[str, Any], column: str) -> str:

@@ -17,7 +17,8 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
     Prints a line for each checkpoint of the networks (without any: of all): model, tag, and ok, differs or missing;
     separated by tabs.
     """
-    from bcdzoo.weights.fetch import cached, verify
+    from bcdzoo.errors import BcdzooError
+    from bcdzoo.weights.fetch import cached, converted_path, verify
     from bcdzoo.weights.manifest import load_manifest
 
     known = load_manifest(manifest)
@@ -28,10 +29,21 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
         if models and checkpoint.model not in models:
             continue
         verdict = verify(checkpoint)
-        click.echo(f"{checkpoint.model}\t{checkpoint.tag}\t{verdict}")
+        damage = ""
         if verdict == "differs":
+            # the cached file is none if its size or its record is wrong, too
+            damage = (
+                f"{cached(checkpoint) or checkpoint.name} differs from what was fetched: `bcdzoo fetch` replaces it"
+            )
+        elif verdict == "ok" and (path := converted_path(checkpoint)).is_file():
+            from bcdzoo.weights.tensors import read_header
+
+            try:
+                read_header(path)
+            except BcdzooError as error:
+                verdict, damage = "differs", f"{error}; it is converted anew when it is used"
+        click.echo(f"{checkpoint.model}\t{checkpoint.tag}\t{verdict}")
+        if damage:
             failed = True
-            path = cached(checkpoint)  # none if it is so wrong that `bcdzoo fetch` replaces it by itself
-            advice = f"delete {path} and fetch it again" if path else "fetch it again"
-            say(f"{checkpoint.name} differs from what was fetched: {advice}")
+            say(damage)
     return 1 if failed else 0

@@ -5,7 +5,6 @@ into memory, a checksum of each image's pixels and of the file it was decoded fr
 read with the reason. Results from it are those from the files, bit for bit.
 """
 
-import json
 import os
 import shutil
 import tempfile
@@ -28,7 +27,8 @@ from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preprocess import Geometry
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import cache_dir
+from bcdzoo.files import cache_dir, require_regular, sha256_of
+from bcdzoo.seal import read_json, write_json
 from bcdzoo.text import say
 
 _SPREAD = 64  # files compared with their checksums before a cache is used
@@ -40,27 +40,41 @@ class Prepared:
 
     Args:
         folder: As :func:`prepare` wrote it.
+        images: How many there are.
+        geometry: Theirs.
 
     Raises:
         BcdzooError: The folder is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, images: int, geometry: Geometry) -> None:
         self.folder = folder
+        self.shape = (images, *_shape(geometry))
+        self.dtype = _dtype(geometry)
+        checksums = folder / "checksums.npy"
         try:
-            self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-            self.checksums = np.load(folder / "checksums.npy", allow_pickle=False)  # of the pixels and of the file
-            self.unreadable = {int(index): reason for index, reason in self.facts["unreadable"].items()}
+            for name in ("facts.json", "checksums.npy", "pixels"):
+                require_regular(folder / name)
+            self.facts, sealed = read_json(folder / "facts.json")
+            if sealed and self.facts["checksums"] != sha256_of(checksums):
+                raise ValueError("checksums.npy is not what was written")
+            # of the pixels and of the file; mapped, because a header may say any size
+            self.checksums = np.array(np.load(checksums, mmap_mode="r", allow_pickle=False))
+            self.unreadable = {int(index): str(reason) for index, reason in self.facts["unreadable"].items()}
+            self.versions = dict(self.facts["versions"])
             size = (folder / "pixels").stat().st_size
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, BcdzooError) as error:
             raise self._damaged(str(error)) from error
-        if size != len(self.checksums) * np.dtype(self.facts["dtype"]).itemsize * int(np.prod(self.facts["shape"])):
+        if self.checksums.shape != (images, 2) or self.checksums.dtype != np.uint32:
+            raise self._damaged("its checksums are not of the right size")
+        if size != self.dtype.itemsize * int(np.prod(self.shape)):
             raise self._damaged("its pixels are not of the right size")
+        if not sealed:
+            say(f"{folder} is of an older version: which images were unreadable is unchecked")
 
     @cached_property
     def _pixels(self) -> npt.NDArray[Any]:
-        shape = (len(self.checksums), *self.facts["shape"])
-        return np.memmap(self.folder / "pixels", self.facts["dtype"], "r", shape=shape)
+        return np.memmap(self.folder / "pixels", self.dtype, "r", shape=self.shape)
 
     def pixels(self, index: int) -> Tensor:
         """Pixels of one image, as :meth:`Geometry.pixels` gives them.
@@ -109,9 +123,9 @@ def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:
     folder = prepared_folder(images, geometry)
     if not folder.is_dir():
         return None
-    found = Prepared(folder)
-    if found.facts["versions"] != _versions():
-        say(f"{folder} is of other versions ({found.facts['versions']}) and is not used")
+    found = Prepared(folder, len(images), geometry)
+    if found.versions != _versions():
+        say(f"{folder} is of other versions ({found.versions}) and is not used")
         return None
     found.check(images)
     return found
@@ -146,12 +160,19 @@ def prepare(images: ImageSet, geometry: Geometry, workers: int, progress: bool =
             raise BcdzooError(f"cannot write the prepared images to {folder.parent}: {error.strerror}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    return Prepared(folder)
+    return Prepared(folder, len(images), geometry)
+
+
+def _shape(geometry: Geometry) -> tuple[int, int, int]:
+    return 3, geometry.crop, geometry.crop
+
+
+def _dtype(geometry: Geometry) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if geometry.whole else np.float32)
 
 
 def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, progress: bool) -> None:
-    dtype = np.dtype(np.uint8 if geometry.whole else np.float32)
-    shape = (3, geometry.crop, geometry.crop)
+    dtype, shape = _dtype(geometry), _shape(geometry)
     needed = len(images) * int(np.prod(shape)) * dtype.itemsize
     if (free := shutil.disk_usage(folder).free) < needed:
         raise BcdzooError(
@@ -172,9 +193,7 @@ def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, pro
         np.save(file, checksums)
         _to_disk(file)
     facts = {"dtype": dtype.name, "shape": shape, "unreadable": unreadable, "versions": _versions()}
-    with (folder / "facts.json").open("w", encoding="utf-8") as text:
-        json.dump(facts, text, indent=1)
-        _to_disk(text)
+    write_json(folder / "facts.json", facts | {"checksums": sha256_of(folder / "checksums.npy")})
 
 
 def _decoded(

@@ -1,13 +1,16 @@
 """Layouts ``imagefolder`` and ``flat``: images as files. Archives of such folders share their rules."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bcdzoo.data.classes import VALIDATION_IMAGES, official_number, validation_labels
-from bcdzoo.data.labels import FROM_GROUND_TRUTH, folder_labels
-from bcdzoo.data.samples import FileRange, Listing, Sample, image_id, is_image, some
+from bcdzoo.data.labels import FROM_GROUND_TRUTH, FROM_WNIDS, LabelError, folder_labels
+from bcdzoo.data.names import PassedOver, image_id, is_image, is_litter, shown, some, split_of
+from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 
 
@@ -39,8 +42,12 @@ def validation_root(path: Path) -> Path:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders in a folder, but for hidden ones, sorted."""
-    return sorted(child.name for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+    """Names of the folders in a folder, but for litter and for links to where they stand in, sorted."""
+    return sorted(
+        child.name
+        for child in root.iterdir()
+        if not is_litter(child.name) and child.is_dir() and not (child.is_symlink() and _holds(str(child), str(root)))
+    )
 
 
 def image_folder(path: Path, classes: int) -> Listing:
@@ -51,11 +58,8 @@ def image_folder(path: Path, classes: int) -> Listing:
         OSError: It cannot be read.
     """
     root = validation_root(path)
-    folders = class_folders(root)
-    loose = [File(child.name, FileRange(str(child), 0, 0)) for child in root.iterdir() if is_image(child.name)]
-    return by_class_folder(
-        str(root), [*loose, *(file for name in folders for file in _files(root, name))], folders, classes
-    )
+    passed = PassedOver()
+    return by_class_folder(str(root), list(walk(root, passed)), class_folders(root), classes, passed)
 
 
 def flat_folder(path: Path, classes: int) -> Listing:
@@ -66,40 +70,69 @@ def flat_folder(path: Path, classes: int) -> Listing:
         OSError: It cannot be read.
     """
     root = validation_root(path)
-    return by_official_name(str(root), list(_files(root)), classes)
+    passed = PassedOver()
+    return by_official_name(str(root), list(walk(root, passed)), classes, passed)
 
 
-def by_class_folder(where: str, files: list[File], folders: list[str], classes: int) -> Listing:
+def by_class_folder(where: str, files: list[File], folders: Sequence[str], classes: int, passed: PassedOver) -> Listing:
     """Label files by the first folder in their names.
 
     Args:
         where: The dataset, for messages.
-        files: Those in other folders are left out.
+        files: All images.
         folders: The class folders.
         classes: Outputs of the network.
+        passed: What was left out.
 
     Raises:
-        BcdzooError: Files beside the folders, or folders whose class is not known.
+        BcdzooError: Files beside the folders, splits, or folders whose class is not known.
     """
     loose = [file.name for file in files if "/" not in file.name]
     if loose:
-        raise BcdzooError(f"{where} holds class folders and beside them images ({some(loose)}): move one or the other")
+        raise BcdzooError(
+            f"{shown(where)} holds class folders and beside them images ({some(loose)}): move one or the other"
+        )
     if not folders:
         raise BcdzooError(f"{where} has no class folders")
     labels, labels_from = folder_labels(where, folders, classes)
-    wanted = set(folders)
-    tops = [(file.name.partition("/")[0], file) for file in files]
-    return Listing([file.sample(labels[top]) for top, file in tops if top in wanted], labels_from)
+    below = {second for file in files for second in file.name.split("/")[1:-1][:1]}
+    splits = list(filter(split_of, below))
+    if len({split_of(name) for name in splits}) > 1:
+        raise BcdzooError(f"{where}: its class folders hold splits ({some(splits)}): give images of one of them only")
+    if labels_from != FROM_WNIDS:
+        _refuse_deeper_classes(where, files, folders)
+    return Listing(
+        [file.sample(labels[file.name.partition("/")[0]]) for file in files], labels_from, notes=passed.notes()
+    )
 
 
-def by_official_name(where: str, files: list[File], classes: int) -> Listing:
+def _refuse_deeper_classes(where: str, files: list[File], folders: Sequence[str]) -> None:
+    """Stop where the folders may be parts of a dataset, each with folders of the same classes."""
+    below: dict[str, set[str]] = {}
+    for file in files:
+        top, *middle, _ = file.name.split("/")
+        below.setdefault(top, set()).add(middle[0] if middle else "")
+    first = next(iter(below.values()), set())
+    if (
+        len(below) == len(folders) > 1
+        and len(first) > 1
+        and "" not in first
+        and all(s == first for s in below.values())
+    ):
+        raise BcdzooError(
+            f"{where}: its folders ({some(folders)}) all hold folders of the same names ({some(first)}), so either may "
+            "be the classes: give one folder, or the labels as a CSV of path,label"
+        )
+
+
+def by_official_name(where: str, files: list[File], classes: int, passed: PassedOver) -> Listing:
     """Label files by their official names, from the shipped ground truth.
 
     Raises:
         BcdzooError: A file with another name, or a network that is not for ImageNet's classes.
     """
-    if classes != 1000:
-        raise BcdzooError(
+    if files and classes != 1000:
+        raise LabelError(
             f"{where} has no class folders, and the network {classes} outputs, not ImageNet's 1000: "
             "give the labels as a CSV of path,label"
         )
@@ -112,15 +145,62 @@ def by_official_name(where: str, files: list[File], classes: int) -> Listing:
         )
     truth = validation_labels().tolist()
     samples = [file.sample(truth[number - 1]) for file, number in zip(files, numbers, strict=True) if number]
-    return Listing(samples, FROM_GROUND_TRUTH)
+    return Listing(samples, FROM_GROUND_TRUTH, notes=passed.notes())
 
 
-def _files(root: Path, folder: str = "") -> Iterator[File]:
-    def fail(error: OSError) -> None:
-        raise error  # os.walk would pass over an unreadable folder in silence
+def walk(root: Path, passed: PassedOver) -> Iterator[File]:
+    """The images in a folder and the folders in it, those behind links too, each folder once.
 
-    start = len(str(root / "x")) - 1
-    for base, _, names in os.walk(root / folder, onerror=fail, followlinks=True):
-        for name in filter(is_image, names):
-            path = os.path.join(base, name)  # noqa: PTH118 - 50,000 times, and pathlib is slow
-            yield File(path[start:], FileRange(path, 0, os.stat(path).st_size))  # noqa: PTH116
+    Args:
+        root: The folder.
+        passed: Gets what is left out.
+
+    Raises:
+        BcdzooError: A folder is there twice, through a link, under two names in ``root``.
+        OSError: A folder cannot be read.
+    """
+    where = str(root)
+    folders, links = deque([""]), deque[str]()
+    seen: dict[tuple[int, int], str] = {}
+    images: dict[tuple[int, int], str] = {}
+    while folders or links:
+        base = (folders or links).popleft()  # links last, so that a folder's own name goes before another
+        place = os.path.join(where, base)  # noqa: PTH118 - 50,000 times, and pathlib is slow
+        found = os.stat(place)  # noqa: PTH116
+        before = seen.setdefault((found.st_dev, found.st_ino), base)
+        if before != base or (base and _holds(place, where)):
+            if before and before.partition("/")[0] != base.partition("/")[0]:
+                raise BcdzooError(
+                    f"{where}: {shown(before)} and {shown(base)} are the same folder, so its images would have two "
+                    "classes: remove one"
+                )
+            passed.add("links passed over, to folders that are listed already", base)
+            continue
+        with os.scandir(place) as entries:
+            children = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
+        for child in children:
+            name = f"{base}/{child.name}" if base else child.name
+            if child.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif (found_here := _stat(child)) and stat.S_ISDIR(found_here.st_mode):
+                links.append(name)
+            elif not is_image(child.name):
+                passed.other(name)
+            elif found_here is None or not stat.S_ISREG(found_here.st_mode):
+                passed.add("passed over that are no regular files (pipes, devices, links to nothing)", name)
+            else:
+                if images.setdefault((found_here.st_dev, found_here.st_ino), name) != name:
+                    passed.add("images that are there already under another name, and are counted again", name)
+                yield File(name, FileRange(child.path, 0, found_here.st_size))
+
+
+def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:  # a link to nothing, or to itself
+        return None
+
+
+def _holds(outer: str, inner: str) -> bool:
+    """Whether a folder is another one, or one above it, when all links are followed."""
+    return os.path.commonpath((os.path.realpath(outer), os.path.realpath(inner))) == os.path.realpath(outer)

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bcdzoo.data.samples import FileRange, Listing, Reader, Sample, choose_split, some
+from bcdzoo.data.names import choose_split, shown, some
+from bcdzoo.data.samples import FileRange, Listing, Reader, Sample
 from bcdzoo.errors import BcdzooError
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ class HubRow(NamedTuple):
         return content
 
 
-def hub_dataset(path: Path, classes: int) -> Listing:
+def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
     """List the images of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:SPLIT``; what is not there yet is fetched.
+
+    Args:
+        path: That name.
+        classes: Outputs of the network.
+        columns: Names of the columns of images and of labels; by default those that usual names say.
 
     Raises:
         BcdzooError: The package is not installed, the dataset cannot be had, or it is not one of labelled images.
@@ -47,20 +53,20 @@ def hub_dataset(path: Path, classes: int) -> Listing:
         datasets.disable_progress_bars()
     name = str(path)
     dataset = _load(name.removeprefix(PREFIX))
-    columns = Columns.of(name, dataset.features.arrow_schema)
-    dataset = dataset.select_columns([columns.image, columns.label])
-    dataset = dataset.cast_column(columns.image, datasets.Image(decode=False))
+    found = Columns.of(name, dataset.features.arrow_schema, classes, columns)
+    dataset = dataset.select_columns([found.image, found.label])
+    dataset = dataset.cast_column(found.image, datasets.Image(decode=False))
     samples: list[Sample] = []
     for table in dataset.with_format("arrow").iter(1000):
-        for cell in cells(name, table, columns, classes, len(samples)):
-            read: Reader = HubRow(dataset, columns.image, len(samples))
+        for cell in cells(name, table, found, classes, len(samples)):
+            read: Reader = HubRow(dataset, found.image, len(samples))
             if cell.size is None and cell.path is not None:  # of a folder of files only the paths are kept
                 read = FileRange(cell.path, 0, Path(cell.path).stat().st_size)
             elif cell.size is None:
                 raise BcdzooError(f"{name}, row {len(samples)}: no image bytes; leave the row out of the dataset")
             size = read.size if isinstance(read, FileRange) else cell.size or 0
             samples.append(Sample(cell.id, cell.label, size, read))
-    return Listing(samples, f"column label of split {dataset.split}", columns.class_names)
+    return Listing(samples, f"column {shown(found.label)} of split {dataset.split}", found.class_names)
 
 
 def _load(name: str) -> "Dataset":

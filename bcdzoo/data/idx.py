@@ -7,13 +7,18 @@ four bytes) and the bytes themselves; http://yann.lecun.com/exdb/mnist. It may b
 import gzip
 import math
 import zlib
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular
 
 TRAIN, TEST = "train", "t10k"
+
+_MOST_IMAGES = 1 << 20
+_LARGEST = 640 << 20  # bytes; all are held in memory, and EMNIST's largest file has 522 MiB
 
 
 class IdxImage(NamedTuple):
@@ -60,6 +65,8 @@ def read_split(folder: Path, split: str) -> Listing:
     count, rows, columns = shape
     if labels_count != count:
         raise BcdzooError(f"{path} has {count} images, but {labels_path} {labels_count} labels")
+    if count and not rows * columns:
+        raise BcdzooError(f"{path} has images of {columns}×{rows} pixels")
     header, size = b"P5 %d %d 255\n" % (columns, rows), rows * columns
     samples = []
     for index, label in enumerate(labels):
@@ -77,14 +84,24 @@ def _read(folder: Path, name: str, dimensions: int) -> tuple[Path, list[int], by
     path = _find(folder, name)
     if path is None:
         raise BcdzooError(f"{folder} has no {name}, nor that with .gz")
-    content = path.read_bytes()
-    if path.suffix == ".gz":
+    with open_regular(path) as stored:
+        file: gzip.GzipFile | BufferedReader = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
         try:
-            content = gzip.decompress(content)
+            header = file.read(4 + 4 * dimensions)
+            shape = [int.from_bytes(header[at : at + 4]) for at in range(4, len(header), 4)]
+            size = math.prod(shape)
+            if header[:4] != bytes([0, 0, 8, dimensions]) or len(shape) != dimensions:
+                raise BcdzooError(
+                    f"{path} is not an idx file of bytes with {dimensions} dimensions, or it is cut short"
+                )
+            if shape[0] > _MOST_IMAGES or size > _LARGEST:
+                raise BcdzooError(
+                    f"{path} says it has {'×'.join(map(str, shape))} bytes; at most {_MOST_IMAGES} images of together "
+                    f"{_LARGEST >> 20} MiB are read"
+                )
+            content = file.read(size + 1)  # one more than there should be
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise BcdzooError(f"{path} is damaged: {error}") from error
-    start = 4 + 4 * dimensions
-    shape = [int.from_bytes(content[at : at + 4]) for at in range(4, start, 4)]
-    if content[:4] != bytes([0, 0, 8, dimensions]) or len(content) != start + math.prod(shape):
+    if len(content) != size:
         raise BcdzooError(f"{path} is not an idx file of bytes with {dimensions} dimensions, or it is cut short")
-    return path, shape, content[start:]
+    return path, shape, content

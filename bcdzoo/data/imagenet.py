@@ -6,23 +6,26 @@ order, fingerprint) is the same for all.
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from bcdzoo.data.classes import official_number, validation_labels
+from bcdzoo.data.decode import decode
 from bcdzoo.data.hub import PREFIX
-from bcdzoo.data.labels import FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS
-from bcdzoo.data.layouts import LAYOUTS, detect
+from bcdzoo.data.labels import BACKGROUND, FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS, LabelError
+from bcdzoo.data.layouts import LAYOUTS, TABLES, detect
+from bcdzoo.data.names import IMAGE_EXTENSIONS, shown
 from bcdzoo.data.preprocess import PRESETS, Preprocess
-from bcdzoo.data.samples import IMAGE_EXTENSIONS, Sample
+from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 __all__ = ["ImageSet", "Sample", "decode", "open_dataset"]
 
@@ -42,6 +45,8 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         labels_from: Where the labels come from, in words.
         preprocess: Applied to each decoded image.
         class_names: Name of each class index, as far as the data says so; else empty.
+        notes: What was passed over or chosen, in words.
+        label_offset: What was added to the data's labels because somebody said so; None if nobody did.
     """
 
     samples: list[Sample]
@@ -50,6 +55,8 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
     labels_from: str
     preprocess: Preprocess = PRESETS["imagenet"]
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    label_offset: int | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -64,13 +71,23 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         Raises:
             BcdzooError: It cannot be read.
         """
-        sample = self.samples[index]
+        with self.named(index):
+            return decode(self.samples[index].read())
+
+    @contextmanager
+    def named(self, index: int) -> Iterator[None]:
+        """Whatever goes wrong inside is the fault of one image.
+
+        Raises:
+            BcdzooError: It went wrong.
+        """
         try:
-            return decode(sample.read())
+            yield
         except Exception as error:  # on a broken file Pillow's decoders raise what they like: OSError, SyntaxError, …
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
             raise BcdzooError(
-                f"cannot read image {sample.id}: {reason}; replace it, or leave such files out with --skip-bad"
+                f"cannot read image {shown(self.samples[index].id)}: {printable(reason or type(error).__name__, 300)}; "
+                "replace it, or leave such files out with --skip-bad"
             ) from error
 
     @property
@@ -85,7 +102,13 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def open_dataset(path: str | os.PathLike[str], classes: int = 1000, layout: str | None = None) -> ImageSet:
+def open_dataset(
+    path: str | os.PathLike[str],
+    classes: int = 1000,
+    layout: str | None = None,
+    label_offset: int | None = None,
+    columns: tuple[str, str] | None = None,
+) -> ImageSet:
     """List the images of a dataset; none is decoded yet.
 
     Args:
@@ -93,6 +116,9 @@ def open_dataset(path: str | os.PathLike[str], classes: int = 1000, layout: str 
             docs/evaluating.md. ``demo`` for the images in this package, where there is no such file.
         classes: Outputs of the network: 1000 means ImageNet's classes.
         layout: Its name; by default it is detected.
+        label_offset: Added to every label of the data: -1 where they begin with 1, 1 for a network whose output 0 is a
+            background class. None where nobody says so: labels that look shifted are then refused.
+        columns: Names of a table's columns of images and of labels.
 
     Raises:
         BcdzooError: Nothing there, no images, another layout, damaged data, or a label that is not known.
@@ -102,34 +128,35 @@ def open_dataset(path: str | os.PathLike[str], classes: int = 1000, layout: str 
         raise BcdzooError(f"no layout named {layout!r}: use one of {', '.join(LAYOUTS)}")
     try:
         layout = layout or detect(path)
-        samples, labels_from, class_names = LAYOUTS[layout](path, classes)
+        if columns and layout not in TABLES:
+            raise BcdzooError(f"{path} has no columns: it is read as {layout}, and only {', '.join(TABLES)} have some")
+        listing: Listing = LAYOUTS[layout](path, classes - (label_offset or 0), *([columns] if columns else []))
     except OSError as error:
-        raise BcdzooError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
-    if not samples:
-        raise BcdzooError(f"no images in {path}: looked for files ending in {' '.join(IMAGE_EXTENSIONS)}")
-    samples.sort(key=lambda sample: sample.id)
+        raise BcdzooError(f"cannot read {shown(error.filename or path)}: {error.strerror or error}") from error
+    except LabelError as error:
+        raise BcdzooError(
+            f"{error}; {BACKGROUND}" if classes == 1001 and label_offset is None else str(error)
+        ) from error
+    if not listing.samples:
+        looked = f"looked for files ending in {' '.join(IMAGE_EXTENSIONS)}"
+        raise BcdzooError(f"no images in {path}: {'; '.join((*listing.notes, looked))}")
+    samples = sorted(listing.samples, key=lambda sample: sample.id)
     for first, second in pairwise(samples):
         if first.id == second.id:
-            places = " and ".join(sorted({first.read.path, second.read.path}))
-            raise BcdzooError(f"{path}: {first.id} is there twice (in {places}); remove one")
-    return ImageSet(samples, _name(path, samples, labels_from), layout, labels_from, class_names=class_names)
-
-
-def decode(encoded: bytes) -> Image.Image:
-    """Decode an image as torchvision's default loader does: to RGB, alpha dropped, EXIF rotation not applied.
-
-    One thing differs: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour; its own
-    conversion would clip everything above 255 to white.
-
-    Raises:
-        Exception: Whatever Pillow raises on a file that is broken or truncated, or is no image.
-    """
-    with Image.open(BytesIO(encoded)) as image:
-        if image.mode in ("I", "F"):
-            raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
-        if image.mode.startswith("I;16"):
-            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-        return image.convert("RGB")
+            places = " and ".join(map(shown, sorted({first.read.path, second.read.path})))
+            raise BcdzooError(f"{path}: {shown(first.id)} is there twice (in {places}); remove one")
+    name, labels_from, class_names = _name(path, samples, listing.labels_from), listing.labels_from, listing.class_names
+    if label_offset:
+        class_names = (("",) * label_offset + class_names)[max(-label_offset, 0) :] if class_names else ()
+        samples = [sample._replace(label=sample.label + label_offset) for sample in samples]
+        labels_from += f", {label_offset:+d}"
+        if lost := next((sample for sample in samples if sample.label < 0), None):
+            before = lost.label - label_offset
+            what = f"{path}: {shown(lost.id)} has label {before}, and --label-offset {label_offset} makes it negative"
+            raise BcdzooError(what)
+    return ImageSet(
+        samples, name, layout, labels_from, class_names=class_names, notes=listing.notes, label_offset=label_offset
+    )
 
 
 def _name(path: Path, samples: list[Sample], labels_from: str) -> str:

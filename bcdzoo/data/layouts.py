@@ -8,18 +8,20 @@ from bcdzoo.data.hub import PREFIX, hub_dataset
 from bcdzoo.data.idx import TEST, has_idx, idx_files
 from bcdzoo.data.labels import wnid_indices
 from bcdzoo.data.listed import csv_file
-from bcdzoo.data.samples import Listing, is_image
+from bcdzoo.data.names import is_image, is_litter
+from bcdzoo.data.samples import Listing
 from bcdzoo.data.shards import is_shard, webdataset_shards
-from bcdzoo.data.tar import tar_archive
+from bcdzoo.data.tar import class_archives, tar_archive
 from bcdzoo.errors import BcdzooError
 
-Layout = Callable[[Path, int], Listing]
+Layout = Callable[..., Listing]
+"""From a path and the number of the network's outputs; a table's takes the names of its columns too."""
 
 
-def _parquet(path: Path, classes: int) -> Listing:
+def _parquet(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
     from bcdzoo.data.parquet import parquet_files  # imports pyarrow
 
-    return parquet_files(path, classes)
+    return parquet_files(path, classes, columns)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -32,6 +34,10 @@ LAYOUTS: dict[str, Layout] = {
     "csv": csv_file,
     "idx": idx_files,
 }
+TABLES = ("parquet", "hf", "csv")
+"""Layouts that have columns."""
+
+_PACKED = (".zip", ".rar", ".7z")
 
 
 def detect(path: Path) -> str:
@@ -52,6 +58,10 @@ def detect(path: Path) -> str:
         return ending[1:]
     if ".tar" in path.name.lower() or ending == ".tgz":
         return "webdataset" if is_shard(path) else "tar"
+    if ending in _PACKED and path.exists():
+        raise BcdzooError(
+            f"{path} is a {ending[1:]} archive, and images are not read from it: unpack it, and give the folder"
+        )
     what = "is neither a folder nor a .tar, .parquet or .csv file" if path.exists() else "is not there"
     raise BcdzooError(f"{path} {what}; give a folder of images, of .parquet files or of shards, or such a file")
 
@@ -64,10 +74,10 @@ def _detect_folder(path: Path) -> str:
     # A stray archive among images is none of their business, hence in this order.
     if wnid_indices(1000).keys() & set(folders):
         return "imagefolder"
-    names = [child.name for child in root.iterdir()]
+    names = [child.name for child in root.iterdir() if not is_litter(child.name)]
     if not any(map(is_image, names)):
         if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):
             return "parquet"
-        if any(name.endswith(".tar") for name in names):
-            return "webdataset"
+        if any(name.lower().endswith(".tar") for name in names):
+            return "tar" if class_archives(root) else "webdataset"
     return "imagefolder" if folders else "flat"

@@ -1,15 +1,30 @@
-"""Layout ``csv``: a file of ``path,label``."""
+"""Layout ``csv``: a file of images' paths and their labels."""
 
 import csv
+import os
+import stat
+from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
-from bcdzoo.data.labels import FROM_WNIDS, as_number, wnid_indices
-from bcdzoo.data.samples import FileRange, Listing, Sample, image_id
+from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
+from bcdzoo.data.names import image_id, shown, some
+from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import kind_of, open_regular
+
+IMAGE_COLUMNS = ("path", "image", "img", "file", "filename", "file_name", "image_path", "filepath", "image_id", "name")
+LABEL_COLUMNS = ("label", "class", "target", "cls", "labels", "class_id", "label_id", "class_index", "category")
+_LONGEST_LINE = 1 << 17  # characters
 
 
-def csv_file(path: Path, classes: int) -> Listing:
+def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
     """List the images that a CSV file names; relative paths start at its folder, labels are indices or wnids.
+
+    Args:
+        path: The file, with commas, semicolons or tabs.
+        classes: Outputs of the network.
+        columns: Names of the columns of paths and of labels; by default those that usual names say, or the only two.
 
     Raises:
         BcdzooError: A line that cannot be understood, or an image that is not there.
@@ -17,26 +32,75 @@ def csv_file(path: Path, classes: int) -> Listing:
     """
     imagenet = wnid_indices(classes)
     samples, from_wnids = [], []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(enumerate(csv.reader(file, strict=True), start=1))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    for number, row in rows:
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or (number == 1 and cells[-1].lower() == "label"):
-            continue
-        if len(cells) != 2:
-            raise BcdzooError(f"{path}, line {number}: {len(cells)} columns where path,label are expected")
-        name, text = cells
-        label = imagenet.get(text, as_number(text))
-        if label is None:
-            raise BcdzooError(f"{path}, line {number}: label {text!r} is neither a class index nor a wnid of ImageNet")
+    places: tuple[int, int] | None = None
+    width = 2
+    for number, cells in _rows(path):
+        if places is None:
+            places = _header(f"{path}, line {number}", cells, columns)
+            if places:
+                width = len(cells)
+                continue
+            places = 0, 1
+        if len(cells) != width:
+            raise BcdzooError(
+                f"{path}, line {number}: {len(cells)} columns where "
+                f"{'path,label are' if width == 2 else f'{width} are'} expected"
+            )
+        name, text = (cells[place] for place in places)
+        where = f"{path}, line {number}"
+        label = label_of(where, text, imagenet)
         from_wnids.append(text in imagenet)
         image = path.parent / name
-        try:
-            size = image.stat().st_size
-        except OSError as error:
-            raise BcdzooError(f"{path}, line {number}: cannot read {name}: {error.strerror}") from error
+        size = _size(where, name, image)
         samples.append(Sample(image_id(Path(name).as_posix()), label, size, FileRange(str(image), 0, size)))
     return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the CSV file")
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, each with its number; cells without spaces around them."""
+    try:
+        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
+            first = file.readline(_LONGEST_LINE)
+            file.seek(0)
+            lines = iter(lambda: file.readline(_LONGEST_LINE), "")
+            delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+            for number, row in enumerate(csv.reader(lines, strict=True, delimiter=delimiter), start=1):
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield number, cells
+    except (csv.Error, UnicodeError) as error:
+        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tuple[int, int] | None:
+    """The places of paths and labels if this first row names the columns, else None."""
+    if columns:
+        if missing := [name for name in columns if cells.count(name) != 1]:
+            raise BcdzooError(f"{where}: no single column {some(missing)}; there are: {shown(', '.join(cells))}")
+        return cells.index(columns[0]), cells.index(columns[1])
+    names = [cell.lower() for cell in cells]
+    images = [place for place, name in enumerate(names) if name in IMAGE_COLUMNS]
+    labels = [place for place, name in enumerate(names) if name in LABEL_COLUMNS]
+    if len(images) == len(labels) == 1:
+        return images[0], labels[0]
+    if len(cells) == 2 and labels == [1]:
+        return 0, 1
+    if len(images) > 1 or len(labels) > 1 or (len(cells) > 2 and (images or labels)):
+        raise BcdzooError(
+            f"{where}: which columns are the paths and the labels is not clear from {shown(', '.join(cells))}; say it "
+            "with --columns PATH,LABEL"
+        )
+    return None
+
+
+def _size(where: str, name: str, image: Path) -> int:
+    try:
+        found = os.stat(image)  # noqa: PTH116 - 50,000 times, and pathlib is slow
+    except ValueError as error:  # a NUL
+        raise BcdzooError(f"{where}: cannot read {shown(name)}: {error}") from error
+    except OSError as error:
+        hint = "; write its path with / in place of \\" if "\\" in name else ""
+        raise BcdzooError(f"{where}: cannot read {shown(name)}: {error.strerror}{hint}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise BcdzooError(f"{where}: {shown(name)} is {kind_of(found.st_mode)}, not a regular file")
+    return found.st_size

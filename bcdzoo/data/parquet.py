@@ -1,6 +1,5 @@
 """Layout ``parquet``: the files of a Hugging Face dataset, with the images' bytes in a column."""
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +8,14 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import parquet
 
-from bcdzoo.data.rows import Columns, cells
-from bcdzoo.data.samples import Listing, Sample, choose_split, some
+from bcdzoo.data.names import PassedOver, choose_split, is_litter, shown, some, split_in
+from bcdzoo.data.rows import Columns, cells, parts
+from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import require_regular
 
 _LARGEST_ROW_GROUP = 1 << 29  # bytes; two are held in memory by every process that reads images
+_MOST_ROWS = 1 << 21  # a file of equal rows is small however many they are
 
 
 class Row(NamedTuple):
@@ -31,38 +33,53 @@ class Row(NamedTuple):
         return content
 
 
-def parquet_files(path: Path, classes: int) -> Listing:
+def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
     """List the images of a folder of parquet files, or of one such file.
+
+    Args:
+        path: The folder or the file.
+        classes: Outputs of the network.
+        columns: Names of the columns of images and of labels; by default those that usual names say.
 
     Raises:
         BcdzooError: There are none, one is damaged, or their columns are not an image and a class index.
         OSError: The folder cannot be read.
     """
-    files, split = _files(path)
+    passed = PassedOver()
+    files, split = _files(path, passed)
     samples: list[Sample] = []
-    names: list[tuple[str, ...]] = []
+    found: list[Columns] = []
     for file in files:
+        require_regular(file)
         try:
             with parquet.ParquetFile(file) as opened:
-                columns = Columns.of(str(file), opened.schema_arrow)
-                names.append(columns.class_names)
-                samples += _rows(file, opened, columns, classes)
+                found.append(Columns.of(str(file), opened.schema_arrow, classes, columns))
+                if len(samples) + opened.metadata.num_rows > _MOST_ROWS:
+                    raise BcdzooError(f"{path} has more than {_MOST_ROWS} images")
+                by_number = _by_number(opened.schema, found[-1])
+            with parquet.ParquetFile(file, read_dictionary=by_number) as opened:
+                samples += _rows(file, opened, found[-1], classes)
         except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names that are not UTF-8
             reason = " ".join(str(error).split())
             raise BcdzooError(f"{file} is damaged or no parquet file: {reason}; fetch it anew") from error
-    if len(set(names)) > 1:
+    if len({columns.class_names for columns in found}) > 1:
         raise BcdzooError(f"{path}: its files name different classes, so they are not of one dataset; give one of them")
-    return Listing(samples, f"column label{split}", names[0])
+    labels = sorted({shown(columns.label) for columns in found})
+    return Listing(samples, f"column {' and '.join(labels)}{split}", found[0].class_names, passed.notes())
 
 
-def _files(path: Path) -> tuple[list[Path], str]:
+def _files(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
     """The files to read, and the split they are as a remark."""
     if not path.is_dir():
         return [path], ""
     files = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
-    splits = {file: _split(file) for file in files}
-    split = choose_split(splits.values())
-    chosen = [file for file in files if splits[file] == split] if split else files
+    files = [file for file in files if not is_litter(file.relative_to(path).as_posix())]
+    splits = {file: split_in(file.stem) or split_in(file.parent.name) for file in files}
+    split = choose_split(filter(None, splits.values()))
+    chosen = [file for file in files if splits[file] == split]
+    for file in files:
+        if splits[file] != split:
+            passed.add(f"files passed over, which are not of the split {split}", file.relative_to(path).as_posix())
     if not chosen:
         raise BcdzooError(f"no .parquet files in {path} or its subfolders")
     folders = {file.parent.name for file in chosen}
@@ -71,14 +88,17 @@ def _files(path: Path) -> tuple[list[Path], str]:
     return chosen, f" of split {split}" if split else ""
 
 
-def _split(file: Path) -> str:
-    # validation-00000-of-00014.parquet, validation.parquet, validation/0000.parquet
-    word = re.match(r"[A-Za-z]+", file.stem)
-    return word[0] if word else file.parent.name
+def _by_number(schema: parquet.ParquetSchema, columns: Columns) -> list[str]:
+    """The columns to read as numbers of values: a value that is in many rows is in the file, and in memory, once."""
+    leaves = [schema.column(index) for index in range(len(schema))]
+    wanted = (columns.image, columns.label, f"{columns.image}.bytes", f"{columns.image}.path")
+    return [leaf.path for leaf in leaves if leaf.path in wanted and leaf.physical_type == "BYTE_ARRAY"]
 
 
 def _rows(file: Path, opened: parquet.ParquetFile, columns: Columns, classes: int) -> Iterator[Sample]:
     changed = file.stat().st_mtime_ns
+    of_struct = pa.types.is_struct(opened.schema_arrow.field(columns.image).type)
+    leaf = f"{columns.image}.bytes" if of_struct else columns.image
     first = 0
     for group in range(opened.num_row_groups):
         size = opened.metadata.row_group(group).total_byte_size
@@ -94,12 +114,12 @@ def _rows(file: Path, opened: parquet.ParquetFile, columns: Columns, classes: in
                 raise BcdzooError(
                     f"{file}, row {first + row}: no image bytes; write the dataset with its images embedded"
                 )
-            read = Row(str(file), changed, columns.image, group, row)
+            read = Row(str(file), changed, leaf, group, row)
             yield Sample(cell.id, cell.label, cell.size, read)
         first += len(table)
 
 
 @lru_cache(maxsize=2)  # of every process: in order of the ids one group follows the other
 def _row_group(path: str, changed: int, column: str, group: int) -> pa.ChunkedArray:
-    with parquet.ParquetFile(path) as opened:
-        return opened.read_row_group(group, [f"{column}.bytes"], use_threads=False).flatten().column(0)
+    with parquet.ParquetFile(path, read_dictionary=[column]) as opened:
+        return parts(opened.read_row_group(group, [column], use_threads=False).column(0))["bytes"]

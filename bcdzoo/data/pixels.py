@@ -42,12 +42,11 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
 
     def __getitem__(self, index: int) -> tuple[int, list[Tensor] | str]:
         try:
-            missing = any(geometry not in self.prepared for geometry in self.geometries)
-            image = self.images.image(index) if missing else None
-            return index, [
-                self.prepared[geometry].pixels(index) if image is None else geometry.pixels(image)
-                for geometry in self.geometries
-            ]
+            if all(geometry in self.prepared for geometry in self.geometries):
+                return index, [self.prepared[geometry].pixels(index) for geometry in self.geometries]
+            image = self.images.image(index)
+            with self.images.named(index):
+                return index, [geometry.pixels(image) for geometry in self.geometries]
         except BcdzooError as error:
             return index, str(error)
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from bcdzoo.data.classes import VALIDATION_IMAGES, names, official_number, validation_labels, wnids
 from bcdzoo.data.imagenet import ImageSet
-from bcdzoo.data.labels import as_number
-from bcdzoo.data.samples import some
+from bcdzoo.data.labels import BACKGROUND, FROM_ORDER, FROM_WNIDS, as_number
+from bcdzoo.data.names import shown, some
 
 _MOST = 0.9  # of the images: a rule that explains so many is the rule, and the rest are strays
 _CHANCE = 10  # images beyond one per class: fewer, and random labels may look like a renumbering
@@ -35,19 +35,28 @@ def preflight(images: ImageSet, outputs: int) -> list[Finding]:
 
     Args:
         images: As :func:`bcdzoo.data.imagenet.open_dataset` gave it.
-        outputs: Of the network; with 1000 the official validation images' labels are compared with the ground truth.
+        outputs: Of the network; with ImageNet's 1000 the official validation images' labels are compared with the
+            ground truth.
 
     Returns:
         What was found, worst first.
     """
     labels = np.array([sample.label for sample in images.samples], np.int64)
     numbers = np.array([official_number(sample.id) or 0 for sample in images.samples], np.int64)
+    offset = images.label_offset or 0
     found = [*_class_order(images.class_names)]
-    if outputs == 1000:
-        found += _against_truth(images, labels, numbers)
+    if outputs - offset == 1000:
+        found += _against_truth(images, labels - offset, numbers)
     if not found:
         found += _range(images, labels, outputs)
-    return [*found, *_official(images, numbers), *_balance(labels, outputs, bool(numbers.any()))]
+    if not found and images.label_offset is None and images.labels_from not in (FROM_WNIDS, FROM_ORDER):
+        found += _first_class(labels, numbers, outputs, len(images.class_names))
+    return [
+        *found,
+        *(Finding("note", note) for note in images.notes),
+        *_official(images, numbers),
+        *_balance(labels, outputs, bool(numbers.any())),
+    ]
 
 
 def _class_order(class_names: tuple[str, ...]) -> Iterator[Finding]:
@@ -145,11 +154,44 @@ def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[Finding]:
     if len(beyond):
         one = images.samples[beyond[0]]
         fix = "take the network that was trained for these classes, or correct the labels"
-        if labels.min() == 1 and labels.max() == outputs:
-            fix = f"they seem to be 1 to {outputs} where 0 to {outputs - 1} are meant; subtract 1 from each"
+        if 1 <= labels.min() < labels.max() == outputs:
+            fix = f"they seem to be 1 to {outputs} where 0 to {outputs - 1} are meant; --label-offset -1 says so"
         yield Finding(
-            "stop", f"{len(beyond)} labels are beyond the network's {outputs} outputs ({one.id} has {one.label}): {fix}"
+            "stop",
+            f"{len(beyond)} labels are beyond the network's {outputs} outputs ({shown(one.id)} has {one.label}): {fix}",
         )
+
+
+def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Iterator[Finding]:
+    """Labels that may count the classes from another number than the network's outputs do."""
+    official = np.flatnonzero(numbers)
+    if len(official):
+        if outputs > 1000 and (labels[official] == validation_labels()[numbers[official] - 1]).mean() >= _MOST:
+            yield Finding(
+                "stop", f"the labels are ImageNet's 0 to 999, and the network has {outputs} outputs: {_which()}"
+            )
+        return
+    if named == outputs:
+        return
+    present = np.unique(labels)
+    lowest, highest, all_between = int(present[0]), int(present[-1]), len(present) == present[-1] - present[0] + 1
+    if outputs == 1001 and highest != 1000:
+        yield Finding(
+            "stop",
+            f"the labels are {lowest} to {highest}, perhaps of 1000 classes, and the network has 1001 outputs: "
+            f"{_which()}",
+        )
+    elif outputs != 1001 and lowest == 1 and all_between and len(present) > 1:
+        stop = highest == outputs - 1
+        yield Finding(
+            "stop" if stop else "note",
+            f"the labels are 1 to {highest} and none is 0: if they begin with 1, --label-offset -1 (from Python "
+            f"label_offset=-1) says so{'; if they begin with 0, --label-offset 0' if stop else ''}",
+        )
+
+
+def _which() -> str:
+    return f"{BACKGROUND}; if the data's label 0 is output 0, --label-offset 0"
 
 
 def _official(images: ImageSet, numbers: Ints) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 Importing this imports no torch, so that the names of the presets are cheap to know.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,6 +21,16 @@ Triple = tuple[float, float, float]
 
 INTERPOLATIONS = ("bilinear", "bicubic", "tf-bicubic")
 CHANNELS = ("rgb", "bgr")
+
+LARGEST_SIDE = 2048
+"""Pixels of a network's input: a batch of such images fits into memory."""
+LARGEST_IMAGE = 1 << 26
+"""Pixels of an image, as it is or resized; every decoder and every way to resize is within 2 GiB then."""
+_LONGEST_SPEC = 1000
+_SMALLEST_STD, _LARGEST_VALUE = 1e-6, 1e6
+_WHOLE = re.compile(r"\d{1,9}", re.ASCII)
+_FRACTION = re.compile(r"-?\d{1,20}/\d{1,20}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(\d{1,20}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -48,14 +60,18 @@ class Preprocess:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.resize:
             raise BcdzooError(f"preprocessing: crop={self.crop} must be above 0 and at most resize={self.resize}")
+        if self.resize > LARGEST_SIDE:
+            raise BcdzooError(f"preprocessing: resize={self.resize} is above {LARGEST_SIDE}")
         if self.interpolation not in INTERPOLATIONS:
             raise BcdzooError(
                 f"preprocessing: interpolation={self.interpolation} is none of {', '.join(INTERPOLATIONS)}"
             )
         if self.channels not in CHANNELS:
             raise BcdzooError(f"preprocessing: channels={self.channels} is none of {', '.join(CHANNELS)}")
-        if min(self.std) <= 0:
-            raise BcdzooError("preprocessing: std must be above 0")
+        if not all(abs(value) <= _LARGEST_VALUE for value in (*self.mean, *self.std)):
+            raise BcdzooError(f"preprocessing: mean and std must be numbers of at most {_LARGEST_VALUE:g}")
+        if min(self.std) < _SMALLEST_STD:
+            raise BcdzooError(f"preprocessing: std must be above 0, at least {_SMALLEST_STD:g}")
 
     def __call__(self, image: "Image.Image") -> "Tensor":
         """Preprocess one image.
@@ -116,11 +132,20 @@ class Geometry(NamedTuple):
 
         Returns:
             0..255 of shape (3, ``crop``, ``crop``), RGB: uint8, or float32 with ``tf-bicubic``, which does not round.
+
+        Raises:
+            BcdzooError: The image is so narrow, or so small, that there is no sense in it.
         """
         from torchvision.transforms.v2 import InterpolationMode, functional
 
         if self.interpolation == "tf-bicubic":
             return _crop_then_tensorflow_resize(image, self.crop, self.resize)
+        short, long = sorted(image.size)
+        if self.resize * (self.resize * long // short) > LARGEST_IMAGE:
+            raise BcdzooError(
+                f"it has {image.width}×{image.height} pixels, and its short side resized to {self.resize} would make "
+                f"the other {self.resize * long // short}"
+            )
         image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
         pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
         return pixels
@@ -158,25 +183,54 @@ def parse(spec: str) -> Preprocess:
     """
     if spec in PRESETS:
         return PRESETS[spec]
+    if len(spec) > _LONGEST_SPEC:
+        raise BcdzooError(f"a preprocessing of {len(spec)} characters: the longest is {_LONGEST_SPEC}")
     if "=" not in spec:
         raise BcdzooError(
-            f"no preprocessing preset named {spec!r}: use one of {', '.join(PRESETS)}, or a spec such as "
-            "resize=256,crop=224,interpolation=bicubic,mean=0.5,std=0.5"
+            f"no preprocessing preset named {printable(repr(spec), 100)}: use one of {', '.join(PRESETS)}, or a spec "
+            "such as resize=256,crop=224,interpolation=bicubic,mean=0.5,std=0.5"
         )
     values: dict[str, Any] = {}
     for item in spec.split(","):
         key, _, text = (part.strip() for part in item.partition("="))
         if key not in _READERS or key in values:
-            raise BcdzooError(f"preprocessing: {item!r} must be one of {', '.join(_READERS)}, given once as key=value")
+            what = printable(repr(item), 100)
+            raise BcdzooError(f"preprocessing: {what} must be one of {', '.join(_READERS)}, given once as key=value")
         try:
             values[key] = _READERS[key](text)
         except (ValueError, ArithmeticError):
-            raise BcdzooError(f"preprocessing: {text!r} is not a value of {key} (see docs/evaluating.md)") from None
+            what = printable(repr(text), 100)
+            raise BcdzooError(f"preprocessing: {what} is not a value of {key} (see docs/evaluating.md)") from None
     return Preprocess(**values)
 
 
+def require_moderate(width: int, height: int) -> None:
+    """Check an image's size before its pixels are made.
+
+    Raises:
+        ValueError: There are more of them than any image here has.
+    """
+    if width * height > LARGEST_IMAGE:
+        raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_IMAGE} that an image may have")
+
+
+def _whole(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _number(text: str) -> float:
+    """A decimal number or a fraction; whether it is short is known before it is made."""
+    if _FRACTION.fullmatch(text):
+        return float(Fraction(text))
+    if not _DECIMAL.fullmatch(text) or abs(float(text)) == float("inf"):
+        raise ValueError(text)
+    return float(text)
+
+
 def _triple(text: str) -> Triple:
-    numbers = [float(Fraction(number)) for number in text.split(":")]
+    numbers = [_number(number.strip()) for number in text.split(":")]
     red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
     return red, green, blue
 
@@ -186,8 +240,8 @@ def _text(triple: Triple) -> str:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "resize": int,
-    "crop": int,
+    "resize": _whole,
+    "crop": _whole,
     "interpolation": str,
     "mean": _triple,
     "std": _triple,
@@ -200,6 +254,8 @@ def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -
     from torchvision.transforms.v2 import functional
 
     side = int(crop / resize * min(image.size))
+    if not side:
+        raise BcdzooError(f"it has {image.width}×{image.height} pixels, too few to crop")
     top, left = (image.height - side + 1) // 2, (image.width - side + 1) // 2
     pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side)).float()
     matrix = _tensorflow_bicubic(side, crop)

@@ -1,25 +1,32 @@
-"""Rows of a Hugging Face dataset: a struct of an image's bytes and path, and a class index."""
+"""Rows of a table of images: a column with their bytes, as Hugging Face's datasets have it, and one with labels."""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bcdzoo.data.classes import official_number
-from bcdzoo.data.labels import folder_labels
-from bcdzoo.data.samples import image_id, relative
+from bcdzoo.data.labels import folder_labels, label_of, wnid_indices
+from bcdzoo.data.listed import LABEL_COLUMNS
+from bcdzoo.data.names import image_id, relative, shown
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
+
+_IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes")
+_LABELS = (*LABEL_COLUMNS, "fine_label", "coarse_label")
+_LONGEST_NAME = 4096  # characters of a path
+_LARGEST_LABEL = 10**9
 
 
 class Columns(NamedTuple):
     """What a schema says.
 
     Attributes:
-        image: Name of the column of structs.
-        label: Name of the column of integers.
+        image: Name of the column of images.
+        label: Name of the column of labels.
         class_names: By label; empty if they are not known.
     """
 
@@ -28,20 +35,44 @@ class Columns(NamedTuple):
     class_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, where: str, schema: pa.Schema) -> "Columns":
+    def of(cls, where: str, schema: pa.Schema, classes: int, columns: tuple[str, str] | None = None) -> "Columns":
         """Find the columns.
 
+        Args:
+            where: The table, for messages.
+            schema: Its columns.
+            classes: Outputs of the network: of several columns of labels that one is taken which names so many classes.
+            columns: Names of the columns of images and of labels, if they are given.
+
         Raises:
-            BcdzooError: There are none of the types that a Hugging Face dataset has.
+            BcdzooError: There are none of the types that are understood, or it is not clear which are meant.
         """
-        for image in ("image", "img"):
-            if {image, "label"} <= set(schema.names) and _fits(schema, image, "label"):
-                return cls(image, "label", _class_names(schema, "label"))
-        there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise BcdzooError(
-            f"{where} must have the columns image (or img), a struct of bytes and path, and label, an integer; "
-            f"there are: {there}"
-        )
+        there = printable(", ".join(f"{field.name} ({field.type})" for field in schema), 500)
+        if len(set(schema.names)) < len(schema.names):
+            raise BcdzooError(f"{where} has two columns of one name: {there}")
+        images = [field.name for field in schema if _holds_images(field.type)]
+        labels = [field.name for field in schema if _holds_labels(field.type)]
+        if columns:
+            images, labels = (
+                [name] if name in names else [] for name, names in zip(columns, (images, labels), strict=True)
+            )
+        images = [name for name in _IMAGES if name in images][:1] or images
+        labels = ["label"] if "label" in labels else labels if columns else [name for name in labels if name in _LABELS]
+        if not images or not labels:
+            raise BcdzooError(
+                f"{where} must have a column of images, binary or a struct of bytes and path, and one of labels, "
+                f"integers or text, with names such as image and label{', or as --columns says' if columns else ''}; "
+                f"there are: {there}"
+            )
+        named = {name: _class_names(schema, name) for name in labels}
+        if len(labels) > 1:
+            labels = [name for name in labels if len(named[name]) == classes] or labels
+        if len(images) > 1 or len(labels) > 1:
+            raise BcdzooError(
+                f"{where}: which columns are the images and the labels is not clear from {there}; say it with "
+                "--columns IMAGE,LABEL"
+            )
+        return cls(images[0], labels[0], named[labels[0]])
 
 
 class Cell(NamedTuple):
@@ -68,39 +99,85 @@ def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: in
     """
     names = columns.class_names
     index = _class_index(where, names, classes)
-    flat = table.select([columns.image]).flatten()
-    sizes = pc.binary_length(flat.column(f"{columns.image}.bytes")).to_pylist()
-    paths = flat.column(f"{columns.image}.path").to_pylist() if f"{columns.image}.path" in flat.column_names else None
-    for row, label in enumerate(table.column(columns.label).to_pylist()):
+    imagenet = wnid_indices(classes)
+    of_image = parts(table.column(columns.image))
+    sizes = [size for chunk in of_image["bytes"].chunks for size in _lengths(chunk)]
+    paths = _values(of_image["path"]) if "path" in of_image else [None] * len(table)
+    for row, (label, size, path) in enumerate(zip(_values(table.column(columns.label)), sizes, paths, strict=True)):
+        at = f"{where}, row {first + row}"
+        if isinstance(label, str):
+            label = label_of(at, label.strip(), imagenet)
         if label is None or label < 0:
             what = "no label" if label is None else f"label {label}, which means that this split has no labels"
-            raise BcdzooError(f"{where}, row {first + row}: {what}; take a split that has labels")
+            raise BcdzooError(f"{at}: {what}; take a split that has labels")
         if names and label >= len(names):
-            raise BcdzooError(f"{where}, row {first + row}: label {label}, but the file names {len(names)} classes")
-        path = paths[row] if paths else None
+            raise BcdzooError(f"{at}: label {label}, but the file names {len(names)} classes")
+        if label >= _LARGEST_LABEL or len(path or "") > _LONGEST_NAME:
+            raise BcdzooError(f"{at}: label {label} of image {shown(path)} is no class index, or its path is no path")
         name = f"{PurePosixPath(where).stem}/{first + row:06d}"
         if path is not None:
             name = _name(path, names[label] if names else str(label))
-        yield Cell(name, index(label), sizes[row], path)
+        yield Cell(name, index(label), size, path)
 
 
-def _fits(schema: pa.Schema, image: str, label: str) -> bool:
-    kind, types = schema.field(image).type, pa.types
-    if not types.is_struct(kind):
+def parts(column: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """The bytes of a column of images, and their paths if it has them."""
+    if not pa.types.is_struct(column.type):
+        return {"bytes": column}
+    return dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+
+
+def _lengths(chunk: pa.Array) -> list[int | None]:
+    if pa.types.is_dictionary(chunk.type):
+        found: list[int | None] = pc.binary_length(chunk.dictionary).take(chunk.indices).to_pylist()
+    else:
+        found = pc.binary_length(chunk).to_pylist()
+    return found
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """What a column holds; of one that names its values by number, each value is in memory once."""
+    found: list[Any] = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            values = chunk.dictionary.to_pylist()
+            found += [None if at is None else values[at] for at in chunk.indices.to_pylist()]
+        else:
+            found += chunk.to_pylist()
+    return found
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return _plain(kind) in (pa.string(), pa.large_string())
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return _plain(kind) in (pa.binary(), pa.large_binary())
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return _is_binary(kind)
+    names = [field.name for field in kind]
+    if len(set(names)) < len(names) or "bytes" not in names:
         return False
-    parts = {field.name: field.type for field in kind}
-    path = parts.get("path", pa.string())
-    return (
-        parts.get("bytes") in (pa.binary(), pa.large_binary())
-        and (types.is_string(path) or types.is_large_string(path) or types.is_null(path))
-        and bool(types.is_integer(schema.field(label).type))
-    )
+    path = kind.field("path").type if "path" in names else pa.string()
+    return _is_binary(kind.field("bytes").type) and (_is_text(path) or bool(pa.types.is_null(path)))
+
+
+def _holds_labels(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind)) or _is_text(kind)
 
 
 def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     try:
-        return tuple(map(str, json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]))
-    except (TypeError, KeyError, ValueError):  # written by something else than datasets, or no class label
+        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
+        return tuple(map(str, names)) if isinstance(names, list) else ()
+    except (TypeError, KeyError, ValueError, RecursionError):  # written by something else, or no class label
         return ()
 
 

@@ -1,13 +1,12 @@
-"""What every layout speaks in: an image that has not been read yet, and how it is named."""
+"""What every layout speaks in: an image that has not been read yet."""
 
 import os
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+import stat
 from typing import NamedTuple, Protocol
 
-from bcdzoo.data.classes import official_number
+from bcdzoo.files import kind_of
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
+_LARGEST = 1 << 29  # bytes of an encoded image: more than the largest that is decoded takes uncompressed
 
 
 class Reader(Protocol):
@@ -32,10 +31,17 @@ class FileRange(NamedTuple):
         """Read it.
 
         Raises:
-            OSError: The file is gone, or shorter than it was.
+            OSError: The file is gone, shorter than it was, no regular file any more, or too large for an image.
         """
-        file = os.open(self.path, os.O_RDONLY)
+        if self.size > _LARGEST:
+            raise OSError(f"{self.size / 1e9:.1f} GB are too many for one image")
+        file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
         try:
+            found = os.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(f"{self.path} is {kind_of(found.st_mode)}, not a regular file")
+            if found.st_size < self.offset + self.size:
+                raise OSError(f"{self.path} has become shorter since it was listed")
             content = os.pread(file, self.size, self.offset)
         finally:
             os.close(file)
@@ -67,41 +73,10 @@ class Listing(NamedTuple):
         samples: In any order.
         labels_from: Where the labels come from, in words.
         class_names: Name of each class index, as far as the data says so; else empty.
+        notes: What was passed over or chosen, in words.
     """
 
     samples: list[Sample]
     labels_from: str
     class_names: tuple[str, ...] = ()
-
-
-def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image, and not hidden."""
-    return name.lower().endswith(IMAGE_EXTENSIONS) and not name.startswith(".")
-
-
-def image_id(path: str) -> str:
-    """The id of an image at a path in its dataset.
-
-    An official name in whatever folder and with whatever ending (``ILSVRC2012_val_00000001_n01751748.png``, as the
-    Hugging Face hub writes it) gives the official name, so that layouts that rename the files give the same ids.
-    """
-    number = official_number(path)
-    return path if number is None else f"ILSVRC2012_val_{number:08d}.JPEG"
-
-
-def relative(path: str) -> str:
-    """A member's path in an archive without ``./``, ``//`` or a leading ``/``; it is a name and never a place."""
-    return PurePosixPath(path.lstrip("/")).as_posix()
-
-
-def choose_split(splits: Iterable[str]) -> str | None:
-    """The split to evaluate on: ``validation``, else ``test``, else ``train``; None if it is none of these."""
-    splits = set(splits)
-    return next((split for split in ("validation", "val", "valid", "test", "train") if split in splits), None)
-
-
-def some(names: Iterable[str]) -> str:
-    """The first three names in order, and how many more there are."""
-    names = sorted(names)
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + rest
+    notes: tuple[str, ...] = ()

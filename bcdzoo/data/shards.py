@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
-from bcdzoo.data.folders import File
-from bcdzoo.data.labels import FROM_WNIDS, as_number, wnid_indices
-from bcdzoo.data.samples import IMAGE_EXTENSIONS, FileRange, Listing
+from bcdzoo.data.folders import File, validation_root
+from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
+from bcdzoo.data.names import PassedOver, choose_split, is_image, is_litter, shown, split_in
+from bcdzoo.data.samples import Listing
 from bcdzoo.data.tar import members
 from bcdzoo.errors import BcdzooError
 
@@ -22,16 +23,16 @@ def is_shard(path: Path) -> bool:
         BcdzooError: It is no archive that can be read in place.
         OSError: It cannot be read.
     """
-    return any(member.name.lower().endswith(".cls") for member in islice(members(path), 20))
+    files = (member for member in members(path) if member.read is not None and not is_litter(member.name))
+    return any(member.name.lower().endswith(".cls") for member in islice(files, 20))
 
 
 def webdataset_shards(path: Path, classes: int) -> Listing:
     """List the images of a folder of shards, of one shard, or of a brace pattern such as ``val-{0000..0012}.tar``.
 
-    Which files make up a sample is left to the package ``webdataset``; the images themselves are read at random.
-
     Raises:
-        BcdzooError: The package is not installed, there are no shards, one is damaged, or a label is missing or bad.
+        BcdzooError: The package ``webdataset`` is not installed, there are no shards, one is damaged, or a label is
+            missing or bad.
         OSError: A shard cannot be read.
     """
     try:
@@ -40,58 +41,85 @@ def webdataset_shards(path: Path, classes: int) -> Listing:
         raise BcdzooError("WebDataset shards need the package webdataset: pip install 'bcdzoo[webdataset]'") from error
     imagenet = wnid_indices(classes)
     samples, from_wnids = [], []
-    for shard in _shards(path):
-        for image, text in _images(shard):
-            label = imagenet.get(text, as_number(text))
-            if label is None:
-                raise BcdzooError(f"{shard}: {image.name} has the label {text!r}: neither a class index nor a wnid")
+    passed = PassedOver()
+    shards, split = _shards(path, passed)
+    for shard in shards:
+        for image, text in _images(shard, passed):
+            samples.append(image.sample(label_of(f"{shard}: {shown(image.name)}", text, imagenet)))
             from_wnids.append(text in imagenet)
-            samples.append(image.sample(label))
-    return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the shards' .cls files")
+    labels_from = FROM_WNIDS if samples and all(from_wnids) else f"the shards' .cls files{split}"
+    return Listing(samples, labels_from, notes=passed.notes())
 
 
-def _shards(path: Path) -> list[Path]:
+def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
+    """The shards to read, and the split they are as a remark."""
     from webdataset.shardlists import expand_urls
 
     if path.is_dir():
-        shards = sorted(path.glob("*.tar"))
+        root = validation_root(path)
+        shards = sorted(
+            child for child in root.iterdir() if child.suffix.lower() == ".tar" and not is_litter(child.name)
+        )
         if not shards:
-            raise BcdzooError(f"no shards in {path}: looked for files ending in .tar")
-        return shards
+            raise BcdzooError(f"no shards in {root}: looked for files ending in .tar")
+        splits = {shard: split_in(shard.stem) for shard in shards}
+        split = choose_split(filter(None, splits.values()))
+        for shard in shards:
+            if splits[shard] != split:
+                passed.add(f"shards passed over, which are not of the split {split}", shard.name)
+        return [shard for shard in shards if splits[shard] == split], f" of split {split}" if split else ""
     if path.exists():
-        return [path]
+        return [path], ""
     try:
-        return [Path(shard) for shard in expand_urls(str(path))]
+        return [Path(shard) for shard in islice(expand_urls(str(path)), 100_000)], ""
     except (ValueError, AssertionError) as error:
         raise BcdzooError(f"{path} is not a pattern of shards such as val-{{0000..0012}}.tar: {error}") from error
 
 
-def _images(shard: Path) -> Iterator[tuple[File, str]]:
-    """The images of a shard, each with the text of its label."""
-    from webdataset.tariterators import group_by_keys
+def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
+    """The images of a shard, each with the text of its label.
 
-    found = ({"fname": name, "data": File(name, read), "__url__": str(shard)} for name, read in _files(shard))
-    try:
-        for sample in group_by_keys(found):
-            key = sample["__key__"]
-            images = [file for suffix, file in sample.items() if f".{suffix}" in IMAGE_EXTENSIONS]
-            if "cls" not in sample:
-                if images:
+    An image and its label have the same name up to the ending, dots in it or not, and stand beside each other: between
+    them are only files of the same sample, whose names, as webdataset has it, agree up to the first dot.
+    """
+    for _, files in groupby(_files(shard), lambda file: _key(file.name)):
+        labels: dict[str, File] = {}
+        images: dict[str, list[File]] = {}
+        for file in files:
+            stem, _, ending = file.name.rpartition(".")
+            same = [*images.get(stem, []), *([labels[stem]] if stem in labels else [])]
+            if any(other.name.lower() == file.name.lower() for other in same):
+                raise BcdzooError(f"{shard}: {shown(file.name)} is there twice")
+            if ending.lower() == "cls":
+                labels[stem] = file
+            elif is_image(file.name):
+                images.setdefault(stem, []).append(file)
+        for stem, found in images.items():
+            if stem not in labels:
+                if not any(stem.startswith(f"{sample}.") for sample in labels):
                     raise BcdzooError(
-                        f"{shard}: {images[0].name} has no {key}.cls beside it; an archive of class folders is "
-                        "read when it is given by itself"
+                        f"{shard}: {shown(found[0].name)} has no {shown(stem)}.cls beside it; an archive of class "
+                        "folders is read when it is given by itself"
                     )
-            elif len(images) != 1:
-                raise BcdzooError(f"{shard}: {key}.cls has {len(images)} images beside it where one is expected")
-            else:
-                read = sample["cls"].read
-                text = read._replace(size=min(read.size, _LONGEST_LABEL))()
-                yield images[0], text.decode(errors="replace").strip()
-    except ValueError as error:  # a file that is there twice
-        raise BcdzooError(f"{shard}: {error.args[0]}") from error
+                for file in found:  # x.depth.png beside x.jpg and x.cls
+                    passed.add("images passed over, which stand beside the one of their sample", file.name)
+        for stem, label in labels.items():
+            found = images.get(stem, [])
+            if len(found) != 1:
+                raise BcdzooError(
+                    f"{shard}: {shown(label.name)} has {len(found)} images beside it where one is expected"
+                )
+            if label.read.size > _LONGEST_LABEL:
+                raise BcdzooError(f"{shard}: {shown(label.name)} has {label.read.size} bytes, and is no label")
+            yield found[0], label.read().decode(errors="replace").strip()
 
 
-def _files(shard: Path) -> Iterator[tuple[str, FileRange]]:
+def _key(name: str) -> str:
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+def _files(shard: Path) -> Iterator[File]:
     for name, read in members(shard):
-        if read is not None and not _NOTES.match(name):
-            yield name, read
+        if read is not None and not _NOTES.match(name) and not is_litter(name):
+            yield File(name, read)

@@ -1,17 +1,34 @@
-"""Layout ``tar``: an archive of images that is read where it lies; nothing is unpacked, no member's path is used."""
+"""Layout ``tar``: an archive of images that is read where it lies; nothing is unpacked, no member's path is used.
 
+Archives of one class each, ``n01440764.tar`` in a folder or in an archive (as ImageNet's training set is distributed),
+are read as class folders.
+"""
+
+import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bcdzoo.data.classes import wnids
-from bcdzoo.data.folders import File, by_class_folder, by_official_name
+from bcdzoo.data.folders import File, by_class_folder, by_official_name, validation_root
 from bcdzoo.data.labels import as_number
-from bcdzoo.data.samples import FileRange, Listing, is_image, relative
+from bcdzoo.data.names import PassedOver, is_image, is_litter, relative, shown, some
+from bcdzoo.data.samples import FileRange, Listing
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
+_LONGEST_HEADER = 1 << 16  # bytes of what belongs to a member beside its 512: a long name, attributes
+_SPECIAL = {
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+}
+_WNID_TAR = re.compile(r"(?:.*/)?(n\d{8})\.tar", re.ASCII)
 
 
 class Member(NamedTuple):
@@ -26,65 +43,138 @@ class Member(NamedTuple):
     read: FileRange | None
 
 
-def members(path: Path) -> Iterator[Member]:
+class _Bounded(tarfile.TarInfo):
+    """A member whose size is looked at before tarfile reads, or goes, as far as it says."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.size < 0 or (self.type in _SPECIAL and self.size > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+def members(path: Path, inner: File | None = None) -> Iterator[Member]:
     """The files and folders in an archive, in its order.
+
+    Args:
+        path: The file.
+        inner: The archive in it that is meant; None for itself.
 
     Raises:
         BcdzooError: It is compressed, cut off, or no tar archive; or a member is a link or sparse.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
+    what = f"{path}: {shown(inner.name)}" if inner else str(path)
+    with open_regular(path) as file:
+        begin, size = (inner.read.offset, inner.read.size) if inner else (0, os.fstat(file.fileno()).st_size)
+        end = begin + size
+        file.seek(begin)
         start = file.read(6)
         for magic, program in _COMPRESSED.items():
             if start.startswith(magic):
-                raise BcdzooError(f"{path} is compressed, and images cannot be read at random: `{program}` it first")
-        file.seek(0)
+                raise BcdzooError(f"{what} is compressed, and images cannot be read at random: `{program}` it first")
+        file.seek(begin)
         last = "its start"
         try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as archive:
+                before = -1
                 while member := archive.next():
                     archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep them all in memory
-                    last = member.name
+                    if member.offset <= before or member.offset_data + member.size > end:
+                        raise tarfile.ReadError("a member beyond the end")
+                    last, before = member.name, member.offset
                     if member.isdir():
                         yield Member(relative(member.name), None)
                     elif member.islnk() or member.issym() or member.issparse():
                         raise BcdzooError(
-                            f"{path}: {member.name} is a link or a sparse file; pack the files themselves "
+                            f"{what}: {shown(member.name)} is a link or a sparse file; pack the files themselves "
                             "(tar --dereference --hard-dereference)"
                         )
                     elif member.isreg():
                         yield Member(relative(member.name), FileRange(str(path), member.offset_data, member.size))
                 # At a damaged header, or a file that ends early, tarfile just stops: only zeros mark the end.
                 file.seek(archive.offset)
-                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                if archive.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise tarfile.ReadError("no end mark")
-        except (tarfile.TarError, ValueError, OverflowError) as error:
+        except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             if last == "its start":
-                raise BcdzooError(f"{path} is not a tar archive: {error}") from error
-            raise BcdzooError(f"{path} is cut off or damaged after {last}: {error}; fetch it anew") from error
+                raise BcdzooError(f"{what} is not a tar archive: {error}") from error
+            raise BcdzooError(f"{what} is cut off or damaged after {shown(last)}: {error}; fetch it anew") from error
 
 
 def tar_archive(path: Path, classes: int) -> Listing:
     """List an archive of class folders or of officially named validation images, as the folder would be.
 
+    Args:
+        path: The archive; or a folder of archives of one class each.
+        classes: Outputs of the network.
+
     Raises:
         BcdzooError: It cannot be read in place, or is not understood as a folder.
         OSError: It cannot be read.
     """
-    images, folders = [], []
-    for member in members(path):
+    images: list[File] = []
+    archives: list[File] = []
+    folders: list[str] = []
+    passed = PassedOver()
+    for member in _class_archives(validation_root(path)) if path.is_dir() else members(path):
+        if member.name == "." or is_litter(member.name):
+            continue
         if member.read is None:
             folders.append(member.name)
-        elif is_image(member.name.rpartition("/")[2]):
+        elif is_image(member.name):
             images.append(File(member.name, member.read))
+        elif member.name.lower().endswith(".tar"):
+            archives.append(File(member.name, member.read))
+        else:
+            passed.other(member.name)
+    if images:
+        for archive in archives:
+            passed.other(archive.name)
+    elif archives:
+        images = list(_unpacked(path, archives, passed))
     root = _root([image.name for image in images])
+    for image in images:
+        if not image.name.startswith(root):
+            passed.add(f"images passed over, which are not in {root}", image.name)
     files = [File(image.name.removeprefix(root), image.read) for image in images if image.name.startswith(root)]
     inside = [name.removeprefix(root) + "/" for name in folders if name.startswith(root)]
-    tops = {name.partition("/")[0] for name in (*inside, *(file.name for file in files)) if "/" in name}
-    visible = sorted(top for top in tops if not top.startswith("."))
-    if visible:
-        return by_class_folder(str(path), files, visible, classes)
-    return by_official_name(str(path), files, classes)
+    tops = sorted({name.partition("/")[0] for name in (*inside, *(file.name for file in files)) if "/" in name})
+    if tops:
+        return by_class_folder(str(path), files, tops, classes, passed)
+    return by_official_name(str(path), files, classes, passed)
+
+
+def class_archives(folder: Path) -> list[Path]:
+    """The archives in a folder if all of them are called after a wnid, as ``n01440764.tar``; else none."""
+    archives = [path for path in sorted(folder.glob("*.tar")) if not is_litter(path.name)]
+    return archives if all(_WNID_TAR.fullmatch(path.name) for path in archives) else []
+
+
+def _class_archives(folder: Path) -> Iterator[Member]:
+    archives = class_archives(folder)
+    if not archives:
+        raise BcdzooError(f"{folder} is no archive, and holds none that are called after their class, n01440764.tar")
+    for path in archives:
+        yield Member(path.name, FileRange(str(path), 0, path.stat().st_size))
+
+
+def _unpacked(path: Path, archives: list[File], passed: PassedOver) -> Iterator[File]:
+    """The images in archives of one class each, as if each were a folder."""
+    others = [archive.name for archive in archives if not _WNID_TAR.fullmatch(archive.name)]
+    if others:
+        raise BcdzooError(
+            f"{path} holds archives ({some(others)}), and only those of one class each, called n01440764.tar, are read "
+            "in place: unpack it and give one of them, or a folder of class folders"
+        )
+    for archive in archives:
+        for member in members(Path(archive.read.path), archive):
+            name = f"{archive.name[:-4]}/{member.name}"
+            if member.read is None or is_litter(member.name):
+                continue
+            if is_image(member.name):
+                yield File(name, member.read)
+            else:
+                passed.other(name)
 
 
 def _root(names: list[str]) -> str:

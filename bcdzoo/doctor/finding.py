@@ -1,13 +1,14 @@
 """What an examination says of one thing."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
+
+from bcdzoo.text import masked, printable
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of ``bcdzoo doctor``.
+    """One line of ``bcdzoo doctor``, which is made to be shown to others: escaped, without passwords and tokens.
 
     Attributes:
         state: "ok"; "note" for what is worth knowing; "problem" for what stops work.
@@ -21,7 +22,6 @@ class Finding:
     text: str
     advice: str = ""
 
-
-def shown(value: str) -> str:
-    """A setting as it may be shown to others: without the user and password of a URL or proxy."""
-    return re.sub("(^|//)[^/]*@", r"\1…@", value)
+    def __post_init__(self) -> None:
+        for name in ("subject", "text", "advice"):
+            object.__setattr__(self, name, printable(masked(getattr(self, name))))

@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bcdzoo.doctor.finding import Finding, shown
+from bcdzoo.doctor.finding import Finding
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.store import read_store
 from bcdzoo.files import cache_dir, results_dir
-from bcdzoo.weights.fetch import cached
+from bcdzoo.weights.fetch import cached, read_record
 from bcdzoo.weights.manifest import Manifest
 
 _LITTLE = 2e9  # bytes; a large network's file, and the same converted, are some hundreds of MB
@@ -21,7 +21,7 @@ def settings() -> Iterator[Finding]:
     """Environment variables that change what bcdzoo does; passwords and tokens are not told."""
     for name, value in sorted(os.environ.items()):
         if name.upper().startswith(_SETTINGS):
-            yield Finding("ok", "setting", f"{name}={'…' if 'TOKEN' in name else shown(value)}")
+            yield Finding("ok", "setting", f"{name}={'…' if 'TOKEN' in name.upper() else value}")
 
 
 def folders(manifest: Manifest) -> Iterator[Finding]:
@@ -52,10 +52,11 @@ def _checkpoints(manifest: Manifest) -> Iterator[Finding]:
     sizes = []
     for checkpoint in manifest.checkpoints:
         try:
+            read_record(checkpoint)
             if path := cached(checkpoint):
                 sizes.append(path.stat().st_size)
         except (BcdzooError, OSError) as error:
-            yield Finding("problem", "checkpoints", str(error))
+            yield Finding("note", "checkpoints", str(error), f"bcdzoo fetch {checkpoint.model} --tag {checkpoint.tag}")
     text = f"{len(sizes)} of {len(manifest.checkpoints)} cached, {sum(sizes) / 1e6:.1f} MB"
     yield Finding("ok", "checkpoints", text)
 

@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 import requests
 
-from bcdzoo.doctor.finding import Finding, shown
+from bcdzoo.doctor.finding import Finding
 from bcdzoo.errors import BcdzooError
-from bcdzoo.weights.download import RETRIED, cause
+from bcdzoo.weights.download import RETRIED, answer, cause
 from bcdzoo.weights.links import AT_ONCE, Probe, head, is_page, probe_all
 from bcdzoo.weights.manifest import Checkpoint, Manifest
 from bcdzoo.weights.sources import by_browser, mirror, offline, places_in_mirror
@@ -22,13 +22,13 @@ def hub() -> Finding:
     if variable := offline():
         return Finding("note", "hub", f"not asked: {variable} is set")
     advice = "look to the network or a proxy; HF_ENDPOINT and BCDZOO_MIRROR name other sources"
-    endpoint = shown(constants.ENDPOINT)
+    endpoint = constants.ENDPOINT
     try:
-        response = head(constants.ENDPOINT)
+        response = head(endpoint)
     except requests.RequestException as error:
         return Finding("note", "hub", f"{endpoint} cannot be reached: {cause(error)}", advice)
     if response.status_code in RETRIED:
-        return Finding("note", "hub", f"{endpoint} answers {response.status_code} {response.reason}", "try again later")
+        return Finding("note", "hub", f"{endpoint} answers {answer(response)}", "try again later")
     return Finding("ok", "hub", f"{endpoint} answers")
 
 
@@ -40,17 +40,17 @@ def mirror_health(manifest: Manifest) -> Iterator[Finding]:
         if given is None:
             return
         if isinstance(given, str) and (variable := offline()):
-            yield Finding("note", "mirror", f"{shown(given)} is not asked: {variable} is set")
+            yield Finding("note", "mirror", f"{given} is not asked: {variable} is set")
             return
         wanted = [checkpoint for checkpoint in manifest.checkpoints if checkpoint.source != "package"]
         count = _count_in_folder(given, wanted) if isinstance(given, Path) else _count_at_url(given, wanted)
     except BcdzooError as error:
         yield Finding("problem", "mirror", str(error), advice)
     except requests.RequestException as error:
-        text = f"{shown(str(given))} cannot be reached, and so nothing fetched: {cause(error)}"
+        text = f"{given} cannot be reached, and so nothing fetched: {cause(error)}"
         yield Finding("problem", "mirror", text, advice)
     else:
-        text = f"{shown(str(given))} has {count} of {len(wanted)} files of the manifest"
+        text = f"{given} has {count} of {len(wanted)} files of the manifest"
         hint = "" if count else "lay it out as a cache's folder checkpoints"
         yield Finding("ok" if count else "note", "mirror", text, hint)
 
@@ -85,7 +85,7 @@ def _count_in_folder(folder: Path, checkpoints: list[Checkpoint]) -> int:
 
 def _count_at_url(base: str, checkpoints: list[Checkpoint]) -> int:
     if (response := head(base)).status_code in RETRIED:
-        raise BcdzooError(f"{shown(base)} answers {response.status_code} {response.reason}")
+        raise BcdzooError(f"{base} answers {answer(response)}")
 
     def has(checkpoint: Checkpoint) -> bool:
         answers = (head(f"{base}/{quote(place)}") for place in places_in_mirror(checkpoint))

@@ -1,19 +1,19 @@
 """Two runs on the same images, image by image."""
 
-import json
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval
-from bcdzoo.evaluation.store import read_results
-from bcdzoo.files import results_dir
-
-SIGNIFICANT = 0.05
+from bcdzoo.evaluation.predictions import read_predictions
+from bcdzoo.evaluation.stats import SIGNIFICANT, mcnemar, paired_interval, smallest_significant
+from bcdzoo.evaluation.store import read_result, read_results
+from bcdzoo.files import results_dir, sha256_of
+from bcdzoo.seal import DamagedError
+from bcdzoo.text import printable, say
 
 
 @dataclass(frozen=True)
@@ -78,34 +78,49 @@ class Comparison:
         return 100 * (first - second) / self.n
 
     @property
-    def detectable(self) -> float:
-        """The difference in points from which chance is unlikely (5 %), given how often these two disagree."""
-        return 100 * Z_95 * sqrt(sum(self.only)) / self.n
+    def detectable(self) -> float | None:
+        """The smallest difference in points that the test finds significant, given how often these two disagree.
+
+        None where there are too few images for any.
+        """
+        images = smallest_significant(sum(self.only), self.n)
+        return None if images is None else 100 * images / self.n
 
     def summary(self) -> str:
         """The straight answer, in a few lines."""
         facts = self.to_json()
         low, high = facts["ci95"]
         first, second = facts["top1"]
-        if facts["p"] < SIGNIFICANT:
-            better = self.names[0] if self.difference > 0 else self.names[1]
+        names = [printable(name, 200) for name in self.names]
+        significant = facts["p"] < SIGNIFICANT
+        if significant:
+            better = names[0] if self.difference > 0 else names[1]
             verdict = f"{better} is better: so large a difference by chance is unlikely"
         else:
             verdict = "not significant: chance alone makes such a difference"
+        takes = facts["detectable"]
         return "\n".join(
             [
-                f"first          {self.names[0]}: top-1 {first:.2f} %",
-                f"second         {self.names[1]}: top-1 {second:.2f} %",
+                f"first          {names[0]}: top-1 {first:.2f} %",
+                f"second         {names[1]}: top-1 {second:.2f} %",
                 f"images         {self.n} in both"
                 + (f", {self.left_out} in one only and left out" if self.left_out else ""),
                 f"difference     {self.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}",
                 f"McNemar        p = {facts['p']:.3g} ({self.only[0]} images only the first gets right, "
                 f"{self.only[1]} only the second)",
                 f"answer         {verdict}",
-                f"               (between these two, on {self.n} images, it takes {self.detectable:.2f} points)",
+                *([_PART[significant]] if significant != (low > 0 or high < 0) else []),
+                f"               (between these two, on {self.n} images, "
+                + (f"it takes {takes:.2f} points)" if takes is not None else "no difference would be)"),
                 f"changed        {facts['changed']} images have another first guess",
             ]
         )
+
+
+_PART = {
+    False: "               (the interval leaves 0 out, but it is an approximation: the exact test decides)",
+    True: "               (the interval includes 0, but it is an approximation: the exact test decides)",
+}
 
 
 def compare(first: str, second: str) -> Comparison:
@@ -133,32 +148,48 @@ def compare(first: str, second: str) -> Comparison:
 
 
 def _load(reference: str) -> tuple[str, pd.DataFrame]:
-    path = _predictions(reference)
+    path, expected = _predictions(reference)
     try:
-        frame = pd.read_parquet(path, columns=["id", "label", "top1"])
-    except (OSError, ValueError) as error:
-        raise BcdzooError(f"{path} is not a file of predictions: {' '.join(str(error).split())}") from error
-    return path.stem if Path(reference).exists() else reference, frame.dropna().astype({"top1": "int64"})
+        table, checked = read_predictions(path)
+        if expected is not None and sha256_of(path) != expected:
+            raise DamagedError(f"{path} is not the file that its result was computed from")
+        frame = table.select(["id", "label", "top1"]).to_pandas()
+        frame = frame.dropna().astype({"id": str, "label": "int64", "top1": "int64"})
+    except OSError as error:
+        raise BcdzooError(f"cannot read {path}: {error.strerror or error}") from None
+    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        raise BcdzooError(f"{path} is not a file of predictions: {' '.join(str(error).split())}") from None
+    if len(repeated := frame["id"][frame["id"].duplicated()]):
+        raise BcdzooError(f"{path} is not a file of predictions: {repeated.iloc[0]} is there twice")
+    if not checked and expected is None:
+        say(f"{path} is unchecked: it has no hash, as older versions wrote it")
+    return path.stem if Path(reference).exists() else reference, frame
 
 
-def _predictions(reference: str) -> Path:
+def _predictions(reference: str) -> tuple[Path, str | None]:
+    """A run's file of predictions, and its hash where its result says it."""
     given = Path(reference)
-    if given.suffix == ".parquet" and given.is_file():
-        return given
-    if given.suffix == ".json" and given.is_file():
-        try:
-            record = json.loads(given.read_text(encoding="utf-8"))
-            return given.with_name(str(record["predictions_file"]))
-        except (ValueError, KeyError, TypeError):
-            raise BcdzooError(f"{given} is not a result with saved predictions") from None
+    if given.suffix == ".parquet" and given.exists():
+        return given, None
+    if given.suffix == ".json" and given.exists():
+        result = read_result(given)
+        if not result["checked"]:
+            say(f"{given} is unchecked: it has no hash, as older versions wrote it")
+        return _of_result(result, given.parent, reference)
     of_name = [result for result in read_results() if result["model"] == reference]
     stem = reference.removesuffix(".json").removesuffix(".parquet")
     named = [path for path in results_dir().glob("*.parquet") if path.name.startswith(stem)]
     if of_name:
-        if not of_name[-1].get("predictions_file"):
-            raise BcdzooError(f"the latest run of {reference} has no saved predictions: evaluate it again")
-        return results_dir() / str(of_name[-1]["predictions_file"])
+        return _of_result(of_name[-1], results_dir(), f"the latest run of {reference}")
     if len(named) == 1:
-        return named[0]
+        result_file = named[0].with_suffix(".json")
+        return _of_result(read_result(result_file), results_dir(), stem) if result_file.exists() else (named[0], None)
     what = f"{len(named)} runs begin with" if named else "no run is called"
     raise BcdzooError(f"{what} {reference!r}: `bcdzoo results` lists them")
+
+
+def _of_result(result: dict[str, Any], folder: Path, who: str) -> tuple[Path, str | None]:
+    if not result.get("predictions_file"):
+        raise BcdzooError(f"{who} has no saved predictions: evaluate it again")
+    beside = folder / str(result["predictions_file"])
+    return beside if beside.exists() else results_dir() / beside.name, result.get("predictions_sha256")

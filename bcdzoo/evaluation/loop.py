@@ -17,20 +17,21 @@ from tqdm import tqdm
 from bcdzoo.data.cache import find_prepared
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
-from bcdzoo.data.preflight import preflight
+from bcdzoo.data.preflight import Finding, preflight
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.mode import Mode
 from bcdzoo.evaluation.options import Options
-from bcdzoo.evaluation.probe import probe
-from bcdzoo.evaluation.result import EvalResult, read_result
+from bcdzoo.evaluation.probe import probe, shifted
+from bcdzoo.evaluation.result import EvalResult, result_of
 from bcdzoo.evaluation.run import Run, bring_to_leader
-from bcdzoo.evaluation.store import write_json
 from bcdzoo.evaluation.subject import Subject, load_subject
 from bcdzoo.evaluation.task import Task
 from bcdzoo.evaluation.team import Team, team
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
+from bcdzoo.seal import write_json
 from bcdzoo.text import say
 
 __all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
@@ -46,6 +47,8 @@ def evaluate(
     manifest: Path | None = None,
     preprocess: str | Preprocess | None = None,
     layout: str | None = None,
+    label_offset: int | None = None,
+    columns: tuple[str, str] | None = None,
     backend: str = "torch",
     amp: str | None = None,
     compile: bool = False,
@@ -70,6 +73,8 @@ def evaluate(
         manifest: A file of additional weights' entries.
         preprocess: A preset's name or a spec; None for the weights' own, or ``imagenet`` where they do not say.
         layout: Of the data, where it should not be found out (:data:`bcdzoo.data.layouts.LAYOUTS`).
+        label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`.
+        columns: Likewise.
         backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
         amp: ``bf16`` for automatic mixed precision; None for full float32.
         compile: Run through torch.compile.
@@ -94,6 +99,8 @@ def evaluate(
         manifest=manifest,
         preprocess=preprocess,
         layout=layout,
+        label_offset=label_offset,
+        columns=columns,
         modes=(Mode(backend, amp, compile, channels_last),),
         batch_size=batch_size,
         device=device,
@@ -149,25 +156,28 @@ def evaluate_all(
         ]
         subjects = list(_in_modes(loaded, options.modes))
         outputs = _common_outputs(subjects)
-        images = data if isinstance(data, ImageSet) else open_dataset(data, outputs, options.layout)
-        notes = _preflight(images, outputs, mates) if options.check else []
+        images = data if isinstance(data, ImageSet) else _open(data, outputs, options)
+        notes = _preflight(images, outputs, options.check, mates)
         _check_labels(images, outputs)
         with unfinished_runs(subjects, images, _place(data), options, mates) as runs:
             before = [set[int]().union(*known) for known in zip(*mates.all([run.done() for run in runs]), strict=True)]
             tasks = [Task(*parts) for parts in zip(subjects, runs, before, strict=True)]
+            odd = _odd(loaded, options, mates)
             clock = time.perf_counter()
             _compute(tasks, images, options, mates)
             seconds = time.perf_counter() - clock
             facts = {
                 "data": _place(data),
-                "notes": notes,
                 "processes": mates.size,
                 "seconds": seconds,
                 "networks": len(tasks),
             }
             outcomes: list[EvalResult | BcdzooError] = []
             if mates.leads:
-                outcomes = [task.failure or _finish(task, images, options, facts) for task in tasks]
+                outcomes = [
+                    task.failure or _finish(task, images, options, facts | {"notes": notes + odd[task.subject.state]})
+                    for task in tasks
+                ]
             outcomes = mates.all(outcomes)[0]
             for task, outcome in zip(tasks, outcomes, strict=True):
                 if not isinstance(outcome, BcdzooError):
@@ -230,9 +240,13 @@ def _check_labels(images: ImageSet, outputs: int) -> None:
         )
 
 
-def _preflight(images: ImageSet, outputs: int, mates: Team) -> list[str]:
+def _open(data: str | os.PathLike[str], outputs: int, options: Options) -> ImageSet:
+    return open_dataset(data, outputs, options.layout, options.label_offset, options.columns)
+
+
+def _preflight(images: ImageSet, outputs: int, check: bool, mates: Team) -> list[str]:
     """What a reader of the result should know of the data; said at once, too."""
-    findings = preflight(images, outputs)
+    findings = preflight(images, outputs) if check else [Finding("note", note) for note in images.notes]
     for finding in findings:
         if finding.severity == "stop":
             raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")
@@ -240,6 +254,16 @@ def _preflight(images: ImageSet, outputs: int, mates: Team) -> list[str]:
     for note in notes if mates.leads else []:
         say(f"note: {note}")
     return notes
+
+
+def _odd(subjects: Sequence[Subject], options: Options, mates: Team) -> dict[str, list[str]]:
+    """What a reader of the result should know of each network, by its ``state``; said at once, too."""
+    odd = {}
+    for subject in subjects:
+        odd[subject.state] = batch_notes(subject, options.batch_size)
+        for note in odd[subject.state] if mates.leads else []:
+            say(f"note: {note}")
+    return odd
 
 
 def _place(data: str | os.PathLike[str] | ImageSet) -> str:
@@ -304,14 +328,14 @@ def _workers(pixels: Pixels, batches: Sequence[range], options: Options) -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any]) -> EvalResult:
-    """Join a run's chunks, and keep the result if it is to be kept."""
+def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any]) -> EvalResult | BcdzooError:
+    """Join a run's chunks, and keep the result if it is to be kept: not where its labels turn out to be shifted."""
     subject, run = task.subject, task.run
     name = re.sub(r"[^\w.-]", "_", f"{run.started}-{subject.name}-{run.folder.name[-8:]}")
     predictions = results_dir() / f"{name}.parquet" if options.store else run.folder / "predictions.parquet"
     with _all_kept(run):
         run.join(predictions)
-    result = read_result(
+    result = result_of(
         predictions,
         images,
         kept=options.store,
@@ -339,6 +363,10 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
     )
     if not result.n:
         raise BcdzooError(f"none of the {len(images)} images can be read; the first: {result.skipped[0]['reason']}")
+    why = shifted(result.guesses[:, 0].tolist(), result.labels.tolist(), images.label_offset)
+    if why and options.check:
+        predictions.unlink(missing_ok=True)
+        return BcdzooError(f"{subject.title}: {why}; --no-check keeps the result nevertheless")
     if options.store:
         with _all_kept(run):
             write_json(results_dir() / f"{name}.json", result.to_json())

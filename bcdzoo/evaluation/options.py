@@ -23,6 +23,8 @@ class Options:
     manifest: Path | None = None
     preprocess: str | Preprocess | None = None
     layout: str | None = None
+    label_offset: int | None = None
+    columns: tuple[str, str] | None = None
     modes: Sequence[Mode] = (STRICT,)
     batch_size: int = 32
     device: str | torch.device | None = None

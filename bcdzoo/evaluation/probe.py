@@ -14,6 +14,8 @@ _BATCH = 32
 _FEWEST_CLASSES = 100  # below, chance is too near to a bad network
 _MORE = 2  # hits than by chance: of 1000 classes, one probe in 5,000 of a network that is right in 5 % has no more
 _SAME = 0.5
+_SHIFTED = 10  # images that fit a label beside theirs, and so many times as many as fit their own
+_SPREAD = 5  # classes that they are of: in one of them a network may well prefer a neighbour
 
 
 def probe(subjects: Sequence[Subject], pixels: Pixels) -> None:
@@ -39,8 +41,32 @@ def probe(subjects: Sequence[Subject], pixels: Pixels) -> None:
         _judge(subject, mine, labels, pixels)
 
 
+def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | None) -> str | None:
+    """What to say of guesses that are mostly one above, or mostly one below, the labels; None of others.
+
+    Args:
+        guesses: The first of each image.
+        labels: The images'.
+        label_offset: What was added to the data's labels.
+    """
+    steps = np.asarray(guesses) - np.asarray(labels)
+    for step in (1, -1):
+        fitting = int((steps == step).sum())
+        spread = len(np.unique(np.asarray(labels)[steps == step]))
+        right = int((steps == 0).sum())
+        if fitting >= _SHIFTED * max(right, 1) and spread >= _SPREAD:
+            return (
+                f"{fitting} of {len(steps)} images are guessed as the class {'after' if step > 0 else 'before'} their "
+                f"label and {right} as their label, so the labels are shifted by one: --label-offset "
+                f"{(label_offset or 0) + step} corrects them"
+            )
+    return None
+
+
 def _judge(subject: Subject, guesses: list[int], labels: list[int], pixels: Pixels) -> None:
     hits = sum(guess == label for guess, label in zip(guesses, labels, strict=True))
+    if why := shifted(guesses, labels, pixels.images.label_offset):
+        raise BcdzooError(f"{subject.title}: {why}; --no-check evaluates nevertheless")
     if len(set(labels)) < _FEWEST_CLASSES or hits > _MORE + len(labels) / subject.outputs:
         return
     commonest = Counter(guesses).most_common(1)[0][1]

@@ -6,13 +6,14 @@ from typing import Any
 from tabulate import tabulate
 
 from bcdzoo.evaluation.result import EvalResult
+from bcdzoo.seal import sealed
 
 _HEADERS = ("model", "mode", "top-1", "95 % interval", "top-5", "95 % interval", "images", "flips")
 
 
 def as_json(results: Sequence[EvalResult]) -> Any:
-    """The record of a single result, or a list of several; beside the strict mode the others have ``flips``."""
-    records = [result.to_json() | _flips(result, results) for result in results]
+    """The sealed record of a single result, or a list of several; beside the strict mode the others have ``flips``."""
+    records = [sealed(result.to_json() | _flips(result, results)) for result in results]
     return records[0] if len(records) == 1 else records
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
+from bcdzoo.text import printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ class EvalResult:
         data: Where the images are.
         layout: One of :data:`bcdzoo.data.layouts.LAYOUTS`.
         labels_from: Where the labels come from.
-        notes: What was found to be odd about the data.
+        notes: What was found to be odd about the data or the network.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
         preprocess: A preset's name or a spec.
         preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
@@ -137,7 +138,9 @@ class EvalResult:
         Of the images that have any: their number ``n``, ``hits`` (the first guess is one of them), and in percent
         ``top1`` and ``ci95``.
         """
-        numbers = [official_number(name) for name in self.ids] if self.dataset == "imagenet" else []
+        numbers = (
+            [official_number(name) for name in self.ids] if self.dataset == "imagenet" and self.outputs == 1000 else []
+        )
         accepted = real_labels() if any(numbers) else []
         judged = [
             int(guess) in accepted[number - 1]
@@ -198,7 +201,7 @@ class EvalResult:
         ]
         if self.skipped:
             lines.append(("skipped", f"{len(self.skipped)}: {', '.join(entry['id'] for entry in self.skipped)}"))
-        return "\n".join(f"{key:<15}{value}" for key, value in lines)
+        return "\n".join(f"{key:<15}{printable(value)}" for key, value in lines)
 
     def _real_line(self) -> list[tuple[str, str]]:
         if self.real is None:
@@ -207,7 +210,7 @@ class EvalResult:
         return [("ReaL top-1", f"{self.real['top1']:.2f} % of {self.real['n']}, 95 % interval {low:.2f} to {high:.2f}")]
 
 
-def read_result(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
+def result_of(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
     """The result that a finished file of predictions amounts to.
 
     Args:
@@ -216,7 +219,7 @@ def read_result(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -
         kept: Whether the file stays where it is.
         **facts: The other attributes of :class:`EvalResult`.
     """
-    table = pq.read_table(predictions)
+    table, _ = read_predictions(predictions)
     read = table.filter(pc.is_null(table["unreadable"]))
     unreadable = table.filter(pc.is_valid(table["unreadable"]))
     labels = read["label"].to_numpy().astype(np.int64)

@@ -5,26 +5,24 @@ or not at all; the last step joins the chunks into one file, a row group each. W
 when, makes no difference to it.
 """
 
-import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.predictions import read_predictions, write_predictions
 from bcdzoo.evaluation.team import Team
 from bcdzoo.files import atomic_write
+from bcdzoo.seal import DamagedError, digest, read_json, write_json
+from bcdzoo.text import say
 
-_RECORD = "run.json"
+RECORD = "run.json"
 _IMAGES = 256  # of a chunk, or one batch where that is more: what a run that is killed may have to repeat
 
 
@@ -103,6 +101,8 @@ class Predictions:
 class Run:
     """A folder of finished chunks and ``run.json``, which says what they are computed with.
 
+    Each file has a seal, a chunk's over what the run is and which part it is too; what is damaged is computed again.
+
     Args:
         folder: Made if it is not there.
         words: What was asked for.
@@ -115,42 +115,62 @@ class Run:
     """
 
     def __init__(self, folder: Path, words: dict[str, str], identity: dict[str, str], plan: Plan, started: str) -> None:
-        self.folder, self.plan = folder, plan
-        record: dict[str, Any] = {"words": words, "identity": identity, "started": started}
-        if (folder / _RECORD).is_file():
-            record = self.read_record(folder)
-            if differences := _differences(record["identity"], identity):
-                raise BcdzooError(
-                    f"cannot go on with the unfinished run in {folder}: {differences}; --fresh throws it away and "
-                    "starts anew"
-                )
+        self.folder, self.plan, self.started = folder, plan, started
+        self._identity = digest(identity)
+        if (folder / RECORD).exists() and (kept := self._kept(identity)):
+            self.started = kept
         else:
-            with atomic_write(folder / _RECORD) as temporary:
-                temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-        self.started: str = record["started"]
+            clear(folder)
+            write_json(folder / RECORD, {"words": words, "identity": identity, "started": started})
 
-    @staticmethod
-    def read_record(folder: Path) -> dict[str, Any]:
-        """What ``run.json`` in a folder says, and the folder itself."""
-        record: dict[str, Any] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        return record | {"folder": str(folder)}
+    def _kept(self, identity: dict[str, str]) -> str | None:
+        """When the run that is here was started; None where its chunks cannot be relied on."""
+        try:
+            record, checked = read_record(self.folder)
+        except DamagedError as error:
+            say(f"{error}; this run starts anew")
+            return None
+        if differences := _differences(record["identity"], identity):
+            raise BcdzooError(
+                f"cannot go on with the unfinished run in {self.folder}: {differences}; --fresh throws it away and "
+                "starts anew"
+            )
+        if not checked:
+            say(f"the unfinished run in {self.folder} is unchecked, an older version began it: it starts anew")
+        return str(record["started"]) if checked else None
 
     def done(self) -> set[int]:
-        """Chunks that are here and whole; a damaged one is removed."""
-        return {int(path.stem) for path in self.folder.glob("*.parquet") if self._whole(path)}
+        """Chunks that are here and whole; a damaged one is named and removed."""
+        return {chunk for chunk in self.plan.chunks if self.path(chunk).exists() and self._whole(chunk)}
 
-    def _whole(self, path: Path) -> bool:
+    def _whole(self, chunk: int) -> bool:
         try:
-            whole: bool = pq.read_metadata(path).num_rows == len(self.plan.rows(int(path.stem)))
-        except (OSError, pa.ArrowException):
-            whole = False
-        if not whole:
-            path.unlink(missing_ok=True)
-        return whole
+            if self.read(chunk).num_rows == len(self.plan.rows(chunk)):
+                return True
+            reason = f"{self.path(chunk)} has another number of images"
+        except DamagedError as error:
+            reason = str(error)
+        except FileNotFoundError:  # another process has seen to it
+            return False
+        say(f"{reason}; its images are evaluated again")
+        self.path(chunk).unlink(missing_ok=True)
+        return False
 
     def path(self, chunk: int) -> Path:
         """File of a chunk."""
         return self.folder / f"{chunk:06}.parquet"
+
+    def read(self, chunk: int) -> pa.Table:
+        """A chunk.
+
+        Raises:
+            DamagedError: It is not what was written.
+            OSError: It is not there or cannot be opened.
+        """
+        table, checked = read_predictions(self.path(chunk), self._about(chunk))
+        if not checked:
+            raise DamagedError(f"{self.path(chunk)} is unchecked, it has no hash")
+        return table
 
     def write(self, chunk: int, table: pa.Table) -> None:
         """Keep a chunk.
@@ -159,8 +179,7 @@ class Run:
             BcdzooError: The disk is full or cannot be written to.
         """
         try:
-            with atomic_write(self.path(chunk)) as temporary:
-                pq.write_table(table, temporary)
+            write_predictions(self.path(chunk), [table], self._about(chunk))
         except OSError as error:
             kept = len(self.done())
             raise BcdzooError(
@@ -170,39 +189,35 @@ class Run:
 
     def join(self, out: Path) -> None:
         """Write all chunks as one Parquet file, whole or not at all."""
-        with atomic_write(out) as temporary:
-            parts = (pq.read_table(self.path(chunk)) for chunk in self.plan.chunks)
-            first = next(parts)
-            with pq.ParquetWriter(temporary, first.schema) as writer:
-                for part in chain([first], parts):
-                    writer.write_table(part)
+        write_predictions(out, [self.read(chunk) for chunk in self.plan.chunks])
 
     def remove(self) -> None:
         """Forget the chunks; where processes share the folder another may have done so."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _about(self, chunk: int) -> str:
+        return f"part {chunk} of {self._identity}"
 
-@contextmanager
-def only_process(folder: Path, fresh: bool) -> Iterator[None]:
-    """Hold a run's folder against a second process with the same command.
 
-    Args:
-        folder: Made if it is not there.
-        fresh: Throw away what is in it.
+def read_record(folder: Path) -> tuple[dict[str, Any], bool]:
+    """What ``run.json`` in a folder says, and whether a seal vouches for it.
 
     Raises:
-        BcdzooError: Another process is at it.
+        DamagedError: It is not what was written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink()  # of a process that was killed
-            for old in [*folder.glob("*.parquet"), folder / _RECORD] if fresh else []:
-                old.unlink(missing_ok=True)
-            yield
-    except Timeout:
-        raise BcdzooError(f"another process is evaluating the same ({folder}): wait for it or stop it") from None
+    path = folder / RECORD
+    record, checked = read_json(path)
+    tables = [record.get(key) for key in ("words", "identity")]
+    texts = [record.get("started"), *(value for table in tables if isinstance(table, dict) for value in table.values())]
+    if not all(isinstance(table, dict) for table in tables) or not all(isinstance(text, str) for text in texts):
+        raise DamagedError(f"{path} is damaged: it is no record of a run")
+    return record, checked
+
+
+def clear(folder: Path) -> None:
+    """Throw away what a run has done."""
+    for old in [*folder.glob("*.parquet"), folder / RECORD]:
+        old.unlink(missing_ok=True)
 
 
 def bring_to_leader(runs: Sequence[Run], mates: Team) -> None:

@@ -1,8 +1,11 @@
 """How far an accuracy measured on some images can be trusted."""
 
+from bisect import bisect_left
+from itertools import takewhile
 from math import exp, fsum, lgamma, log, sqrt
 
 Z_95 = 1.959963984540054  # the standard normal distribution's 97.5 % point
+SIGNIFICANT = 0.05
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
@@ -40,9 +43,30 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n, fewer = only_first + only_second, min(only_first, only_second)
     if n == 2 * fewer:
         return 1.0
-    # log of C(n, k) / 2^n, summed from the largest term: exact integers of 15,000 digits would be slow
-    logs = [lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1)]
-    return min(1.0, 2 * fsum(map(exp, logs)))
+    # log of C(n, k) / 2^n, summed from the largest term to where nothing is added any more: exact integers of 15,000
+    # digits would be slow
+    logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1))
+    largest = next(logs)
+    return min(1.0, 2 * fsum(map(exp, [largest, *takewhile(lambda term: term > largest - 50, logs)])))
+
+
+def smallest_significant(disagreements: int, n: int) -> int | None:
+    """The smallest difference that McNemar's exact test finds significant (5 %), in images.
+
+    Args:
+        disagreements: Images that one of two networks gets right and the other does not.
+        n: All images.
+
+    Returns:
+        The least difference that so many disagreements can be divided with. Fewer than six tell nothing however they
+        fall: then of six, all one network's; None if there are not so many images.
+    """
+    # p rises with the images of the network that has fewer of them: how many of these numbers are below the level
+    numbers = range(disagreements // 2 + 1)
+    found = bisect_left(numbers, SIGNIFICANT, key=lambda fewer: mcnemar(disagreements - fewer, fewer))
+    if found:
+        return disagreements - 2 * (found - 1)
+    return next((all_one for all_one in range(disagreements + 1, n + 1) if mcnemar(all_one, 0) < SIGNIFICANT), None)
 
 
 def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, float]:

@@ -4,33 +4,50 @@ Reading it imports neither torch nor pandas.
 """
 
 import json
+from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, results_dir
-from bcdzoo.text import say
+from bcdzoo.seal import DamagedError, read_json
+from bcdzoo.text import printable, say
 
-_KEYS = {"model", "weights", "backend", "n", "top1", "top5", "ci95", "dataset", "started"}
 
-
-def write_json(path: Path, result: dict[str, Any]) -> None:
-    """Write a result as JSON, whole or not at all.
+def write_record(path: Path, record: Any) -> None:
+    """Write a sealed result, or a list of several, as JSON, whole or not at all.
 
     Raises:
         OSError: The folder cannot be made or written to.
     """
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result, with its file's name as ``run``, and whether a seal vouches for it as ``checked``.
+
+    Raises:
+        BcdzooError: It is damaged, or no result of ``bcdzoo eval``.
+        OSError: It cannot be read.
+    """
+    result, checked = read_json(path)
+    if problem := _problem(result):
+        raise DamagedError(f"{path} is not a result of bcdzoo eval: {problem}")
+    return result | {"run": path.stem, "checked": checked}
 
 
 def read_results() -> list[dict[str, Any]]:
-    """All results in the store, oldest first, each with its name there as ``run``.
+    """All results in the store, oldest first, as :func:`read_result` gives them.
 
-    A file that is not a whole result is named on stderr and left out.
+    A file that is not a whole result is named on stderr and left out; those that are unchecked are counted.
     """
     results, damaged = read_store()
     for path, reason in damaged.items():
         say(f"{path} is left out: {reason}")
+    if unchecked := sum(not result["checked"] for result in results):
+        say(f"{unchecked} of {len(results)} results are unchecked: they have no hash, as older versions wrote them")
     return results
 
 
@@ -39,11 +56,89 @@ def read_store() -> tuple[list[dict[str, Any]], dict[Path, str]]:
     results, damaged = [], {}
     for path in sorted(results_dir().glob("*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(result, dict) or not result.keys() >= _KEYS:
-                raise ValueError("not a result of bcdzoo eval")
-        except (OSError, ValueError) as error:
-            damaged[path] = str(error)
-        else:
-            results.append(result | {"run": path.stem})
+            results.append(read_result(path))
+        except (BcdzooError, OSError) as error:
+            damaged[path] = str(error).removeprefix(f"{path} ").removeprefix("is ")
     return results, damaged
+
+
+def _problem(result: dict[str, Any]) -> str | None:
+    if missing := _NEEDED - result.keys():
+        return f"it has no {min(missing)}"
+    for key, right in _RIGHT.items():
+        if key in result and not right(result[key]):
+            return f"its {key} is {printable(repr(result[key]), 60)}"
+    for key, hits in result.get("hits", {}).items():
+        if abs(100 * hits / result["n"] - result[key]) > 1e-6:
+            return f"its {key} is {result[key]}, but it has {hits} hits in {result['n']} images"
+    return None
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) < 10_000
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)
+
+
+def _percent(value: Any) -> bool:
+    return _number(value) and 0 <= value <= 100
+
+
+def _interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_percent, value))
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or _text(value) or _number(value)
+
+
+def _file_name(value: Any) -> bool:
+    return _text(value) and Path(value).name == value and "\0" not in value
+
+
+def _none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or right(value)
+
+
+def _table(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(right, value.values()))
+
+
+def _list(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(right, value))
+
+
+def _accuracy(value: Any) -> bool:
+    return isinstance(value, dict) and _interval(value.get("top1")) and _interval(value.get("top5"))
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+_NEEDED = {"model", "weights", "backend", "n", "top1", "top5", "ci95", "dataset", "started"}
+
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("model", "backend", "dataset", "started", "state", "data", "layout", "labels_from"), _text),
+    **dict.fromkeys(("fingerprint", "preprocess", "preprocess_from", "device", "precision"), _text),
+    **dict.fromkeys(("weights", "sha256", "predictions_sha256"), _none_or(_text)),
+    **dict.fromkeys(("outputs", "classes", "batch_size", "processes", "threads", "resumed", "networks"), _count),
+    **dict.fromkeys(("top1", "top5"), _percent),
+    **dict.fromkeys(("compiled", "channels_last"), _flag),
+    "n": lambda value: _count(value) and 0 < value < 2**53,
+    "ci95": _accuracy,
+    "hits": lambda value: _table(_count)(value) and value.keys() == {"top1", "top5"},
+    "build": _table(lambda value: _plain(value) or _list(_plain)(value)),
+    "versions": _table(_text),
+    "notes": _list(_text),
+    "skipped": _list(_table(_text)),
+    "predictions_file": _none_or(_file_name),
+    "real": _none_or(lambda value: isinstance(value, dict)),
+}
+"""What a field must be, where it is there: older versions did not have all of them."""

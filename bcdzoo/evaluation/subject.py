@@ -14,10 +14,13 @@ from torch import Tensor, nn
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import Mode
-from bcdzoo.files import sha256_of
+from bcdzoo.files import require_regular, sha256_of
 from bcdzoo.own import import_network
 from bcdzoo.registry import find
 from bcdzoo.text import say
+from bcdzoo.weights.convert import split_part
+from bcdzoo.weights.load import assume, load_into, resolve
+from bcdzoo.weights.metadata import carried_preprocess, read_metadata, remember
 
 _GUESSES = 5
 
@@ -143,11 +146,10 @@ def load_subject(
     with torch.random.fork_rng():
         torch.manual_seed(seed)  # for somebody's network that draws its own weights
         network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
+    preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
-        preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
-        preprocess = parse(preprocess or own_preprocess or "imagenet")
-    else:
-        preprocess_from = "given"
+        spec = preprocess or own_preprocess
+        preprocess = parse(spec) if spec else assume(name)
     network = network.to(device, torch.float32).eval()
     return Subject(network, name, label, sha256, build, preprocess, preprocess_from, device, state=_state_hash(network))
 
@@ -161,12 +163,14 @@ def find_network(
         BcdzooError: It cannot be built or its weights do not fit.
     """
     from bcdzoo.packed.checkpoint import is_packed_file, load_packed
-    from bcdzoo.weights.load import load_into, resolve
 
     if isinstance(model, str) and ":" not in model:
         find(model)  # a misspelt name should get the near ones, not a search for its weights
-        packed = weights is not None and is_packed_file(Path(weights))
-        found = load_packed(Path(str(weights)), model) if packed else resolve(model, weights, manifest, **build)
+        if weights is not None and is_packed_file(Path(weights)):
+            found = load_packed(Path(weights), model)
+            remember(found.model, found.preprocess, None)
+        else:
+            found = resolve(model, weights, manifest, **build)
         return found.model, model, found.label, found.sha256, found.preprocess, found.build
     if isinstance(model, str):
         network = import_network(model, **build)
@@ -175,13 +179,17 @@ def find_network(
     else:
         network = model
     name = model if isinstance(model, str) else type(model).__name__
-    if weights is None:
-        return network, name, None, None, None, {}
-    path = Path(weights)
-    if not path.is_file():
-        raise BcdzooError(f"no weights file {path}")
-    load_into(network, path)
-    return network, name, str(path), sha256_of(path), None, {}
+    label = sha256 = None
+    if weights is not None:
+        path, _ = split_part(weights)
+        require_regular(path)
+        said = read_metadata(path)
+        load_into(network, weights)
+        if said is not None:
+            remember(network, said.preprocess, said.class_names)
+        label, sha256 = str(weights), sha256_of(path)
+    own = carried_preprocess(network)
+    return network, name, label, sha256, str(own) if own else None, {}
 
 
 def _state_hash(network: nn.Module) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import PIL
 import torch
@@ -17,10 +18,11 @@ import torchvision
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.options import Options
-from bcdzoo.evaluation.run import Plan, Run, only_process
+from bcdzoo.evaluation.run import RECORD, Plan, Run, clear, read_record
 from bcdzoo.evaluation.subject import Subject
 from bcdzoo.evaluation.team import Team
-from bcdzoo.files import results_dir
+from bcdzoo.files import only_process, results_dir
+from bcdzoo.text import say
 from bcdzoo.versions import own
 
 
@@ -55,7 +57,9 @@ def unfinished_runs(
             folder = _folder(words, identity, options) if options.store else root / str(number)
             if mates.leads:
                 try:
-                    stack.enter_context(only_process(folder, options.fresh))
+                    stack.enter_context(only_process(folder, "evaluating the same"))
+                    if options.fresh:
+                        clear(folder)
                 except OSError as error:
                     raise BcdzooError(
                         f"cannot write to {folder}: {error.strerror}; --no-store evaluates without keeping anything"
@@ -110,15 +114,29 @@ def _folder(words: dict[str, str], identity: dict[str, str], options: Options) -
     root = results_dir() / "unfinished"
     name = re.sub(r"[^\w.-]", "_", words["model"])
     folder = root / f"{name}-{key}"
-    if not options.resume or (folder / "run.json").is_file():
+    if not options.resume:
         return folder
-    begun = [Run.read_record(path.parent) for path in root.glob("*/run.json")]
+    if (folder / RECORD).exists():
+        read_record(folder)  # what is damaged would start anew
+        return folder
     others = [
-        record for record in begun if all(record["words"][key] == words[key] for key in ("model", "data", "mode"))
+        (record, begun)
+        for record, begun in _begun(root)
+        if all(record["words"].get(key) == words[key] for key in ("model", "data", "mode"))
     ]
     if not others:
         raise BcdzooError(
             f"there is no unfinished run of {words['model']} on {words['data']}; start it without --resume"
         )
-    nearest = max(others, key=lambda record: (record["identity"] == identity, record["started"]))
-    return Path(nearest["folder"])
+    return max(others, key=lambda other: (other[0]["identity"] == identity, other[0]["started"]))[1]
+
+
+def _begun(root: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Record and folder of each unfinished run; one that cannot be read is named and left out."""
+    for path in root.glob(f"*/{RECORD}"):
+        try:
+            record, _ = read_record(path.parent)
+        except (BcdzooError, OSError) as error:
+            say(f"{path} is left out: {error}")
+        else:
+            yield record, path.parent

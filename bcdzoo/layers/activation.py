@@ -10,6 +10,8 @@ from bcdzoo.layers.metadata import OpCounts
 class RPReLU(nn.Module):
     """``PReLU(x + shift_in) + shift_out``; both shifts and the slope are learnable per channel; (N, C, H, W)."""
 
+    shifts = ("shift_in", "shift_out")
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.shift_in = nn.Parameter(torch.zeros(channels))

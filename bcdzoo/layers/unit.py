@@ -99,6 +99,10 @@ class AveragedHeads(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, (self.fc.weight + self.fc_dist.weight) / 2, (self.fc.bias + self.fc_dist.bias) / 2)
 
+    def separately(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the classifier that learns the labels, and of that which imitates a teacher."""
+        return self.fc(features), self.fc_dist(features)
+
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         macs = output.numel() * self.fc.in_features
         return {"mac": macs, "distillation_head_mac": macs}

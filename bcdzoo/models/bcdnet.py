@@ -69,6 +69,10 @@ class BCDNet(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
+    def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the classifier that learns the labels, and of that which imitates a teacher."""
+        return self.head.separately(self.features(x))
+
 
 def mlp_group(channels: int, step: int) -> nn.Sequential:
     """Three MLP blocks and a point-wise block: the operations of one convolutional block of 1024 channels at 7×7."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import binary_conv
 from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
@@ -61,6 +62,8 @@ def stem(padding: str, pool: int) -> nn.Sequential:
             OrderedDict(pad=pad or nn.Identity(), conv=conv, bn=nn.BatchNorm2d(c_out), activation=nn.ReLU())
         )
 
+    if pool not in (2, 3):
+        raise BcdzooError(f"stem_pool must be 3 (the authors') or 2 (larq's), not {pool!r}")
     half = GROWTH // 2
     return nn.Sequential(
         layer(3, half, 2, groups=1),

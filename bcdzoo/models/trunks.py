@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.unit import BinaryUnit, HalvingPool
 
@@ -115,6 +116,8 @@ class BinaryResNet(nn.Module):
         stem_activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if not 0 < bn_eps < 1:
+            raise BcdzooError(f"bn_eps must be between 0 and 1, not {bn_eps!r}")
         pad, margin = split_padding(7, 2, padding)
         self.stem = nn.Sequential(
             OrderedDict(

@@ -1,25 +1,32 @@
-"""Counting operations, layer by layer, without weights and without arithmetic (docs/counting.md).
+"""Counting operations, layer by layer (docs/counting.md).
 
-The network runs once on torch's meta device. Layers of this zoo state their operations themselves
-(:class:`bcdzoo.layers.metadata.Counted`); every other tensor operation is looked up by its ATen name, so that anybody's
-network can be counted. What is in neither is reported as unsupported.
+Layers of this zoo state their operations themselves (:class:`bcdzoo.layers.metadata.Counted`); every other tensor
+operation is looked up by its ATen name, so that anybody's network can be counted. What is in neither is reported as
+unsupported. A network of the zoo runs once on torch's meta device, without weights and without arithmetic. Any other
+runs on the CPU, where it may read numbers, and what its layers do not say of their bits is observed
+(:mod:`bcdzoo.ops.observe`).
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
+from torch.nn.parameter import is_lazy
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
-from bcdzoo.own import import_network
+from bcdzoo.ops.known import FREE, NORMS, packets
+from bcdzoo.ops.products import Multiplication
+from bcdzoo.ops.running import MAKES, Running
+from bcdzoo.own import import_network, unwrapped
 from bcdzoo.registry import create_model, find
+from bcdzoo.text import printable
 
 aten = torch.ops.aten
 
@@ -36,8 +43,9 @@ class LayerOps:
         output_shape: Shape of its output for one image, without the batch.
         bops: Binary operations.
         flops: Real-valued operations under the report's convention.
-        params: Parameters it owns.
+        params: Parameters it owns; those that several share are the first one's.
         counts: Operations by kind (:data:`bcdzoo.ops.conventions.KINDS`).
+        observed: Whether its bits are those that it was seen to have, for it does not state them.
     """
 
     name: str
@@ -49,6 +57,7 @@ class LayerOps:
     flops: int
     params: int
     counts: OpCounts
+    observed: bool = False
 
 
 @dataclass
@@ -61,6 +70,8 @@ class OpsReport:
         input_size: Height and width of the image in pixels.
         layers: One record for each module that computes something or has parameters.
         unsupported: Tensor operations that the counter does not know, and where; they are in no total.
+        observed: The images on which bits were observed; empty where all layers state theirs.
+        warnings: What these numbers rest on beyond what the layers say.
     """
 
     model: str
@@ -68,6 +79,8 @@ class OpsReport:
     input_size: int
     layers: list[LayerOps] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
+    observed: str = ""
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def bops(self) -> int:
@@ -91,7 +104,13 @@ class OpsReport:
 
 
 def count_ops(
-    model: str | nn.Module, convention: str = "full", input_size: int | None = None, **arguments: Any
+    model: str | nn.Module,
+    convention: str = "full",
+    input_size: int | None = None,
+    *,
+    data: str | None = None,
+    preprocess: str | None = None,
+    **arguments: Any,
 ) -> OpsReport:
     """Count the operations of a network for one image of 3 channels.
 
@@ -100,121 +119,227 @@ def count_ops(
             is left as it was.
         convention: "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
         input_size: Height and width of the image in pixels; by default those that a network of the zoo was published
-            for, and 224 for any other module.
+            for, the crop of ``preprocess``, and 224 for any other module.
+        data: Images in any layout, on which the bits of layers that do not state theirs are observed; by default a
+            random image.
+        preprocess: What these images are made with, as for :func:`bcdzoo.evaluate`; ImageNet's by default.
         **arguments: For a network given by name, as in :func:`bcdzoo.create_model`.
 
     Raises:
-        BcdzooError: Unknown name or convention, or the network cannot run on the meta device at this size.
+        BcdzooError: Unknown name or convention, or the network cannot run at this size.
     """
     if convention not in CONVENTIONS:
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
-    if isinstance(model, str):
+    if isinstance(model, str) and ":" not in model:
         name = model
         with torch.device("meta"):
-            model = import_network(name, **arguments) if ":" in name else create_model(name, **arguments)
-        if ":" not in name:
-            input_size = input_size or find(name).input_size
+            model = create_model(name, **arguments)
+        input_size = input_size or find(name).input_size
+    elif isinstance(model, str):
+        name, model = model, unwrapped(import_network(model, **arguments))
     else:
+        model = unwrapped(model)
         name = type(model).__name__
-    return _report(name, _Trace(model), CONVENTIONS[convention], input_size or 224)
+    if data is not None or preprocess is not None:
+        from bcdzoo.ops.observe import crop_of
+
+        input_size = crop_of(preprocess, input_size)
+    network = Countable(model, input_size or 224)
+    report = OpsReport(name, convention, network.input_size)
+    if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
+        from bcdzoo.ops.observe import observe  # not of use to the zoo's networks, and slow to import
+
+        observe(report, network, data, preprocess)
+    _fill(report, network.trace, CONVENTIONS[convention])
+    return report
 
 
-def _report(name: str, trace: "_Trace", convention: Convention, input_size: int) -> OpsReport:
-    trace.run(input_size)
-    report = OpsReport(name, convention.name, input_size, unsupported=trace.unsupported())
-    for path, module in trace.owners.items():
-        counts = dict(trace.counts[path])
-        params = sum(p.numel() for p in module.parameters(recurse=isinstance(module, Counted)))
+def multiply_accumulates(model: nn.Module, input_size: int) -> int:
+    """Of a network for one image, whatever their bits: as its layers state them, or by torch's formulas.
+
+    Raises:
+        BcdzooError: As :func:`count_ops`.
+    """
+    trace = Countable(model, input_size).trace
+    total = 0
+    for path, module in trace.modules.items():
+        counts = trace.counts[path]
+        bits = getattr(module, "w_bits", 1) * getattr(module, "a_bits", 1) if counts[BINARY] else 1
+        total += counts["mac"] + counts["distillation_head_mac"] + counts[BINARY] // bits
+    return total
+
+
+def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
+    report.unsupported = trace.unsupported()
+    known: set[Any] = set()
+    for path, module in trace.modules.items():
+        counts = {kind: number for kind, number in trace.counts[path].items() if number}
+        params = sum(p.numel() for p in module.parameters(recurse=isinstance(module, Counted)) if is_new(p, known))
         if not counts and not params:
             continue
         multiplies = BINARY in counts or "mac" in counts
+        w_bits, a_bits = trace.bits.get(path) or (getattr(module, "w_bits", 32), getattr(module, "a_bits", 32))
         report.layers.append(
             LayerOps(
                 name=path,
                 type=type(module).__name__,
-                w_bits=getattr(module, "w_bits", 32) if multiplies else None,
-                a_bits=getattr(module, "a_bits", 32) if multiplies else None,
+                w_bits=w_bits if multiplies else None,
+                a_bits=a_bits if multiplies else None,
                 output_shape=trace.shapes.get(path, ()),
                 bops=counts.get(BINARY, 0),
                 flops=convention.flops(counts),
                 params=params,
                 counts=counts,
+                observed=path in trace.bits,
             )
         )
-    return report
 
 
-class _Trace(TorchDispatchMode):
-    """One run of a network on the meta device: operations and output shapes by the path of the module they belong to.
+def is_new(x: Tensor, known: set[Any]) -> bool:
+    """Whether a tensor is none of those that are known, and make it known; tied tensors are one."""
+    key = x.untyped_storage()._cdata, x.storage_offset(), x.numel(), x.dtype
+    if key in known:
+        return False
+    known.add(key)
+    return True
 
-    A module that counts itself owns all that happens inside it.
+
+class Countable:
+    """A network that has been run once, for its operations.
+
+    Attributes:
+        model: It, or a copy of it that has all its parameters.
+        input_size: Of the image.
+        is_of_zoo: Whether its layers state their bits.
+        trace: Its operations.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
-        self.model = model
-        self.owners = _owners(model)
-        self.counts: dict[str, Counter[str]] = {path: Counter() for path in self.owners}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self._unknown: dict[str, list[str]] = {}
-        self._inside: list[str] = []
+    def __init__(self, model: nn.Module, input_size: int) -> None:
+        self.input_size = input_size
+        self.is_of_zoo = type(model).__module__.startswith("bcdzoo.models.")
+        with torch.random.fork_rng(devices=[]):
+            self.model = self._completed(model)
+            first = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
+            self.device = torch.device("meta") if self.is_of_zoo else first.device
+            self.dtype = torch.float32 if self.is_of_zoo else first.dtype
+            self.trace = Trace(self.model)
+            self.watch(self.trace, self.noise())
 
-    def run(self, input_size: int) -> None:
-        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        on_meta = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-        training = {module: module.training for module in self.model.modules()}
-        hooks = [hook for path, module in self.owners.items() for hook in self._watch(path, module)]
-        image = torch.zeros(1, 3, input_size, input_size, device="meta")
+    def _completed(self, model: nn.Module) -> nn.Module:
+        """With all its parameters, if some are only made when it is run."""
+        if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
+            return model
+        model = deepcopy(model).eval()
+        with torch.no_grad():
+            self._try(lambda: model(torch.zeros(1, 3, self.input_size, self.input_size)), None)
+        return model
+
+    def _try(self, run: Callable[[], Any], running: Running | None) -> None:
         try:
-            with torch.no_grad(), torch.device("meta"), self:
-                torch.func.functional_call(self.model.eval(), on_meta, image)
-        except Exception as error:
-            message = str(error).split("\n")[0]
-            at = self._inside[-1] if self._inside else "the network"
+            run()
+        except Exception as error:  # anybody's network fails as it likes
+            message = " ".join(str(error).split())[:300]
+            at = (running.inside[-1] if running else "") or "the network"
+            where = " on the meta device" if running and self.device.type == "meta" else ""
             raise BcdzooError(
-                f"cannot count at input size {input_size}: {at or 'the network'} fails on the meta device: {message}"
+                f"cannot count at input size {self.input_size}: {at} fails{where}: {message or type(error).__name__}"
             ) from error
+
+    def noise(self) -> Tensor:
+        """An image, (1, 3, H, W)."""
+        shape = 1, 3, self.input_size, self.input_size
+        if self.device.type == "meta":
+            return torch.zeros(shape, device="meta")
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+
+    def watch(self, running: Running, images: Tensor) -> None:
+        """Run the network under somebody's eyes; nothing of it is changed.
+
+        Raises:
+            BcdzooError: It fails.
+        """
+        self._try(lambda: self._run(running, images), running)
+
+    def _run(self, running: Running, images: Tensor) -> None:
+        training = {module: module.training for module in self.model.modules()}
+        scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules())
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        copies = {} if scripted else {name: self._copy(tensor) for name, tensor in tensors.items()}
+
+        def call(images: Tensor) -> Any:
+            if scripted:  # which takes no other tensors
+                return self.model(images)
+            return torch.func.functional_call(self.model, copies, images)
+
+        is_meta = self.device.type == "meta"
+        try:
+            self.model.eval()
+            # with gradients on, though of nothing: the zoo's convolutions then compute in floats, not in 8 bits
+            with (
+                torch.set_grad_enabled(not is_meta and not scripted),
+                torch.device("meta") if is_meta else nullcontext(),
+            ):
+                running.run(images, call)
         finally:
-            for hook in hooks:
-                hook.remove()
             for module, mode in training.items():
                 module.training = mode
 
-    def _watch(self, path: str, module: nn.Module) -> list[Any]:
-        def enter(module: nn.Module, inputs: Any) -> None:
-            self._inside.append(path)
+    def _copy(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().to("meta") if self.device.type == "meta" else tensor.detach().clone()
 
-        def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
-            self._inside.pop()
-            first = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(first, Tensor):
-                self.shapes[path] = tuple(first.shape[1:])
-            if isinstance(module, Counted):
-                self.counts[path].update(module.op_counts(inputs, output))
 
-        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+class Trace(Running):
+    """One run of a network: operations and output shapes by the path of the module they belong to.
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        path = self._inside[-1] if self._inside else ""
-        packet = func._overloadpacket
-        if isinstance(self.owners[path], Counted) or packet in FREE:
-            return out
-        if packet in flop_registry:
-            self.counts[path]["mac"] += flop_registry[packet](*args, **kwargs, out_val=out) // 2
-        elif packet in HANDLERS:
+    A module that counts itself owns all that happens inside it.
+
+    Attributes:
+        counts: Operations by kind, by path.
+        shapes: Of the outputs for one image.
+        bits: Of weights and inputs, where they were observed.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(_owners(model))
+        self.counts: dict[str, Counter[str]] = {path: Counter() for path in self.modules}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.bits: dict[str, tuple[int, int]] = {}
+        self._unknown: dict[str, list[str]] = {}
+
+    def undeclared(self) -> Iterator[Counter[str]]:
+        """Counts of the modules that do not count themselves."""
+        return (self.counts[path] for path, module in self.modules.items() if not isinstance(module, Counted))
+
+    def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """Ask a module that counts itself."""
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor):
+            self.shapes[path] = tuple(first.shape[1:])
+        module = self.modules[path]
+        if isinstance(module, Counted):
+            self.counts[path].update(module.op_counts(inputs, output))
+
+    def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
+        """Count multiply-accumulates as real ones."""
+        if not isinstance(self.modules[path], Counted):
+            self.counts[path]["mac"] += macs
+            if operation.is_written_out:
+                self.counts[path]["gate"] -= min(macs, self.counts[path]["gate"])
+
+    def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Count an operation by its kind."""
+        path, packet = self.inside[-1], getattr(func, "_overloadpacket", func)
+        if isinstance(self.modules[path], Counted) or packet in FREE or packet in MAKES:
+            return
+        if packet in HANDLERS:
             kind, number = HANDLERS[packet](args, out)
             self.counts[path][kind] += number
         else:
             self._unknown.setdefault(str(packet), []).append(path or "the network")
-        return out
 
     def unsupported(self) -> list[str]:
         """One line per unknown operation: how often, and where first."""
-        return [f"{name} ×{len(paths)}, first in {paths[0]}" for name, paths in self._unknown.items()]
+        return [f"{name} ×{len(paths)}, first in {printable(paths[0], 100)}" for name, paths in self._unknown.items()]
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:
@@ -250,32 +375,14 @@ def _mean(args: tuple[Any, ...], out: Any) -> tuple[str, int]:
 
 _ACTIVATIONS = """celu clamp clamp_max clamp_min elu gelu glu hardsigmoid hardswish hardtanh leaky_relu log_softmax mish
     _log_softmax _prelu_kernel _safe_softmax relu selu sigmoid silu softmax _softmax softplus tanh threshold"""
-_NORMS = """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training cudnn_batch_norm
-    native_layer_norm native_group_norm"""
-_FREE = """_reshape_alias _to_copy _unsafe_view alias arange as_strided cat chunk clone constant_pad_nd contiguous copy
-    detach empty empty_like expand flip full full_like gather index index_select lift_fresh masked_fill narrow new_empty
-    new_full new_ones new_zeros ones ones_like permute pixel_shuffle pixel_unshuffle reflection_pad2d replication_pad2d
-    repeat roll scalar_tensor select slice split split_with_sizes squeeze stack t transpose unbind unsqueeze view where
-    zeros zeros_like"""
-
-
-def _packets(names: str) -> list[Any]:
-    """The operations of these names and their in-place twins."""
-    present = [getattr(aten, twin, None) for name in names.split() for twin in (name, name + "_")]
-    return [packet for packet in present if packet is not None]
-
-
-FREE = set(_packets(_FREE))
-"""Operations that move or make data and compute nothing."""
-
 HANDLERS: dict[Any, Handler] = {
-    **dict.fromkeys(_packets(_ACTIVATIONS), _per_output_element("activation")),
-    **dict.fromkeys(_packets(_NORMS), _per_output_element("norm")),
-    **dict.fromkeys(_packets("add sub rsub"), _per_output_element("add")),
-    **dict.fromkeys(_packets("mul div"), _per_output_element("gate")),
-    **dict.fromkeys(_packets("sign"), _per_output_element("sign")),
-    **dict.fromkeys(_packets("max_pool2d max_pool2d_with_indices"), _per_output_element("pool")),
-    **dict.fromkeys(_packets("avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d"), _pooling),
-    **dict.fromkeys(_packets("mean"), _mean),
+    **dict.fromkeys(packets(_ACTIVATIONS), _per_output_element("activation")),
+    **dict.fromkeys(NORMS, _per_output_element("norm")),
+    **dict.fromkeys(packets("add sub rsub"), _per_output_element("add")),
+    **dict.fromkeys(packets("mul div"), _per_output_element("gate")),
+    **dict.fromkeys(packets("sign"), _per_output_element("sign")),
+    **dict.fromkeys(packets("max_pool2d max_pool2d_with_indices"), _per_output_element("pool")),
+    **dict.fromkeys(packets("avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d"), _pooling),
+    **dict.fromkeys(packets("mean"), _mean),
 }
 """ATen operation -> the kind and number it counts as; multiply-accumulates come from torch's own formulas."""

@@ -9,8 +9,10 @@ from tabulate import tabulate
 
 from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import LayerOps, OpsReport
+from bcdzoo.text import printable
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
+_KEYS = (*_COLUMNS, "observed")
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
@@ -33,10 +35,9 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
         parts.append(tabulate(rows, headers, "github", disable_numparse=True, colalign=right))
     parts.append(tabulate(totals, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "right")))
     size = report.input_size
-    description = CONVENTIONS[report.convention].description
-    parts.append(
-        f"{report.model}, one image of 3×{size}×{size}. OPs = FLOPs + BOPs/64.\n{report.convention}: {description}."
-    )
+    name, description = printable(report.model, 100), CONVENTIONS[report.convention].description
+    parts.append(f"{name}, one image of 3×{size}×{size}. OPs = FLOPs + BOPs/64.\n{report.convention}: {description}.")
+    parts += [f"Note: {warning}." for warning in report.warnings]
     if report.unsupported:
         parts.append("Not counted, unknown to the counter: " + "; ".join(report.unsupported))
     return "\n\n".join(parts)
@@ -46,13 +47,15 @@ def _cell(layer: LayerOps, column: str) -> str:
     value = getattr(layer, column)
     if column == "output_shape":
         return "×".join(map(str, value))
-    if column == "name":
-        return value or "(network)"
+    if column in ("name", "type"):
+        return printable(value or "(network)", 100)
+    if column in ("w_bits", "a_bits") and value is not None:
+        return f"{value}*" if layer.observed else str(value)
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _as_json(report: OpsReport, per_layer: bool) -> dict[str, object]:
-    layers = [{key: value for key, value in asdict(layer).items() if key in _COLUMNS} for layer in report.layers]
+    layers = [{key: value for key, value in asdict(layer).items() if key in _KEYS} for layer in report.layers]
     return {
         "model": report.model,
         "convention": report.convention,
@@ -62,6 +65,8 @@ def _as_json(report: OpsReport, per_layer: bool) -> dict[str, object]:
         "ops": report.ops,
         "params": report.params,
         "unsupported": report.unsupported,
+        "observed": report.observed or None,
+        "warnings": report.warnings,
         "layers": layers if per_layer else [],
     }
 

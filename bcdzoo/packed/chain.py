@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
 from bcdzoo.packed.unit import PackedHalving, PackedStem, PackedUnit
 
@@ -49,6 +50,13 @@ class PackedChain(nn.Module):
         self._native: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
+        try:
+            return self._run(x)
+        except (ValueError, TypeError) as error:  # what the kernels refuse
+            reason = str(error).partition("\n")[0]
+            raise BcdzooError(f"{self.names[0]}: {reason} ({x.dtype} of shape {tuple(x.shape)})") from error
+
+    def _run(self, x: Tensor) -> Tensor:
         needed: dict[str, Tensor] = {}
         for module in self.context:
             needed |= module(x)

@@ -12,16 +12,19 @@ import torch
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import require_regular
 from bcdzoo.packed.pack import pack_in_place
 from bcdzoo.registry import create_model
-from bcdzoo.weights.convert import load_state, safetensors_metadata
+from bcdzoo.text import printable
+from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import Resolved, resolve
-from bcdzoo.weights.tensors import write_tensors
+from bcdzoo.weights.tensors import read_tensors, write_tensors
 
 FORMAT = "bcdzoo packed 1"
 """Marks packed files, by the version of their keys."""
 
 _PARAMETERS_PER_BYTE = 64  # more than any packed network has
+_LARGEST_CHOICE = 64
 
 
 class Sizes(NamedTuple):
@@ -75,8 +78,14 @@ def write_packed(found: Resolved, name: str, out: Path) -> Sizes:
     return Sizes(out.stat().st_size, planes, real, plain)
 
 
-def _build(path: Path, model: str, build: dict[str, Any]) -> nn.Module:
+def _build(path: Path, model: str, build: dict[str, Any], tensors: int) -> nn.Module:
     """The plain network; not one that is larger than the file can hold."""
+    for key, value in build.items():
+        # Every argument but the number of classes counts parts, of which each has tensors, or is a small choice.
+        if not isinstance(value, bool | int | float | str) or (
+            isinstance(value, int) and key != "num_classes" and value > max(tensors, _LARGEST_CHOICE)
+        ):
+            raise ValueError(f"{printable(key, 60)} = {printable(value, 60)} makes no network of {tensors} tensors")
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in create_model(model, **build).parameters())
     if parameters > _PARAMETERS_PER_BYTE * path.stat().st_size:
@@ -99,29 +108,33 @@ def load_packed(path: Path, name: str | None = None) -> Resolved:
     Raises:
         BcdzooError: The file is damaged, of another version or network, or its tensors are not those of the network.
     """
-    metadata = safetensors_metadata(path)
-    if metadata.get("format") != FORMAT:
+    require_regular(path)
+    if safetensors_metadata(path).get("format") != FORMAT:
         raise BcdzooError(f"{path} is not a packed network of this version ({FORMAT}): write it with `bcdzoo export`")
+    given, metadata, _ = read_tensors(path)
     try:
         model, build = metadata["model"], json.loads(metadata["build"])
         if not isinstance(build, dict):
             raise TypeError("build is not a table")
         if name not in (None, model):
-            raise BcdzooError(f"{path} holds a packed {model}, not {name}")
-        network = pack_in_place(_build(path, model, build))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+            raise BcdzooError(f"{path} holds a packed {printable(model, 100)}, not {name}")
+        network = pack_in_place(_build(path, model, build, len(given)))
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, RecursionError) as error:
+        reason = printable(" ".join(str(error).split()), 200)
         raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error
     if not network.is_packed:
         raise BcdzooError(
             f"{path} needs the 1-bit kernels, which are not there: install a C++ compiler and bcdzoo again"
         )
-    expected, given = network.state_dict(), load_state(path)
+    expected = network.state_dict()
     for key in sorted(expected.keys() ^ given.keys()):
-        raise BcdzooError(f"{path} does not fit {model}: {key} is {'missing' if key in expected else 'left over'}")
+        what = "missing" if key in expected else "left over"
+        raise BcdzooError(f"{path} does not fit {model}: {printable(key, 100)} is {what}")
     for key, tensor in expected.items():
         if given[key].shape != tensor.shape or given[key].dtype != tensor.dtype:
             what = f"{given[key].dtype} {tuple(given[key].shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
             raise BcdzooError(f"{path} does not fit {model}: {key} is {what}")
+        if tensor.is_floating_point() and given[key].isnan().any():
+            raise BcdzooError(f"{path} does not fit {model}: {key} has values that are not numbers")
     network.load_state_dict(given)
     return Resolved(network, str(path), metadata.get("source_sha256", ""), metadata.get("preprocess") or None, build)

@@ -59,7 +59,8 @@ class PackedConv2d(nn.Module):
         if self.a_bits == 1:
             return _weighted([chain(x) for chain in self.signs])
         integers = x.to(torch.int32)
-        planes = range(max(int(integers.max()).bit_length(), 1))
+        largest = int(integers.max()) if integers.numel() else 0
+        planes = range(max(largest.bit_length(), 1))
         return _weighted([_weighted([chain(((integers >> i) & 1).float()) for i in planes]) for chain in self.bits])
 
 

@@ -55,9 +55,11 @@ def pack(model: nn.Module) -> "PackedNetwork":
         packed, with the reason. Without kernels (no C++ compiler at installation) a copy of the network itself.
 
     Raises:
-        BcdzooError: There is no layer that can be packed; the message says why.
+        BcdzooError: There is no layer that can be packed, or a parameter is not a number; the message says why.
     """
-    return pack_in_place(deepcopy(model))
+    packed = pack_in_place(deepcopy(model))
+    packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names")})
+    return packed
 
 
 @torch.inference_mode(False)
@@ -71,6 +73,9 @@ def pack_in_place(model: nn.Module) -> "PackedNetwork":
         if not any(_obstacle(module) == "" for module in network.modules()):
             reasons = sorted({reason for module in network.modules() if (reason := _obstacle(module))})
             raise BcdzooError(f"{type(model).__name__} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
+        for name, values in model.state_dict().items():
+            if values.is_floating_point() and values.isnan().any():
+                raise BcdzooError(f"{type(model).__name__} cannot be packed: {name} has values that are not numbers")
         unpacked = [f"{name}: {reason}" for name, module in network.named_modules() if (reason := _obstacle(module))]
         network = _packed(network, "")
     return PackedNetwork(network, unpacked, is_packed)
@@ -107,8 +112,26 @@ class PackedNetwork(nn.Module):
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
+        _require_images(x)
         at_a_time = _IMAGES_AT_A_TIME if self._stem_is_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
         return torch.cat([self.network(images) for images in x.split(at_a_time)])
+
+
+def _require_images(x: Tensor) -> None:
+    """Refuse what the plain network would refuse too, or would show in its logits: comparisons swallow a NaN.
+
+    Raises:
+        BcdzooError: It is not float32 of four dimensions on the CPU, or not finite.
+    """
+    if not isinstance(x, Tensor):
+        raise BcdzooError(f"a packed network takes a torch.Tensor of images, not a {type(x).__name__}")
+    if x.dtype != torch.float32 or x.ndim != 4 or x.device.type != "cpu" or x.layout != torch.strided:
+        what = f"{x.dtype} of shape {tuple(x.shape)} on {x.device}"
+        raise BcdzooError(
+            f"a packed network takes images as torch.float32 of shape (N, C, H, W) on the CPU, not {what}"
+        )
+    if x.numel() and not all(extreme.isfinite() for extreme in x.aminmax()):
+        raise BcdzooError("the images have values that are not finite: check how they are prepared")
 
 
 class _ChannelsLast(nn.Module):

@@ -109,7 +109,7 @@ class PackedUnit(nn.Module):
             "shortcut": SHORTCUTS.index(shape.shortcut),
             "activation_first": shape.activation_first,
             "append": shape.append,
-            "limit": shape.limit,
+            "limit": float(shape.limit),
             "zero_one": shape.zero_one,
             **{f"dynamic_{name}": name in shape.dynamic for name in ("threshold", "gate", "offset")},
             "branches": [

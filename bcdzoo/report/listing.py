@@ -6,6 +6,7 @@ from typing import Any
 from bcdzoo.registry import find
 from bcdzoo.report.counts import counts
 from bcdzoo.report.tables import best_results, rows
+from bcdzoo.text import masked
 from bcdzoo.weights.fetch import cached
 from bcdzoo.weights.manifest import Checkpoint, Manifest
 
@@ -58,6 +59,8 @@ def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
 def _checkpoint(checkpoint: Checkpoint) -> Facts:
     keys = ("tag", "source", "url", "hf_repo", "gdrive_id", "format", "build", "preprocess", "top1", "top5")
     facts = {key: value for key in keys if (value := getattr(checkpoint, key)) not in ("", None, {})}
+    if checkpoint.url:
+        facts["url"] = masked(checkpoint.url)
     path = cached(checkpoint)
     more = {"hashes": checkpoint.hashes, "license": checkpoint.license or "none stated"}
     notes = {key: value for key in ("evidence", "note") if (value := getattr(checkpoint, key))}

@@ -16,12 +16,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
 from bcdzoo.data import idx
+from bcdzoo.data.classes import names, wnids
 from bcdzoo.data.folders import class_folders
 from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
+from bcdzoo.data.labels import FROM_ORDER
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import require_regular
+from bcdzoo.text import printable
 from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
+
+_LONGEST_NAME = 1000
 
 
 def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
@@ -49,6 +55,57 @@ def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
             raise BcdzooError(f"{path} does not tell the number of classes by class folders: give it with --classes")
         images = open_dataset(root, classes)
     return images, classes or 1 + max(sample.label for sample in images.samples)
+
+
+def check_labels(images: ImageSet, classes: int) -> None:
+    """Check that a network of so many classes can learn or be judged by these images' labels.
+
+    Raises:
+        BcdzooError: It cannot.
+    """
+    highest = max(images.samples, key=lambda sample: sample.label)
+    if highest.label >= classes:
+        raise BcdzooError(f"{highest.id} has label {highest.label}, but the {classes} classes end at {classes - 1}")
+    if classes < 2:
+        raise BcdzooError(f"{images.name} has one class alone: there is nothing to learn")
+
+
+def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]:
+    """The classes' names, for whoever reads the weights: a file's lines, the data's own, ImageNet's, or numbers.
+
+    Raises:
+        BcdzooError: The file does not have a line for each class.
+    """
+    folders = sorted({sample.id.partition("/")[0] for sample in images.samples})
+    if file is not None:
+        found = read_class_names(file)
+        if len(found) != classes:
+            raise BcdzooError(f"{file} has {len(found)} names, a line each, for {classes} classes")
+        return found
+    if len(images.class_names) == classes:
+        return list(images.class_names)
+    if images.labels_from == FROM_ORDER and len(folders) == classes:
+        return folders
+    if classes == len(wnids()) and images.name.startswith("imagenet"):
+        return names()
+    return [str(label) for label in range(classes)]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """Names of classes from a text file, a line each.
+
+    Raises:
+        BcdzooError: It cannot be read, or a line is empty or too long.
+    """
+    require_regular(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise BcdzooError(f"{path} is not text in UTF-8: a class's name on each line is wanted") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or len(line) > _LONGEST_NAME:
+            raise BcdzooError(f"{path}: line {number} is no name of a class: {printable(repr(line), 60)}")
+    return [line.strip() for line in lines]
 
 
 def has_test_images(path: Path) -> bool:
@@ -141,19 +198,27 @@ class _Places(Sampler[list[int]]):
             yield list(range(start, start + self.share))
 
 
-def batches(
-    images: TrainingImages, stage: Stage, processes: Processes, done: int, workers: int
-) -> DataLoader[tuple[Tensor, Tensor]]:
-    """This process's parts of the batches that are left when ``done`` updates have been made.
+def check_batches(stage: Stage, images: ImageSet, processes: Processes) -> None:
+    """Check that a stage's batches can be made of these images by these processes.
 
     Raises:
-        BcdzooError: The batch cannot be divided among processes and parts.
+        BcdzooError: They cannot.
     """
+    if stage.batch_size > len(images):
+        raise BcdzooError(
+            f"{stage.name}: batch_size {stage.batch_size} is more than the {len(images)} images to train on"
+        )
     if stage.batch_size % (processes.count * stage.accumulate):
         raise BcdzooError(
             f"batch_size {stage.batch_size} cannot be divided among {processes.count} processes "
             f"and accumulate = {stage.accumulate}"
         )
+
+
+def batches(
+    images: TrainingImages, stage: Stage, processes: Processes, done: int, workers: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    """This process's parts of the batches that are left when ``done`` updates have been made."""
     return DataLoader(
         images,  # type: ignore[arg-type]  # collated to tensors
         batch_sampler=_Places(stage, processes, done),

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
 from bcdzoo.layers.quantizers.base import set_training_progress
+from bcdzoo.text import printable
 from bcdzoo.train import checkpoint
 from bcdzoo.train.images import TrainingImages, batches, derived_seed
 from bcdzoo.train.loss import Objective
@@ -46,7 +47,7 @@ def train_stage(
     test_images: ImageSet | None = None,
     workers: int = 0,
     tensorboard: bool = False,
-) -> None:
+) -> int:
     """Train a network for all iterations of a stage, on from the folder's checkpoint where there is one.
 
     The weights do not depend on how often the run was killed: everything random is derived from the seed and the place
@@ -62,6 +63,10 @@ def train_stage(
         test_images: Evaluated every ``evaluate_every`` iterations.
         workers: Processes that read images.
         tensorboard: Whether to write TensorBoard's files.
+
+    Returns:
+        The number of updates after which the weights were as they are now: of all, or with ``keep = "best"``, in the
+        first process, of the best evaluation.
 
     Raises:
         BcdzooError: The loss is not finite (the last good checkpoint is kept), an image cannot be read, or the
@@ -80,7 +85,8 @@ def train_stage(
             done += 1
             progress.update()
             saving = done == stage.iterations or done % stage.checkpoint_every == 0
-            evaluating = test_images and stage.evaluate_every and done % stage.evaluate_every == 0
+            last = done == stage.iterations and stage.keep == "best"
+            evaluating = test_images and stage.evaluate_every and (done % stage.evaluate_every == 0 or last)
             if not (saving or evaluating or done % stage.log_every == 0):
                 continue
             values = recent.take()
@@ -91,10 +97,13 @@ def train_stage(
                 continue
             metrics.add(done, lr=lr, **values)
             if test_images and evaluating:
-                metrics.add(done, test_top1=_top1(network, test_images, stage, processes.device))
+                top1 = _top1(network, test_images, stage, processes.device)
+                metrics.add(done, test_top1=top1)
+                training.note(done, top1)
             if saving:
                 checkpoint.save(path, training.state(done))
     processes.wait()
+    return training.ended(done)
 
 
 class _Training:
@@ -107,6 +116,7 @@ class _Training:
         self.network = network.to(processes.device).to(memory_format=self.layout).train()
         self.optimizer = _optimizer(self.network, stage)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=stage.precision == "float16")
+        self.best: dict[str, Any] | None = None
         self.objective = self._objective()
 
     def _objective(self) -> Any:
@@ -125,10 +135,10 @@ class _Training:
         set_training_progress(self.network, done / self.stage.iterations)
         self.optimizer.zero_grad()
         for part in range(1, self.stage.accumulate + 1):
-            images, labels = self._to_device(*next(loader))
+            images, labels = self._to_device(*_next(loader))
             self._seed("update", done, part, self.processes.rank)
             alone = self.processes.count == 1 or part == self.stage.accumulate
-            with nullcontext() if alone else self.objective.no_sync():
+            with nullcontext() if alone else self.objective.no_sync(), self._explained():
                 with self._autocast():
                     with torch.no_grad():
                         taught = self.teacher(images) if self.teacher else None
@@ -138,6 +148,19 @@ class _Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return lr
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            advice = "give accumulate a higher number, or batch_size a lower one"
+            raise BcdzooError(f"{self.stage.name}: {self.processes.device} has too little memory: {advice}") from None
+        except Exception as error:
+            if not (self.stage.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise BcdzooError(f"torch.compile fails, --set compile=false does without: {reason}") from error
 
     def _seed(self, *parts: object) -> None:
         seed = derived_seed(self.stage.seed, self.stage.name, *parts)
@@ -164,18 +187,60 @@ class _Training:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "best": self.best,
+            "stage": self.stage.to_json(),
         }
+
+    def note(self, done: int, top1: float) -> None:
+        """Remember the weights if they are to be kept and the best so far; the first of equals."""
+        if self.stage.keep == "best" and (self.best is None or top1 > self.best["top1"]):
+            weights = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
+            self.best = {"done": done, "top1": top1, "network": weights}
+
+    def ended(self, done: int) -> int:
+        """Take the weights that are to be kept; returns the number of updates that they have had."""
+        if self.best is None:
+            return done
+        self.network.load_state_dict(self.best["network"])
+        kept: int = self.best["done"]
+        return kept
 
     def resume(self, path: Path) -> int:
         """Go on from a checkpoint where there is one; returns the number of updates that are done."""
         state = checkpoint.load(path)
         if state is None:
             return 0
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        done: int = state["done"]
+        if differences := _differences(state.get("stage", {}), self.stage.to_json()):
+            raise BcdzooError(
+                f"{path} is of a stage with other options ({differences}): delete it to train this stage anew, or "
+                "choose another folder with --out"
+            )
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            self.best = state.get("best")
+            done = int(state["done"])
+            if not 0 <= done <= self.stage.iterations:
+                raise ValueError(f"it is after {done} updates of {self.stage.iterations}")
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BcdzooError(f"{path} is not of this network: {reason}; delete it to train this stage anew") from None
         return done
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """Options that were others, of those that an older version knew."""
+    others = [key for key in now if then.get(key, now[key]) != now[key]]
+    return ", ".join(f"{key} was {printable(repr(then[key]), 60)} and is {now[key]!r}" for key in others)
+
+
+def _next(loader: Batches) -> tuple[Tensor, Tensor]:
+    try:
+        return next(loader)
+    except BcdzooError as error:  # a reading process puts its traceback before the message
+        message = str(error).strip().splitlines()[-1]
+        raise BcdzooError(message.removeprefix(f"{BcdzooError.__module__}.{BcdzooError.__qualname__}: ")) from None
 
 
 class _Recent:
@@ -209,15 +274,21 @@ def _optimizer(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
         "adam": torch.optim.Adam,
     }
     parameters = list(network.parameters())
-    decayed = [p for p in parameters if stage.decay == "all" or p.ndim == 4]
-    others = [p for p in parameters if not (stage.decay == "all" or p.ndim == 4)]
+    shifts = [getattr(module, name) for module in network.modules() for name in getattr(module, "shifts", ())]
+    chosen = {
+        "all": parameters,
+        "convolutions": [p for p in parameters if p.ndim == 4],
+        "authors": [p for p in parameters if p.ndim == 4] + shifts,
+    }
+    wanted = set(map(id, chosen[stage.decay]))
+    decayed, others = [p for p in parameters if id(p) in wanted], [p for p in parameters if id(p) not in wanted]
     groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return kinds[stage.optimizer]([group for group in groups if group["params"]], lr=stage.lr, fused=True)
 
 
 def _top1(network: nn.Module, images: ImageSet, stage: Stage, device: torch.device) -> float:
     try:
-        return evaluate(network, images, preprocess=stage.preprocess, device=device, progress=False).top1
+        return evaluate(network, images, preprocess=stage.preprocess, device=device, progress=False, check=False).top1
     finally:
         network.train()
 

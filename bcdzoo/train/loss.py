@@ -1,20 +1,27 @@
 """What is minimized: labels, and a teacher's outputs."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.unit import AveragedHeads
-from bcdzoo.models.bcdnet import BCDNet
+
+@runtime_checkable
+class TwoClassifiers(Protocol):
+    """What a network declares that has a classifier for the labels and another one for a teacher."""
+
+    def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of each for images of shape (N, 3, H, W)."""
 
 
 class Objective(nn.Module):
     """Loss of a network on a batch.
 
     ``(1 - d)·CE(labels) + d·CE(teacher)``: cross entropy with the smoothed labels, and with the teacher's softmax
-    (ReActNet's distributional loss). A network with a second classifier for distillation gets the teacher's share there
-    and the labels' in the first, both with d = 1/2 in BCDNet's code; ReActNet has d = 1. Without a teacher the labels
-    train the average of two classifiers.
+    (ReActNet's distributional loss). A network of :class:`TwoClassifiers` gets the teacher's share in the second
+    and the labels' in the first, both with d = 1/2 in BCDNet's code; d = 1 would leave the first as it was built.
+    ReActNet has d = 1. Without a teacher the labels train the average of two classifiers.
 
     Args:
         network: To be trained.
@@ -33,10 +40,8 @@ class Objective(nn.Module):
         self.distillation = distillation
 
     def forward(self, images: Tensor, labels: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        if teacher is not None and isinstance(self.network, BCDNet):
-            features = self.network.features(images)
-            head: AveragedHeads = self.network.head
-            logits, imitating = head.fc(features).float(), head.fc_dist(features).float()
+        if teacher is not None and isinstance(self.network, TwoClassifiers):
+            logits, imitating = (each.float() for each in self.network.separate_logits(images))
         else:
             logits = imitating = self.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)

@@ -5,25 +5,37 @@ own, which go before the shared ones. Nothing has a default outside the file.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular
+from bcdzoo.text import printable
 
 RECIPES = files("bcdzoo") / "train" / "recipes"
 
 _CHOICES = {
     "optimizer": ("adamw", "adam"),
     "schedule": ("cosine", "linear"),
-    "decay": ("all", "convolutions"),
+    "decay": ("all", "convolutions", "authors"),
+    "keep": ("last", "best"),
     "precision": ("float32", "bfloat16", "float16"),
 }
 _AT_LEAST_1 = ("iterations", "batch_size", "accumulate", "checkpoint_every", "log_every")
+_NOT_NEGATIVE = ("warmup", "warmup_from", "weight_decay", "crop_padding", "evaluate_every", "lr")
+_LARGEST = 2**31 - 1
+_LONGEST = 1 << 20  # bytes of a recipe
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+AS_BUILT = "as built"
+"""Of ``teacher_weights``: those that the callable itself gives its network."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Stage:
     """The options of one stage.
 
     Attributes:
-        name: Of its table.
+        name: Of its table; a plain word, because files are called after it.
         build: Arguments that the network is built with, such as ``step = 1``.
         iterations: Updates of the weights.
         batch_size: Images per update, over all processes.
@@ -42,10 +54,12 @@ class Stage:
         warmup_from: Learning rate of the first update of the warm-up.
         schedule: How it falls to 0 after the warm-up: ``cosine`` or ``linear``.
         weight_decay: Of the optimizer.
-        decay: What it applies to: ``all`` parameters, or the weights of ``convolutions``.
+        decay: What it applies to: ``all`` parameters, the weights of ``convolutions``, or with ``authors`` (ReActNet's)
+            also what shifts each channel, the biases of RSign and the shifts of RPReLU.
         label_smoothing: Share of the label that is spread over all classes.
         teacher: Network whose outputs are imitated, a zoo name or ``package.module:callable``; ``""`` for none.
-        teacher_weights: Its weights: a tag or a file; ``""`` for a zoo network's default ones.
+        teacher_weights: Its weights: a tag or a file; ``""`` for a zoo network's default ones, ``as built`` for those
+            that a callable loads itself.
         distillation: Share of the loss that is the teacher's; with a second classifier, of that one's loss.
         preprocess: A preset or a spec (docs/evaluating.md): of the images that the weights are for.
         crop_scale: Least and greatest share of an image's area that a random crop takes; ``[]`` for crops of the
@@ -60,6 +74,8 @@ class Stage:
         checkpoint_every: Updates between two checkpoints.
         log_every: Updates between two lines in the metrics.
         evaluate_every: Updates between two evaluations, 0 for one at the end alone.
+        keep: Weights that the stage ends with: the ``last``, or the ``best`` of its evaluations. Chosen on the test
+            images, so that their accuracy flatters.
         seed: Of all that is random.
     """
 
@@ -91,6 +107,7 @@ class Stage:
     checkpoint_every: int
     log_every: int
     evaluate_every: int
+    keep: str
     seed: int
 
     def to_json(self) -> dict[str, Any]:
@@ -114,74 +131,124 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
         BcdzooError: No such recipe, or an option that is missing, unknown or out of its range.
     """
     try:
-        source = RECIPES / f"{name}.toml" if name in recipe_names() else Path(name)
-        content = tomllib.loads(source.read_text(encoding="utf-8"))
+        if name in recipe_names():
+            text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+        else:
+            with open_regular(Path(name)) as file:
+                content = file.read(_LONGEST + 1)
+            if len(content) > _LONGEST:
+                raise ValueError("it is longer than 1 MiB")
+            text = content.decode()
+        options = tomllib.loads(text)
     except FileNotFoundError:
         raise BcdzooError(f"no recipe {name}: use one of {', '.join(recipe_names())}, or a .toml file") from None
-    except ValueError as error:
-        raise BcdzooError(f"{name} is not a recipe: {error}") from error
-    shared = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    tables = {key: value for key, value in content.items() if isinstance(value, dict)}
+    except OSError as error:
+        raise BcdzooError(f"cannot read {name}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise BcdzooError(f"{name} is not a recipe: {error}") from None
+    shared = {key: value for key, value in options.items() if not isinstance(value, dict)}
+    tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     if not tables:
         raise BcdzooError(f"{name} has no stage: write the options of each below [its name]")
+    for key in tables:
+        if not _NAME.fullmatch(key):
+            raise BcdzooError(f"{name}: {printable(repr(key), 60)} is no name of a stage: give it a plain word")
     for key, value in settings.items():
         stage, dot, option = key.rpartition(".")
         if dot and stage not in tables:
-            raise BcdzooError(f"{name} has no stage {stage!r}: it has {', '.join(tables)}")
+            raise BcdzooError(f"{name} has no stage {printable(repr(stage), 60)}: it has {', '.join(tables)}")
         for table in [tables[stage]] if dot else tables.values():
             table[option] = value
-    return [_stage(f"{name} [{key}]", {**shared, **table, "name": key}) for key, table in tables.items()]
+    return [_stage(f"{name} [{key}]", key, {**shared, **table}) for key, table in tables.items()]
 
 
-def _stage(where: str, options: dict[str, Any]) -> Stage:
-    kinds = {field.name: field.type for field in fields(Stage)}
+def _stage(where: str, name: str, options: dict[str, Any]) -> Stage:
+    kinds = {field.name: field.type for field in fields(Stage) if field.name != "name"}
     for key in options.keys() - kinds.keys():
-        near = difflib.get_close_matches(key, kinds, n=1)
-        raise BcdzooError(f"{where}: unknown option {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        near = difflib.get_close_matches(key[:60], kinds, n=1)
+        unknown = f"{where}: unknown option {printable(repr(key), 60)}"
+        raise BcdzooError(unknown + (f"; did you mean {near[0]!r}?" if near else ""))
     for key, kind in kinds.items():
         if key not in options:
             raise BcdzooError(f"{where}: {key}: missing")
-        options[key] = _typed(f"{where}: {key}", options[key], kind)
-    stage = Stage(**options)
+        if not _is(options[key], kind):
+            value = printable(repr(options[key]), 60)
+            raise BcdzooError(f"{where}: {key}: {value} is not a {getattr(kind, '__name__', kind)}")
+        if kind is float:
+            options[key] = float(options[key])
+        elif kind == list[float]:
+            options[key] = [float(item) for item in options[key]]
+    stage = Stage(name=name, **options)
     if problem := _problem(stage):
         raise BcdzooError(f"{where}: {problem}")
     return stage
 
 
-def _typed(where: str, value: Any, kind: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+def _is(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return type(value) in (int, float) and abs(value) <= 1e300  # NaN is not
     if kind == list[float]:
-        if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
-            return [float(item) for item in value]
-    elif kind == dict[str, Any]:
-        if isinstance(value, dict):
-            return value
-    elif isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return value
-    raise BcdzooError(f"{where}: {value!r} is not a {getattr(kind, '__name__', kind)}")
+        return isinstance(value, list) and all(_is(item, float) for item in value)
+    if kind == dict[str, Any]:
+        return isinstance(value, dict) and all(map(_plain, value.values()))
+    return type(value) is kind
+
+
+def _plain(value: Any) -> bool:
+    """Whether it can be an argument of a network, as the weights' file will hold it."""
+    return isinstance(value, str) or (isinstance(value, int | float) and isfinite(value) and abs(value) <= _LARGEST)
 
 
 def _problem(stage: Stage) -> str | None:
     for key, choices in _CHOICES.items():
         if getattr(stage, key) not in choices:
-            return f"{key}: {getattr(stage, key)!r} is none of {', '.join(choices)}"
-    for key in _AT_LEAST_1:
-        if getattr(stage, key) < 1:
+            return f"{key}: {printable(repr(getattr(stage, key)), 60)} is none of {', '.join(choices)}"
+    for key, value in stage.to_json().items():
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            return f"{key}: must not be beyond {_LARGEST}"
+        if key in _AT_LEAST_1 and value < 1:
             return f"{key}: must be at least 1"
-    for key in ("warmup", "warmup_from", "weight_decay", "crop_padding", "evaluate_every", "lr"):
-        if not getattr(stage, key) >= 0:
+        if key in _NOT_NEGATIVE and value < 0:
             return f"{key}: must not be negative"
     for key in ("label_smoothing", "distillation"):
         if not 0 <= getattr(stage, key) <= 1:
             return f"{key}: must be from 0 to 1"
     if stage.warmup >= stage.iterations:
         return f"warmup: must be less than the {stage.iterations} iterations"
+    if stage.batch_size % stage.accumulate:
+        return f"accumulate: {stage.accumulate} parts do not divide a batch_size of {stage.batch_size}"
+    if "num_classes" in stage.build:
+        return "build: num_classes follows the data, or is --classes"
+    return _image_problem(stage) or _teacher_problem(stage)
+
+
+def _image_problem(stage: Stage) -> str | None:
+    crop = parse(stage.preprocess).crop
     if stage.crop_scale and not (len(stage.crop_scale) == 2 and 0 < stage.crop_scale[0] <= stage.crop_scale[1] <= 1):
         return "crop_scale: must be [] or two rising shares of the image's area, from above 0 to 1"
+    if stage.crop_padding > crop:
+        return f"crop_padding: must not be more than the {crop} pixels of a crop"
     if len(stage.jitter) not in (0, 4):
         return "jitter: must be [] or four numbers, of brightness, contrast, saturation and hue"
-    if stage.distillation and not stage.teacher:
+    if any(value < 0 for value in stage.jitter) or (stage.jitter and stage.jitter[3] > 0.5):
+        return "jitter: must not be negative, and the hue's at most 0.5"
+    return None
+
+
+def _teacher_problem(stage: Stage) -> str | None:
+    if not stage.teacher and stage.distillation:
         return "distillation: needs a teacher"
-    parse(stage.preprocess)
+    if not stage.teacher and stage.teacher_weights:
+        return "teacher_weights: needs a teacher"
+    if stage.teacher and not stage.distillation:
+        return "distillation: 0 leaves nothing to the teacher: give it a share (BCDNet's authors: 0.5), or leave it out"
+    if ":" in stage.teacher and not stage.teacher_weights:
+        return (
+            f"teacher_weights: {printable(stage.teacher, 100)} would teach with whatever weights it is built with: "
+            f"give a file, or {AS_BUILT!r} if it loads its own"
+        )
+    if ":" not in stage.teacher and stage.teacher_weights == AS_BUILT:
+        return f"teacher_weights: {AS_BUILT!r} is for a package.module:callable that loads its own"
+    if stage.keep == "best" and not stage.evaluate_every:
+        return "keep: the best of its evaluations needs evaluate_every"
     return None

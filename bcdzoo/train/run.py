@@ -3,28 +3,47 @@
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from bcdzoo.data.imagenet import ImageSet, open_dataset
+from bcdzoo.data.preflight import preflight
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
-from bcdzoo.files import atomic_write, sha256_of
+from bcdzoo.evaluation.subject import Subject
+from bcdzoo.files import only_process, require_regular, sha256_of
 from bcdzoo.own import import_network
 from bcdzoo.registry import create_model, find
-from bcdzoo.train.images import derived_seed, has_test_images, open_training_set
+from bcdzoo.seal import DamagedError, read_json, write_json
+from bcdzoo.text import say
+from bcdzoo.train.images import (
+    check_batches,
+    check_labels,
+    derived_seed,
+    has_test_images,
+    name_classes,
+    open_training_set,
+)
 from bcdzoo.train.loop import checkpoint_path, train_stage
+from bcdzoo.train.loss import TwoClassifiers
 from bcdzoo.train.processes import Processes, joined
-from bcdzoo.train.recipe import Stage, load_recipe, recipe_names
+from bcdzoo.train.recipe import AS_BUILT, Stage, load_recipe, recipe_names
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import FORMAT, load_into, resolve
 from bcdzoo.weights.tensors import write_tensors
 
 RUN = "run.json"
+
+Taught = tuple[nn.Module | None, dict[str, Any] | None]
+"""A teacher, and what the lineage says of it."""
 
 _SOFTWARE = ("bcdzoo", "torch", "torchvision", "pillow")
 
@@ -56,6 +75,7 @@ def train(
     device: str | None = None,
     workers: int | None = None,
     tensorboard: bool = False,
+    class_names: str | os.PathLike[str] | None = None,
 ) -> list[Trained]:
     """Train a network by a recipe. A run that was killed goes on where it was when it is called again.
 
@@ -70,33 +90,49 @@ def train(
         device: For example ``cuda:1``; by default a GPU for each process, or the CPU where there is none.
         workers: Processes that read images; by default one per core, up to 8, shared among the processes.
         tensorboard: Whether to write TensorBoard's files.
+        class_names: A file with a line for each class; by default the names that the data has for them.
 
     Raises:
-        BcdzooError: The recipe, the data or the weights are wrong, the folder is another run's, or the loss is not
-            finite.
+        BcdzooError: The recipe, the data or the weights are wrong, the folder is another run's or another process is
+            at it, the disk is full, or the loss is not finite.
     """
     stages = load_recipe(recipe or _own_recipe(model), settings or {})
     data, out = Path(data), Path(out)
-    with joined(device) as processes:
+    named = Path(class_names) if class_names is not None else None
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined(device))
+        if processes.first:
+            stack.enter_context(_only_process(out))
         images, classes = open_training_set(data, classes)
         if workers is None:
             workers = min(os.cpu_count() or 1, 8) // processes.count
         test_images = open_dataset(data, classes) if has_test_images(data) else None
+        initial = _origin(weights)
         plan = {
             "model": model,
             "classes": classes,
             "data": _described(images),
             "weights": weights,
+            "initial": initial,
             "stages": {stage.name: stage.to_json() for stage in stages},
         }
-        _claim(out, plan, processes)
+        _check_data(images, test_images, classes, stages, processes)
+        words = name_classes(images, classes, named)
+        known = _is_ours(out, plan)
+        left = [stage for stage in stages if not _finished(out, stage, plan)]
+        teachers = _teachers(left, processes)
+        for stage in left:
+            _check_network(model, stage, classes, teachers[stage.name], processes)
+        if processes.first and not known:
+            _claim(out, plan)
+        processes.wait()
         parent = weights
         for stage in stages:
-            path = out / f"{stage.name}.safetensors"
-            if not path.exists():
+            path = _weights(out, stage)
+            if stage in left:
                 network = _network(model, stage, classes, parent)
-                teacher, taught_by = _teacher(stage, processes)
-                train_stage(
+                teacher, taught_by = teachers[stage.name]
+                updates = train_stage(
                     network,
                     stage,
                     images,
@@ -113,16 +149,48 @@ def train(
                         "data": plan["data"],
                         "teacher": taught_by,
                         "parent": _origin(parent),
-                        "initial": _origin(weights),
+                        "initial": initial,
                         "processes": processes.count,
                         "versions": {name: importlib.metadata.version(name) for name in _SOFTWARE},
+                        "updates": updates,
                         "evaluation": _evaluated(network, test_images, stage, processes),
                     }
-                    _write(path, model, network, stage, classes, lineage)
+                    _write(path, model, network, stage, classes, words, lineage)
                     checkpoint_path(out, stage).unlink()
                 processes.wait()
             parent = str(path)
-    return [_trained(out, stage) for stage in stages]
+        return [Trained(stage.name, _weights(out, stage), _lineage(out, stage)) for stage in stages]
+
+
+@contextmanager
+def _only_process(out: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_process(out, "training into the same folder"))
+        except OSError as error:
+            raise BcdzooError(f"cannot write to {out}: {error.strerror}; --out names another folder") from None
+        yield
+
+
+def _check_data(
+    images: ImageSet, test_images: ImageSet | None, classes: int, stages: list[Stage], processes: Processes
+) -> None:
+    """Find out before anything is trained what would stop the run, or spoil its evaluation, afterwards."""
+    check_labels(images, classes)
+    for stage in stages:
+        check_batches(stage, images, processes)
+        if stage.keep == "best" and test_images is None:
+            raise BcdzooError(f"{stage.name}: keep = 'best' needs test images: a folder val, or idx files t10k")
+    if test_images is None:
+        return
+    check_labels(test_images, classes)
+    for finding in preflight(test_images, classes):
+        if finding.severity == "stop":
+            raise BcdzooError(f"the test images: {finding.message}")
+        if processes.first:
+            say(f"note: the test images: {finding.message}")
+    if processes.first and any(stage.keep == "best" for stage in stages):
+        say("note: the weights that are kept are chosen on the test images, so that their accuracy there flatters")
 
 
 def _own_recipe(model: str) -> str:
@@ -132,18 +200,66 @@ def _own_recipe(model: str) -> str:
     return own
 
 
-def _claim(out: Path, plan: dict[str, Any], processes: Processes) -> None:
-    """Make the folder this run's, unless it is another's."""
+def _is_ours(out: Path, plan: dict[str, Any]) -> bool:
+    """Whether the folder is this run's already; not where it is nobody's.
+
+    Raises:
+        BcdzooError: It is another run's.
+    """
     path = out / RUN
-    if path.exists():
-        held = json.loads(path.read_text())
-        for key, value in json.loads(json.dumps(plan)).items():
-            if held.get(key) != value:
-                raise BcdzooError(f"{out} is the folder of a run with other {key}: choose another one with --out")
-    elif processes.first:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(plan, indent=1) + "\n")
-    processes.wait()
+    try:
+        held, checked = read_json(path)
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:  # checkpoints and weights say themselves which run they are of
+        say(f"{error}; it is written anew")
+        return False
+    except OSError as error:
+        raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
+    now = json.loads(json.dumps(plan))
+    for key in now if checked else now.keys() & held.keys():
+        if held.get(key) != now[key]:
+            raise BcdzooError(f"{out} is the folder of a run with other {key}: choose another one with --out")
+    if not checked:
+        say(f"{path} is unchecked: it has no hash, as older versions wrote it")
+    return True
+
+
+def _claim(out: Path, plan: dict[str, Any]) -> None:
+    try:
+        write_json(out / RUN, plan)
+    except OSError as error:
+        raise BcdzooError(f"cannot write to {out}: {error.strerror}; --out names another folder") from None
+
+
+def _weights(out: Path, stage: Stage) -> Path:
+    return out / f"{stage.name}.safetensors"
+
+
+def _finished(out: Path, stage: Stage, plan: dict[str, Any]) -> bool:
+    """Whether a stage's weights are there, and are this run's."""
+    path = _weights(out, stage)
+    if not path.exists():
+        return False
+    lineage = _lineage(out, stage)
+    then, now = lineage.get("recipe"), stage.to_json()
+    same = isinstance(then, dict) and all(then.get(key, value) == value for key, value in now.items())
+    if not same or any(lineage.get(key) != plan[key] for key in ("data", "initial")):
+        raise BcdzooError(f"{path} is of another run: delete it to train this stage anew, or choose another --out")
+    return True
+
+
+def _lineage(out: Path, stage: Stage) -> dict[str, Any]:
+    path = _weights(out, stage)
+    try:
+        lineage: dict[str, Any] = json.loads(safetensors_metadata(path)["lineage"])
+        if not isinstance(lineage, dict):
+            raise ValueError("no table")
+    except DamagedError as error:
+        raise BcdzooError(f"{error}; delete it to train this stage anew") from None
+    except (KeyError, ValueError, RecursionError):
+        raise BcdzooError(f"{path} does not say how it was trained: delete it to train this stage anew") from None
+    return lineage
 
 
 def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.Module:
@@ -157,19 +273,59 @@ def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.
     return network
 
 
-def _teacher(stage: Stage, processes: Processes) -> tuple[nn.Module | None, dict[str, Any] | None]:
-    """The network to imitate, and what the lineage says of it."""
-    if not stage.teacher:
-        return None, None
+def _check_network(model: str, stage: Stage, classes: int, taught: Taught, processes: Processes) -> None:
+    """Run a network and its teacher on a blank image, so that what cannot be trained is found out at once."""
+    network = _network(model, stage, classes, None)
+    outputs = _outputs(network, model, stage)
+    if outputs < classes:
+        raise BcdzooError(f"{model} has {outputs} outputs, and the images {classes} classes")
+    if outputs > classes and processes.first:
+        say(f"note: {model} has {outputs} outputs, and the images {classes} classes")
+    teacher, _ = taught
+    if teacher is None:
+        return
+    if (theirs := _outputs(teacher, stage.teacher, stage)) != outputs:
+        raise BcdzooError(f"the teacher {stage.teacher} tells {theirs} classes apart, and {model} {outputs}")
+    if isinstance(network, TwoClassifiers) and stage.distillation == 1:
+        raise BcdzooError(
+            f"{stage.name}: distillation: 1 leaves nothing to {model}'s classifier for the labels, which is half of "
+            "its answer: give the labels a share too (the authors: 0.5)"
+        )
+
+
+def _outputs(network: nn.Module, name: str, stage: Stage) -> int:
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    subject = Subject(network.eval(), name, None, None, {}, parse(stage.preprocess), "given", device)
+    with torch.no_grad():
+        subject.try_out()
+    return subject.outputs
+
+
+def _teachers(stages: list[Stage], processes: Processes) -> dict[str, Taught]:
+    """For each stage the network to imitate, and what the lineage says of it."""
+    loaded: dict[tuple[str, str], Taught] = {("", ""): (None, None)}
+    for stage in stages:
+        key = stage.teacher, stage.teacher_weights
+        if key not in loaded:
+            loaded[key] = _teacher(stage, processes)
+    return {stage.name: loaded[stage.teacher, stage.teacher_weights] for stage in stages}
+
+
+def _teacher(stage: Stage, processes: Processes) -> Taught:
     weights = stage.teacher_weights or None
     if ":" in stage.teacher:
         network = import_network(stage.teacher)
-        if weights:
+        known = {"weights": weights, "sha256": None}
+        if weights is not None and weights != AS_BUILT:
+            require_regular(Path(weights))
             load_into(network, Path(weights))
-        known = {"weights": weights, "sha256": sha256_of(Path(weights)) if weights else None}
+            known["sha256"] = sha256_of(Path(weights))
     else:
         found = resolve(stage.teacher, weights)
         network, known = found.model, {"weights": found.label, "sha256": found.sha256}
+        theirs = found.preprocess
+        if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
+            say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
     network = network.to(processes.device).eval().requires_grad_(False)
     return network, {"model": stage.teacher, **known}
 
@@ -179,7 +335,10 @@ def _evaluated(
 ) -> dict[str, Any] | None:
     if images is None:
         return None
-    result = evaluate(network, images, preprocess=stage.preprocess, device=processes.device, progress=False)
+    # without its own checks: an accuracy like chance is a result here, and the data has been looked at
+    result = evaluate(
+        network, images, preprocess=stage.preprocess, device=processes.device, progress=False, check=False
+    )
     return {"top1": result.top1, "top5": result.top5, "n": result.n, "data": _described(images)}
 
 
@@ -191,24 +350,27 @@ def _origin(weights: str | None) -> dict[str, str] | None:
     if weights is None:
         return None
     path = Path(weights)
+    require_regular(path)
     metadata = safetensors_metadata(path)
     known = {key: value for key, value in metadata.items() if key in ("source_sha256", "license")}
     return {"file": path.name, "sha256": sha256_of(path), **known}
 
 
-def _write(path: Path, model: str, network: nn.Module, stage: Stage, classes: int, lineage: dict[str, Any]) -> None:
+def _write(
+    path: Path, model: str, network: nn.Module, stage: Stage, classes: int, words: list[str], lineage: dict[str, Any]
+) -> None:
     """Write a stage's weights. No time is in the file: the same run gives the same bytes."""
     metadata = {
         "format": FORMAT,
         "model": model,
         "build": json.dumps({"num_classes": classes, **stage.build}, sort_keys=True),
         "preprocess": stage.preprocess,
+        "class_names": json.dumps(words),
         "license": "",
         "lineage": json.dumps(lineage, sort_keys=True),
     }
-    write_tensors(path, network.state_dict(), metadata)
-
-
-def _trained(out: Path, stage: Stage) -> Trained:
-    path = out / f"{stage.name}.safetensors"
-    return Trained(stage.name, path, json.loads(safetensors_metadata(path)["lineage"]))
+    try:
+        write_tensors(path, network.state_dict(), metadata)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BcdzooError(f"cannot write {path}: {reason}; the same command goes on from the checkpoint") from None

@@ -2,22 +2,24 @@
 
 import errno
 import hashlib
-import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import atomic_write, cache_dir, sha256_of
-from bcdzoo.text import say
+from bcdzoo.files import cache_dir, own_place, remove_leftovers, sha256_of
+from bcdzoo.seal import DamagedError, read_json, write_json
+from bcdzoo.text import masked, printable, say
 from bcdzoo.weights.manifest import Checkpoint
-from bcdzoo.weights.sources import by_browser, leftovers, obtain, origin, place, quoted
+from bcdzoo.weights.sources import UNPACKED, by_browser, leftovers, obtain, origin, place, quoted
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Record:
     Attributes:
         sha256: Of the whole file.
         size: In bytes.
-        origin: The link the manifest gives.
-        obtained: Where it really came from: the origin, a mirror, or a file given with ``--from``.
+        origin: The link the manifest gives, without passwords and tokens.
+        obtained: Where it really came from: the origin, a mirror, or a file given with ``--from``; likewise.
         fetched: When, UTC in ISO 8601.
         trust: "published" if a published hash was checked; "first fetch" if there is none: the file is held to sha256.
         published: What it was checked against.
@@ -46,7 +48,7 @@ class Record:
 
 
 def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
-    """Bring a checkpoint into the cache, unless it is there, and check it.
+    """Bring a checkpoint into the cache, unless it is there, and check it; what is damaged there is fetched anew.
 
     A file gets its final name only after its size and hashes were checked. Without a published hash the first fetch is
     recorded and every later one must be the same. Two processes that want the same file download it once.
@@ -61,20 +63,30 @@ def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
     Raises:
         BcdzooError: It cannot be had, or is not what it should be.
     """
+    damage = ""
     try:
-        if from_file is None and (path := cached(checkpoint)):
+        if from_file is None and (path := _intact(checkpoint)):
+            _tidy(checkpoint)
             return path
         with _lock(checkpoint):
-            # Another process may have fetched it meanwhile, or the manifest may have learnt new hashes of it.
-            if from_file is None and (path := cached(checkpoint) or _checked_again(checkpoint)):
-                return path
+            if from_file is None:
+                # Another process may have fetched it meanwhile, or the manifest may have learnt new hashes of it.
+                found, damage = _checked_again(checkpoint)
+                if found:
+                    return found
             path, obtained = obtain(checkpoint, _final(checkpoint), from_file)
             try:
                 record = _check(checkpoint, path, obtained)
             except BcdzooError:
                 _discard(path)
                 raise
+            if damage:
+                say(f"{damage}; fetched anew")
             return _keep(checkpoint, path, record)
+    except BcdzooError as error:
+        if not damage:
+            raise
+        raise BcdzooError(f"{damage}; {error}") from error
     except OSError as error:
         what = f"{checkpoint.name}: {error.strerror or error}: {error.filename or folder(checkpoint)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -84,19 +96,19 @@ def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
 
 def cached(checkpoint: Checkpoint) -> Path | None:
     """The original file if it is in the cache and was checked as the manifest asks; fast, nothing is hashed."""
-    record = read_record(checkpoint)
-    if record is None or record.origin != origin(checkpoint) or record.published != _published(checkpoint):
+    try:
+        record = read_record(checkpoint)
+    except BcdzooError:  # it will be fetched anew
         return None
-    path = _location(checkpoint, record)
-    return path if path.is_file() and path.stat().st_size == record.size else None
+    return _fitting(checkpoint, record) if record else None
 
 
 def verify(checkpoint: Checkpoint) -> Literal["ok", "differs", "missing"]:
     """Hash a cached file again and compare it with its record and with the manifest."""
-    record = read_record(checkpoint)
-    if record is None or not (path := _location(checkpoint, record)).is_file():
-        return "missing"
     try:
+        record = read_record(checkpoint)
+        if record is None or not (path := _location(checkpoint, record)).is_file():
+            return "missing"
         found = _check(checkpoint, path, str(path))
     except BcdzooError:
         return "differs"
@@ -109,18 +121,18 @@ def read_record(checkpoint: Checkpoint) -> Record | None:
     Raises:
         BcdzooError: The record is damaged.
     """
-    path = _record_path(checkpoint)
-    try:
-        return Record(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):
-        raise BcdzooError(f"{path} is damaged: delete it and fetch {checkpoint.model} again") from None
+    found = _read(checkpoint)
+    return found[0] if found else None
 
 
 def folder(checkpoint: Checkpoint) -> Path:
     """The checkpoint's own folder in the cache, whatever characters its names have."""
     return _final(checkpoint).parent
+
+
+def converted_path(checkpoint: Checkpoint) -> Path:
+    """Where a checkpoint lies once it is converted."""
+    return folder(checkpoint) / "bcdzoo.safetensors"
 
 
 def _final(checkpoint: Checkpoint) -> Path:
@@ -132,21 +144,91 @@ def _record_path(checkpoint: Checkpoint) -> Path:
     return final.with_name(final.name + ".json")
 
 
+def _read(checkpoint: Checkpoint) -> tuple[Record, bool] | None:
+    """The record, and whether a seal vouches for it; older versions wrote none."""
+    path = _record_path(checkpoint)
+    try:
+        values, checked = read_json(path)
+    except FileNotFoundError:
+        return None
+    kinds: dict[str, type] = {"size": int, "published": dict}
+    needed = {field.name for field in fields(Record) if field.default is MISSING}
+    known = {field.name for field in fields(Record)}
+    if not needed <= values.keys() <= known or not all(
+        isinstance(value, kinds.get(key, str)) for key, value in values.items()
+    ):
+        raise DamagedError(f"{path} is damaged: it is no record of a fetched file")
+    return Record(**values), checked
+
+
+def _write(checkpoint: Checkpoint, record: Record) -> None:
+    path = _record_path(checkpoint)
+    own_place(path)
+    write_json(path, asdict(record))
+
+
+def _is_of(record: Record, checkpoint: Checkpoint) -> bool:
+    """Whether a record is of a file from where the manifest says; another token is no other place."""
+    return masked(record.origin) == masked(origin(checkpoint))
+
+
 def _location(checkpoint: Checkpoint, record: Record) -> Path:
-    return Path(record.path) if record.path else _final(checkpoint)
+    return Path(record.path) if record.path and checkpoint.source == "hf" else _final(checkpoint)
+
+
+def _fitting(checkpoint: Checkpoint, record: Record) -> Path | None:
+    """The recorded file if it is there and was checked as the manifest asks."""
+    if not _is_of(record, checkpoint) or record.published != _published(checkpoint):
+        return None
+    path = _location(checkpoint, record)
+    return path if path.is_file() and path.stat().st_size == record.size else None
+
+
+def _intact(checkpoint: Checkpoint) -> Path | None:
+    """The recorded file if it is there and has the recorded bytes."""
+    try:
+        found = _read(checkpoint)
+    except BcdzooError:
+        return None
+    path = _fitting(checkpoint, found[0]) if found else None
+    if not found or path is None or sha256_of(path) != found[0].sha256:
+        return None
+    record, checked = found
+    if not checked:
+        say(f"{_record_path(checkpoint)} is unchecked: an older version wrote it, without a hash of its content")
+        with suppress(OSError):  # a cache that may only be read
+            masked_too = replace(record, origin=masked(record.origin), obtained=masked(record.obtained))
+            _write(checkpoint, masked_too)
+    return path
+
+
+def _tidy(checkpoint: Checkpoint) -> None:
+    """Remove what a killed fetch of a file that is there has left, unless it is another process that is at work."""
+    remove_leftovers(folder(checkpoint))
+    if not leftovers(_final(checkpoint)):
+        return
+    from filelock import Timeout
+
+    with suppress(OSError, Timeout), _lock(checkpoint, wait=False):
+        for file in leftovers(_final(checkpoint)):
+            file.unlink()
 
 
 @contextmanager
-def _lock(checkpoint: Checkpoint) -> Iterator[None]:
+def _lock(checkpoint: Checkpoint, wait: bool = True) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     locks = cache_dir() / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     folder(checkpoint).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{quoted(checkpoint.name)}.lock")
+    path = locks / f"{quoted(checkpoint.name)}.lock"
+    own_place(path)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        if not wait:
+            raise
         say(f"{checkpoint.name}: another process is fetching it, waiting")
         lock.acquire()
     try:
@@ -161,7 +243,7 @@ def _published(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
     """The record of a file; an error if it is not the checkpoint."""
-    what = f"{checkpoint.name}: the file from {obtained}"
+    what = f"{checkpoint.name}: the file from {masked(obtained)}"
     size = path.stat().st_size
     if _is_html(path):
         raise BcdzooError(f"{what} is a web page (a login, a quota, an error); {by_browser(checkpoint)}")
@@ -175,8 +257,8 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
                 raise BcdzooError(f"{what} is not the published one: {key} should be {expected} and is {got}")
 
     sha256 = sha256_of(path)
-    held = read_record(checkpoint)
-    if not checkpoint.hashes and held and held.origin == origin(checkpoint) and held.sha256 != sha256:
+    held = _held(checkpoint)
+    if not checkpoint.hashes and held and held.sha256 != sha256:
         raise BcdzooError(
             f"{what} is not the one first fetched {held.fetched[:10]}: sha256 was {held.sha256} and is {sha256}; "
             f"if the new one is right, delete {_record_path(checkpoint)} and fetch again"
@@ -184,8 +266,8 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
     return Record(
         sha256=sha256,
         size=size,
-        origin=origin(checkpoint),
-        obtained=obtained,
+        origin=masked(origin(checkpoint)),
+        obtained=masked(obtained),
         fetched=datetime.now(UTC).isoformat(timespec="seconds"),
         trust="published" if checkpoint.hashes else "first fetch",
         published=_published(checkpoint),
@@ -206,28 +288,58 @@ def _content(checkpoint: Checkpoint, path: Path, what: str) -> Iterator[IO[bytes
             yield file
         return
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(checkpoint.member) as file:
-            yield file
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise BcdzooError(f"{what} is not a usable .zip: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            member, most = archive.getinfo(checkpoint.member), UNPACKED * path.stat().st_size
+            if member.file_size > most:  # no more than it states is ever unpacked
+                raise BcdzooError(f"{what} holds {member.file_size:,} bytes, {UNPACKED} times its size: no weights do")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # which unpack piece by piece
+                raise BcdzooError(f"{what} is a .zip of an unusual kind: only stored and deflated files are read")
+            with archive.open(checkpoint.member) as file:
+                yield file
     except KeyError:
         raise BcdzooError(f"{what} is a .zip without {checkpoint.member}") from None
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno and error.errno != errno.EINVAL:  # seeking where it says
+            raise
+        raise BcdzooError(f"{what} is not a usable .zip: {printable(error, 200)}") from error
+    except (NotImplementedError, RuntimeError, ValueError) as error:  # encrypted, names that are no text
+        raise BcdzooError(f"{what} is not a usable .zip: {printable(error, 200)}") from error
 
 
-def _checked_again(checkpoint: Checkpoint) -> Path | None:
-    """The cached file, if only what it must be checked against has changed since it was fetched."""
-    record = read_record(checkpoint)
-    path = _location(checkpoint, record) if record else _final(checkpoint)
-    known = checkpoint.hashes or (record and record.origin == origin(checkpoint))
-    if not (known and path.is_file()):
-        return None
+def _held(checkpoint: Checkpoint) -> Record | None:
+    """The record of the file that was fetched from the same place before, unless it is damaged."""
     try:
-        return _keep(checkpoint, path, _check(checkpoint, path, record.obtained if record else str(path)))
+        record = read_record(checkpoint)
+    except BcdzooError:
+        return None
+    return record if record and _is_of(record, checkpoint) else None
+
+
+def _checked_again(checkpoint: Checkpoint) -> tuple[Path | None, str]:
+    """The cached file if it is right after all, or what is wrong with it.
+
+    It is right if only what it must be checked against has changed since it was fetched, or its record is damaged.
+    """
+    damage, record = "", None
+    try:
+        record = read_record(checkpoint)
     except BcdzooError as error:
-        say(f"{error}; fetching it anew")
+        damage = f"{checkpoint.name}: {error}"
+    path = _location(checkpoint, record) if record else _final(checkpoint)
+    known = checkpoint.hashes or (record and _is_of(record, checkpoint))
+    if not (known and path.is_file()):
+        return None, damage
+    try:
+        if record and (found := sha256_of(path)) != record.sha256:
+            raise DamagedError(f"{checkpoint.name}: {path} is damaged: its sha256 was {record.sha256} and is {found}")
+        kept = _keep(checkpoint, path, _check(checkpoint, path, record.obtained if record else str(path)))
+    except BcdzooError as error:
         if path.parent != folder(checkpoint):
             _discard(path)  # or the hub would hand it out again
-        return None
+        return None, str(error)
+    if damage:
+        say(f"{damage}; written anew")
+    return kept, ""
 
 
 def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
@@ -235,18 +347,17 @@ def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
     final = _final(checkpoint)
     if path.parent != final.parent:  # it stays in the hub's own cache
         final, record = path, replace(record, path=str(path))
-    if record.trust == "first fetch" and read_record(checkpoint) is None:
+    if record.trust == "first fetch" and _held(checkpoint) is None:
         say(f"{checkpoint.name}: no hash is published; from now on its sha256 must be {record.sha256}")
     if path != final:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         final.unlink(missing_ok=True)  # a record must never stand beside another file than the one it describes
-    with atomic_write(_record_path(checkpoint)) as temporary:
-        temporary.write_text(json.dumps(asdict(record), indent=2) + "\n")
+    _write(checkpoint, record)
     if path != final:
         path.replace(final)
-    for file_left in leftovers(_final(checkpoint)):
-        file_left.unlink(missing_ok=True)
+    for left in leftovers(_final(checkpoint)):
+        left.unlink(missing_ok=True)
     return final
 
 

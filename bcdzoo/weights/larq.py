@@ -7,6 +7,7 @@ ours.
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -15,6 +16,11 @@ import torch
 from torch import Tensor
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
+
+_MOST_ITEMS = 5_000  # groups and data sets: MeliusNet-22's file has some 300
+_DEEPEST = 10
+_LONGEST_NAME = 500
 
 PARAMETERS = {
     "kernel": "weight",
@@ -42,30 +48,54 @@ def load_keras(path: Path) -> dict[str, Tensor]:
         BcdzooError: The file is damaged, or its data are not all in it or not as Keras writes them.
     """
     state: dict[tuple[str, str], Tensor] = {}
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset):
-            layer, parameter = name.split("/")[0], name.split("/")[-1].partition(":")[0]
-            state[layer, PARAMETERS.get(parameter, parameter)] = _tensor(path, name, item)
-
     try:
         with h5py.File(path, "r") as file:
             whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
-            root = file["model_weights"] if whole_model else file
-            root.visititems(visit)  # follows neither soft nor external links
+            left = path.stat().st_size
+            for name, data in _data_sets(path, file["model_weights"] if whole_model else file):
+                _require_plain(path, name, data)
+                left -= data.nbytes
+                if left < 0:
+                    raise BcdzooError(f"{path}: {printable(name, 100)} is larger than the file")
+                layer, parameter = name.split("/")[0], name.split("/")[-1].partition(":")[0]
+                state[layer, PARAMETERS.get(parameter, parameter)] = _tensor(data)
     except BcdzooError:
         raise
     except Exception as error:  # HDF5 raises many kinds on damaged or hostile files; all mean the same to the user
-        raise BcdzooError(f"{path} is a damaged HDF5 file ({str(error).splitlines()[0]}); fetch it again") from None
+        reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
+        raise BcdzooError(f"{path} is a damaged HDF5 file ({reason}); fetch it again") from None
     names = _numbered({layer for layer, _ in state})
     return {f"{names[layer]}.{parameter}": tensor for (layer, parameter), tensor in state.items()}
 
 
-def _tensor(path: Path, name: str, data: h5py.Dataset) -> Tensor:
+def _data_sets(path: Path, root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every data set below a group, with its path there; neither soft nor external links are followed."""
+    seen = 0
+    waiting = [("", root)]
+    while waiting:
+        place, group = waiting.pop()
+        seen += len(group)  # known without reading them
+        if seen > _MOST_ITEMS or place.count("/") > _DEEPEST:
+            raise BcdzooError(f"{path} is not read: it has more groups, or deeper ones, than Keras gives a network")
+        for name in group:
+            if len(name) > _LONGEST_NAME:
+                raise BcdzooError(f"{path} is not read: a name in it has {len(name)} characters: {printable(name, 60)}")
+            if isinstance(group.get(name, getlink=True), h5py.HardLink):
+                item = group[name]
+                if isinstance(item, h5py.Group):
+                    waiting.append((f"{place}{name}/", item))
+                elif isinstance(item, h5py.Dataset):
+                    yield place + name, item
+
+
+def _require_plain(path: Path, name: str, data: h5py.Dataset) -> None:
     # A file may claim data of any size, or that they lie in another file: Keras writes plain numbers, in full.
-    inside = not data.external and not data.is_virtual and data.id.get_storage_size() == data.nbytes
-    if not inside or data.dtype.kind != "f":
-        raise BcdzooError(f"{path}: {name} is not a plain array of numbers, as Keras stores weights")
+    plain = data.chunks is None and not data.external and not data.is_virtual
+    if not plain or data.id.get_storage_size() != data.nbytes or data.dtype.kind != "f":
+        raise BcdzooError(f"{path}: {printable(name, 100)} is not a plain array of numbers, as Keras stores weights")
+
+
+def _tensor(data: h5py.Dataset) -> Tensor:
     tensor = torch.from_numpy(np.asarray(data, dtype=np.float32))
     if tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from bcdzoo.text import masked, printable
 from bcdzoo.weights.manifest import Checkpoint
 from bcdzoo.weights.sources import SHIPPED, direct
 
@@ -63,12 +64,10 @@ def head(url: str) -> "requests.Response":
     Raises:
         requests.RequestException: There is none.
     """
-    import requests
+    from bcdzoo.weights.download import exchange
 
     for method in ("HEAD", "GET"):
-        with requests.request(
-            method, url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=TIMEOUT, allow_redirects=True
-        ) as response:
+        with exchange(method, url, {"Accept-Encoding": "identity"}, TIMEOUT, 2 * TIMEOUT) as (response, _):
             if response.status_code not in _NO_HEAD:
                 break
     return response
@@ -82,19 +81,19 @@ def is_page(response: "requests.Response") -> bool:
 def _probe_url(checkpoint: Checkpoint, link: str) -> Probe:
     import requests
 
-    from bcdzoo.weights.download import RETRIED, cause, content_length
+    from bcdzoo.weights.download import RETRIED, answer, cause, content_length
 
     try:
         response = head(link)
     except requests.RequestException as error:
         return Probe("unreachable", cause(error))
-    answer = f"the server answers {response.status_code} {response.reason}"
+    said = f"the server answers {answer(response)}"
     if response.status_code in (404, 410):
-        return Probe("gone", answer)
+        return Probe("gone", said)
     if response.status_code in RETRIED:
-        return Probe("unreachable", answer)
+        return Probe("unreachable", said)
     if not response.ok:
-        return Probe("refused", answer)
+        return Probe("refused", said)
     if urlsplit(response.url).hostname in _LOGIN:
         return Probe("refused", "it asks for a login")
     if checkpoint.source not in _FILES:
@@ -109,12 +108,14 @@ def _whether_moved(response: "requests.Response", text: str) -> Probe:
     """Ok, unless a permanent redirection led to another place than the same one over https."""
     for step, after in pairwise([*response.history, response]):
         if step.is_permanent_redirect and step.url.partition(":")[2] != after.url.partition(":")[2]:
-            return Probe("moved", f"to {after.url}; {text}")
+            return Probe("moved", f"to {masked(after.url)}; {text}")
     return Probe("ok", text)
 
 
 def _probe_hub(checkpoint: Checkpoint) -> Probe:
     from huggingface_hub import errors, get_hf_file_metadata, hf_hub_url
+
+    from bcdzoo.weights.download import cause
 
     repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
     try:
@@ -128,10 +129,10 @@ def _probe_hub(checkpoint: Checkpoint) -> Probe:
     except errors.EntryNotFoundError:
         return Probe("gone", f"{repo} has no file {checkpoint.filename} at revision {revision}")
     except Exception as error:  # the hub's client lets its HTTP library's errors through
-        return Probe("unreachable", " ".join(f"{type(error).__name__}: {error}".split()))
+        return Probe("unreachable", cause(error))
     published = "" if checkpoint.member else checkpoint.sha256 or checkpoint.sha256_prefix
     if found.etag and len(found.etag) == _HASH_DIGITS and not found.etag.startswith(published):
-        return Probe("differs", f"its sha256 is {found.etag} instead of {published}")
+        return Probe("differs", f"its sha256 is {printable(found.etag)} instead of {published}")
     return _of_wrong_size(checkpoint, found.size) or Probe("ok", _size(found.size))
 
 

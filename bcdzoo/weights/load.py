@@ -1,23 +1,28 @@
 """From a network's name, or a file, to a module with its weights."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from bcdzoo.data.classes import names
+from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import sha256_of
-from bcdzoo.registry import create_model
-from bcdzoo.weights.convert import convert_state, load_state, safetensors_metadata
-from bcdzoo.weights.fetch import fetch, folder
+from bcdzoo.files import own_place, require_regular, sha256_of
+from bcdzoo.registry import create_model, default_arguments, find
+from bcdzoo.seal import DamagedError
+from bcdzoo.text import printable, say
+from bcdzoo.weights import tensors
+from bcdzoo.weights.convert import convert_state, layout_of, load_state, safetensors_metadata, split_part
+from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
-from bcdzoo.weights.tensors import write_tensors
+from bcdzoo.weights.metadata import FORMAT, model_of, read_metadata, remember
 
-FORMAT = "bcdzoo 1"
-"""Marks this zoo's own safetensors files, by the version of their keys."""
+__all__ = ["FORMAT", "Resolved", "assume", "convert", "converted", "load_into", "load_model", "named", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -58,16 +63,20 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> Resolved:
     """As :func:`load_model`, with the weights' origin and preprocessing."""
-    path = Path(weights) if weights is not None else None
-    if path is not None and (path.exists() or len(path.parts) > 1 or path.suffix):
-        if not path.is_file():
-            raise BcdzooError(f"no file {path}")
-        return _resolve_file(name, path, str(weights), sha256_of(path), None, build)
+    if weights is not None and is_path(weights):
+        path, _ = split_part(weights)
+        require_regular(path)
+        return _resolve_file(name, str(weights), str(weights), sha256_of(path), build)
     checkpoint = load_manifest(manifest).find(name, None if weights is None else str(weights))
-    original = fetch(checkpoint)
-    file = converted(checkpoint, original)
+    file = converted(checkpoint, fetch(checkpoint))
     source_sha256 = safetensors_metadata(file)["source_sha256"]
-    return _resolve_file(name, file, checkpoint.tag, source_sha256, checkpoint.preprocess, checkpoint.build | build)
+    return _resolve_file(name, str(file), checkpoint.tag, source_sha256, build, checkpoint)
+
+
+def is_path(weights: str | Path) -> bool:
+    """Whether weights are given by a path and not by a tag."""
+    path, _ = split_part(weights)
+    return path.exists() or len(path.parts) > 1 or bool(path.suffix)
 
 
 def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str | Path | None]:
@@ -81,35 +90,106 @@ def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str 
         BcdzooError: No such file, it does not say what it holds, or there are weights beside it.
     """
     path = Path(checkpoint)
-    if ":" in checkpoint or not (path.is_file() or path.suffix or len(path.parts) > 1):
+    if ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
         return checkpoint, weights
-    if not path.is_file():
-        raise BcdzooError(f"no file {path}")
-    model = safetensors_metadata(path).get("model")
-    if model is None:
-        raise BcdzooError(f"{path} does not say which network it holds: name that, and give the file as --weights")
+    require_regular(path)
+    model = model_of(path)
     if weights is not None:
         raise BcdzooError(f"{path} is a file of weights itself: leave --weights out")
     return model, path
 
 
 def _resolve_file(
-    name: str, path: Path, label: str, sha256: str, preprocess: str | None, build: dict[str, Any]
+    name: str, weights: str, label: str, sha256: str, build: dict[str, Any], known: Checkpoint | None = None
 ) -> Resolved:
-    metadata = safetensors_metadata(path)
-    if metadata.get("format") == FORMAT:
-        if metadata["model"] != name:
-            raise BcdzooError(f"{path} holds weights of {metadata['model']}, not of {name}")
-        build = json.loads(metadata["build"]) | build
-        preprocess = preprocess or metadata.get("preprocess") or None
-    elif metadata.get("format", "").startswith("bcdzoo packed"):
-        raise BcdzooError(f"{path} is a packed file, of bits alone: take the weights that it was exported from")
-    elif known := _published(name, sha256):
-        build = known.build | build
-        preprocess = preprocess or known.preprocess
-    model = create_model(name, **build)
-    model.load_state_dict(convert_state(load_state(path), model, str(path)))
-    return Resolved(model.eval(), label, sha256, preprocess, build)
+    read = _read(name, weights, sha256, build, known)
+    model = create_model(name, **read.build)
+    model.load_state_dict(read.state)
+    remember(model, read.preprocess, read.class_names)
+    return Resolved(model.eval(), label, sha256, read.preprocess, read.build)
+
+
+class _Read(NamedTuple):
+    """What a file is taken for.
+
+    Attributes:
+        state: Its tensors under this zoo's keys.
+        build: Arguments of :func:`bcdzoo.create_model` that the file, its layout or the user gives.
+        assumed: Those that nobody gave, and that its tensors do not show.
+        preprocess: As in :class:`Resolved`.
+        class_names: Of the outputs; None where nobody said.
+    """
+
+    state: dict[str, Tensor]
+    build: dict[str, Any]
+    assumed: dict[str, Any]
+    preprocess: str | None
+    class_names: tuple[str, ...] | None
+
+
+def _read(
+    name: str,
+    weights: str,
+    sha256: str,
+    build: dict[str, Any],
+    known: Checkpoint | None,
+    member: str | None = None,
+) -> _Read:
+    """Read a file for a network, which is not built before all of its tensors are known to be in the file.
+
+    Args:
+        name: The network's.
+        weights: The file, or one of the tables in it.
+        sha256: Its hash.
+        build: What the user asks for, which goes before everything else.
+        known: The manifest's entry, where it is known; else it is looked for by the file's hash.
+        member: In a zip archive, the file to read.
+    """
+    path, _ = split_part(weights)
+    said = read_metadata(path)
+    if said is None:
+        known = known or _published(name, sha256)
+    elif said.model != name:
+        raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
+    state = load_state(weights, member)
+    build = (said.build if said else {}) | (known.build if known else {}) | build
+    network = _outline(name, build)
+    layout = layout_of(state, network)
+    assumed: dict[str, Any] = {}
+    if said is None and known is None:
+        if lacking := layout.build.keys() - default_arguments(name).keys():
+            needed = ", ".join(f"{key}={layout.build[key]}" for key in sorted(lacking))
+            raise BcdzooError(f"{path} needs {needed}, a form that {name} does not have")
+        build = {**layout.build, **build}
+        network = _outline(name, build)
+        assumed = {key: v for key, v in default_arguments(name).items() if key not in (*build, *_SHOWN_BY_TENSORS)}
+    converted = convert_state(state, network, weights)
+    if assumed:
+        taken = ", ".join(f"{key}={printable(value)}" for key, value in assumed.items())
+        say(f"{path} does not say how {name} is built; {taken}: assumed (--set takes another)")
+    names, preprocess = None, layout.preprocess
+    if said is not None:
+        names, preprocess = said.class_names, said.preprocess or ""
+    if known is not None:
+        preprocess = known.preprocess or preprocess
+        names = names or _imagenet(name, build)
+    return _Read(converted, build, assumed, preprocess or None, names)
+
+
+# Arguments whose values show in the number of a file's tensors, or in their names and shapes.
+_SHOWN_BY_TENSORS = ("num_classes", "mlp_groups", "reduction", "dynamic_pointwise")
+
+
+def _outline(name: str, build: dict[str, Any]) -> nn.Module:
+    """A network without its numbers."""
+    with torch.device("meta"):
+        return create_model(name, **build)
+
+
+def _imagenet(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
+    """ImageNet's classes, which the manifest's networks of 1000 outputs tell apart."""
+    found = names()
+    return tuple(found) if build.get("num_classes", find(name).num_classes) == len(found) else None
 
 
 def _published(name: str, sha256: str) -> Checkpoint | None:
@@ -117,80 +197,112 @@ def _published(name: str, sha256: str) -> Checkpoint | None:
     return next((checkpoint for checkpoint in load_manifest().of(name) if checkpoint.sha256 == sha256), None)
 
 
-def load_into(model: nn.Module, path: Path) -> None:
-    """Load a checkpoint into anybody's module, strictly: its own keys, without wrappers and ``module.`` prefix.
+def load_into(model: nn.Module, weights: str | Path) -> None:
+    """Load a checkpoint into anybody's module, strictly: its own keys, without wrappers and prefixes.
 
     Raises:
-        BcdzooError: A key is missing, left over or of a wrong shape, or the file cannot be read safely.
+        BcdzooError: A key is missing, left over or of a wrong shape, the file cannot be read safely, or it needs a form
+            of the network that a module does not tell.
     """
-    model.load_state_dict(convert_state(load_state(path), model, str(path)))
+    state = load_state(weights)
+    if needed := layout_of(state, model).build:
+        form = ", ".join(f"{key}={value}" for key, value in needed.items())
+        raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
+    model.load_state_dict(convert_state(state, model, str(weights)))
+
+
+def assume(who: str, preprocess: str = "imagenet") -> Preprocess:
+    """The preprocessing of a network of which nobody said it, and a note that it is assumed."""
+    say(f"{who}: nobody said what its images are made with; preprocess={preprocess}: assumed")
+    return parse(preprocess)
 
 
 def convert(
-    source: Path,
+    source: str | Path,
     model: str,
     out: Path,
     preprocess: str | None = None,
     member: str | None = None,
     license: str = "",
+    class_names: Sequence[str] | None = None,
     **build: Any,
 ) -> None:
     """Write a checkpoint as this zoo's safetensors, with the source's hash and what is needed to rebuild the network.
 
     Args:
-        source: Anybody's file for this network.
+        source: Anybody's file for this network, or ``FILE#NAME`` for one of the tables in it.
         model: Its name in the zoo.
         out: The file to write.
-        preprocess: The preset the weights were trained for.
+        preprocess: The preset the weights were trained for; None for the source's own.
         member: In a zip archive, the file to read.
         license: Of the weights.
+        class_names: Of the outputs, in order; None for the source's own.
         **build: Arguments of :func:`bcdzoo.create_model`, such as ``step=1``.
 
     Raises:
         BcdzooError: The source cannot be read or does not fit.
     """
-    theirs = load_state(source, member)
-    sha256 = sha256_of(source)
-    if known := _published(model, sha256):
-        build = known.build | build
-        preprocess = preprocess or known.preprocess
-    with torch.device("meta"):
-        network = create_model(model, **build)
-    state = convert_state(theirs, network, str(source))
+    _convert(str(source), model, out, preprocess, member, license, class_names, build, None)
+
+
+def _convert(
+    source: str,
+    model: str,
+    out: Path,
+    preprocess: str | None,
+    member: str | None,
+    license: str,
+    class_names: Sequence[str] | None,
+    build: dict[str, Any],
+    known: Checkpoint | None,
+) -> None:
+    path, _ = split_part(source)
+    require_regular(path)
+    sha256 = sha256_of(path)
+    read = _read(model, source, sha256, build, known, member)
+    build = read.build | read.assumed
+    classes = build.get("num_classes", find(model).num_classes)
+    if class_names is not None and len(class_names) != classes:
+        raise BcdzooError(f"{len(class_names)} names of classes are given, and {model} has {classes} outputs")
+    said = read_metadata(path)
     metadata = {
         "format": FORMAT,
         "model": model,
         "build": json.dumps(build, sort_keys=True),
-        "preprocess": preprocess or "",
-        "license": license,
-        "source": source.name,
+        "preprocess": preprocess or read.preprocess or "",
+        "license": license or (said.license if said else ""),
+        "source": path.name,
         "source_sha256": sha256,
     }
-    if lineage := safetensors_metadata(source).get("lineage"):
-        metadata["lineage"] = lineage
-    write_tensors(out, state, metadata)
-
-
-def converted_path(checkpoint: Checkpoint) -> Path:
-    """Where a checkpoint of the manifest lies once it is converted."""
-    return folder(checkpoint) / "bcdzoo.safetensors"
+    if kept := class_names or read.class_names:
+        metadata["class_names"] = json.dumps(list(kept), ensure_ascii=False)
+    if said and said.lineage:
+        metadata["lineage"] = json.dumps(said.lineage, sort_keys=True)
+    tensors.write_tensors(out, read.state, metadata)
 
 
 def converted(checkpoint: Checkpoint, source: Path) -> Path:
-    """This zoo's safetensors of a fetched checkpoint, converted on first use.
+    """This zoo's safetensors of a fetched checkpoint, converted on first use, and again where no hash vouches for it.
 
     Raises:
         BcdzooError: The file cannot be read or does not fit.
     """
-    path = converted_path(checkpoint)
-    if not path.is_file() or safetensors_metadata(path).get("source_sha256") != sha256_of(source):
-        convert(
-            source,
-            checkpoint.model,
-            path,
-            checkpoint.preprocess,
-            checkpoint.member,
-            checkpoint.license,
-            **checkpoint.build,
-        )
+    path, damage, readable = converted_path(checkpoint), "", False
+    if path.is_file():
+        try:
+            metadata, checked = tensors.read_header(path)
+            readable = metadata.get("source_sha256") == sha256_of(source)
+            if readable and checked:
+                return path
+        except DamagedError:
+            damage = f"{path} is damaged; converted anew"
+    known = checkpoint
+    try:
+        own_place(path)
+        _convert(str(source), known.model, path, known.preprocess, known.member or None, known.license, None, {}, known)
+    except OSError:
+        if not readable:  # an older version's, in a cache that may only be read
+            raise
+    if damage:
+        say(damage)
     return path

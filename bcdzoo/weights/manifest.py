@@ -3,16 +3,20 @@
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
+from bcdzoo.toml import read_toml
 
 SHIPPED = Path(__file__).parent.parent / "weights.toml"
+
+_LONGEST = 4000  # characters of a value
 
 # source -> the keys without which it cannot be fetched
 SOURCES = {
@@ -153,35 +157,33 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     if extra is not None:
         paths.append(extra)
 
-    checkpoints: dict[tuple[str, str], Checkpoint] = {}
+    defaults: dict[tuple[str, str], Checkpoint] = {}  # the first is the oldest
+    others: dict[tuple[str, str], Checkpoint] = {}
     missing: dict[str, Missing] = {}
     for path in paths:
         document = _parse(path)
         for checkpoint, default in _checkpoints(path, document.get("checkpoint", [])):
             key = (checkpoint.model, checkpoint.tag)
             if default:
-                checkpoints.pop(key, None)
-                checkpoints = {key: checkpoint, **checkpoints}
+                others.pop(key, None)
+                defaults.pop(key, None)
+                defaults[key] = checkpoint
+            elif key in defaults:
+                defaults[key] = checkpoint
             else:
-                checkpoints[key] = checkpoint
+                others[key] = checkpoint
         for entry in _missing(path, document.get("missing", [])):
             missing[entry.model] = entry
-    models = {checkpoint.model for checkpoint in checkpoints.values()}
-    return Manifest(
-        tuple(checkpoints.values()), tuple(entry for entry in missing.values() if entry.model not in models)
-    )
+    checkpoints = (*reversed(defaults.values()), *others.values())
+    models = {checkpoint.model for checkpoint in checkpoints}
+    return Manifest(checkpoints, tuple(entry for entry in missing.values() if entry.model not in models))
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BcdzooError(f"cannot read the manifest {path}: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise BcdzooError(f"{path} is not a manifest: {error}") from None
+    document = read_toml(path, "manifest")
     if unknown := document.keys() - {"checkpoint", "missing"}:
         raise BcdzooError(
-            f"{path}: unknown key {min(unknown)!r}; a manifest has [[checkpoint]] and [[missing]] entries"
+            f"{path}: unknown key {_named(min(unknown))}; a manifest has [[checkpoint]] and [[missing]] entries"
         )
     for key, entries in document.items():
         if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
@@ -192,7 +194,7 @@ def _parse(path: Path) -> dict[str, Any]:
 def _checkpoints(path: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[Checkpoint, bool]]:
     seen = set()
     for number, entry in enumerate(entries, 1):
-        where = f"{path}: checkpoint {number} {(entry.get('model'), entry.get('tag'))}"
+        where = f"{path}: checkpoint {number} ({_named(entry.get('model'))}, {_named(entry.get('tag'))})"
         _check_keys(where, entry, Checkpoint, "default")
         values = dict(entry)
         default = values.pop("default", False)
@@ -207,9 +209,13 @@ def _checkpoints(path: Path, entries: list[dict[str, Any]]) -> Iterator[tuple[Ch
         yield checkpoint, default
 
 
+def _named(value: Any) -> str:
+    return printable(repr(value), 100)
+
+
 def _missing(path: Path, entries: list[dict[str, Any]]) -> Iterator[Missing]:
     for number, entry in enumerate(entries, 1):
-        _check_keys(f"{path}: missing {number} ({entry.get('model')!r})", entry, Missing)
+        _check_keys(f"{path}: missing {number} ({_named(entry.get('model'))})", entry, Missing)
         yield Missing(**entry)
 
 
@@ -218,7 +224,9 @@ def _check_keys(where: str, entry: dict[str, Any], kind: type[Checkpoint | Missi
     required = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
     if unknown := entry.keys() - known:
         near = difflib.get_close_matches(min(unknown), known, n=1)
-        raise BcdzooError(f"{where}: unknown key {min(unknown)!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise BcdzooError(
+            f"{where}: unknown key {_named(min(unknown))}" + (f"; did you mean {near[0]!r}?" if near else "")
+        )
     for key in required:
         if not entry.get(key):
             raise BcdzooError(f"{where}: {key}: missing")
@@ -226,22 +234,23 @@ def _check_keys(where: str, entry: dict[str, Any], kind: type[Checkpoint | Missi
         wanted, name = _KINDS.get(key, (str, "a string"))
         if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
             raise BcdzooError(f"{where}: {key}: must be {name}")
+        if isinstance(value, str) and len(value) > _LONGEST:
+            raise BcdzooError(f"{where}: {key}: must have at most {_LONGEST:,} characters")
         if isinstance(value, str) and not value.isprintable():
             raise BcdzooError(f"{where}: {key}: must be one line of printable characters")
 
 
 def _problem(checkpoint: Checkpoint) -> str | None:
     if checkpoint.source not in SOURCES:
-        return f"source: {checkpoint.source!r} is none of {', '.join(SOURCES)}"
+        return f"source: {_named(checkpoint.source)} is none of {', '.join(SOURCES)}"
     for key in SOURCES[checkpoint.source]:
         if not getattr(checkpoint, key):
             return f"{key}: missing, source {checkpoint.source!r} needs it"
     if checkpoint.format not in FORMATS:
-        return f"format: {checkpoint.format!r} is none of {', '.join(sorted(FORMATS))}"
+        return f"format: {_named(checkpoint.format)} is none of {', '.join(sorted(FORMATS))}"
     if checkpoint.preprocess not in PRESETS and "=" not in checkpoint.preprocess:
-        return (
-            f"preprocess: {checkpoint.preprocess!r} is no preset ({', '.join(sorted(PRESETS))}) and sets nothing with ="
-        )
+        what = f"no preset ({', '.join(sorted(PRESETS))}) and sets nothing with ="
+        return f"preprocess: {_named(checkpoint.preprocess)} is {what}"
     for key, (fewest, most) in _HEX_DIGITS.items():
         if (value := getattr(checkpoint, key)) and not re.fullmatch(f"[0-9a-f]{{{fewest},{most}}}", value):
             return f"{key}: must be {fewest if fewest == most else f'{fewest} to {most}'} hexadecimal digits"
@@ -253,11 +262,22 @@ def _problem(checkpoint: Checkpoint) -> str | None:
     for key in ("filename", "member"):
         if (value := getattr(checkpoint, key)) and not _is_plain_relative(value):
             return f"{key}: must be a relative path with / and without .."
-    if checkpoint.url and not re.match(r"https?://[^/?#\s]+", checkpoint.url):
+    if checkpoint.url and not _is_url(checkpoint.url):
         return "url: must begin with http:// or https:// and name a host"
+    for key, value in checkpoint.build.items():
+        if not isinstance(value, str | int | float | bool):
+            return f"build: {_named(key)} must be a number, a string, or true or false"
     if not re.fullmatch(r"[\w-]*", checkpoint.gdrive_id, re.ASCII):
         return "gdrive_id: must be the id alone, not a link"
     return None
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:  # half an IPv6 address, a port that is no number
+        return False
 
 
 def _is_plain_relative(name: str) -> bool:

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import sha256_of
+from bcdzoo.files import require_regular, sha256_of
 from bcdzoo.ops.count import count_ops
-from bcdzoo.registry import find
-from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import FORMAT
+from bcdzoo.registry import REGISTRY, find
+from bcdzoo.text import printable
+from bcdzoo.weights.load import assume, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
+from bcdzoo.weights.metadata import Metadata, read_metadata
 
 FILENAME = "model.safetensors"
 
@@ -25,14 +26,14 @@ class Publication(NamedTuple):
         weights: The file.
         repo: ``OWNER/NAME``.
         card: The model card, Markdown with metadata.
-        metadata: Of the file.
+        said: What the file says of itself.
         license: SPDX.
     """
 
     weights: Path
     repo: str
     card: str
-    metadata: dict[str, str]
+    said: Metadata
     license: str
 
 
@@ -50,13 +51,13 @@ def prepare(weights: Path, repo: str, license: str | None = None) -> Publication
     """
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise BcdzooError(f"{repo!r} is not a repository of the hub: write OWNER/NAME")
-    if not weights.is_file():
-        raise BcdzooError(f"no file {weights}")
-    metadata = safetensors_metadata(weights)
-    if metadata.get("format") != FORMAT or ":" in metadata["model"]:
+    require_regular(weights)
+    said = read_metadata(weights)
+    if said is None or said.model not in REGISTRY:
         raise BcdzooError(f"{weights} is not a file of a network of this zoo: see `bcdzoo train` and `bcdzoo convert`")
-    allowed = _license(weights, metadata, license)
-    return Publication(weights, repo, _card(repo, metadata, allowed), metadata, allowed)
+    resolve(said.model, weights)  # what cannot be loaded is not published
+    allowed = _license(weights, said, license)
+    return Publication(weights, repo, _card(repo, said, allowed), said, allowed)
 
 
 def push(publication: Publication, private: bool = False) -> Checkpoint:
@@ -82,22 +83,22 @@ def push(publication: Publication, private: bool = False) -> Checkpoint:
     ]
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        commit = api.create_commit(repo, files, commit_message=f"{publication.metadata['model']} by bcdzoo")
+        commit = api.create_commit(repo, files, commit_message=f"{publication.said.model} by bcdzoo")
     except Exception as error:  # the hub's client lets its HTTP library's errors through, and has changed that library
         reason = " ".join(str(error).split())
         raise BcdzooError(f"cannot publish to {repo}: {reason}; `hf auth login` signs in") from error
     return Checkpoint(
-        model=publication.metadata["model"],
+        model=publication.said.model,
         tag=repo.split("/")[0],
         source="hf",
         format="zoo",
-        preprocess=publication.metadata.get("preprocess") or "imagenet",
+        preprocess=publication.said.preprocess or str(assume(publication.said.model)),
         hf_repo=repo,
         hf_revision=commit.oid,
         filename=FILENAME,
         size=weights.stat().st_size,
         sha256=sha256_of(weights),
-        build=json.loads(publication.metadata["build"]),
+        build=publication.said.build,
         license=publication.license,
         evidence=f"https://huggingface.co/{repo}",
     )
@@ -122,17 +123,21 @@ def manifest_entry(checkpoint: Checkpoint) -> str:
     return "\n".join(["[[checkpoint]]", *lines])
 
 
-def _license(weights: Path, metadata: dict[str, str], wanted: str | None) -> str:
-    lineage = json.loads(metadata.get("lineage", "{}"))
-    origins = [metadata, *(lineage[key] for key in ("parent", "initial") if lineage.get(key))]
-    hashes = {sha256_of(weights)} | {origin.get(key) for origin in origins for key in ("sha256", "source_sha256")}
+def _license(weights: Path, said: Metadata, wanted: str | None) -> str:
+    parents = [said.lineage[key] for key in ("parent", "initial") if said.lineage.get(key)]
+    if not all(isinstance(parent, dict) for parent in parents):
+        raise BcdzooError(f"{weights} does not say what it was trained from, and so not who may publish it")
+    own = {"license": said.license} | ({"source_sha256": said.source_sha256} if said.source_sha256 else {})
+    origins: list[dict[str, Any]] = [own, *parents]
+    hashes = [sha256_of(weights), *(origin.get(key) for origin in origins for key in ("sha256", "source_sha256"))]
     for checkpoint in load_manifest().checkpoints:
         if checkpoint.sha256 and checkpoint.sha256 in hashes:
             return _allowed(f"{checkpoint.name}, which {weights.name} comes from,", checkpoint.license, wanted)
     for origin in origins:
         if "source_sha256" in origin:
-            return _allowed(f"somebody's file, which {weights.name} comes from,", origin.get("license", ""), wanted)
-    return _allowed(str(weights), wanted or metadata.get("license", ""), wanted)
+            license = str(origin.get("license") or "")
+            return _allowed(f"somebody's file, which {weights.name} comes from,", license, wanted)
+    return _allowed(str(weights), wanted or said.license, wanted)
 
 
 def _allowed(what: str, license: str, wanted: str | None) -> str:
@@ -142,21 +147,29 @@ def _allowed(what: str, license: str, wanted: str | None) -> str:
         )
     if license not in PUBLISHABLE:
         raise BcdzooError(
-            f"{what} has the licence {license}; to be published it must be one of {', '.join(PUBLISHABLE)}"
+            f"{what} has the licence {printable(license, 60)}; to be published it must be one of "
+            f"{', '.join(PUBLISHABLE)}"
         )
     if wanted not in (None, license):
-        raise BcdzooError(f"{what} has the licence {license}, not {wanted}")
+        raise BcdzooError(f"{what} has the licence {printable(license, 60)}, not {wanted}")
     return license
 
 
-def _card(repo: str, metadata: dict[str, str], license: str) -> str:
+def _evaluation(lineage: dict[str, Any]) -> dict[str, Any] | None:
+    """The evaluation in a lineage: None where there is none, or something else stands in its place."""
+    found = lineage.get("evaluation")
+    if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
+        return None
+    sane = all(isinstance(found.get(key), int | float) for key in ("top1", "top5", "n"))
+    return found if sane and isinstance(found["data"].get("name"), str) else None
+
+
+def _card(repo: str, said: Metadata, license: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    model = metadata["model"]
+    model, lineage = said.model, said.lineage
     spec = find(model)
-    lineage: dict[str, Any] = json.loads(metadata.get("lineage", "{}"))
-    build = json.loads(metadata["build"])
-    evaluation = lineage.get("evaluation")
+    evaluation = _evaluation(lineage)
     results = []
     if evaluation:
         results = [
@@ -182,11 +195,12 @@ def _card(repo: str, metadata: dict[str, str], license: str) -> str:
     lines += ["```", f"bcdzoo eval {model} --data PATH --weights {FILENAME}", "```", ""]
     if evaluation:
         lines += [
-            f"{evaluation['top1']:.2f} % top-1 on the {evaluation['n']} images of {evaluation['data']['name']}.",
+            f"{evaluation['top1']:.2f} % top-1 on the {evaluation['n']} images of "
+            f"{printable(evaluation['data']['name'], 100)}.",
             "",
         ]
     lines += ["| Operations of one image | |", "|---|---|"]
-    report = count_ops(model, **build)
+    report = count_ops(model, **said.build)
     for name, count in (
         ("BOPs", report.bops),
         ("FLOPs", report.flops),
@@ -198,5 +212,5 @@ def _card(repo: str, metadata: dict[str, str], license: str) -> str:
     if lineage:
         lines += ["```json", json.dumps(lineage, indent=1, sort_keys=True), "```", ""]
     else:
-        lines += [f"Converted from {metadata.get('source')}, sha256 {metadata.get('source_sha256')}.", ""]
+        lines += [f"Converted from {printable(said.source, 200)}, sha256 {printable(said.source_sha256, 64)}.", ""]
     return "\n".join(lines)

@@ -4,14 +4,21 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular, own_place
+from bcdzoo.text import masked, printable
 from bcdzoo.weights.manifest import Checkpoint
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Checkpoints in this package."""
+
+LARGEST = 8 << 30  # bytes of a file whose size nobody tells
+UNPACKED = 100  # times its size is the most that anything compressed may hold: weights are noise
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pth.tar", ".pt", ".tar")
 
@@ -32,9 +39,9 @@ def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple
         OSError: It cannot be written.
     """
     if from_file is not None:
-        return _copy(from_file, final), str(from_file)
+        return _copy(checkpoint, from_file, final), str(from_file)
     if checkpoint.source == "package":
-        return _copy(SHIPPED / checkpoint.filename, final), f"this package's own {checkpoint.filename}"
+        return _copy(checkpoint, SHIPPED / checkpoint.filename, final), f"this package's own {checkpoint.filename}"
     if found := _from_mirror(checkpoint, final):
         return found
     if (forbidden := offline()) and checkpoint.source != "hf":
@@ -74,7 +81,7 @@ def direct(checkpoint: Checkpoint) -> str:
 
 def by_browser(checkpoint: Checkpoint) -> str:
     """What to do where a program is not let in."""
-    where = f" from {origin(checkpoint)}" if origin(checkpoint) else ""
+    where = f" from {masked(origin(checkpoint))}" if origin(checkpoint) else ""
     command = f"bcdzoo fetch {checkpoint.model} --tag {checkpoint.tag} --from FILE"
     return f"download it with a browser{where} and run `{command}`"
 
@@ -112,7 +119,9 @@ def mirror() -> Path | str | None:
         return named.rstrip("/")
     folder = Path(named).expanduser()
     if not folder.is_dir():
-        raise BcdzooError(f"BCDZOO_MIRROR is {named}, which is neither a folder nor begins with http:// or https://")
+        raise BcdzooError(
+            f"BCDZOO_MIRROR is {masked(named)}, which is neither a folder nor begins with http:// or https://"
+        )
     return folder
 
 
@@ -134,9 +143,19 @@ def _beside(final: Path, suffix: str) -> Path:
     return final.with_name(final.name + suffix)
 
 
-def _copy(file: Path, final: Path) -> Path:
+def _copy(checkpoint: Checkpoint, file: Path, final: Path) -> Path:
     copy = _beside(final, ".copy")
-    shutil.copyfile(file, copy)
+    with open_regular(file) as source:
+        size = os.fstat(source.fileno()).st_size
+        if checkpoint.size not in (None, size):
+            raise BcdzooError(f"{checkpoint.name}: {file} has {size:,} bytes instead of {checkpoint.size:,}")
+        if (free := shutil.disk_usage(final.parent).free) < size:
+            raise BcdzooError(f"{file} has {size:,} bytes, too many for {final.parent}, where {free:,} are free")
+        copy.unlink(missing_ok=True)  # also if it is somebody's link
+        with copy.open("xb") as target:
+            while size and (piece := source.read(min(size, 1 << 20))):  # no more, even if it grows
+                target.write(piece)
+                size -= len(piece)
     return copy
 
 
@@ -147,8 +166,8 @@ def _from_mirror(checkpoint: Checkpoint, final: Path) -> tuple[Path, str] | None
     if isinstance(given, str):
         return None if offline() else _from_mirror_url(checkpoint, given, final)
     for relative in places_in_mirror(checkpoint):
-        if (given / relative).is_file():
-            return _copy(given / relative, final), str(given / relative)
+        if (given / relative).exists():
+            return _copy(checkpoint, given / relative, final), str(given / relative)
     return None
 
 
@@ -158,7 +177,7 @@ def _from_mirror_url(checkpoint: Checkpoint, base: str, final: Path) -> tuple[Pa
     for relative in places_in_mirror(checkpoint):
         url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
         try:
-            download(url, part, checked=bool(checkpoint.hashes))
+            download(url, part, checked=bool(checkpoint.hashes), size=checkpoint.size)
         except RefusedError:
             continue
         return part, url
@@ -170,7 +189,7 @@ def _from_url(checkpoint: Checkpoint, url: str, final: Path) -> Path:
 
     part = _beside(final, ".part")
     try:
-        download(url, part, checked=bool(checkpoint.hashes))
+        download(url, part, checked=bool(checkpoint.hashes), size=checkpoint.size)
     except RefusedError as error:
         raise BcdzooError(f"{checkpoint.name}: {error}; {by_browser(checkpoint)}") from error
     return part
@@ -181,8 +200,32 @@ def _with_query(url: str, **values: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *values.items()])))
 
 
+def _no_more_than(checkpoint: Checkpoint) -> Callable[[int], None]:
+    """What is told how many bytes have come, and stops other people's clients when they are too many."""
+    most = checkpoint.size or LARGEST
+
+    def check(size: int) -> None:
+        if size > most:
+            raise BcdzooError(f"{checkpoint.name}: more than {most:,} bytes come; {by_browser(checkpoint)}")
+
+    return check
+
+
 def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
     from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub.utils.tqdm import tqdm
+
+    check = _no_more_than(checkpoint)
+
+    class Bounded(tqdm):
+        """The client's progress bar, which is told of every piece."""
+
+        come = 0
+
+        def update(self, n: float | None = 1) -> Any:
+            self.come += int(n or 0)
+            check(self.come)
+            return super().update(n)
 
     repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
     logger = logging.getLogger("huggingface_hub")
@@ -190,7 +233,11 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
     if not sys.stderr.isatty():  # its notes on each retry are progress
         logger.setLevel(logging.ERROR)
     try:
-        return Path(hf_hub_download(repo, checkpoint.filename, revision=revision, local_files_only=bool(forbidden)))
+        return Path(
+            hf_hub_download(
+                repo, checkpoint.filename, revision=revision, local_files_only=bool(forbidden), tqdm_class=Bounded
+            )
+        )
     except errors.GatedRepoError:
         reason = f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
     except errors.RepositoryNotFoundError:
@@ -204,23 +251,34 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
             reason = "the hub cannot be reached, and the file is not in its cache; run again later"
     except errors.EntryNotFoundError:
         reason = f"{repo} has no file {checkpoint.filename} at revision {revision}"
+    except BcdzooError:
+        raise
     except Exception as error:  # the hub's client lets its HTTP library's errors through, and has changed that library
         if isinstance(error, OSError) and error.errno:
             raise  # the disk's fault
-        reason = " ".join(f"the hub failed: {error}".split())
+        reason = printable(masked(" ".join(f"the hub failed: {error}".split())), 500)
     finally:
         logger.setLevel(level)
-    raise BcdzooError(f"{checkpoint.name}: {reason}, or use --from FILE ({origin(checkpoint)})")
+    raise BcdzooError(f"{checkpoint.name}: {reason}, or use --from FILE ({masked(origin(checkpoint))})")
 
 
 def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:
     import gdown
     import requests
 
+    check = _no_more_than(checkpoint)
     target = _beside(final, ".drive")  # gdown keeps what has arrived in <target>????????.part
+    for place in leftovers(final):
+        own_place(place)
     try:
         gdown.download(
-            id=file_id, output=str(target), quiet=not sys.stderr.isatty(), resume=True, timeout=60, retries=4
+            id=file_id,
+            output=str(target),
+            quiet=not sys.stderr.isatty(),
+            resume=True,
+            timeout=60,
+            retries=4,
+            progress=lambda come, _: check(come),
         )
     except (gdown.DownloadError, requests.RequestException, KeyError) as error:
         if "byte range" in str(error):  # what has arrived cannot be gone on from, now or later
@@ -247,13 +305,19 @@ def _file_in_drive_folder(checkpoint: Checkpoint, final: Path) -> str:
     if len(found) != 1:
         raise BcdzooError(
             f"{checkpoint.name}: cannot tell which file of {origin(checkpoint)} is {wanted or 'the checkpoint'}: "
-            f"it has {', '.join(sorted(ids)) or 'none'}; {by_browser(checkpoint)}"
+            f"it has {_some(sorted(ids)) or 'none'}; {by_browser(checkpoint)}"
         )
     return ids[found[0]]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    return ", ".join(printable(name, 100) for name in names[:10]) + more
 
 
 def _drive_error(checkpoint: Checkpoint, error: Exception) -> BcdzooError:
     missing_header = isinstance(error, KeyError)  # gdown indexes what it expects of an answer
     reason = f"an answer without {error}" if missing_header else " ".join(str(error).split())
     reason = reason.removeprefix("Failed to retrieve file url: ").partition(" You may still be able to access")[0]
+    reason = printable(masked(reason), 500)
     return BcdzooError(f"{checkpoint.name}: Google Drive gave no file: {reason}; {by_browser(checkpoint)}")

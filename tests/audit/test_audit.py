@@ -255,7 +255,7 @@ def test_masks_before_a_sign_are_no_thresholds() -> None:
 
 def test_a_linear_layer_with_a_constant_input_is_there() -> None:
     found = of_own(networks.flat)
-    assert [(layer.name, layer.w_bits, layer.a_bits) for layer in found.layers[:2]] == [("1", 1, 1), ("3", 1, None)]
+    assert [(layer.name, layer.w_bits, layer.a_bits) for layer in found.layers[:2]] == [("1", 1, 1), ("3", 1, 1)]
     torch.manual_seed(0)
     blank = audit(networks.flat(), preprocess=SMALL)
     assert [layer.w_bits for layer in blank.layers] == [1, 1, 32]
@@ -296,7 +296,7 @@ def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None
         lambda module, inputs: seen.append(inputs[0].clone())
     )
     layer = second(audit(network, "demo", images=8, preprocess=SMALL))
-    maps = torch.cat(seen[1:])  # the first is a blank image's
+    maps = torch.cat(seen[2:])  # the first are a blank image's and the counter's
     assert layer.inputs is not None and layer.threshold is not None
     assert layer.inputs.zeros == layer.threshold.zeros == int((maps == 0).sum()) > 0
     assert layer.verdict.startswith("NOT binary: ") and layer.verdict.endswith("of the inputs are 0")

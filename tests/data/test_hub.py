@@ -63,7 +63,7 @@ def test_damaged_or_foreign_files_of_a_repository_are_one_line(images: ImageSet,
     assert "cannot get the dataset " in complaint(f"hf:{folder}", 3)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "test.csv").write_text("a,b\n1,2\n")
-    assert "must have the columns image (or img)" in complaint(f"hf:{tmp_path}/text", 3)
+    assert "must have a column of images" in complaint(f"hf:{tmp_path}/text", 3)
 
 
 def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

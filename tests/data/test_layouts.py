@@ -8,9 +8,10 @@ from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from bcdzoo.data.classes import official_number, wnids
+from bcdzoo.data.decode import FORMATS
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.layouts import LAYOUTS
-from bcdzoo.data.samples import IMAGE_EXTENSIONS, image_id
+from bcdzoo.data.names import IMAGE_EXTENSIONS, image_id
 from bcdzoo.errors import BcdzooError
 from tests.data.layouts import assert_the_same, everywhere, parquet_folder, picture_folder, shard_folder, tar_file
 from tests.photos import flat_folder, image_folder, official_names
@@ -131,9 +132,9 @@ def test_a_given_layout_goes_before_the_detected_one(tmp_path: Path) -> None:
     [
         ("imagefolder", "flat has no class folders"),
         ("parquet", "no .parquet files in"),
-        ("tar", "cannot read"),
+        ("tar", "flat is no archive, and holds none that are called after their class"),
         ("webdataset", "no shards in"),
-        ("csv", "cannot read"),
+        ("csv", "flat is a folder, not a regular file"),
         ("hf", "cannot get the dataset"),
         ("zip", "no layout named 'zip': use one of imagefolder, flat, tar, parquet, hf, webdataset, csv"),
     ],
@@ -186,8 +187,14 @@ def test_a_folder_may_hold_val_and_an_archive_a_folder_val(tmp_path: Path) -> No
     assert_the_same({"folder": first, "tar": open_dataset(tar_file(root, tmp_path / "all.tar", "imagenet"))})
 
 
-def test_images_are_recognised_by_the_endings_that_torchvision_knows() -> None:
-    assert IMAGE_EXTENSIONS == IMG_EXTENSIONS
+def test_images_are_recognised_by_the_endings_that_torchvision_knows_and_more() -> None:
+    assert set(IMG_EXTENSIONS) < set(IMAGE_EXTENSIONS)
+
+
+def test_every_ending_of_an_image_is_that_of_a_decoder_that_is_used() -> None:
+    Image.init()
+    registered = Image.registered_extensions() | {".jif": "JPEG", ".mpo": "JPEG"}  # the last begins with a JPEG
+    assert {registered[ending] for ending in IMAGE_EXTENSIONS} == set(FORMATS)
 
 
 def test_layouts_are_known_without_torch() -> None:

@@ -127,7 +127,7 @@ def test_labels_beyond_the_outputs_are_a_stop(tmp_path: Path) -> None:
     counted = ImageSet(
         [sample._replace(label=sample.label + 1) for sample in found.samples], "x", "csv", "the CSV file"
     )
-    assert "they seem to be 1 to 12 where 0 to 11 are meant; subtract 1" in stops(counted, 12)[0]
+    assert "they seem to be 1 to 12 where 0 to 11 are meant; --label-offset -1 says so" in stops(counted, 12)[0]
 
 
 def test_class_names_in_the_networks_order_are_no_finding() -> None:

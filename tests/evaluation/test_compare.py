@@ -1,13 +1,19 @@
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
+from bcdzoo.evaluation.predictions import write_predictions
 from bcdzoo.evaluation.stats import mcnemar
+from bcdzoo.files import sha256_of
+from bcdzoo.seal import read_json, write_json
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +34,7 @@ def saved(home: Path, name: str, guesses: list[int], labels: list[int] | None = 
         "n": len(ids),
         "top1": 0.0,
         "top5": 0.0,
-        "ci95": {},
+        "ci95": {"top1": [0, 50], "top5": [0, 50]},
     }
     record |= {"dataset": "list", "started": "2026-01-01", "predictions_file": path.name}
     path.with_suffix(".json").write_text(json.dumps(record))
@@ -65,7 +71,97 @@ def test_three_tenths_of_a_point_on_fifty_thousand_images_get_a_straight_answer(
         assert verdict in found.summary()
         low, high = found.to_json()["ci95"]
         assert low < found.difference < high
-        assert (low > 0) == (found.difference > found.detectable) == verdict.startswith("one")
+        assert found.detectable is not None
+        assert (low > 0) == (found.difference >= found.detectable) == verdict.startswith("one")
+
+
+def test_five_to_nothing_is_not_enough_and_six_to_nothing_is(home: Path) -> None:
+    saved(home, "one", [0] * 1000)
+    for misses, answer in ((5, "not significant"), (6, "one is better")):
+        saved(home, "two", [1] * misses + [0] * (1000 - misses))
+        found = compare("one", "two")
+        assert answer in found.summary()
+        assert "(between these two, on 1000 images, it takes 0.60 points)" in found.summary()
+        assert found.to_json()["detectable"] == 0.6
+
+
+def test_where_interval_and_test_part_it_is_said(home: Path) -> None:
+    # 3.2 points of 250, whose interval leaves 0 out, and p = 0.057
+    for only_first, only_second, n, sentence in ((11, 3, 250, True), (30, 10, 250, False)):
+        saved(home, "one", [0] * (n - only_second) + [1] * only_second)
+        saved(home, "two", [1] * only_first + [0] * (n - only_first))
+        found = compare("one", "two")
+        low, _ = found.to_json()["ci95"]
+        assert ((low > 0) != (mcnemar(only_first, only_second) < 0.05)) == sentence
+        assert ("but it is an approximation: the exact test decides" in found.summary()) == sentence
+
+
+def test_too_few_images_for_any_difference_are_said(home: Path) -> None:
+    saved(home, "one", [0, 0, 0])
+    saved(home, "two", [1, 0, 0])
+    found = compare("one", "two")
+    assert found.to_json()["detectable"] is None
+    assert "on 3 images, no difference would be" in found.summary()
+
+
+def sealed(home: Path, name: str) -> Path:
+    """A run as it is stored now, with the hash of its predictions in its result."""
+    path = saved(home, name, [0, 1, 2, 0])
+    write_predictions(path, [pq.read_table(path).replace_schema_metadata(None)])
+    record, _ = read_json(path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), record | {"predictions_sha256": sha256_of(path)})
+    return path
+
+
+def test_damage_is_named_and_files_without_a_hash_are_said_to_be_unchecked(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = sealed(home, "one"), sealed(home, "two")
+    compare("one", "two")
+    assert capsys.readouterr().err == ""
+    content = bytearray(one.read_bytes())
+    content[30:60] = bytes(30)
+    one.write_bytes(content)
+    for reference in ("one", str(one), str(one.with_suffix(".json"))):
+        with pytest.raises(BcdzooError, match=r"is damaged|is not the file"):
+            compare(reference, "two")
+    saved(home, "one", [0, 1, 2, 0])
+    compare(str(one), str(two))
+    assert capsys.readouterr().err.count("is unchecked") == 1
+
+
+def test_predictions_that_are_not_their_results_are_refused(home: Path) -> None:
+    one, two = sealed(home, "one"), sealed(home, "two")
+    write_predictions(two, [pa.table({"id": ["a"], "label": [1], "top1": [1]})])
+    with pytest.raises(BcdzooError, match=r"two.parquet is not the file that its result was computed from"):
+        compare(str(one), "two")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"id": ["a", "a"], "label": [0, 0], "top1": [0, 0]},
+        {"id": ["a", "b"], "label": ["x", "y"], "top1": [0, 0]},
+        {"id": ["a", "b"], "label": [[0], [0]], "top1": [0, 0]},
+        {"id": ["a", "b"], "label": [0, 0], "top1": [float("inf"), 1.0]},
+        {"id": [{"a": 1}, {"a": 2}], "label": [0, 0], "top1": [0, 1]},
+        {"label": [0, 0], "top1": [0, 0]},
+    ],
+)
+def test_a_parquet_file_of_something_else_is_one_line(home: Path, table: dict[str, list[object]]) -> None:
+    one = sealed(home, "one")
+    pq.write_table(pa.table(table), home / "other.parquet")
+    with pytest.raises(BcdzooError) as caught:
+        compare(str(home / "other.parquet"), str(one))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(home: Path) -> None:
+    os.mkfifo(home / "pipe.parquet")
+    os.mkfifo(home / "pipe.json")
+    for name in ("pipe.parquet", "pipe.json"):
+        with pytest.raises(BcdzooError, match="is a named pipe, not a regular file"):
+            compare(str(home / name), str(home / name))
 
 
 def test_images_that_only_one_run_has_are_left_out_and_counted(home: Path) -> None:

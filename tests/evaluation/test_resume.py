@@ -1,12 +1,15 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +20,7 @@ from bcdzoo.evaluation.loop import evaluate, evaluate_all
 from bcdzoo.evaluation.options import Options
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.evaluation.store import read_results
+from bcdzoo.seal import SEAL, read_json, write_json
 from tests.noise import noise
 from tests.own_networks import Interrupted, Steady
 
@@ -30,9 +34,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(scope="module")
+def all_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return noise(tmp_path_factory.mktemp("noise") / "images", 600)  # three chunks of 256, 256 and 88
+
+
 @pytest.fixture
-def images(tmp_path: Path) -> Path:
-    return noise(tmp_path / "images", 600)  # three chunks of 256, 256 and 88
+def images(all_images: Path, tmp_path: Path) -> Path:
+    shutil.copytree(all_images.parent, tmp_path / "images", copy_function=os.link)
+    return tmp_path / "images" / "list.csv"
 
 
 def seeded(network: type[Steady], *arguments: int) -> Steady:
@@ -105,11 +115,13 @@ def test_a_run_does_not_go_on_with_anything_changed_and_says_what(
 def test_a_run_does_not_go_on_when_an_image_or_the_software_has_changed(images: Path, home: Path) -> None:
     interrupted(images)
     record = next(home.glob("results/unfinished/*/run.json"))
-    now = record.read_text()
-    record.write_text(now.replace("torch ", "torch 1."))
+    now, _ = read_json(record)
+    then = now["identity"] | {"software": now["identity"]["software"].replace("torch ", "torch 1.")}
+    write_json(record, now | {"identity": then})
     with pytest.raises(BcdzooError, match=r"software was .*torch 1"):
         run(same_class(seeded(Steady)), images)
-    record.write_text(now)
+    write_json(record, now)
+    (images.parent / "00003.png").unlink()  # a link to the other tests' image
     Image.new("RGB", (24, 20)).save(images.parent / "00003.png")
     with pytest.raises(BcdzooError, match="data was list, 600 images, fingerprint"):
         run(same_class(seeded(Steady)), images)
@@ -122,11 +134,67 @@ def test_resume_without_anything_to_go_on_with_is_an_error(images: Path) -> None
         run(seeded(Steady), images, resume=True)
 
 
-def test_a_chunk_that_is_damaged_is_computed_again(images: Path, home: Path) -> None:
-    interrupted(images)
-    chunk = next(home.glob("results/unfinished/*/000000.parquet"))
-    chunk.write_bytes(chunk.read_bytes()[:-50])
-    assert run(same_class(seeded(Steady)), images).resumed == 0
+def flip(path: Path, place: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 4
+    path.write_bytes(content)
+
+
+def swap(first: Path, second: Path) -> None:
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+
+
+@pytest.mark.parametrize(
+    ("damage", "resumed", "word"),
+    [
+        (lambda folder: flip(folder / "000000.parquet", 0.3), 256, "000000.parquet is damaged, or no file"),
+        (lambda folder: (folder / "000001.parquet").write_bytes(b""), 256, "000001.parquet is damaged, or no file"),
+        (lambda folder: swap(folder / "000000.parquet", folder / "000001.parquet"), 0, "are evaluated again"),
+        (lambda folder: flip(folder / "run.json", 0.5), 0, "run.json is damaged: its content does not fit"),
+        (lambda folder: (folder / "run.json").write_text("[]"), 0, "run.json is damaged: a list"),
+        (lambda folder: (folder / "run.json").write_text("{}"), 0, "run.json is damaged: it is no record"),
+        (lambda folder: (folder / "run.json").unlink(), 0, ""),
+        (lambda folder: (folder / "seven.parquet").write_text("stray"), 512, ""),
+        (lambda folder: without_seal(folder / "run.json"), 0, "is unchecked"),
+        (lambda folder: pq.write_table(pq.read_table(folder / "000000.parquet").replace_schema_metadata(None),
+                                       folder / "000000.parquet"), 256, "000000.parquet is unchecked"),
+    ],
+)  # fmt: skip
+def test_what_is_damaged_is_named_and_computed_again(
+    images: Path,
+    home: Path,
+    damage: Callable[[Path], None],
+    resumed: int,
+    word: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(seeded(Interrupted, 38), images)
+    assert chunks(home) == ["000000.parquet", "000001.parquet"]
+    damage(next(home.glob("results/unfinished/*")))
+    capsys.readouterr()
+    result = run(same_class(seeded(Steady)), images)
+    assert word in capsys.readouterr().err
+    assert result.resumed == resumed
+    assert result.predictions_sha256 == whole_run(images)
+
+
+_whole: list[str] = []
+
+
+def whole_run(images: Path) -> str:
+    """Hash of the predictions of a run that nothing happens to; the images are always the same."""
+    if not _whole:
+        result = evaluate(same_class(seeded(Steady)), images, preprocess=SMALL, batch_size=16, workers=0)
+        _whole.append(result.predictions_sha256)
+    return _whole[0]
+
+
+def without_seal(path: Path) -> None:
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in record.items() if key != SEAL}))
 
 
 def test_a_run_that_dies_while_its_result_is_written_ends_as_if_nothing_had_been(
@@ -204,7 +272,7 @@ def test_a_disk_that_is_full_keeps_what_was_done(images: Path, environment: dict
         pytest.skip("this system lets nobody mount a small file system")
     (tmp_path / "small").mkdir()
     script = """
-        mount -t tmpfs -o size=32k none "$BCDZOO_HOME" && "$@" > /dev/null
+        mount -t tmpfs -o size=40k none "$BCDZOO_HOME" && "$@" > /dev/null
         mount -o remount,size=1m "$BCDZOO_HOME" && exec "$@"
     """
     environment |= {"BCDZOO_HOME": str(tmp_path / "small"), "PAUSE": "0"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval, wilson
+from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval, smallest_significant, wilson
 
 
 # Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17 (1998), table I.
@@ -48,6 +48,37 @@ def test_mcnemars_p_is_quick_and_right_for_fifty_thousand_images() -> None:
     z = (abs(1600 - 1450) - 1) / (1600 + 1450) ** 0.5
     assert mcnemar(1600, 1450) == pytest.approx(2 * (1 - NormalDist().cdf(z)), rel=0.02)
     assert mcnemar(25_000, 0) == 0
+
+
+def exact(only_first: int, only_second: int) -> Fraction:
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    return min(Fraction(1), 2 * Fraction(sum(comb(n, k) for k in range(fewer + 1)), 2**n))
+
+
+@pytest.mark.parametrize("disagreements", [*range(6, 80), 301, 302])
+def test_the_smallest_significant_difference_is_that_of_all_ways_to_divide_the_disagreements(
+    disagreements: int,
+) -> None:
+    gaps = [
+        disagreements - 2 * fewer
+        for fewer in range(disagreements // 2 + 1)
+        if exact(disagreements - fewer, fewer) < Fraction(1, 20)
+    ]
+    assert smallest_significant(disagreements, 1000) == min(gaps)
+
+
+def test_fewer_than_six_disagreements_tell_nothing_and_it_takes_six_of_one_kind() -> None:
+    assert exact(5, 0) > Fraction(1, 20) > exact(6, 0)
+    assert [smallest_significant(few, 1000) for few in range(6)] == [6] * 6
+    assert smallest_significant(2, 5) is None
+
+
+def test_a_difference_is_significant_just_when_it_is_not_below_the_smallest_one() -> None:
+    for first in range(40):
+        for second in range(40):
+            takes = smallest_significant(first + second, 1000)
+            assert takes is not None
+            assert (mcnemar(first, second) < 0.05) == (abs(first - second) >= takes)
 
 
 def test_the_interval_of_a_difference_holds_the_truth_in_95_percent_of_simulated_comparisons() -> None:

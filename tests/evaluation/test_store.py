@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from bcdzoo.evaluation.store import read_results, write_json
+from bcdzoo.cli import main
+from bcdzoo.evaluation.store import read_results
 from bcdzoo.files import results_dir
+from bcdzoo.seal import SEAL, write_json
 
 
 def result(started: str, model: str = "bcdnet-a") -> dict[str, Any]:
@@ -38,10 +40,79 @@ def test_results_come_back_oldest_first_whatever_the_order_of_writing_and_with_t
     days = [f"2026-01-0{day}T10:00:00+00:00" for day in (3, 1, 2)]
     for day in days:
         store(result(day), day)
-    assert read_results() == [result(day) | {"run": day} for day in sorted(days)]
+    assert read_results() == [result(day) | {"run": day, "checked": True} for day in sorted(days)]
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"model": "bcdnet-a"}', "\xff"])
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
+BAD = [
+    {"top1": "high"},
+    {"top1": float("nan")},
+    {"top1": 1e300},
+    {"top1": True},
+    {"top5": None},
+    {"n": [50_000]},
+    {"n": 10**40},
+    {"n": 0},
+    {"n": -1},
+    {"n": 2.5},
+    {"ci95": {"top1": [1]}},
+    {"ci95": 7},
+    {"model": None},
+    {"model": ["a"]},
+    {"weights": {"a": 1}},
+    {"dataset": 5},
+    {"started": 2026},
+    {"build": "step=1"},
+    {"build": {"step": {"step": 1}}},
+    {"hits": {"top1": 60_000, "top5": 60_000}},
+    {"hits": {"top1": 35_901, "top5": 45_150}},
+    {"hits": {}},
+    {"predictions_file": "../../secret.parquet"},
+    {"predictions_file": "a\0b"},
+    {"compiled": "yes"},
+    {"precision": 32},
+    {"notes": nested(400)},
+    {"skipped": [1]},
+]
+
+
+@pytest.mark.parametrize("change", BAD, ids=str)
+def test_a_field_that_cannot_be_is_named_and_breaks_no_command(
+    home: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store(result("2026-01-01T10:00:00+00:00"), "whole")
+    store(result("2026-01-02T10:00:00+00:00") | change, "broken")
+    for words in (["results"], ["table", "--which", "2"], ["info", "bcdnet-a"], ["results", "--format", "json"]):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        output = capsys.readouterr()
+        assert left.value.code == 0
+        assert "broken.json is left out: not a result of bcdzoo eval: its " in output.err
+        assert output.err.count("\n") == 1 and len(output.err) < 400
+        assert "broken" not in output.out
+
+
+def test_what_has_no_hash_is_read_and_counted_as_unchecked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(result("2026-01-01T10:00:00+00:00"), "new")
+    old = home / "results" / "old.json"
+    old.write_text(json.dumps(result("2026-01-02T10:00:00+00:00")))
+    assert [found["checked"] for found in read_results()] == [True, False]
+    assert "1 of 2 results are unchecked" in capsys.readouterr().err
+
+
+def test_text_of_a_result_reaches_the_terminal_escaped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(result("2026-01-01\nforged") | {"weights": "\x1b[2J", "dataset": "a\x9b2Jb"}, "odd")
+    for style in ("github", "csv", "json"):
+        with pytest.raises(SystemExit):
+            main(["results", "--format", style])
+        shown = capsys.readouterr().out
+        assert all(line.isprintable() for line in shown.splitlines()), style
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"model": "bcdnet-a"}', "\xff", "[" * 100_000, "1" * 5000])
 def test_a_broken_file_is_named_and_the_rest_is_read(
     home: Path, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +132,8 @@ def test_a_result_that_cannot_be_written_leaves_the_old_file_whole(home: Path) -
     write_json(home / "result.json", result("a"))
     with pytest.raises(TypeError):
         write_json(home / "result.json", {"model": object()})
-    assert json.loads((home / "result.json").read_text()) == result("a")
+    kept = json.loads((home / "result.json").read_text())
+    assert {key: value for key, value in kept.items() if key != SEAL} == result("a")
     assert [path.name for path in home.iterdir()] == ["result.json"]
 
 

@@ -154,9 +154,10 @@ def test_every_kind_and_cost_is_a_documented_one() -> None:
 def test_the_json_has_the_interfaces_keys_and_raw_integers() -> None:
     content = json.loads(show(count_ops("resnet-18", input_size=64), "json", per_layer=True))
     assert list(content) == [
-        "model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported", "layers",
+        "model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported", "observed",
+        "warnings", "layers",
     ]  # fmt: skip
     assert set(content["layers"][0]) == {
-        "name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params",
+        "name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params", "observed",
     }  # fmt: skip
     assert sum(layer["flops"] for layer in content["layers"]) == content["flops"]

@@ -11,7 +11,15 @@ from PIL import Image
 from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.train.images import TrainingImages, batches, has_test_images, open_training_set
+from bcdzoo.train.images import (
+    TrainingImages,
+    batches,
+    check_batches,
+    check_labels,
+    has_test_images,
+    name_classes,
+    open_training_set,
+)
 from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage, load_recipe
 from tests.train.idx import stripes, write
@@ -128,7 +136,50 @@ def test_processes_and_parts_divide_a_batch_without_remainder(images: ImageSet) 
     parts = drawn(images, stage(accumulate=4), ALONE, 0, 0)
     assert torch.equal(parts.unflatten(0, (12, 4)).flatten(1, 2), whole)
     with pytest.raises(BcdzooError, match="batch_size 16 cannot be divided among 3 processes"):
-        batches(TrainingImages(images, stage()), stage(), Processes(0, 3, CPU), 0, 0)
+        check_batches(stage(), images, Processes(0, 3, CPU))
+    with pytest.raises(BcdzooError, match="batch_size 97 is more than the 96 images"):
+        check_batches(stage(batch_size=97), images, ALONE)
+
+
+def test_classes_are_called_by_the_file_the_data_or_their_numbers(images: ImageSet, tmp_path: Path) -> None:
+    assert name_classes(images, 10, None) == [str(number) for number in range(10)]
+    for name in ("a/cat/1.png", "a/dog/1.png", "b/0/1.png", "b/1/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert name_classes(open_training_set(tmp_path / "a", None)[0], 2, None) == ["cat", "dog"]
+    assert name_classes(open_training_set(tmp_path / "b", None)[0], 2, None) == ["0", "1"]
+    imagenet = replace(images, name="imagenet")
+    assert name_classes(imagenet, 1000, None)[0] == "tench, Tinca tinca"
+    given = tmp_path / "names.txt"
+    given.write_text("tench\ngoldfish, gold\n")
+    assert name_classes(images, 2, given) == ["tench", "goldfish, gold"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"cat\n", "has 1 names, a line each, for 2 classes"),
+        (b"cat\n\ndog\n", "line 2 is no name of a class"),
+        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"cat\n" + b"x" * 2000, "line 2 is no name"),
+        (None, "no file"),
+    ],
+)
+def test_a_file_of_names_that_does_not_fit_is_one_line(
+    images: ImageSet, tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    given = tmp_path / "names.txt"
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(BcdzooError, match=message):
+        name_classes(images, 2, given)
+
+
+def test_labels_beyond_the_classes_and_a_single_class_are_refused(images: ImageSet) -> None:
+    with pytest.raises(BcdzooError, match="label 5, but the 5 classes end at 4"):
+        check_labels(replace(images, samples=[s for s in images.samples if s.label < 6]), 5)
+    with pytest.raises(BcdzooError, match="one class alone"):
+        check_labels(replace(images, samples=[s for s in images.samples if s.label == 0]), 1)
 
 
 def test_an_unvaried_image_is_the_evaluations(images: ImageSet) -> None:

@@ -53,3 +53,25 @@ def test_bcdnets_second_classifier_imitates_and_its_first_learns_the_labels() ->
     first = cross_entropy(network.head.fc(features), smoothed(LABELS, 0.1))
     second = cross_entropy(network.head.fc_dist(features), taught.softmax(1))
     torch.testing.assert_close(loss, (first + second) / 2)
+
+
+def test_both_classifiers_have_a_gradient_with_a_teacher_and_without() -> None:
+    for share, taught in ((0.5, torch.randn(6, 10)), (0.0, None)):
+        network = bcdzoo.create_model("bcdnet-tiny").train()
+        loss, _ = Objective(network, 0.1, share)(IMAGES, LABELS, taught)
+        loss.backward()
+        for name in ("fc", "fc_dist"):
+            gradient = network.get_parameter(f"head.{name}.weight").grad
+            assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_anybodys_network_of_two_classifiers_declares_it() -> None:
+    class Two(Fixed):
+        def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.logits, 2 * self.logits
+
+    taught = torch.randn(6, 10)
+    loss, _ = Objective(Two(), 0.0, 0.5)(IMAGES, LABELS, taught)
+    logits = Fixed().logits
+    own = cross_entropy(logits, smoothed(LABELS, 0.0))
+    torch.testing.assert_close(loss, (own + cross_entropy(2 * logits, taught.softmax(1))) / 2)

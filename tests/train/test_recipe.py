@@ -1,6 +1,8 @@
 """Recipes: what is in the file is what is done, and nothing else is accepted."""
 
 import math
+import os
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import REGISTRY
+from bcdzoo.text import printable
 from bcdzoo.train.recipe import RECIPES, load_recipe, recipe_names
 from bcdzoo.train.schedule import learning_rate
 
@@ -58,13 +61,82 @@ def test_settings_replace_options_of_one_stage_or_of_all() -> None:
         ({"crop_scale": [0.5]}, "crop_scale"),
         ({"jitter": [0.1]}, "jitter"),
         ({"distillation": 0.5}, "distillation: needs a teacher"),
+        ({"teacher_weights": "x.pth"}, "teacher_weights: needs a teacher"),
+        ({"teacher": "resnet-18"}, "distillation: 0 leaves nothing to the teacher"),
+        ({"teacher": "a:b", "distillation": 0.5}, "would teach with whatever weights it is built with"),
+        ({"teacher": "resnet-18", "teacher_weights": "as built", "distillation": 0.5}, "is for a package.module"),
+        ({"lr": math.nan}, "lr: nan is not a float"),
+        ({"lr": math.inf}, "lr: inf is not a float"),
+        ({"lr": 10**400}, "lr: 1000.* is not a float"),
+        ({"weight_decay": -math.inf}, "weight_decay: -inf is not a float"),
+        ({"lr": True}, "lr: True is not a float"),
+        ({"lr": [1]}, r"lr: \[1\] is not a float"),
+        ({"iterations": 10**30}, "iterations: must not be beyond 2147483647"),
+        ({"seed": -(10**30)}, "seed: must not be beyond"),
+        ({"batch_size": -1}, "batch_size: must be at least 1"),
+        ({"accumulate": 7}, "accumulate: 7 parts do not divide a batch_size of 64"),
+        ({"accumulate": 0}, "accumulate: must be at least 1"),
+        ({"checkpoint_every": 0}, "checkpoint_every: must be at least 1"),
+        ({"warmup": -1}, "warmup: must not be negative"),
+        ({"label_smoothing": math.nan}, "label_smoothing: nan is not a float"),
+        ({"crop_scale": [0.5, math.nan]}, "crop_scale: .* is not a list"),
+        ({"crop_scale": [True, True]}, "crop_scale: .* is not a list"),
+        ({"crop_scale": [0.9, 0.5]}, "crop_scale: must be"),
+        ({"crop_padding": 10**6}, "crop_padding: must not be more than the 28 pixels"),
+        ({"jitter": [0.1, 0.1, 0.1, 0.7]}, "jitter: must not be negative, and the hue's at most 0.5"),
+        ({"jitter": [-0.1, 0.1, 0.1, 0.1]}, "jitter: must not be negative"),
+        ({"build": {"step": [[1]]}}, "build: .* is not a dict"),
+        ({"build": {"step": date(2026, 1, 1)}}, "build: .* is not a dict"),
+        ({"build": {"num_classes": 3}}, "build: num_classes follows the data"),
+        ({"build": 1}, "build: 1 is not a dict"),
+        ({"name": "x"}, "unknown option 'name'"),
+        ({"teacher": 5}, "teacher: 5 is not a str"),
+        ({"teacher": "\x1b[2J\n", "distillation": 0.0}, "distillation: 0 leaves"),
+        ({"\x1b[2J": 5}, r"unknown option '\\x1b\[2J'"),
+        ({"keep": "best"}, "keep: the best of its evaluations needs evaluate_every"),
+        ({"keep": "first"}, "keep: 'first' is none of last, best"),
         ({"preprocess": "imagenet-9000"}, "imagenet-9000"),
     ],
 )
 def test_a_wrong_option_is_one_line_that_names_it(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(BcdzooError, match=message) as caught:
         load_recipe("tiny", settings)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ("[../../x]", "is not a recipe: "),
+        ('["../../x"]', "'../../x' is no name of a stage: give it a plain word"),
+        ('["/etc/x"]', "is no name of a stage"),
+        ('[""]', "'' is no name of a stage"),
+        ('["."]', "'.' is no name of a stage"),
+        ('["a.b"]', "'a.b' is no name of a stage"),
+        ('["\\u001b[2J"]', r"is no name of a stage"),
+        ('["a\\u0000b"]', "is no name of a stage"),
+        ('["' + "x" * 300 + '"]', "is no name of a stage"),
+        ("x = " + "[" * 5000 + "]" * 5000, "is not a recipe: "),
+        ("x = " + "1" * 5000, "is not a recipe: "),
+        ("[step1]\nx = 1\n[[step2]]", "unknown option"),
+        ("\0", "is not a recipe: "),
+        ("#" * 2_000_000, "is not a recipe: it is longer than"),
+        ("", "has no stage"),
+    ],
+)
+def test_a_file_that_cannot_be_a_recipe_is_one_line(tmp_path: Path, head: str, message: str) -> None:
+    (tmp_path / "mine.toml").write_text(head + "\n")
+    with pytest.raises(BcdzooError, match=message) as caught:
+        load_recipe(str(tmp_path / "mine.toml"), {})
+    assert printable(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+def test_what_is_no_regular_file_is_no_recipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name, kind in ((tmp_path / "pipe.toml", "a named pipe"), (tmp_path, "a folder"), ("/dev/zero", "a device")):
+        with pytest.raises(BcdzooError, match=f"is {kind}, not a regular file"):
+            load_recipe(str(name), {})
 
 
 def test_an_option_that_is_left_out_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,9 @@ import csv
 import importlib.metadata
 import json
 import os
+import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +23,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import bcdzoo
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import sha256_of
+from bcdzoo.files import only_process, sha256_of
+from bcdzoo.seal import SEAL, DamagedError, digest
+from bcdzoo.train import checkpoint
+from bcdzoo.train.loop import _Training
+from bcdzoo.train.metrics import Metrics, read
 from bcdzoo.train.run import Trained, train
 from bcdzoo.weights.convert import safetensors_metadata
 from tests.train.idx import stripes
@@ -193,11 +200,251 @@ def test_a_folder_is_for_one_run(data: Path, whole: list[Trained], tmp_path: Pat
                 train("bcdnet-tiny", data, folder, settings=QUICK, workers=0, weights=str(whole[0].weights))
 
 
-def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "step1.checkpoint.pt").write_bytes(b"PK\x03\x04 nonsense")
-    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is damaged, delete it"):
+@pytest.fixture(scope="module")
+def stopped(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed in its first step."""
+    out = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Training, "update", killed_at(7, _Training.update))
+        with pytest.raises(KeyboardInterrupt):
+            run(data, out)
+    assert checkpoint.load(out / "step1.checkpoint.pt")
+    return out
+
+
+def killed_at(update: int, original: Any) -> Any:
+    def patched(self: Any, done: int, *rest: Any) -> Any:
+        if done == update:
+            raise KeyboardInterrupt
+        return original(self, done, *rest)
+
+    return patched
+
+
+def copy(folder: Path, out: Path) -> Path:
+    shutil.copytree(folder, out)
+    return out
+
+
+def same(out: Path, whole: list[Trained]) -> bool:
+    return all((out / trained.weights.name).read_bytes() == trained.weights.read_bytes() for trained in whole)
+
+
+def test_every_flipped_bit_of_a_checkpoint_that_matters_is_noticed(stopped: Path, tmp_path: Path) -> None:
+    path = tmp_path / "step1.checkpoint.pt"
+    content, dice, noticed = (stopped / path.name).read_bytes(), random.Random(0), 0
+    (tmp_path / "whole.pt").write_bytes(content)
+    whole = checkpoint.load(tmp_path / "whole.pt")
+    for _ in range(20):
+        damaged = bytearray(content)
+        damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            assert digest(checkpoint._bytes(checkpoint.load(path))) == digest(checkpoint._bytes(whole))
+        except DamagedError as error:
+            assert str(error).startswith(f"{path} is damaged, delete it to train this stage anew: ")
+            noticed += 1
+    assert noticed > 15
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nonsense", None])
+def test_a_damaged_checkpoint_is_named_and_without_it_the_run_ends_as_ever(
+    data: Path, stopped: Path, whole: list[Trained], tmp_path: Path, content: bytes | None
+) -> None:
+    out = copy(stopped, tmp_path / "run")
+    path = out / "step1.checkpoint.pt"
+    if content is None:
+        torch.save([1], path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is damaged, delete it") as caught:
+        run(data, out)
+    assert "\n" not in str(caught.value)
+    if content is None:
+        path.unlink()
+        run(data, out)
+        assert same(out, whole)
+
+
+def test_a_checkpoint_of_an_older_version_is_read_and_said_to_be_unchecked(
+    data: Path, stopped: Path, whole: list[Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy(stopped, tmp_path / "run")
+    state = checkpoint.load(out / "step1.checkpoint.pt") or {}
+    old = {key: state[key] for key in ("done", "network", "optimizer", "scaler")}
+    torch.save(old, out / "step1.checkpoint.pt")
+    plan = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({key: plan[key] for key in plan if key not in (SEAL, "initial")}))
+    run(data, out)
+    assert same(out, whole)
+    said = capsys.readouterr().err
+    assert said.count("unchecked") == 2 and "run.json is unchecked" in said
+
+
+def test_a_checkpoint_of_another_run_or_network_is_refused(data: Path, stopped: Path, tmp_path: Path) -> None:
+    out = copy(stopped, tmp_path / "run")
+    (out / "run.json").write_text("{")
+    with pytest.raises(BcdzooError, match=r"is of a stage with other options \(lr was 0.004 and is 0.5\)"):
+        run(data, out, lr=0.5)
+    state = checkpoint.load(out / "step1.checkpoint.pt") or {}
+    checkpoint.save(out / "step1.checkpoint.pt", state | {"network": {"a": torch.zeros(1)}})
+    (out / "run.json").unlink()
+    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is not of this network: .*; delete it"):
+        run(data, out)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"model": "bcdnet-tiny"}', "[" * 100_000])
+def test_a_damaged_plan_is_said_and_the_run_goes_on(
+    data: Path, whole: list[Trained], tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = copy(whole[0].weights.parent, tmp_path / "run")
+    (out / "run.json").write_text(content)
+    run(data, out)
+    assert re.search("run.json is (damaged|unchecked)", capsys.readouterr().err)
+    (out / "run.json").write_text(content)
+    with pytest.raises(BcdzooError, match=r"step1.safetensors is of another run: delete it"):
+        run(data, out, lr=0.5)
+
+
+def test_damaged_metrics_lose_no_row_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = Metrics(tmp_path, "step1", 0, False)
+    for iteration in range(1, 6):
+        metrics.add(iteration, lr=0.1, loss=1 / iteration)
+    path = tmp_path / "metrics.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("0.25", "0.35").replace("0.3333", "0.\x00") + "step1,6,0.")
+    rows = read(path)
+    assert [row["iteration"] for row in rows] == ["1", "2", "5"]
+    assert "2 of its 5 rows are left out" in capsys.readouterr().err
+    assert "0.35" in (tmp_path / "metrics.csv.damaged").read_text()
+    for odd in (b"", b"\xff\xfe", b"a,b\n1\n", b"\0" * 100, b",".join([b"x"] * 100_000) + b"\n"):
+        path.write_bytes(odd)
+        assert read(path) == []
+    head = "stage,iteration,lr,loss,train_top1,test_top1,images_per_second"
+    path.write_text(f"{head}\r\nstep1,3,0.1,2,50,,9\r\nstep1,x,0.1,2,50,,9\r\n")
+    assert [row["loss"] for row in read(path)] == ["2"]
+    assert "is unchecked" in capsys.readouterr().err
+
+
+def test_a_second_process_in_the_same_folder_is_told_so(data: Path, tmp_path: Path) -> None:
+    with (
+        only_process(tmp_path / "run", "training into the same folder"),
+        pytest.raises(BcdzooError, match="another process is training into the same folder"),
+    ):
         run(data, tmp_path / "run")
+
+
+def test_what_a_killed_command_left_half_written_goes_at_the_next(
+    data: Path, whole: list[Trained], tmp_path: Path
+) -> None:
+    out = copy(whole[0].weights.parent, tmp_path / "run")
+    (out / ".step1.checkpoint.pt.bcdzoo-abc123.tmp").write_bytes(b"half")
+    run(data, out)
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 200}, "batch_size 200 is more than the 96 images"),
+        ({"step2.batch_size": 200}, "batch_size 200 is more than the 96 images"),
+        ({"build": {"steps": 1}}, "bcdnet-tiny: got an unexpected keyword argument 'steps'"),
+        ({"preprocess": "resize=3,crop=3"}, r"the network bcdnet-tiny fails on an image of 3×3×3"),
+        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no network named 'resnet-50'"),
+        ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
+        (
+            {"teacher": "tests.train.test_run:three", "teacher_weights": "as built", "distillation": 0.5},
+            "the teacher tests.train.test_run:three tells 3 classes apart, and bcdnet-tiny 10",
+        ),
+        (
+            {"teacher": "tests.train.test_run:ten", "teacher_weights": "as built", "step2.distillation": 1.0,
+             "step1.distillation": 0.5},
+            "step2: distillation: 1 leaves nothing to bcdnet-tiny's classifier for the labels",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_found_out_before_anything_is(
+    data: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BcdzooError, match=message) as caught:
+        run(data, tmp_path / "run", **settings)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]  # another recipe may have the folder
+
+
+class Mean(torch.nn.Module):
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(3, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(images.mean(dim=(2, 3)))
+        return logits
+
+
+def three() -> torch.nn.Module:
+    return Mean(3)
+
+
+def ten() -> torch.nn.Module:
+    return Mean(10)
+
+
+def test_a_network_with_too_few_outputs_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(BcdzooError, match="test_run:three has 3 outputs, and the images 10 classes"):
+        train("tests.train.test_run:three", data, tmp_path, recipe="tiny", settings=QUICK | {"build": {}}, workers=0)
+
+
+def test_the_best_of_a_runs_evaluations_is_kept_if_asked_for_whether_it_was_killed_or_not(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"keep": "best", "evaluate_every": 2, "lr": 0.03, "step2.iterations": 1}
+    trained = run(data, tmp_path / "run", **settings)
+    assert "chosen on the test images, so that their accuracy there flatters" in capsys.readouterr().err
+    rows = [row for row in read(tmp_path / "run" / "metrics.csv") if row["stage"] == "step1" and row["test_top1"]]
+    best = max(rows, key=lambda row: (float(row["test_top1"]), -int(row["iteration"])))
+    assert trained[0].lineage["updates"] == int(best["iteration"]) < 12
+    assert trained[0].lineage["evaluation"]["top1"] == float(best["test_top1"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_Training, "update", killed_at(11, _Training.update))
+        run(data, tmp_path / "again", **settings)
+    run(data, tmp_path / "again", **settings)
+    assert same(tmp_path / "again", trained)
+
+
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    data: Path, whole: list[Trained], tmp_path: Path
+) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a small file system")
+    (tmp_path / "small").mkdir()
+    script = """
+        mount -t tmpfs -o size=1m none "$OUT" && "$@"
+        mount -o remount,size=100m "$OUT" && "$@" && cp "$OUT"/*.safetensors "$KEEP"
+    """
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "bcdzoo", "train",
+         *command(data, tmp_path / "small")],
+        env=os.environ | {"OUT": str(tmp_path / "small"), "KEEP": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"bcdzoo: cannot write .*/step1.checkpoint.pt: No space left on device; the same command .*", line
+    )
+    assert same(tmp_path, whole)
+
+
+def test_weights_say_the_names_of_their_classes(whole: list[Trained], data: Path, tmp_path: Path) -> None:
+    assert json.loads(safetensors_metadata(whole[1].weights)["class_names"]) == [str(number) for number in range(10)]
+    names = [f"stripe {number}" for number in range(10)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    done = execute(
+        ["-m", "bcdzoo", "train", *command(data, tmp_path / "run", iterations=1, **{"step1.warmup": 0}),
+         "--class-names", str(tmp_path / "names.txt")]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(safetensors_metadata(tmp_path / "run" / "step1.safetensors")["class_names"]) == names
 
 
 def test_a_teacher_is_imitated_and_named(data: Path, whole: list[Trained], tmp_path: Path) -> None:

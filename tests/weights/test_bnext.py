@@ -65,3 +65,13 @@ def test_a_missing_or_foreign_tensor_is_named(tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "w.pth")
     with pytest.raises(BcdzooError, match=r"missing blocks\.2\.pointwise.*left over feature\.3\.Attention\.extra"):
         convert(tmp_path / "w.pth", "bnext-t", tmp_path / "out.safetensors")
+
+
+def test_weights_that_are_not_signs_yet_are_refused(tmp_path: Path) -> None:
+    weights = state(authors.record("bnext-t")["keys"])
+    for key in weights:
+        if key.endswith(".temperature"):
+            weights[key] = torch.full_like(weights[key], 0.9**100)
+    torch.save(weights, tmp_path / "w.pth")
+    with pytest.raises(BcdzooError, match=r"its temperature is 2\.7e-05, that of a training before epoch 153"):
+        convert(tmp_path / "w.pth", "bnext-t", tmp_path / "out.safetensors")

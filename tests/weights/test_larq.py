@@ -20,7 +20,7 @@ from bcdzoo import create_model, load_model
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import convert_state, load_state
-from bcdzoo.weights.load import convert, resolve
+from bcdzoo.weights.load import convert, load_into, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from tests.weights import authors
 
@@ -88,7 +88,6 @@ def test_a_published_file_given_by_its_path_is_known_by_its_hash(
         preprocess = "larq"
         """
     )
-    assert resolve("birealnet-18", path).build == {}
     monkeypatch.setenv("BCDZOO_MANIFEST", str(tmp_path / "manifest.toml"))
     known = resolve("birealnet-18", path)
     assert known.build == {"padding": "tensorflow", "bn_eps": 0.001}
@@ -97,12 +96,34 @@ def test_a_published_file_given_by_its_path_is_known_by_its_hash(
     assert resolve("birealnet-18", tmp_path / "ours.safetensors").build == known.build
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_that_nobody_published_is_built_as_larq_builds_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_keras(tmp_path / "theirs.h5", name)
+    found = resolve(name, path)
+    assert found.build == entry(name).build
+    assert found.preprocess == "larq"
+    said = capsys.readouterr().err
+    assert "step=2" in said and "padding" not in said and "bn_eps" not in said
+
+
 def test_padding_and_epsilon_matter(tmp_path: Path) -> None:
     path = write_keras(tmp_path / "theirs.h5", "birealnet-18")
     x = authors.images()
     with torch.inference_mode():
         as_larq = load_model("birealnet-18", path, **entry("birealnet-18").build)(x)
-        assert (load_model("birealnet-18", path)(x) - as_larq).abs().max() > 0.1
+        other = load_model("birealnet-18", path, padding="symmetric", bn_eps=1e-5)(x)
+        assert (other - as_larq).abs().max() > 0.1
+
+
+def test_where_a_network_has_no_such_form_the_file_is_refused(file: Path) -> None:
+    with pytest.raises(
+        BcdzooError, match="needs padding=tensorflow, stem_pool=2, a form that meliusnet-42 does not have"
+    ):
+        load_model("meliusnet-42", file)
+    with pytest.raises(BcdzooError, match="needs padding=tensorflow, stem_pool=2: `bcdzoo convert` makes a file"):
+        load_into(create_model("meliusnet-22"), file)
 
 
 def renumbered(layer: str) -> str:

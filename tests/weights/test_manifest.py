@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -183,11 +184,59 @@ def test_the_example_in_the_documentation_is_a_manifest(tmp_path: Path) -> None:
     assert merged.find("bcdnet-b", "ours") and merged.find("my_package.nets:small").source == "manual"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 100_000,
+        "a" + ".a" * 50_000 + " = 1",
+        "[a" + ".a" * 50_000 + "]",
+        "a = {a" + ".a" * 50_000 + " = 1}",
+        ("a" + ".a" * 190 + " = 1\n") * 600,
+        "[[checkpoint]]\nbuild = " + "{a = " * 5_000,
+        "[[checkpoint]]\n" + "size = " + "9" * 10_000,
+        "k" * 200_000 + " = 1",
+        "#" * 300_000,
+        "[[checkpoint]]\n'\x1b[2K' = 1" * 9,
+        toml("checkpoint", **ENTRY) + "url = 1979-05-27",
+        toml("checkpoint", **ENTRY) + "build = { step = 1979-05-27 }",
+        toml("checkpoint", **ENTRY) + "build = { step = [1, 2] }",
+        toml("checkpoint", **ENTRY) + "size = true",
+        toml("checkpoint", **ENTRY) + "top1 = nan",
+        toml("checkpoint", **ENTRY, note="x" * 10_000),
+        *(
+            toml("checkpoint", **ENTRY | {"source": "onedrive", "url": url})
+            for url in ("http://[::1", "http://host:port/x", "http://host:99999/x", "ftp://host/x", "http:///x")
+        ),
+    ],
+)
+def test_whatever_a_manifest_holds_it_is_one_short_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BcdzooError) as error:
+        load(tmp_path, text)
+    assert str(error.value).isprintable() and len(str(error.value)) < 800
+
+
+def test_a_manifest_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.toml")
+    for name in ("zero.toml", "pipe.toml"):
+        with pytest.raises(BcdzooError, match="not a regular file"):
+            load_manifest(tmp_path / name)
+
+
+def test_the_last_default_comes_first_and_a_later_entry_keeps_its_place(tmp_path: Path) -> None:
+    entries = [("a", False), ("b", True), ("c", True)]
+    text = "".join(
+        toml("checkpoint", **ENTRY | {"model": "own", "tag": tag}) + ("default = true\n" if default else "")
+        for tag, default in entries
+    )
+    assert [checkpoint.tag for checkpoint in load(tmp_path, text).of("own")] == ["c", "b", "a"]
+
+
 def test_a_manifest_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BcdzooError, match=r"none\.toml: No such file"):
         load_manifest(tmp_path / "none.toml")
     monkeypatch.setenv("BCDZOO_MANIFEST", str(tmp_path))
-    with pytest.raises(BcdzooError, match="Is a directory"):
+    with pytest.raises(BcdzooError, match="is a folder"):
         load_manifest()
 
 

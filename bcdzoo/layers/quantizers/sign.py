@@ -152,6 +152,8 @@ class RSign(Sign):
     """
 
     bias: Tensor
+    shifts = ("bias",)
+    """Parameters that move a whole channel: some recipes decay them like weights."""
 
     def __init__(self, channels: int, estimator: Estimator = sign_activation) -> None:
         super().__init__(estimator)

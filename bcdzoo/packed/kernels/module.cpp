@@ -21,23 +21,47 @@ namespace {
 template <class T, int kDimensions>
 using Array = nb::ndarray<const T, nb::ndim<kDimensions>, nb::c_contig, nb::device::cpu>;
 
+constexpr int kMostThreads = 1024;
+constexpr int kMostPixels = 1 << 14;  // of a map's height and width
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+// What Python gives, if it is exactly that: nothing is converted, neither a double's array nor a number's string.
+template <class T>
+T exactly(nb::handle given, const std::string& name) {
+  T value;
+  require(nb::try_cast<T>(given, value, false), name + " is of a wrong type");
+  return value;
+}
+
+template <class T>
+T field(const nb::dict& fields, const char* key) {
+  require(fields.contains(key), std::string(key) + " is missing");
+  return exactly<T>(fields[key], key);
+}
+
+int whole(int64_t value, const char* name, int least, int most) {
+  require(value >= least && value <= most, std::string(name) + " is out of range");
+  return static_cast<int>(value);
+}
+
+int whole(const nb::dict& fields, const char* key, int most) {
+  return whole(field<int64_t>(fields, key), key, 0, most);
+}
+
 Floats floats(const nb::dict& unit, const char* key, int count, int padded, float rest) {
-  const auto array = nb::cast<Array<float, 1>>(unit[key]);
-  if (static_cast<int>(array.shape(0)) != count) throw std::invalid_argument(std::string(key) + " has a wrong length");
+  const auto array = field<Array<float, 1>>(unit, key);
+  require(static_cast<int64_t>(array.shape(0)) == count, std::string(key) + " has a wrong length");
   Floats values(padded, rest);
   std::copy(array.data(), array.data() + count, values.begin());
   return values;
 }
 
-int whole(const nb::dict& unit, const char* key, int most) {
-  const auto value = nb::cast<int64_t>(unit[key]);
-  if (value < 0 || value > most) throw std::invalid_argument(std::string(key) + " is out of range");
-  return static_cast<int>(value);
-}
-
 // Panels and sums of planes of bits, [c_out][taps][words].
 Branch branch(const Unit& unit, const nb::dict& given) {
-  const auto planes = nb::cast<Array<uint64_t, 3>>(given["planes"]);
+  const auto planes = field<Array<uint64_t, 3>>(given, "planes");
   const int taps = unit.kernel * unit.kernel, words = unit.words(), padded = unit.padded_out();
   if (static_cast<int64_t>(planes.shape(0)) != unit.c_out || static_cast<int64_t>(planes.shape(1)) != taps ||
       static_cast<int64_t>(planes.shape(2)) != words)
@@ -72,13 +96,13 @@ Unit unit_of(const nb::dict& given) {
   unit.kernel = whole(given, "kernel", 15);
   unit.stride = whole(given, "stride", 15);
   unit.padding = whole(given, "padding", 15);
-  unit.same_padding = nb::cast<bool>(given["same_padding"]);
-  unit.activation_first = nb::cast<bool>(given["activation_first"]);
-  unit.dynamic_threshold = nb::cast<bool>(given["dynamic_threshold"]);
-  unit.dynamic_gate = nb::cast<bool>(given["dynamic_gate"]);
-  unit.dynamic_offset = nb::cast<bool>(given["dynamic_offset"]);
-  unit.zero_one = nb::cast<bool>(given["zero_one"]);
-  unit.append = nb::cast<bool>(given["append"]);
+  unit.same_padding = field<bool>(given, "same_padding");
+  unit.activation_first = field<bool>(given, "activation_first");
+  unit.dynamic_threshold = field<bool>(given, "dynamic_threshold");
+  unit.dynamic_gate = field<bool>(given, "dynamic_gate");
+  unit.dynamic_offset = field<bool>(given, "dynamic_offset");
+  unit.zero_one = field<bool>(given, "zero_one");
+  unit.append = field<bool>(given, "append");
   unit.shortcut = static_cast<Shortcut>(whole(given, "shortcut", 4));
   if (!unit.c_in || !unit.c_out || !unit.kernel || !unit.stride) throw std::invalid_argument("a unit has a size of 0");
   // Thresholds beyond the channels are never reached, so that their bits are 0.
@@ -89,26 +113,27 @@ Unit unit_of(const nb::dict& given) {
   unit.shift_in = floats(given, "shift_in", unit.c_out, padded, 0.0f);
   unit.slope = floats(given, "slope", unit.c_out, padded, 0.0f);
   unit.shift_out = floats(given, "shift_out", unit.c_out, padded, 0.0f);
-  unit.limit = nb::cast<float>(given["limit"]);
+  unit.limit = static_cast<float>(field<double>(given, "limit"));
   if (!(unit.limit > 0)) throw std::invalid_argument("limit is out of range");
   if (given.contains("inner_slope"))
     unit.inner_slope = floats(given, "inner_slope", unit.c_out, padded, 0.0f);
   else if (unit.has_extra())
     unit.inner_slope.assign(padded, 1.0f);
-  for (const nb::handle one : nb::cast<nb::list>(given["branches"]))
-    unit.branches.push_back(branch(unit, nb::cast<nb::dict>(one)));
+  for (const nb::handle one : field<nb::list>(given, "branches"))
+    unit.branches.push_back(branch(unit, exactly<nb::dict>(one, "a branch")));
   return unit;
 }
 
 FloatLayer float_layer_of(const nb::dict& fields) {
-  const auto weights = nb::cast<Array<float, 4>>(fields["weights"]);  // [c_out][c_in / groups][kernel][kernel]
+  const auto weights = field<Array<float, 4>>(fields, "weights");  // [c_out][c_in / groups][kernel][kernel]
   FloatLayer layer;
   layer.stride = whole(fields, "stride", 15);
   layer.padding = whole(fields, "padding", 15);
   layer.groups = whole(fields, "groups", 1 << 10);
-  layer.relu = nb::cast<bool>(fields["relu"]);
+  layer.relu = field<bool>(fields, "relu");
   if (weights.shape(0) < 1 || weights.shape(0) > 1 << 12 || weights.shape(1) < 1 || weights.shape(1) > 1 << 10 ||
-      weights.shape(2) < 1 || weights.shape(2) > 15 || weights.shape(2) != weights.shape(3) || !layer.stride || !layer.groups)
+      weights.shape(2) < 1 || weights.shape(2) > 15 || weights.shape(2) != weights.shape(3) || !layer.stride ||
+      !layer.groups)
     throw std::invalid_argument("the stem's sizes are out of range");
   layer.c_out = static_cast<int>(weights.shape(0));
   layer.c_in = static_cast<int>(weights.shape(1)) * layer.groups;
@@ -131,10 +156,10 @@ FloatLayer float_layer_of(const nb::dict& fields) {
 
 std::unique_ptr<Stem> stem_of(const nb::object& given) {
   if (given.is_none()) return nullptr;
-  const auto fields = nb::cast<nb::dict>(given);
+  const auto fields = exactly<nb::dict>(given, "the stem");
   auto stem = std::make_unique<Stem>();
-  for (const nb::handle one : nb::cast<nb::list>(fields["layers"]))
-    stem->layers.push_back(float_layer_of(nb::cast<nb::dict>(one)));
+  for (const nb::handle one : field<nb::list>(fields, "layers"))
+    stem->layers.push_back(float_layer_of(exactly<nb::dict>(one, "a layer of the stem")));
   stem->pool_kernel = whole(fields, "pool_kernel", 15);
   stem->pool_stride = whole(fields, "pool_stride", 15);
   stem->pool_padding = whole(fields, "pool_padding", 15);
@@ -144,10 +169,10 @@ std::unique_ptr<Stem> stem_of(const nb::object& given) {
 
 std::unique_ptr<Halving> ending_of(const nb::object& given) {
   if (given.is_none()) return nullptr;
-  const auto fields = nb::cast<nb::dict>(given);
+  const auto fields = exactly<nb::dict>(given, "the ending");
   auto ending = std::make_unique<Halving>();
   const auto copy = [&](const char* key) {
-    const auto array = nb::cast<Array<float, 1>>(fields[key]);
+    const auto array = field<Array<float, 1>>(fields, key);
     return Floats(array.data(), array.data() + array.shape(0));
   };
   ending->alpha = copy("alpha");
@@ -169,10 +194,10 @@ bool is_contiguous(const Strided& x) {
 }
 
 const float* per_image(const nb::object& given, bool wanted, int64_t images, int64_t size, const char* what) {
-  if (given.is_none() != !wanted) throw std::invalid_argument(std::string(what) + (wanted ? " missing" : " not wanted"));
+  require(given.is_none() == !wanted, std::string(what) + (wanted ? " is missing" : " is not wanted"));
   if (!wanted) return nullptr;
-  const auto array = nb::cast<nb::ndarray<const float, nb::c_contig, nb::device::cpu>>(given);
-  if (static_cast<int64_t>(array.size()) != images * size) throw std::invalid_argument(std::string(what) + " of a wrong size");
+  const auto array = exactly<nb::ndarray<const float, nb::c_contig, nb::device::cpu>>(given, what);
+  require(static_cast<int64_t>(array.size()) == images * size, std::string(what) + " has a wrong size");
   return array.data();
 }
 
@@ -180,8 +205,9 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
          const nb::object& shortcut, const nb::object& threshold, const nb::object& gate, const nb::object& offset,
          int threads, const std::string& instructions, const nb::object& nanoseconds) {
   const Unit& first = chain.units().front();
+  whole(threads, "threads", 1, kMostThreads);
   for (int i = 1; i < 3; ++i)
-    if (x.shape(i) < 1 || x.shape(i) > 1 << 14) throw std::invalid_argument("a map of this size is not supported");
+    require(x.shape(i) >= 1 && x.shape(i) <= kMostPixels, "a map of this size is not supported");
   const int channels = chain.stem() ? chain.stem()->layers.front().c_in : first.c_in;
   if (static_cast<int64_t>(x.shape(3)) != channels || x.shape(0) > INT_MAX)
     throw std::invalid_argument("the input has a wrong number of channels");
@@ -201,7 +227,7 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
   const bool given = first.shortcut == Shortcut::kGiven;
   int64_t size = 0;
   if (given) {
-    const auto map = nb::cast<Map>(shortcut);
+    const auto map = exactly<Map>(shortcut, "shortcut");
     const Shape one = chain.first_output(batch.height, batch.width);
     if (static_cast<int>(map.shape(1)) != one.height || static_cast<int>(map.shape(2)) != one.width ||
         static_cast<int>(map.shape(3)) != one.channels)
@@ -214,7 +240,8 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
   batch.offset = per_image(offset, first.dynamic_offset, batch.images, first.c_out, "offset");
   int64_t* spent = nullptr;
   if (!nanoseconds.is_none()) {
-    const auto array = nb::cast<nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(nanoseconds);
+    const auto array =
+        exactly<nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(nanoseconds, "nanoseconds");
     if (array.shape(0) != chain.units().size()) throw std::invalid_argument("nanoseconds are one for each unit");
     spent = array.data();
   }
@@ -225,6 +252,8 @@ void run(const Chain& chain, const Strided& x, nb::ndarray<float, nb::ndim<4>, n
 
 // Binary multiply-accumulates per second of the bare tile, all threads at once.
 double peak(int words, int threads, const std::string& instructions) {
+  whole(words, "words", 1, 1 << 12);
+  whole(threads, "threads", 1, kMostThreads);
   const Kernels& chosen = kernels(instructions.c_str());
   const nb::gil_scoped_release release;
   const int repeats = 20'000'000 / (words * (std::string(chosen.name) == "avx512" ? 1 : 20));
@@ -252,17 +281,18 @@ NB_MODULE(_kernels, m) {
       .def("__init__",
            [](Chain* self, const nb::list& given, const nb::object& stem, const nb::object& ending) {
              std::vector<Unit> units;
-             for (const nb::handle one : given) units.push_back(unit_of(nb::cast<nb::dict>(one)));
+             for (const nb::handle one : given) units.push_back(unit_of(exactly<nb::dict>(one, "a unit")));
              new (self) Chain(std::move(units), stem_of(stem), ending_of(ending));
            },
            "units"_a, "stem"_a.none(), "ending"_a.none())
       .def("output",
            [](const Chain& self, int height, int width) {
-             const Shape shape = self.output(height, width);
+             const Shape shape =
+                 self.output(whole(height, "height", 1, kMostPixels), whole(width, "width", 1, kMostPixels));
              return nb::make_tuple(shape.height, shape.width, shape.channels);
            })
-      .def("run", &run, "x"_a, "out"_a, "shortcut"_a.none(), "threshold"_a.none(), "gate"_a.none(), "offset"_a.none(),
-           "threads"_a, "instructions"_a, "nanoseconds"_a.none());
+      .def("run", &run, "x"_a.noconvert(), "out"_a.noconvert(), "shortcut"_a.none(), "threshold"_a.none(),
+           "gate"_a.none(), "offset"_a.none(), "threads"_a, "instructions"_a, "nanoseconds"_a.none());
 }
 
 }  // namespace

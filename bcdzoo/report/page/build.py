@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from bcdzoo import versions
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.compare import SIGNIFICANT, compare
+from bcdzoo.evaluation.compare import compare
+from bcdzoo.evaluation.stats import SIGNIFICANT
 from bcdzoo.files import results_dir
 from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
 from bcdzoo.ops.count import count_ops
@@ -138,7 +139,8 @@ def _form(run: dict[str, Any]) -> str:
 
 def _pairs(results: Results) -> Iterator[dict[str, Any]]:
     """Comparisons of every two networks, each by its best strict run on the same images whose predictions are kept."""
-    kept = (run for run in results if run.get("predictions_file") and is_strict(run) and own_form(run))
+    kept = (run for run in results if run.get("predictions_file") and run.get("fingerprint") and is_strict(run))
+    kept = (run for run in kept if own_form(run))
     runs = best_of(kept, itemgetter("fingerprint", "model", "weights")).values()
     for first, second in combinations(runs, 2):
         if first["fingerprint"] == second["fingerprint"]:

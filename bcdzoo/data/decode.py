@@ -1,0 +1,74 @@
+"""From the bytes of an image file to its pixels, whatever the bytes are."""
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+from bcdzoo.data.preprocess import require_moderate
+
+FORMATS = (
+    *("BMP", "GIF", "JPEG", "PPM", "PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "DIB", "PCX", "QOI", "SGI", "SUN", "ICO"),
+    "TGA",  # last: any bytes may be one
+)
+"""Pillow's decoders that are used: none that starts a program (PostScript) or reads anything but pixels."""
+
+_MOST_SCANNED = 1 << 31  # pixels times scans of a JPEG file; each scan of a progressive one goes over all pixels
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """Decode an image as torchvision's default loader does: to RGB, alpha dropped, EXIF rotation not applied.
+
+    One thing differs: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour; its own
+    conversion would clip everything above 255 to white.
+
+    Raises:
+        Exception: Whatever Pillow raises on a file that is broken or truncated, or is no image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of metadata that does not matter here
+        with Image.open(BytesIO(encoded), formats=_formats()) as image:
+            _check(image, encoded)
+            with _quiet() if image.format == "TIFF" else nullcontext():
+                image.load()
+            if image.mode in ("I", "F"):
+                raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
+            if image.mode.startswith("I;16"):
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+            return image.convert("RGB")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep libtiff, which knows no other way, from writing its opinion of a file on the terminal."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _check(image: Image.Image, encoded: bytes) -> None:
+    """What the header says, before pixels are made of it."""
+    require_moderate(image.width, image.height)
+    if image.format in ("JPEG", "MPO"):
+        scans = encoded.count(b"\xff\xda")
+        if scans * image.width * image.height > _MOST_SCANNED:
+            raise ValueError(f"a JPEG file of {image.width}×{image.height} pixels in {scans} scans")
+    tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and 322 in tags and 323 in tags:
+        require_moderate(int(tags[322]), int(tags[323]))  # a tile, which is decoded as a whole

@@ -1,0 +1,93 @@
+"""The bits that layers are seen to have, for those that do not state them: as an audit finds them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from bcdzoo.audit.run import batches_of
+from bcdzoo.audit.verdict import bits_of
+from bcdzoo.audit.watch import Watch
+from bcdzoo.data.preprocess import parse
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.metadata import Counted
+from bcdzoo.ops.conventions import BINARY
+from bcdzoo.text import printable
+
+if TYPE_CHECKING:
+    from bcdzoo.ops.count import Countable, OpsReport
+
+_IMAGES = 32
+
+
+def crop_of(preprocess: str | None, input_size: int | None) -> int:
+    """Side of the images that are made so.
+
+    Raises:
+        BcdzooError: Another was asked for.
+    """
+    crop = parse(preprocess or "imagenet").crop
+    if input_size not in (None, crop):
+        raise BcdzooError(f"input size {input_size} is not the crop of the preprocessing, {crop}: give but one of them")
+    return crop
+
+
+def observe(report: "OpsReport", network: "Countable", data: str | None, preprocess: str | None) -> None:
+    """Count as binary what is seen to multiply low-bit numbers, and say so in the report.
+
+    Args:
+        report: Of the network; it gets warnings.
+        network: Whose trace is changed.
+        data: Images; a random one where there are none.
+        preprocess: What they are made with.
+
+    Raises:
+        BcdzooError: Of the images.
+    """
+    if network.device.type == "meta":
+        report.warnings.append(
+            "its weights have no values, so that no bits could be observed: all of it is counted as real"
+        )
+        return
+    watch = Watch(network.model)
+    for batch in _batches(network, data, preprocess):
+        network.watch(watch, batch)
+    report.observed = f"{watch.images} images of {data}" if data else "1 random image"
+    trace, layers, share = network.trace, 0, 0
+    whole = sum(counts["mac"] for counts in trace.undeclared())
+    largest: dict[str, int] = {}
+    for seen in watch.layers.values():
+        if seen.name not in trace.modules or isinstance(trace.modules[seen.name], Counted):
+            continue
+        name = printable(seen.name or "the network", 100)
+        macs, counts = seen.macs // watch.images, trace.counts[seen.name]
+        w_bits, a_bits = bits_of(seen, real_input=True)
+        if any(value is not None for value in seen.constants):
+            report.warnings.append(f"{name}: an input is constant" + " (counted as real)" * (a_bits is None))
+        if a_bits is None or w_bits == 32 or a_bits == 32:
+            continue
+        if counts["mac"] < macs:
+            report.warnings.append(f"{name}: its operations differ from image to image")
+        moved = min(counts["mac"], macs)
+        counts["mac"] -= moved
+        counts[BINARY] += moved * w_bits * a_bits
+        layers, share = layers + 1, share + moved
+        if moved > largest.get(seen.name, 0):
+            largest[seen.name], trace.bits[seen.name] = moved, (w_bits, a_bits)
+    if layers:
+        report.warnings.insert(
+            0,
+            f"the bits of {layers} layers, {100 * share / whole:.1f} % of the multiply-accumulates, are not declared "
+            f"but observed, on {report.observed}: with other weights or images they may be more",
+        )
+
+
+def _batches(network: "Countable", data: str | None, preprocess: str | None) -> Iterator[Tensor]:
+    if data is None:
+        yield network.noise()
+        return
+    shape = network.trace.shapes.get("", ())
+    if len(shape) != 1:
+        raise BcdzooError(f"for one image the network must give logits of shape (1, classes), not (1, {shape})")
+    for batch in batches_of(data, parse(preprocess or "imagenet"), shape[0], None, _IMAGES):
+        yield batch.to(network.device, network.dtype)

@@ -1,0 +1,254 @@
+"""What a network does with an image, operation by operation: below its modules, as torch dispatches it.
+
+What is computed from the weights alone (their signs, a rotation, weight normalization) is computed once and for all;
+only operations on what depends on the image are seen. Where torch has a fused kernel and also the operations that it
+stands for, the latter are run.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bcdzoo.ops.products import MACS, Multiplication, operands
+from bcdzoo.ops.sums import Sums
+
+aten = torch.ops.aten
+
+
+class Running(TorchDispatchMode):
+    """One who sees every operation; what to do with it is a subclass's.
+
+    Args:
+        modules: By path, "" being the network; each operation belongs to the innermost that it happens in.
+
+    Attributes:
+        inside: Paths of the modules that are being run, from the network to the innermost.
+        sums: The element-wise products.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
+        self.modules = modules
+        self.inside = [""]
+        self.sums = Sums(self.depends)
+        self._of_image: dict[int, StorageWeakRef] = {}  # the references keep an address from being given twice
+        self._constants: set[int] = set()
+        self._escaped: set[str] = set()  # modules, with those around them
+        self._fake: dict[int, tuple[int, StorageWeakRef]] = {}
+
+    def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
+        """A matrix product or convolution has been computed."""
+        raise NotImplementedError
+
+    def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        """So has something else."""
+
+    def escaped(self, name: str) -> None:
+        """Numbers that depend on the images leave torch, where nobody sees what becomes of them."""
+
+    def before(self, packet: Any, args: tuple[Any, ...]) -> None:
+        """An operation is about to be computed."""
+
+    def entered(self, path: str) -> None:
+        """A module is about to be run."""
+
+    def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
+        """A module has been run."""
+
+    def run(self, images: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
+        """Run the network on some images, in the caller's mode of gradients.
+
+        Args:
+            images: (N, 3, H, W).
+            call: In place of the network.
+        """
+        self._of_image, self._constants, self._escaped, self.inside = {}, set(), set(), [""]
+        self._fake = {}
+        self.sums.restart()
+        self._mark(images)
+        hooks = [hook for path, module in self.modules.items() for hook in self._watch(path, module)]
+        try:
+            with _unfused(), _Python(self), self:
+                out = (call or self.modules[""])(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.left("", (images,), out)
+        return out
+
+    def depends(self, x: Tensor) -> bool:
+        """Whether a tensor depends on the images."""
+        try:
+            return x.untyped_storage()._cdata in self._of_image
+        except (NotImplementedError, RuntimeError):  # sparse and the like: nobody knows
+            return True
+
+    def is_constant(self, x: Tensor) -> bool:
+        """Whether a tensor was made as such, and all its values are one."""
+        if x.is_meta or x.untyped_storage()._cdata not in self._constants:
+            return False
+        return x.numel() > 1 and bool((x == x.flatten()[0]).all())
+
+    def declared_bits(self, x: Tensor) -> int:
+        """Of a number of a tensor, by the fake quantizer that it comes from; 1 where it comes from none."""
+        return self._fake.get(x.untyped_storage()._cdata, (1, None))[0]
+
+    def _mark(self, x: Any) -> None:
+        if isinstance(x, Tensor):
+            try:
+                storage = x.untyped_storage()
+            except (NotImplementedError, RuntimeError):
+                return
+            if storage._cdata not in self._of_image:
+                self._of_image[storage._cdata] = StorageWeakRef(storage)
+
+    def _watch(self, path: str, module: nn.Module) -> Iterator[Any]:
+        def enter(module: nn.Module, inputs: Any) -> None:
+            self.inside.append(path)
+            self.entered(path)
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            while self.inside.pop() != path:  # one inside has failed, and the network went on without it
+                pass
+            if path in self._escaped:
+                for part in tree_leaves(output):
+                    self._mark(part)
+            self.left(path, inputs, output)
+
+        if path and not isinstance(module, torch.jit.ScriptModule):  # which calls none
+            yield module.register_forward_pre_hook(enter)
+            yield module.register_forward_hook(leave)
+
+    def escape(self, x: Tensor, name: str) -> None:
+        """Take note that a tensor's numbers are read by something that is not torch."""
+        if x.numel() > 1 and self.depends(x):
+            self._escaped.update(self.inside)
+            self.escaped(name)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        with torch._C.DisableTorchFunction():  # what is looked at here is nothing that the network does
+            return self._dispatch(func, args, kwargs or {})
+
+    def _dispatch(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        packet = getattr(func, "_overloadpacket", func)  # flex_attention and its like have none
+        if packet not in MACS and isinstance(func, torch._ops.OpOverload) and func is not torch.ops.prim.device.default:
+            with self:
+                out = func.decompose(*args, **kwargs)  # in inference mode torch itself does not
+            if out is not NotImplemented:
+                return out
+        given = [part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
+        touched = any(map(self.depends, given))
+        if touched:
+            self.before(packet, args)
+        out = func(*args, **kwargs)
+        if packet in MAKES:
+            if packet in _CONSTANTS:
+                self._constants.add(out.untyped_storage()._cdata)
+                self._of_image.pop(out.untyped_storage()._cdata, None)
+            return out
+        if bits := _fake_bits(func, args, kwargs):
+            for part in tree_leaves(out):
+                if isinstance(part, Tensor):
+                    self._fake[part.untyped_storage()._cdata] = bits, StorageWeakRef(part.untyped_storage())
+        if touched:
+            for part in (*tree_leaves(out), *_written(func, args, kwargs)):
+                self._mark(part)
+            self._see(func, packet, args, kwargs, out)
+        return out
+
+    def _see(self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        path = self.inside[-1]
+        if packet in MACS and (operation := self._operation(packet, args)) is not None:
+            constant = [self.is_constant(side) for side in (operation.inputs, operation.weights)]
+            if any(constant):  # a sum that is written as a product with ones
+                found = self.sums.reduce(operation.inputs, [operation.inputs.ndim - 1], out.numel())
+            else:
+                found = []
+                self.multiplied(operation, MACS[packet](args, kwargs, out), path)
+                self.sums.multiplied(out)
+        else:
+            found = self.sums.follow(func, args, out, path) if isinstance(func, torch._ops.OpOverload) else []
+            if not found:
+                self.other(func, args, kwargs, out)
+        for sum_of_products in found:
+            self.multiplied(sum_of_products.operation, sum_of_products.macs, sum_of_products.path)
+
+    def _operation(self, packet: Any, args: tuple[Any, ...]) -> Multiplication | None:
+        """Its operands, if they are tensors whose numbers can be looked at."""
+        if not all(_is_plain(part) for part in tree_leaves(args) if isinstance(part, Tensor)):
+            return None
+        return operands(packet, args, self.depends)
+
+
+def _is_plain(x: Tensor) -> bool:
+    return x.layout == torch.strided and not x.is_quantized and not x.is_complex() and not x.is_nested
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
+    """Arguments that an operation writes to."""
+    schema = getattr(func, "_schema", None)
+    for place, argument in enumerate(schema.arguments if schema else ()):
+        if argument.alias_info and argument.alias_info.is_write:
+            yield from tree_leaves(args[place] if place < len(args) else kwargs.get(argument.name))
+
+
+def _fake_bits(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Bits of what a fake quantizer gives; 0 for any other operation."""
+    if not isinstance(func, torch._ops.OpOverload) or not any(part in func._schema.name for part in _FAKE):
+        return 0
+    named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | dict(kwargs)
+    return int(named["quant_max"] - named["quant_min"]).bit_length() if "quant_max" in named else 0
+
+
+class _Python(TorchFunctionMode):
+    """Sees what never reaches the dispatcher: numbers that leave torch, and the one layer that is fused before it."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__()
+        self.running = running
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in _LEAVES and isinstance(args[0], Tensor):
+            self.running.escape(args[0], f"Tensor.{name}")
+        if name == "lstm":
+            with torch.backends.mkldnn.flags(enabled=False):
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """In which attention is matrix products, encoder layers are their parts, and nothing is compiled."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    compiled = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+    try:
+        with compiled, sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+_FAKE = ("fake_quantize", "fq_helper", "quantized_decomposed::quantize")
+_LEAVES = {"numpy", "tolist", "__array__", "__dlpack__", "data_ptr"}
+_CONSTANTS = {aten.ones, aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full}
+MAKES = {
+    *_CONSTANTS,
+    *(aten.zeros, aten.zeros_like, aten.new_zeros, aten.empty, aten.empty_like, aten.new_empty),
+    *(aten.rand_like, aten.randn_like, aten.randint_like, aten.new_empty_strided, aten.empty_strided),
+}
+"""Operations that make a tensor of a size, whatever another one holds."""

@@ -1,0 +1,265 @@
+"""Matrix products that are written as element-wise products and sums.
+
+``(x[:, :, None] * w).sum(-1)`` is a linear layer, though no matrix product shows. Two things tell:
+
+- **A product is summed over a dimension along which both factors vary.** A scale of each channel before a pooling over
+  the map is none of these: it could as well be multiplied after the sum.
+- **A map is multiplied several times over**, and the products are added up: a loop over output channels, input channels
+  or the places of a kernel.
+
+What is multiplied with a function of itself, element by element (x·sigmoid(x), x²), is an activation function. So are
+the scaled sums of a few bases, behind a low-bit convolution, an approximation of one weight.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from bcdzoo.ops.products import Multiplication
+
+aten = torch.ops.aten
+
+_OVER = 4
+"""Times that a map is multiplied over in a matrix product; three branches or gates of a map are none."""
+_BASES = 8
+
+
+@dataclass(eq=False)
+class _Product:
+    """An element-wise product of two tensors."""
+
+    path: str
+    inputs: Tensor
+    weights: Tensor
+    number: int
+    is_of_two_maps: bool
+    is_scaled_sum: bool
+    is_added: bool = False
+    is_told: bool = False
+
+
+@dataclass
+class _Held:
+    """What a storage holds.
+
+    Attributes:
+        products: Whose values, or sums with others, they are.
+        layout: Size, stride, and whether both factors vary, of each dimension.
+        alive: The storage.
+    """
+
+    products: list[_Product]
+    layout: list[tuple[int, int, bool]]
+    alive: StorageWeakRef
+
+
+@dataclass
+class Found:
+    """A matrix product that was written out.
+
+    Attributes:
+        operation: What was multiplied.
+        macs: Multiply-accumulates.
+        path: Of the module that multiplied.
+    """
+
+    operation: Multiplication
+    macs: int
+    path: str
+
+
+@dataclass
+class Sums:
+    """Follows element-wise products through one run of a network.
+
+    Args:
+        depends: Whether a tensor depends on the images.
+
+    Attributes:
+        elements: Element-wise products of two tensors that were not found to be parts of matrix products.
+    """
+
+    depends: Callable[[Tensor], bool]
+    elements: int = 0
+    _held: dict[int, _Held] = field(default_factory=dict)
+    _roots: dict[int, int] = field(default_factory=dict)
+    _summed: set[int] = field(default_factory=set)  # what a multiplication has given
+    _times: dict[tuple[int, int], list[int]] = field(
+        default_factory=dict
+    )  # of a map: its size, and products of it that are added
+
+    def restart(self) -> None:
+        """Forget the tensors of a run."""
+        self._held, self._roots, self._summed, self._times = {}, {}, set(), {}
+
+    def multiplied(self, out: Any) -> None:
+        """Take note of what a recognised multiplication has given."""
+        if isinstance(out, Tensor):
+            self._summed.add(_at(out))
+
+    def follow(self, func: Any, args: tuple[Any, ...], out: Any, path: str) -> list[Found]:
+        """Look at an operation on what depends on the images.
+
+        Returns:
+            Matrix products that it completes.
+        """
+        packet = func._overloadpacket
+        if packet in _SUMS:
+            return self.reduce(args[0], _dims(packet, args), out.numel()) if isinstance(out, Tensor) else []
+        if not isinstance(out, Tensor):
+            return []
+        if torch.Tag.pointwise in func.tags or packet in _MOVES:
+            return self._pointwise(packet, args, out, path)
+        return []
+
+    def reduce(self, x: Tensor, dims: Sequence[int], left: int) -> list[Found]:
+        """A sum of ``x`` over dimensions, after which ``left`` numbers are left."""
+        held = self._held.get(_at(x))
+        length = max(x.numel() // max(left, 1), 1)
+        if held is None or not any(_varies(x, held.layout)[dim] for dim in dims):
+            return []
+        found = []
+        for product in held.products:
+            if not product.is_told and not (product.is_scaled_sum and length <= _BASES):
+                found.append(self._tell(product, product.number, length))
+        return found
+
+    def _pointwise(self, packet: Any, args: tuple[Any, ...], out: Tensor, path: str) -> list[Found]:
+        flat = [part for arg in args for part in (arg if isinstance(arg, (list, tuple)) else (arg,))]
+        tensors = [part for part in flat if isinstance(part, Tensor)]
+        maps = [tensor for tensor in tensors if self.depends(tensor)]
+        roots = {self._root(tensor) for tensor in maps}
+        if len(roots) == 1:
+            self._roots[_at(out)] = roots.pop()
+        varies = [False] * out.ndim
+        products: list[_Product] = []
+        if packet in _LINEAR or packet in _MOVES:
+            for tensor in maps:
+                if (held := self._held.get(_at(tensor))) is None:
+                    continue
+                products += held.products
+                own = _varies(tensor, held.layout)
+                if packet is aten.stack:
+                    own.insert(args[1] if len(args) > 1 else 0, False)
+                for dim in range(1, min(len(own), out.ndim) + 1):
+                    varies[-dim] |= own[-dim]
+        found = self._added(products) if packet in _ADDS and len(tensors) > 1 else []
+        if factors := _factors(packet, args):
+            product, both_vary = self._product(*factors, out, path)
+            products.append(product)
+            varies = [known or new for known, new in zip(varies, both_vary, strict=True)]
+        if products:
+            for at in [at for at, held in self._held.items() if held.alive.expired()]:
+                del self._held[at]
+            layout = list(zip(out.shape, out.stride(), varies, strict=True))
+            if before := self._held.get(_at(out)):  # it is written to, part by part
+                products = [*before.products, *(product for product in products if product not in before.products)]
+            self._held[_at(out)] = _Held(products, layout, StorageWeakRef(out.untyped_storage()))
+        return found
+
+    def _product(self, first: Tensor, second: Tensor, out: Tensor, path: str) -> tuple[_Product, list[bool]]:
+        swap = not self.depends(first) or (self.depends(second) and second.numel() > first.numel())
+        inputs, weights = (second, first) if swap else (first, second)
+        is_of_two_maps = self.depends(weights)
+        is_wider = out.numel() > max(_numbers(first), _numbers(second))
+        is_of_itself = is_of_two_maps and not is_wider and self._root(first) == self._root(second)
+        product = _Product(
+            path, inputs, weights, out.numel(), is_of_two_maps, not is_wider and self._root(inputs) in self._summed
+        )
+        product.is_added = is_of_itself  # it needs no counting
+        self.elements += product.number
+        both_vary = [
+            not is_of_itself and all(_moves_along(factor, dim, out.ndim) for factor in (first, second))
+            for dim in range(out.ndim)
+        ]
+        return product, both_vary
+
+    def _added(self, products: Sequence[_Product]) -> list[Found]:
+        found = []
+        for product in products:
+            if product.is_added or product.is_told:
+                continue
+            product.is_added = True
+            x = product.inputs
+            version = 0 if x.is_inference() else x._version  # a map that is changed in place is another one
+            times = self._times.setdefault((_at(x), version), [_of_storage(x), 0])
+            before = times[1]
+            times[1] += product.number
+            if times[1] >= _OVER * times[0]:
+                new = product.number if before >= _OVER * times[0] else times[1]
+                found.append(self._tell(product, new, 1))
+        return found
+
+    def _tell(self, product: _Product, macs: int, length: int) -> Found:
+        """A product that is part of a matrix product, in which so many numbers are summed."""
+        product.is_told = True
+        self.elements -= macs
+        inputs, weights = product.inputs, product.weights
+        rows = inputs.reshape(-1, length if inputs.numel() % length == 0 else 1)
+        columns = weights.reshape(-1, length if weights.numel() % length == 0 and length > 1 else weights.numel())
+        kind = "product" if product.is_of_two_maps else "linear"
+        return Found(Multiplication(kind, rows, columns, is_written_out=True), macs, product.path)
+
+    def _root(self, x: Tensor) -> int:
+        return self._roots.get(_at(x), _at(x))
+
+
+def _at(x: Tensor) -> int:
+    return int(x.untyped_storage()._cdata)
+
+
+def _of_storage(x: Tensor) -> int:
+    return max(x.untyped_storage().nbytes() // x.element_size(), 1)
+
+
+def _numbers(x: Tensor) -> int:
+    """Of a tensor, but for those that are repeated without being copied."""
+    return math.prod(size for size, step in zip(x.shape, x.stride(), strict=True) if step)
+
+
+def _moves_along(x: Tensor, dim: int, ndim: int) -> bool:
+    """Whether a factor of a product with ``ndim`` dimensions varies along one of these."""
+    own = dim - (ndim - x.ndim)
+    return own >= 0 and x.shape[own] > 1 and x.stride(own) != 0
+
+
+def _varies(x: Tensor, layout: Sequence[tuple[int, int, bool]]) -> list[bool]:
+    """Of each dimension of a view: whether a step along it is one along a dimension where both factors vary."""
+    return [
+        size > 1 and any(both and step < n * s and step * (size - 1) >= s for n, s, both in layout)
+        for size, step in zip(x.shape, x.stride(), strict=True)
+    ]
+
+
+def _dims(packet: Any, args: tuple[Any, ...]) -> list[int]:
+    if packet in _POOLS:
+        return list(range(2, args[0].ndim))
+    asked = args[1] if len(args) > 1 and not isinstance(args[1], (Tensor, torch.dtype)) else None
+    dims = [asked] if isinstance(asked, int) else list(asked or range(args[0].ndim))
+    return [dim % max(args[0].ndim, 1) for dim in dims] if args[0].ndim else []
+
+
+def _factors(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
+    """Of an element-wise product of two tensors, neither of which is a single number."""
+    if packet not in _PRODUCTS:
+        return None
+    pair = args[_PRODUCTS[packet] : _PRODUCTS[packet] + 2]
+    if len(pair) < 2 or not all(isinstance(factor, Tensor) and factor.numel() > 1 for factor in pair):
+        return None
+    return None if any(factor.dtype == torch.bool for factor in pair) else (pair[0], pair[1])
+
+
+_PRODUCTS = {
+    **dict.fromkeys((aten.mul, aten.mul_, aten.div, aten.div_), 0),
+    **dict.fromkeys((aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_, aten.lerp, aten.lerp_), 1),
+}
+_ADDS = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_}
+_LINEAR = {*_ADDS, *_PRODUCTS, aten.neg, aten.neg_}
+_MOVES = {aten.clone, aten._to_copy, aten.cat, aten.stack, aten.constant_pad_nd, aten.copy_, aten.alias, aten.detach}
+_POOLS = {aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
+_SUMS = {aten.sum, aten.mean, aten.nansum, aten.cumsum, *_POOLS}

@@ -1,0 +1,39 @@
+"""TOML files of others: of a reasonable size and depth, so that reading one takes no time and no memory to speak of."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.files import open_regular
+from bcdzoo.text import printable
+
+_LARGEST = 1 << 18  # bytes
+_DOTS = 200  # in a line: of a key with thousands, the time to read it grows with the square
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The table that a file holds.
+
+    Args:
+        path: The file.
+        what: What it should be, for messages: "manifest".
+
+    Raises:
+        BcdzooError: It cannot be read, is no TOML, or is larger or deeper than any such file needs to be.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise BcdzooError(f"{path} is not a {what}: it has more than {_LARGEST:,} bytes")
+        text = content.decode("utf-8")
+        if max(line.count(".") for line in text.split("\n")) > _DOTS:
+            raise BcdzooError(f"{path} is not a {what}: a line has more than {_DOTS} dots")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise BcdzooError(f"cannot read the {what} {path}: {error.strerror}") from None
+    except RecursionError:
+        raise BcdzooError(f"{path} is not a {what}: it is nested too deep") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise BcdzooError(f"{path} is not a {what}: {printable(error, 300)}") from None

@@ -1,0 +1,442 @@
+"""PyTorch's checkpoints, read without running anything that is in them.
+
+A pickle is a program. Here its steps are followed, but no name in it is looked up and nothing is called: what a step
+would make is only noted (:class:`Made`), except for tables, lists and the tensors of a state dict. A tensor is noted
+too (:class:`Stored`), with sizes that are checked, and read when it is asked for. Torch writes a zip archive; before
+version 1.6 it wrote the pickle and then the numbers.
+"""
+
+import math
+import pickletools
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, BinaryIO, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
+
+REMEDY = 'in the program that wrote it, save the weights alone: torch.save(model.state_dict(), "weights.pth")'
+
+_MOST_STEPS = 5_000_000  # some seconds; the program of a training checkpoint has a hundred thousand
+_MOST_DIMENSIONS = 16
+_MAGIC = 0x1950A86A20F9469CFC6C  # of torch's format before 1.6
+
+_STORAGES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "UntypedStorage": torch.uint8,
+    "QInt32Storage": torch.int32,  # other quantized ones have a byte for each number
+}
+_DTYPES = {f"torch.{name}": dtype for name, dtype in vars(torch).items() if isinstance(dtype, torch.dtype)}
+
+# What stands beside weights and is plain data: modules as a whole, and single names. Nothing of them is called either.
+_PLAIN_MODULES = {
+    *("torch", "numpy", "collections", "argparse", "pathlib", "datetime", "zoneinfo", "decimal", "fractions", "uuid"),
+    *("_codecs", "omegaconf", "ml_collections", "yacs", "easydict", "addict"),
+}
+_PLAIN_BUILTINS = (
+    *("set", "frozenset", "list", "dict", "tuple", "int", "long", "float", "complex", "bool", "str", "unicode"),
+    *("bytes", "bytearray", "range", "xrange", "slice", "object"),
+)
+_PLAIN_NAMES = {
+    *("copyreg._reconstructor", "copy_reg._reconstructor", "types.SimpleNamespace"),
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _PLAIN_BUILTINS),
+}
+
+_TABLES = {"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"}
+_TENSORS = {"torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer"}
+_ODD = {
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor of the meta device, which has no numbers",
+    "torch._utils._rebuild_qtensor": "a quantized tensor",
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch.nn.parameter.UninitializedParameter": "a parameter that was never initialized",
+    "torch.nn.parameter.UninitializedBuffer": "a buffer that was never initialized",
+}
+
+
+class Storage(NamedTuple):
+    """A run of numbers in a file: its key there, their type and their number."""
+
+    key: str
+    dtype: torch.dtype
+    numbers: int
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return self.numbers * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that has not been read.
+
+    Attributes:
+        storage: Where its numbers are; None for a tensor that cannot be read.
+        dtype: Their type.
+        size: Its shape.
+        stride: How far the next number is in each dimension.
+        offset: Of the first number in the storage.
+        odd: In words, what a tensor is that cannot be read.
+    """
+
+    storage: Storage | None = None
+    dtype: torch.dtype = torch.float32
+    size: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    offset: int = 0
+    odd: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Whatever the pickle makes of a name, or the name itself."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class OtherKey:
+    """A key of a table that is no text; it is not hashed, since that can take for ever."""
+
+    value: Any
+
+
+class Pickle:
+    """A checkpoint that torch wrote.
+
+    Args:
+        file: Open as long as tensors are read.
+        where: What to call it in an error.
+
+    Attributes:
+        content: Its tables, lists, text, numbers, :class:`Stored` and :class:`Made`.
+
+    Raises:
+        BcdzooError: It is damaged, or holds what only its own program can read.
+    """
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        self._file, self._where = file, where
+        self._size = file.seek(0, 2)
+        self._read: dict[str, bytearray] = {}
+        self._places: dict[str, int] = {}
+        self._archive: zipfile.ZipFile | None = None
+        file.seek(0)
+        try:
+            if zipfile.is_zipfile(file):
+                self._open_zip()
+            else:
+                self._open_legacy()
+        except BcdzooError:
+            raise
+        except Exception as error:  # a damaged or hostile program fails in many ways, all of which mean the same
+            raise self._damaged(f"{type(error).__name__}, {printable(error, 200)}") from None
+
+    def _damaged(self, reason: str) -> BcdzooError:
+        return BcdzooError(f"{self._where} is not a plain state dict: {reason}; fetch it again, or {REMEDY}")
+
+    def _open_zip(self) -> None:
+        archive = self._archive = zipfile.ZipFile(self._file)
+        names = archive.namelist()
+        if sum(member.file_size for member in archive.infolist()) > self._size:
+            raise self._damaged("it holds more than its size, which torch's own files do not")
+        programs = [name for name in names if name.split("/")[-1] == "data.pkl"]
+        if len(programs) != 1:
+            raise self._damaged(f"{len(programs)} members of the archive are called data.pkl")
+        self._folder = programs[0].removesuffix("data.pkl")
+        if self._folder + "constants.pkl" in names:
+            raise BcdzooError(f"{self._where} is a program of TorchScript, which is not run: {REMEDY}")
+        if self._folder + "byteorder" in names and self._member(self._folder + "byteorder") != b"little":
+            raise BcdzooError(f"{self._where} was written on a big-endian machine: save it on another one")
+        self.content = self._plain(_Machine(), BytesIO(self._member(programs[0])))
+
+    def _open_legacy(self) -> None:
+        self._file.seek(0)  # the look for an archive went to its end
+        program = _Bounded(self._file, self._size)
+        machine = _Machine()
+        if self._plain(machine, program) != _MAGIC:
+            raise self._damaged("its beginning is not that of a file of torch's")
+        machine.run(program)  # the version
+        machine.run(program)  # the machine it was written on
+        self.content = self._plain(machine, program)
+        keys = machine.run(program)
+        place, self._places = self._file.tell(), {}
+        for key in keys:
+            self._places[key] = place
+            place += 8 + machine.storages[key].nbytes
+
+    def _plain(self, machine: "_Machine", program: Any) -> Any:
+        content = machine.run(program)
+        if machine.foreign:
+            raise BcdzooError(
+                f"{self._where} is not a plain state dict: it holds {printable(machine.foreign, 100)}, and to read "
+                f"that would run code from the file; {REMEDY}"
+            )
+        return content
+
+    def tensor(self, stored: Stored) -> Tensor:
+        """Read a tensor.
+
+        Raises:
+            BcdzooError: Its numbers are not there, or not such that they can be read.
+        """
+        if stored.storage is None:
+            raise BcdzooError(f"{self._where} holds {stored.odd} among the weights: save plain, dense numbers")
+        if not math.prod(stored.size):
+            return torch.empty(stored.size, dtype=stored.dtype)
+        try:
+            numbers = torch.frombuffer(self._numbers(stored.storage), dtype=stored.dtype)
+            return numbers.as_strided(stored.size, stored.stride, stored.offset)
+        except (*_ZIP_ERRORS, KeyError, ValueError, RuntimeError) as error:
+            raise self._damaged(printable(error, 200)) from None
+
+    def _numbers(self, storage: Storage) -> bytearray:
+        if storage.key not in self._read:
+            if self._archive is not None:
+                numbers = bytearray(self._member(f"{self._folder}data/{storage.key}"))
+            else:
+                self._file.seek(self._places[storage.key])
+                count = int.from_bytes(self._file.read(8), "little")
+                numbers = bytearray(
+                    self._file.read(min(storage.nbytes, self._size)) if count == storage.numbers else b""
+                )
+            if len(numbers) < storage.nbytes:
+                raise ValueError(f"{storage.nbytes} bytes of numbers should be there, and {len(numbers)} are")
+            self._read[storage.key] = numbers
+        return self._read[storage.key]
+
+    def _member(self, name: str) -> bytes:
+        assert self._archive is not None
+        member = self._archive.getinfo(name)
+        if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+            raise self._damaged("it is compressed or encrypted, which torch's own files are not")
+        return self._archive.read(member)
+
+
+_ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError)
+
+
+class _Bounded:
+    """A file that is never asked for more than it has, since room is made for what is asked for."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size))
+
+
+class _Machine:
+    """Follows the steps of a pickle.
+
+    Attributes:
+        storages: Of all tensors, by key.
+        foreign: The first name that is not one of plain data; empty if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.storages: dict[str, Storage] = {}
+        self.foreign = ""
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._steps = 0
+
+    def run(self, program: Any) -> Any:
+        """Follow a program to its end, and return what it leaves."""
+        self._memo = {}
+        for opcode, argument, _ in pickletools.genops(program):
+            self._count(1)
+            self._step(opcode.name, argument)
+        return self._stack.pop()
+
+    def _count(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > _MOST_STEPS:
+            raise ValueError(f"its program has more than {_MOST_STEPS} steps")
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                self._marks.append(len(stack))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "EMPTY_SET":
+                stack.append(Made("builtins.set"))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(self._pop(int(name[-1]))))
+            case "TUPLE":
+                stack.append(tuple(self._since_mark()))
+            case "LIST":
+                stack.append(self._since_mark())
+            case "DICT":
+                stack.append(_table(self._since_mark()))
+            case "FROZENSET":
+                self._since_mark()
+                stack.append(Made("builtins.frozenset"))
+            case "APPEND" | "APPENDS":
+                items = self._pop(1) if name == "APPEND" else self._since_mark()
+                if isinstance(stack[-1], list):
+                    stack[-1].extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._pop(2) if name == "SETITEM" else self._since_mark()
+                if isinstance(stack[-1], dict):
+                    stack[-1].update(_table(items))
+            case "ADDITEMS":
+                self._since_mark()
+            case "GLOBAL" | "STACK_GLOBAL":
+                parts = argument.split(" ", 1) if name == "GLOBAL" else self._pop(2)
+                stack.append(self._name(*parts))
+            case "INST":
+                self._since_mark()
+                stack.append(self._name(*argument.split(" ", 1)))
+            case "OBJ":
+                stack.append(self._since_mark()[0])
+            case "REDUCE" | "NEWOBJ":
+                made, arguments = self._pop(2)
+                stack.append(self._make(made, arguments))
+            case "NEWOBJ_EX":
+                made, arguments, _ = self._pop(3)
+                stack.append(self._make(made, arguments))
+            case "BUILD":
+                self._pop(1)
+            case "PERSID" | "BINPERSID":
+                (identity,) = self._pop(1) if name == "BINPERSID" else (argument,)
+                stack.append(self._storage(identity))
+            case "POP":
+                if self._marks and self._marks[-1] == len(stack):
+                    self._marks.pop()
+                else:
+                    stack.pop()
+            case "POP_MARK":
+                self._since_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self._memo[argument])
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = stack[-1]
+            case "EXT1" | "EXT2" | "EXT4" | "NEXT_BUFFER" | "READONLY_BUFFER":
+                raise ValueError(f"{name} is no step of a checkpoint")
+            case _:  # a text or number
+                stack.append(argument)
+
+    def _pop(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            raise ValueError("a step takes more than there is")
+        items = self._stack[-count:]
+        del self._stack[-count:]
+        return items
+
+    def _since_mark(self) -> list[Any]:
+        mark = self._marks.pop()
+        items = self._stack[mark:]
+        del self._stack[mark:]
+        return items
+
+    def _name(self, module: str, name: str) -> Made:
+        full = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
+        if module.split(".")[0] not in _PLAIN_MODULES and f"{module}.{name}" not in _PLAIN_NAMES:
+            self.foreign = self.foreign or full
+        return Made(full)
+
+    def _make(self, made: Any, arguments: Any) -> Any:
+        """What calling a name would give."""
+        name = made.name if isinstance(made, Made) else ""
+        if len(arguments) > _MOST_DIMENSIONS:  # nothing below has so many, and they would be copied each time
+            return Made(name)
+        if name in _TABLES:
+            pairs = arguments[-1] if arguments and isinstance(arguments[-1], list | tuple) else ()
+            self._count(len(pairs))  # the same list may be copied again and again
+            return _table([part for key, value in pairs for part in (key, value)])
+        if name == "torch.Size":
+            return tuple(arguments[0]) if len(arguments[0]) <= _MOST_DIMENSIONS else Made(name)
+        if name in (
+            "torch._utils._rebuild_tensor",
+            "torch._utils._rebuild_tensor_v2",
+            "torch._utils._rebuild_tensor_v3",
+        ):
+            return _stored(name, *arguments)
+        if name in ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"):
+            return arguments[0]
+        if name == "torch._tensor._rebuild_from_type_v2":
+            inner, kind, inner_arguments = arguments[:3]
+            if kind.name in _TENSORS:
+                return self._make(inner, inner_arguments)
+            return Stored(odd=f"a tensor of the type {printable(kind.name, 100)}")
+        if name in _ODD:
+            return Stored(odd=_ODD[name])
+        if name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
+            return Stored(odd="a tensor of an unusual kind")
+        return Made(name)
+
+    def _storage(self, identity: Any) -> Storage:
+        if (
+            len(identity) not in (5, 6)
+            or identity[0] != "storage"
+            or not isinstance(identity[2], str)
+            or any(identity[5:])
+        ):
+            raise ValueError("an unknown kind of numbers")
+        kind, key, count = identity[1], identity[2], identity[4]
+        dtype = _STORAGES.get(kind.name.split(".")[-1], torch.uint8)
+        storage = Storage(key, dtype, _whole(count))
+        return self.storages.setdefault(key, storage)
+
+
+def _table(items: Sequence[Any]) -> dict[Any, Any]:
+    keys = (key if isinstance(key, str) else OtherKey(key) for key in items[::2])
+    return dict(zip(keys, items[1::2], strict=True))
+
+
+def _whole(number: Any) -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**62:
+        raise ValueError("a size is no sensible number")
+    return number
+
+
+def _stored(function: str, storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Stored:
+    """A tensor, of which every number must be one of the storage's."""
+    if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
+        raise ValueError("a tensor is not described as torch does it")
+    size, stride = tuple(map(_whole, size)), tuple(map(_whole, stride))
+    dtype = storage.dtype
+    if function.endswith("v3"):
+        dtype = _DTYPES[more[2].name]
+    elif len(more) > 2 and more[2]:
+        return Stored(odd="a conjugated or negated view")
+    count = storage.nbytes // dtype.itemsize
+    last = _whole(offset) + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    numel = math.prod(size)
+    if numel > count or (numel and last >= count):
+        raise ValueError(f"a tensor has more numbers ({printable(list(size), 60)}) than are stored for it ({count})")
+    return Stored(storage, dtype, size, stride, offset)
