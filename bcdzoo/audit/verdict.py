@@ -11,6 +11,7 @@ from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.text import printable
 
 _MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
+_LOOP = 8  # calls for each image, of a layer that is moved over a map by hand
 _LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by itself
 
 
@@ -103,7 +104,7 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
                 inputs=seen.inputs if real_input else None,
                 threshold=seen.threshold if real_input and a_bits != 32 else None,
                 padding=_padding(seen),
-                role="" if low[place] else _role(seen, place, low, layers),
+                role="" if low[place] else _role(seen, place, low, layers, images),
                 troubles=troubles[place],
                 notes=_notes(seen, w_bits, images, real_input),
                 constant=next((value for value in seen.constants if value is not None), None) if real_input else None,
@@ -239,7 +240,7 @@ def _padding(seen: Seen) -> str:
     return ", ".join(filter(None, [f"{seen.inputs.border:.3g} outside{uneven}", inside]))
 
 
-def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -> str:
+def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen], images: int) -> str:
     """What a real-valued layer is there for; ``inside`` where nothing excuses it."""
     if not any(low):
         return ""
@@ -248,7 +249,7 @@ def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen]) -
     assert seen.weights is not None
     if seen.weights.bits == 32 and not seen.weights.is_real:
         return "equal weights"
-    on_map = seen.positions > 1
+    on_map = seen.positions > 1 or seen.calls > _LOOP * images
     if not any(low[place:]) and not on_map:
         return "classifier"
     has_maps = any(is_low and other.positions > 1 for is_low, other in zip(low, layers, strict=True))

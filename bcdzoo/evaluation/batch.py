@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from bcdzoo.data.samples import some
+from bcdzoo.data.names import some
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.subject import Subject
 

@@ -35,6 +35,8 @@ class Running(TorchDispatchMode):
         sums: The element-wise products.
     """
 
+    supports_higher_order_operators = True
+
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
         self.modules = modules
@@ -172,9 +174,9 @@ class Running(TorchDispatchMode):
         if packet in MACS and (operation := self._operation(packet, args)) is not None:
             constant = [self.is_constant(side) for side in (operation.inputs, operation.weights)]
             if any(constant):  # a sum that is written as a product with ones
-                found = self.sums.reduce(operation.inputs, [operation.inputs.ndim - 1], out.numel())
+                found = self.sums.reduce(*_summed(packet, args, self.depends), out.numel())
             else:
-                found = []
+                found = self.sums.consume(args)
                 self.multiplied(operation, MACS[packet](args, kwargs, out), path)
                 self.sums.multiplied(out)
         else:
@@ -189,6 +191,14 @@ class Running(TorchDispatchMode):
         if not all(_is_plain(part) for part in tree_leaves(args) if isinstance(part, Tensor)):
             return None
         return operands(packet, args, self.depends)
+
+
+def _summed(packet: Any, args: tuple[Any, ...], depends: Callable[[Tensor], bool]) -> tuple[Tensor, list[int]]:
+    """What is multiplied with ones, and the dimensions that this sums over."""
+    if packet is aten.convolution:
+        return args[0], list(range(1, args[0].ndim))
+    first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
+    return (first, [first.ndim - 1]) if depends(first) else (second, [max(second.ndim - 2, 0)])
 
 
 def _is_plain(x: Tensor) -> bool:

@@ -2,13 +2,15 @@
 
 ``(x[:, :, None] * w).sum(-1)`` is a linear layer, though no matrix product shows. Two things tell:
 
-- **A product is summed over a dimension along which both factors vary.** A scale of each channel before a pooling over
-  the map is none of these: it could as well be multiplied after the sum.
+- **A product is summed over a dimension along which both factors vary**, if one of them is a weight, or if there are
+  more products than either has numbers. A scale of each channel before a pooling over the map is none of these: it
+  could as well be multiplied after the sum.
 - **A map is multiplied several times over**, and the products are added up: a loop over output channels, input channels
   or the places of a kernel.
 
-What is multiplied with a function of itself, element by element (x·sigmoid(x), x²), is an activation function. So are
-the scaled sums of a few bases, behind a low-bit convolution, an approximation of one weight.
+A map that is multiplied with another one of its size is gated, or put through an activation function if that is made
+of itself (x·sigmoid(x), x²): as many products as it has numbers. The scaled sums of a few bases, behind a low-bit
+convolution, are the approximation of one weight.
 """
 
 import math
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from bcdzoo.ops.known import FREE
 from bcdzoo.ops.products import Multiplication
 
 aten = torch.ops.aten
@@ -38,6 +41,7 @@ class _Product:
     weights: Tensor
     number: int
     is_of_two_maps: bool
+    is_wide: bool  # many more numbers than the larger factor has
     is_scaled_sum: bool
     is_added: bool = False
     is_told: bool = False
@@ -48,12 +52,14 @@ class _Held:
     """What a storage holds.
 
     Attributes:
-        products: Whose values, or sums with others, they are.
+        products: Whose values they are, or sums with others or products with something.
+        terms: Of these, those that no map has been multiplied with again, as a gate is with what it lets through.
         layout: Size, stride, and whether both factors vary, of each dimension.
         alive: The storage.
     """
 
     products: list[_Product]
+    terms: list[_Product]
     layout: list[tuple[int, int, bool]]
     alive: StorageWeakRef
 
@@ -109,24 +115,33 @@ class Sums:
             Matrix products that it completes.
         """
         packet = func._overloadpacket
-        if packet in _SUMS:
-            return self.reduce(args[0], _dims(packet, args), out.numel()) if isinstance(out, Tensor) else []
-        if not isinstance(out, Tensor):
-            return []
+        if packet in _SUMS and isinstance(out, Tensor):
+            return self.reduce(args[0], _dims(packet, args), out.numel())
         if torch.Tag.pointwise in func.tags or packet in _MOVES:
-            return self._pointwise(packet, args, out, path)
-        return []
+            return self._pointwise(packet, args, out, path) if isinstance(out, Tensor) else []
+        return [] if packet in FREE or func.is_view else self.consume(args)
 
     def reduce(self, x: Tensor, dims: Sequence[int], left: int) -> list[Found]:
         """A sum of ``x`` over dimensions, after which ``left`` numbers are left."""
         held = self._held.get(_at(x))
-        length = max(x.numel() // max(left, 1), 1)
-        if held is None or not any(_varies(x, held.layout)[dim] for dim in dims):
+        if held is None:
             return []
+        length = max(x.numel() // max(left, 1), 1)
         found = []
-        for product in held.products:
-            if not product.is_told and not (product.is_scaled_sum and length <= _BASES):
-                found.append(self._tell(product, product.number, length))
+        if any(_varies(x, held.layout)[dim] for dim in dims):
+            for product in held.products:
+                if not product.is_told and not (product.is_scaled_sum and length <= _BASES):
+                    found.append(self._tell(product, product.number, length))
+        return found + self._added(held.terms)
+
+    def consume(self, args: Sequence[Any]) -> list[Found]:
+        """An operation that is not element by element: a norm, a scatter, another matrix product."""
+        found = []
+        for x in args:
+            held = self._held.get(_at(x)) if isinstance(x, Tensor) and x.layout == torch.strided else None
+            for product in held.products if held else ():
+                if product.is_wide and not product.is_told:
+                    found.append(self._tell(product, product.number, 1))
         return found
 
     def _pointwise(self, packet: Any, args: tuple[Any, ...], out: Tensor, path: str) -> list[Found]:
@@ -134,47 +149,58 @@ class Sums:
         tensors = [part for part in flat if isinstance(part, Tensor)]
         maps = [tensor for tensor in tensors if self.depends(tensor)]
         roots = {self._root(tensor) for tensor in maps}
-        if len(roots) == 1:
+        if len(roots) == 1 and (packet not in _MOVES or packet in _COPIES):
             self._roots[_at(out)] = roots.pop()
         varies = [False] * out.ndim
         products: list[_Product] = []
+        terms: list[_Product] = []
         if packet in _LINEAR or packet in _MOVES:
             for tensor in maps:
                 if (held := self._held.get(_at(tensor))) is None:
                     continue
-                products += held.products
+                products, terms = products + held.products, terms + held.terms
                 own = _varies(tensor, held.layout)
                 if packet is aten.stack:
                     own.insert(args[1] if len(args) > 1 else 0, False)
                 for dim in range(1, min(len(own), out.ndim) + 1):
                     varies[-dim] |= own[-dim]
-        found = self._added(products) if packet in _ADDS and len(tensors) > 1 else []
+        found = self._added(terms) if packet in _ADDS and len(tensors) > 1 else []
         if factors := _factors(packet, args):
             product, both_vary = self._product(*factors, out, path)
-            products.append(product)
+            products, terms = [*products, product], [product] if product.is_of_two_maps else [*terms, product]
             varies = [known or new for known, new in zip(varies, both_vary, strict=True)]
         if products:
             for at in [at for at, held in self._held.items() if held.alive.expired()]:
                 del self._held[at]
-            layout = list(zip(out.shape, out.stride(), varies, strict=True))
             if before := self._held.get(_at(out)):  # it is written to, part by part
-                products = [*before.products, *(product for product in products if product not in before.products)]
-            self._held[_at(out)] = _Held(products, layout, StorageWeakRef(out.untyped_storage()))
+                products, terms = [*before.products, *products], [*before.terms, *terms]
+            layout = list(zip(out.shape, out.stride(), varies, strict=True))
+            self._held[_at(out)] = _Held(
+                list(dict.fromkeys(products)), list(dict.fromkeys(terms)), layout, StorageWeakRef(out.untyped_storage())
+            )
         return found
 
     def _product(self, first: Tensor, second: Tensor, out: Tensor, path: str) -> tuple[_Product, list[bool]]:
         swap = not self.depends(first) or (self.depends(second) and second.numel() > first.numel())
         inputs, weights = (second, first) if swap else (first, second)
         is_of_two_maps = self.depends(weights)
-        is_wider = out.numel() > max(_numbers(first), _numbers(second))
-        is_of_itself = is_of_two_maps and not is_wider and self._root(first) == self._root(second)
+        numbers = max(_numbers(first), _numbers(second))
+        is_wide = out.numel() >= _OVER * numbers
+        is_own = is_of_two_maps and self._root(first) == self._root(second)  # an activation function
         product = _Product(
-            path, inputs, weights, out.numel(), is_of_two_maps, not is_wider and self._root(inputs) in self._summed
+            path,
+            inputs,
+            weights,
+            out.numel(),
+            is_of_two_maps,
+            is_wide,
+            is_scaled_sum=out.numel() == numbers and self._root(inputs) in self._summed,
+            is_added=is_own and not is_wide,  # so that it is not counted
         )
-        product.is_added = is_of_itself  # it needs no counting
         self.elements += product.number
         both_vary = [
-            not is_of_itself and all(_moves_along(factor, dim, out.ndim) for factor in (first, second))
+            (out.numel() > numbers or not is_of_two_maps)
+            and all(_moves_along(factor, dim, out.ndim) for factor in (first, second))
             for dim in range(out.ndim)
         ]
         return product, both_vary
@@ -260,6 +286,10 @@ _PRODUCTS = {
 }
 _ADDS = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_}
 _LINEAR = {*_ADDS, *_PRODUCTS, aten.neg, aten.neg_}
-_MOVES = {aten.clone, aten._to_copy, aten.cat, aten.stack, aten.constant_pad_nd, aten.copy_, aten.alias, aten.detach}
+_COPIES = {aten.clone, aten._to_copy, aten.alias, aten.detach}
+_MOVES = {
+    *(*_COPIES, aten.copy_, aten.cat, aten.stack, aten.repeat),
+    *(aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d, aten.roll, aten.flip, aten.index_select),
+}
 _POOLS = {aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
 _SUMS = {aten.sum, aten.mean, aten.nansum, aten.cumsum, *_POOLS}

@@ -25,6 +25,7 @@ from bcdzoo.weights.pickles import REMEDY, Pickle, Stored
 from bcdzoo.weights.tensors import read_header, read_tensors
 
 _LONGEST_KEY = 1000
+_MOST_TENSORS = 20_000  # of a pickle: each is looked for on its own
 _MOST_UNPACKED = 4 << 30  # of a zip archive's member,
 _MOST_TIMES = 100  # and of its size when it is packed: weights that are all ±1 have 30
 _DEEPEST = 4  # of tables in tables
@@ -154,7 +155,7 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
 def _weights(content: Any, path: Path, part: str | None) -> tuple[dict[str, Stored], str | None]:
     """The table of weights in a checkpoint, and the part of it that is still to be taken."""
     tables = dict(_tables(content, "", _DEEPEST))
-    if part in tables:
+    if part in tables and len(tables[part]) <= _MOST_TENSORS:
         return tables[part], None
     usual = [name for name in tables if not _NOT_WEIGHTS.search(name)]
     plain = [name for name in usual if not _AVERAGE.search(name)] or usual
@@ -175,6 +176,8 @@ def _weights(content: Any, path: Path, part: str | None) -> tuple[dict[str, Stor
         say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(alike)}: {path}#NAME takes that")
     if part is not None and not any(key.startswith(f"{part}.") for key in tables[chosen]):
         raise BcdzooError(f"{path} holds no weights called {part!r}, but {_listed([chosen, *alike])}")
+    if len(tables[chosen]) > _MOST_TENSORS:
+        raise BcdzooError(f"{path} is not read: it holds {len(tables[chosen])} tensors, and {_MOST_TENSORS} are many")
     return tables[chosen], part
 
 
@@ -202,9 +205,9 @@ def _below(state: State, part: str, path: Path) -> State:
     return found
 
 
-def layout_of(state: State, model: nn.Module) -> Layout:
-    """The layout that a checkpoint has for a network (also on the meta device)."""
-    return _best(state, _target(model))[0]
+def layout_of(state: State, model: nn.Module, source: str) -> Layout:
+    """The layout that a checkpoint has for a network; arguments as in :func:`convert_state`."""
+    return _best(state, _target(model), model, source)[0]
 
 
 def convert_state(state: State, model: nn.Module, source: str) -> State:
@@ -224,14 +227,12 @@ def convert_state(state: State, model: nn.Module, source: str) -> State:
             it.
     """
     target = _target(model)
-    if len(state) > 4 * len(target) + 1000:
-        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {len(state)} tensors for {len(target)}")
-    layout, renamed = _best(state, target)
+    layout, renamed = _best(state, target, model, source)
     # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
     missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
     extra = [original for key, parts in renamed.items() if key not in target for original, _ in parts]
     problems = [
-        f"{what} {', '.join(printable(key, 100) for key in keys[:4])}"
+        f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
         + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
         for what, keys in (("missing", missing), ("left over", extra))
         if keys
@@ -253,8 +254,12 @@ def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     return {_TORCH_WRAPPERS.sub("", key): (key, tensor) for key, tensor in model.state_dict().items()}
 
 
-def _best(state: State, target: Mapping[str, Any]) -> tuple[Layout, dict[str, list[tuple[str, Tensor]]]]:
+def _best(
+    state: State, target: Mapping[str, Any], model: nn.Module, source: str
+) -> tuple[Layout, dict[str, list[tuple[str, Tensor]]]]:
     """The layout, and the prefix that all keys share, with which most keys are the network's; and the renamed keys."""
+    if len(state) > 4 * len(target) + 1000:  # looking for a layout would take long
+        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {len(state)} tensors for {len(target)}")
     named = [(_TORCH_WRAPPERS.sub("", key), key, tensor) for key, tensor in state.items() if key != "n_averaged"]
     best: tuple[Layout, dict[str, list[tuple[str, Tensor]]]] = (LAYOUTS["zoo"], {})
     most = -1
@@ -289,25 +294,23 @@ def _rename(
     """New key -> the (original key, tensor) it is made of, in the order of their ``#`` marks."""
     renamed: dict[str, list[tuple[str, str, Tensor]]] = {}
     for key, original, tensor in named:
-        new = _new_key(key, rules)
-        if new is None:
-            continue
-        name, _, part = new.partition("#")
-        renamed.setdefault(name, []).append((part, original, tensor))
+        if new := _new_key(key, rules):
+            name, part = new
+            renamed.setdefault(name, []).append((part, original, tensor))
     return {
         name: [(key, tensor) for _, key, tensor in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()
     }
 
 
-def _new_key(key: str, rules: list[tuple[str, Replacement]]) -> str | None:
-    """A key by the first rule that matches it; itself where none does, None where the rule leaves it out."""
+def _new_key(key: str, rules: list[tuple[str, Replacement]]) -> tuple[str, str] | None:
+    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out."""
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
             if replacement is None:
                 return None
-            start = replacement(match) if callable(replacement) else match.expand(replacement)
-            return start + key[match.end() :]
-    return key
+            start, _, part = (replacement(match) if callable(replacement) else match.expand(replacement)).partition("#")
+            return start + key[match.end() :], part
+    return key, ""
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:

@@ -154,7 +154,7 @@ def _read(
     state = load_state(weights, member)
     build = (said.build if said else {}) | (known.build if known else {}) | build
     network = _outline(name, build)
-    layout = layout_of(state, network)
+    layout = layout_of(state, network, weights)
     assumed: dict[str, Any] = {}
     if said is None and known is None:
         if lacking := layout.build.keys() - default_arguments(name).keys():
@@ -205,7 +205,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
             of the network that a module does not tell.
     """
     state = load_state(weights)
-    if needed := layout_of(state, model).build:
+    if needed := layout_of(state, model, str(weights)).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
     model.load_state_dict(convert_state(state, model, str(weights)))
