@@ -101,7 +101,13 @@ def audit(
         model, weights = named(model, weights)
     network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
     spec = REGISTRY.get(name) if isinstance(model, str) else None
-    network = unwrapped(network).to("cpu", torch.float32).eval()
+    try:
+        network = unwrapped(network).to("cpu", torch.float32).eval()
+    except Exception as error:  # without values, exported, quantized in a way of its own
+        reason = " ".join(str(error).split())[:300]
+        raise BcdzooError(
+            f"the network {name} cannot be put on the CPU, in float32 and to evaluate: {reason}"
+        ) from error
     loaded = Resolved(network, label or "", sha256 or "", own_preprocess, build)
     side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
     spec_of_images = preprocess or own_preprocess
@@ -149,7 +155,8 @@ def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
     wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     watch = Watch(network)
     try:
-        network.requires_grad_(False)
+        for parameter in wanted:  # one by one, for scripted modules can not do it at once
+            parameter.requires_grad_(False)
         # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
         with torch.enable_grad():
             for batch in batches:

@@ -30,7 +30,7 @@ class Seen:
         first: The weights of the first call, to know them again.
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
         of_image: Whether it is given the network's own input.
-        at_least: Bits of a weight and of an input that a fake quantizer says they have.
+        declared: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
         constants: For each of its calls in a forward pass, the one value that all its inputs have had, or None.
     """
 
@@ -51,19 +51,20 @@ class Seen:
     first: Tensor | None = None
     rows: int = 1
     of_image: bool = False
-    at_least: tuple[int, int] = (1, 1)
+    declared: tuple[int, int] = (0, 0)
     constants: list[float | None] = field(default_factory=list)
 
-    def see_constant(self, call: int, inputs: Inputs) -> None:
+    def see_constant(self, call: int, inputs: Inputs, is_meant: bool) -> None:
         """Note whether a call's inputs are one value, in all batches.
 
         Args:
             call: Its place among the calls of a forward pass.
             inputs: What they are.
+            is_meant: Whether they were made so.
         """
-        is_first = call == len(self.constants)
-        value = inputs.levels[0] if inputs.form == Form.CONSTANT and inputs.count > 1 else None
-        if is_first:
+        is_constant = inputs.form == Form.CONSTANT and inputs.count > 1 and not is_meant
+        value = inputs.levels[0] if is_constant else None
+        if call == len(self.constants):
             self.constants.append(value)
         elif value != self.constants[call]:
             self.constants[call] = None

@@ -114,12 +114,19 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
 
 
 def bits_of(seen: Seen, real_input: bool) -> tuple[int, int | None]:
+    """Of a weight and of an input; what a fake quantizer has made has as many as that says."""
+    w_bits, a_bits = _bits_seen(seen, real_input)
+    w_declared, a_declared = seen.declared
+    return w_declared or w_bits, a_bits if a_bits is None else a_declared or a_bits
+
+
+def _bits_seen(seen: Seen, real_input: bool) -> tuple[int, int | None]:
     """Of a weight and of an input: some images may not reach all levels that a layer says it has.
 
     An image that is black and white is an image like others.
     """
     assert seen.weights is not None
-    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else seen.at_least
+    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
     most_w, most_a = (bits if bits < 32 else 1 for bits in says)
     w_bits = max(seen.weights.bits, most_w)
     inputs = seen.inputs if real_input or seen.kind == "packed" else None
@@ -329,7 +336,8 @@ def _head(layers: Sequence[Layer]) -> str:
     if faults:
         return "not binary: " + "; ".join(faults)
     if len(kinds) == 1:
-        return f"{next(iter(kinds))}: {len(low)} layers, {_share(low, layers)} of the multiply-accumulates"
+        number = f"{len(low)} layer{'s' * (len(low) != 1)}"
+        return f"{next(iter(kinds))}: {number}, {_share(low, layers)} of the multiply-accumulates"
     return "mixed: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
 
 

@@ -106,7 +106,7 @@ class Watch(Running):
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
         """Look at both operands."""
-        at_least = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
+        declared = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
         operation = operation._replace(inputs=_real(operation.inputs), weights=_real(operation.weights))
         x = operation.inputs
         # the parts of a product that is written out are one layer
@@ -119,7 +119,7 @@ class Watch(Running):
             )
             layer.rows = max(len(x) // self._batch, 1)
             layer.of_image = _is_any(x, self._image)
-            layer.at_least = at_least
+            layer.declared = declared
         layer.macs += macs
         layer.calls += self._batch
         if layer.first is None or not torch.equal(layer.first, operation.weights):
@@ -127,7 +127,7 @@ class Watch(Running):
             layer.first = operation.weights if layer.first is None else layer.first
         inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()))
         layer.inputs = _sum(layer.inputs, inputs)
-        layer.see_constant(self._calls[key], inputs)
+        layer.see_constant(self._calls[key], inputs, is_meant=self.is_made(x))
         self._calls[key] += 1
         if quantized := self._quantized.get(_key(inner)):
             layer.threshold = _sum(layer.threshold, quantized.threshold)

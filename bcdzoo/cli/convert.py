@@ -31,10 +31,6 @@ def command(
     from bcdzoo.weights.load import convert
     from bcdzoo.weights.metadata import read_class_names
 
-    if preprocess:
-        from bcdzoo.data.preprocess import parse
-
-        parse(preprocess)
     names = read_class_names(class_names) if class_names else None
     convert(src, model, out, preprocess, class_names=names, **build)
     click.echo(out)

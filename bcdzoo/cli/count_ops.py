@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings
 
 
 @click.command("count-ops")
@@ -18,10 +18,29 @@ from bcdzoo.cli.options import MODEL, build_settings
 )
 @click.option("--per-layer/--total", default=True, show_default=True, help="One line per layer, or the totals alone.")
 @click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
+@click.option(
+    "--data",
+    type=FILE,
+    metavar="PATH",
+    help="Images on which the bits of your own network are observed; a random one if omitted.",
+)
+@click.option(
+    "--preprocess",
+    type=PRESET,
+    metavar="PRESET|SPEC",
+    help="Preprocessing of these images, such as resize=256,crop=224.",
+)
 @click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
 @build_settings
 def command(
-    model: str, convention: str, per_layer: bool, input_size: int | None, style: str, build: dict[str, Any]
+    model: str,
+    convention: str,
+    per_layer: bool,
+    input_size: int | None,
+    data: str | None,
+    preprocess: str | None,
+    style: str,
+    build: dict[str, Any],
 ) -> None:
     """Count BOPs, FLOPs and OPs of MODEL for one image.
 
@@ -29,5 +48,10 @@ def command(
     """
     from bcdzoo.ops.count import count_ops
     from bcdzoo.ops.show import show
+    from bcdzoo.text import say
 
-    click.echo(show(count_ops(model, convention, input_size, **build), style, per_layer))
+    report = count_ops(model, convention, input_size, data=data, preprocess=preprocess, **build)
+    if style == "csv":
+        for warning in report.warnings:
+            say(warning)
+    click.echo(show(report, style, per_layer))

@@ -42,8 +42,8 @@ def command(
 
                 path = converted(checkpoint, path)
             record = read_record(checkpoint)
-        except BcdzooError as error:
-            say(error)
+        except (BcdzooError, OSError) as error:  # also a full disk while a file is converted
+            say(f"{model}: {error.strerror}: {error.filename}" if isinstance(error, OSError) else error)
             failed += 1
         else:
             assert record is not None

@@ -77,7 +77,7 @@ def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tu
             raise click.BadParameter(f"{setting!r} is not KEY=VALUE")
         try:
             parsed[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             parsed[key] = value  # a bare word
     return parsed
 

@@ -46,6 +46,8 @@ def command(
     for model in models:
         find(model)
         preprocess += (load_manifest(manifest).find(model).preprocess or "imagenet",)
+    if not preprocess:
+        say("neither --preprocess nor --model is given; preprocess=imagenet: assumed")
     geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))
     images = open_dataset(data, classes, layout, label_offset, columns)
     for note in images.notes:

@@ -1,5 +1,6 @@
 """Layout ``hf``: a dataset of the Hugging Face hub by its name, through the package ``datasets``."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -61,12 +62,31 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
         for cell in cells(name, table, found, classes, len(samples)):
             read: Reader = HubRow(dataset, found.image, len(samples))
             if cell.size is None and cell.path is not None:  # of a folder of files only the paths are kept
-                read = FileRange(cell.path, 0, Path(cell.path).stat().st_size)
+                read = _own_file(cell.path, name)
             elif cell.size is None:
                 raise BcdzooError(f"{name}, row {len(samples)}: no image bytes; leave the row out of the dataset")
             size = read.size if isinstance(read, FileRange) else cell.size or 0
             samples.append(Sample(cell.id, cell.label, size, read))
     return Listing(samples, f"column {shown(found.label)} of split {dataset.split}", found.class_names)
+
+
+def _own_file(path: str, name: str) -> FileRange:
+    """A file of the dataset: what it was fetched to, or a part of the local repository.
+
+    Raises:
+        BcdzooError: The dataset names somebody else's file.
+        OSError: It is not there.
+    """
+    from datasets import config
+    from huggingface_hub import constants
+
+    local = name.removeprefix(PREFIX).partition(":")[0]
+    places = [Path(config.HF_DATASETS_CACHE), Path(config.DOWNLOADED_DATASETS_PATH), Path(constants.HF_HUB_CACHE)]
+    places += [Path(local)] if Path(local).is_dir() else []
+    whole = os.path.abspath(path)  # noqa: PTH100 - without following the links that the cache consists of
+    if not any(Path(whole).is_relative_to(place.absolute()) for place in places):
+        raise BcdzooError(f"{name} names a file that is not its own, {shown(path)}: its images must be in the dataset")
+    return FileRange(whole, 0, Path(whole).stat().st_size)
 
 
 def _load(name: str) -> "Dataset":

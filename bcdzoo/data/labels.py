@@ -58,9 +58,7 @@ def refuse_splits(where: str, names: Collection[str]) -> None:
     """
     splits = [name for name in names if split_of(name)]
     if len(splits) > 1 or (splits and len(splits) == len(names)):
-        raise BcdzooError(
-            f"{where} holds splits, not classes ({some(splits)}): give one of them, such as its test images"
-        )
+        raise BcdzooError(f"{where} holds splits, not classes ({some(splits)}): give one of them")
 
 
 def folder_labels(where: str, names: Sequence[str], classes: int) -> tuple[dict[str, int], str]:

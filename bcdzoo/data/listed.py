@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
-from bcdzoo.data.names import image_id, shown, some
+from bcdzoo.data.names import PassedOver, image_id, shown, some
 from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import kind_of, open_regular
@@ -34,6 +34,8 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
     samples, from_wnids = [], []
     places: tuple[int, int] | None = None
     width = 2
+    seen: dict[tuple[int, int], str] = {}
+    again = PassedOver()
     for number, cells in _rows(path):
         if places is None:
             places = _header(f"{path}, line {number}", cells, columns)
@@ -51,25 +53,34 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
         label = label_of(where, text, imagenet)
         from_wnids.append(text in imagenet)
         image = path.parent / name
-        size = _size(where, name, image)
+        found = _regular(where, name, image)
+        size = found.st_size
+        if seen.setdefault((found.st_dev, found.st_ino), name) != name:
+            again.add("images that are there already under another name, and are counted again", name)
         samples.append(Sample(image_id(Path(name).as_posix()), label, size, FileRange(str(image), 0, size)))
-    return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the CSV file")
+    return Listing(samples, FROM_WNIDS if samples and all(from_wnids) else "the CSV file", notes=again.notes())
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with its number; cells without spaces around them."""
     try:
         with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            first = file.readline(_LONGEST_LINE)
+            first = next(_lines(file), "")
             file.seek(0)
-            lines = iter(lambda: file.readline(_LONGEST_LINE), "")
             delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-            for number, row in enumerate(csv.reader(lines, strict=True, delimiter=delimiter), start=1):
+            for number, row in enumerate(csv.reader(_lines(file), strict=True, delimiter=delimiter), start=1):
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     yield number, cells
     except (csv.Error, UnicodeError) as error:
         raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}") from error
+
+
+def _lines(file: TextIOWrapper) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise csv.Error(f"a line of {_LONGEST_LINE} characters or more")
+        yield line
 
 
 def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tuple[int, int] | None:
@@ -93,7 +104,7 @@ def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tu
     return None
 
 
-def _size(where: str, name: str, image: Path) -> int:
+def _regular(where: str, name: str, image: Path) -> os.stat_result:
     try:
         found = os.stat(image)  # noqa: PTH116 - 50,000 times, and pathlib is slow
     except ValueError as error:  # a NUL
@@ -103,4 +114,4 @@ def _size(where: str, name: str, image: Path) -> int:
         raise BcdzooError(f"{where}: cannot read {shown(name)}: {error.strerror}{hint}") from error
     if not stat.S_ISREG(found.st_mode):
         raise BcdzooError(f"{where}: {shown(name)} is {kind_of(found.st_mode)}, not a regular file")
-    return found.st_size
+    return found

@@ -140,12 +140,7 @@ class Geometry(NamedTuple):
 
         if self.interpolation == "tf-bicubic":
             return _crop_then_tensorflow_resize(image, self.crop, self.resize)
-        short, long = sorted(image.size)
-        if self.resize * (self.resize * long // short) > LARGEST_IMAGE:
-            raise BcdzooError(
-                f"it has {image.width}×{image.height} pixels, and its short side resized to {self.resize} would make "
-                f"the other {self.resize * long // short}"
-            )
+        require_resizable(image, self.resize)
         image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
         pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
         return pixels
@@ -214,6 +209,20 @@ def require_moderate(width: int, height: int) -> None:
         raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_IMAGE} that an image may have")
 
 
+def require_resizable(image: "Image.Image", resize: int) -> None:
+    """Check what an image becomes when its short side is resized, before it is.
+
+    Raises:
+        BcdzooError: It is so narrow that it would fill the memory.
+    """
+    short, long = sorted(image.size)
+    if resize * (resize * long // short) > LARGEST_IMAGE:
+        raise BcdzooError(
+            f"it has {image.width}×{image.height} pixels, and its short side resized to {resize} would make the other "
+            f"{resize * long // short}"
+        )
+
+
 def _whole(text: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise ValueError(text)
@@ -257,9 +266,13 @@ def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -
     if not side:
         raise BcdzooError(f"it has {image.width}×{image.height} pixels, too few to crop")
     top, left = (image.height - side + 1) // 2, (image.width - side + 1) // 2
-    pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side)).float()
+    pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side))
     matrix = _tensorflow_bicubic(side, crop)
-    return matrix @ pixels @ matrix.T
+    if side > LARGEST_SIDE:  # channel by channel, because together they are large as floats
+        import torch
+
+        return torch.stack([matrix @ channel.float() @ matrix.T for channel in pixels])
+    return matrix @ pixels.float() @ matrix.T
 
 
 @lru_cache(maxsize=64)

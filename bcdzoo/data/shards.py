@@ -1,5 +1,6 @@
 """Layout ``webdataset``: shards in tar archives, each image followed or preceded by its class in a ``.cls`` file."""
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import groupby, islice
@@ -13,6 +14,7 @@ from bcdzoo.data.tar import members
 from bcdzoo.errors import BcdzooError
 
 _NOTES = re.compile(r"__[^/]*__($|/)")  # webdataset's reader passes over them
+_MOST_SHARDS = 100_000  # a pattern is expanded as a whole
 _LONGEST_LABEL = 64  # bytes; a .cls file holds one number
 
 
@@ -70,8 +72,13 @@ def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
         return [shard for shard in shards if splits[shard] == split], f" of split {split}" if split else ""
     if path.exists():
         return [path], ""
+    ranges = re.findall(r"\{(\d+)\.\.(\d+)\}", str(path))
+    if any(len(number) > 9 for ends in ranges for number in ends) or (
+        math.prod(abs(int(last) - int(first)) + 1 for first, last in ranges) > _MOST_SHARDS
+    ):
+        raise BcdzooError(f"{path} stands for more than {_MOST_SHARDS} shards")
     try:
-        return [Path(shard) for shard in islice(expand_urls(str(path)), 100_000)], ""
+        return [Path(shard) for shard in expand_urls(str(path))], ""
     except (ValueError, AssertionError) as error:
         raise BcdzooError(f"{path} is not a pattern of shards such as val-{{0000..0012}}.tar: {error}") from error
 

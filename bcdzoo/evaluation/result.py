@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
+from bcdzoo.data.names import shown
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
@@ -200,7 +201,7 @@ class EvalResult:
             ),
         ]
         if self.skipped:
-            lines.append(("skipped", f"{len(self.skipped)}: {', '.join(entry['id'] for entry in self.skipped)}"))
+            lines.append(("skipped", f"{len(self.skipped)}: {', '.join(shown(entry['id']) for entry in self.skipped)}"))
         return "\n".join(f"{key:<15}{printable(value)}" for key, value in lines)
 
     def _real_line(self) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ runs on the CPU, where it may read numbers, and what its layers do not say of th
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -116,7 +115,7 @@ def count_ops(
 
     Args:
         model: A network of the zoo by name, any by ``package.module:callable``, or a module that takes (N, 3, H, W); it
-            is left as it was.
+            is left as it was, but for lazy parameters, which get their sizes.
         convention: "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
         input_size: Height and width of the image in pixels; by default those that a network of the zoo was published
             for, the crop of ``preprocess``, and 224 for any other module.
@@ -151,6 +150,10 @@ def count_ops(
 
         observe(report, network, data, preprocess)
     _fill(report, network.trace, CONVENTIONS[convention])
+    if isinstance(network.model, torch.jit.ScriptModule) and not report.params:
+        report.warnings.append(
+            "it is frozen TorchScript, whose weights are constants and no parameters: none is counted"
+        )
     return report
 
 
@@ -197,6 +200,8 @@ def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
 
 def is_new(x: Tensor, known: set[Any]) -> bool:
     """Whether a tensor is none of those that are known, and make it known; tied tensors are one."""
+    if x.layout != torch.strided:  # a sparse one has no storage
+        return True
     key = x.untyped_storage()._cdata, x.storage_offset(), x.numel(), x.dtype
     if key in known:
         return False
@@ -208,7 +213,7 @@ class Countable:
     """A network that has been run once, for its operations.
 
     Attributes:
-        model: It, or a copy of it that has all its parameters.
+        model: It.
         input_size: Of the image.
         is_of_zoo: Whether its layers state their bits.
         trace: Its operations.
@@ -218,21 +223,22 @@ class Countable:
         self.input_size = input_size
         self.is_of_zoo = type(model).__module__.startswith("bcdzoo.models.")
         with torch.random.fork_rng(devices=[]):
-            self.model = self._completed(model)
+            self.model = model
+            self._complete()
             first = next((p for p in self.model.parameters() if p.is_floating_point()), torch.empty(0))
             self.device = torch.device("meta") if self.is_of_zoo else first.device
             self.dtype = torch.float32 if self.is_of_zoo else first.dtype
             self.trace = Trace(self.model)
             self.watch(self.trace, self.noise())
 
-    def _completed(self, model: nn.Module) -> nn.Module:
-        """With all its parameters, if some are only made when it is run."""
-        if not any(is_lazy(p) for p in (*model.parameters(), *model.buffers())):
-            return model
-        model = deepcopy(model).eval()
-        with torch.no_grad():
-            self._try(lambda: model(torch.zeros(1, 3, self.input_size, self.input_size)), None)
-        return model
+    def _complete(self) -> None:
+        """Run a network once of which some parameters are only made then."""
+        model = self.model
+        if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
+            was_training = model.training
+            with torch.no_grad():
+                self._try(lambda: model.eval()(torch.zeros(1, 3, self.input_size, self.input_size)), None)
+            model.train(was_training)
 
     def _try(self, run: Callable[[], Any], running: Running | None) -> None:
         try:
@@ -261,7 +267,7 @@ class Countable:
         self._try(lambda: self._run(running, images), running)
 
     def _run(self, running: Running, images: Tensor) -> None:
-        training = {module: module.training for module in self.model.modules()}
+        training = {module: module.training for module in self.model.modules() if hasattr(module, "training")}
         scripted = any(isinstance(module, torch.jit.ScriptModule) for module in self.model.modules())
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         copies = {} if scripted else {name: self._copy(tensor) for name, tensor in tensors.items()}
@@ -273,7 +279,8 @@ class Countable:
 
         is_meta = self.device.type == "meta"
         try:
-            self.model.eval()
+            if training:  # frozen TorchScript has no mode
+                self.model.eval()
             # with gradients on, though of nothing: the zoo's convolutions then compute in floats, not in 8 bits
             with (
                 torch.set_grad_enabled(not is_meta and not scripted),
@@ -375,6 +382,9 @@ def _mean(args: tuple[Any, ...], out: Any) -> tuple[str, int]:
 
 _ACTIVATIONS = """celu clamp clamp_max clamp_min elu gelu glu hardsigmoid hardswish hardtanh leaky_relu log_softmax mish
     _log_softmax _prelu_kernel _safe_softmax relu selu sigmoid silu softmax _softmax softplus tanh threshold"""
+_FAKE_QUANTIZERS = """_fused_moving_avg_obs_fq_helper _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
+    fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask"""
+
 HANDLERS: dict[Any, Handler] = {
     **dict.fromkeys(packets(_ACTIVATIONS), _per_output_element("activation")),
     **dict.fromkeys(NORMS, _per_output_element("norm")),
@@ -384,5 +394,7 @@ HANDLERS: dict[Any, Handler] = {
     **dict.fromkeys(packets("max_pool2d max_pool2d_with_indices"), _per_output_element("pool")),
     **dict.fromkeys(packets("avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d"), _pooling),
     **dict.fromkeys(packets("mean"), _mean),
+    # a quantizer of several bits, with the clipping that belongs to it
+    **dict.fromkeys(packets(_FAKE_QUANTIZERS), _per_output_element("activation")),
 }
 """ATen operation -> the kind and number it counts as; multiply-accumulates come from torch's own formulas."""

@@ -75,10 +75,12 @@ def observe(report: "OpsReport", network: "Countable", data: str | None, preproc
         if moved > largest.get(seen.name, 0):
             largest[seen.name], trace.bits[seen.name] = moved, (w_bits, a_bits)
     if layers:
+        are = f"{layers} layers, {{}}, are" if layers > 1 else "one layer, {}, are"
+        share_of = are.format(f"{100 * share / whole:.1f} % of the multiply-accumulates")
         report.warnings.insert(
             0,
-            f"the bits of {layers} layers, {100 * share / whole:.1f} % of the multiply-accumulates, are not declared "
-            f"but observed, on {report.observed}: with other weights or images they may be more",
+            f"the bits of {share_of} not declared but observed, on {report.observed}: with other weights or images "
+            "they may be more",
         )
 
 

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bcdzoo.ops.known import packets
 from bcdzoo.ops.products import MACS, Multiplication, operands
 from bcdzoo.ops.sums import Sums
 
@@ -46,6 +47,7 @@ class Running(TorchDispatchMode):
         self._constants: set[int] = set()
         self._escaped: set[str] = set()  # modules, with those around them
         self._fake: dict[int, tuple[int, StorageWeakRef]] = {}
+        self._made: dict[int, StorageWeakRef] = {}
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
         """A matrix product or convolution has been computed."""
@@ -74,9 +76,9 @@ class Running(TorchDispatchMode):
             call: In place of the network.
         """
         self._of_image, self._constants, self._escaped, self.inside = {}, set(), set(), [""]
-        self._fake = {}
+        self._fake, self._made = {}, {}
         self.sums.restart()
-        self._mark(images)
+        self.mark(images)
         hooks = [hook for path, module in self.modules.items() for hook in self._watch(path, module)]
         try:
             with _unfused(), _Python(self), self:
@@ -100,11 +102,16 @@ class Running(TorchDispatchMode):
             return False
         return x.numel() > 1 and bool((x == x.flatten()[0]).all())
 
-    def declared_bits(self, x: Tensor) -> int:
-        """Of a number of a tensor, by the fake quantizer that it comes from; 1 where it comes from none."""
-        return self._fake.get(x.untyped_storage()._cdata, (1, None))[0]
+    def is_made(self, x: Tensor) -> bool:
+        """Whether a tensor was made with values that depend on nothing, as the first state of a recurrent layer is."""
+        return x.untyped_storage()._cdata in self._made
 
-    def _mark(self, x: Any) -> None:
+    def declared_bits(self, x: Tensor) -> int:
+        """Of a number of a tensor, by the fake quantizer that it comes from; 0 where it comes from none."""
+        return self._fake.get(x.untyped_storage()._cdata, (0, None))[0] if x.layout == torch.strided else 0
+
+    def mark(self, x: Any) -> None:
+        """Take a tensor for one that depends on the images."""
         if isinstance(x, Tensor):
             try:
                 storage = x.untyped_storage()
@@ -123,7 +130,7 @@ class Running(TorchDispatchMode):
                 pass
             if path in self._escaped:
                 for part in tree_leaves(output):
-                    self._mark(part)
+                    self.mark(part)
             self.left(path, inputs, output)
 
         if path and not isinstance(module, torch.jit.ScriptModule):  # which calls none
@@ -155,17 +162,21 @@ class Running(TorchDispatchMode):
             self.before(packet, args)
         out = func(*args, **kwargs)
         if packet in MAKES:
+            storage = out.untyped_storage()
+            self._made[storage._cdata] = StorageWeakRef(storage)
             if packet in _CONSTANTS:
-                self._constants.add(out.untyped_storage()._cdata)
-                self._of_image.pop(out.untyped_storage()._cdata, None)
+                self._constants.add(storage._cdata)
             return out
-        if bits := _fake_bits(func, args, kwargs):
+        bits = _fake_bits(func, args, kwargs)
+        if packet in _KEEPS_LEVELS:
+            bits = self.declared_bits(args[0])
+        if bits:
             for part in tree_leaves(out):
                 if isinstance(part, Tensor):
                     self._fake[part.untyped_storage()._cdata] = bits, StorageWeakRef(part.untyped_storage())
         if touched:
             for part in (*tree_leaves(out), *_written(func, args, kwargs)):
-                self._mark(part)
+                self.mark(part)
             self._see(func, packet, args, kwargs, out)
         return out
 
@@ -218,7 +229,10 @@ def _fake_bits(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> i
     if not isinstance(func, torch._ops.OpOverload) or not any(part in func._schema.name for part in _FAKE):
         return 0
     named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | dict(kwargs)
-    return int(named["quant_max"] - named["quant_min"]).bit_length() if "quant_max" in named else 0
+    is_on = named.get("fake_quant_on", named.get("fake_quant_enabled"))
+    if "quant_max" not in named or (isinstance(is_on, Tensor) and not is_on.is_meta and not is_on.any()):
+        return 0
+    return int(named["quant_max"] - named["quant_min"]).bit_length()
 
 
 class _Python(TorchFunctionMode):
@@ -234,6 +248,9 @@ class _Python(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _LEAVES and isinstance(args[0], Tensor):
             self.running.escape(args[0], f"Tensor.{name}")
+        if name in _RECURRENT:  # the state is an activation from its first value on
+            for part in tree_leaves(args[1]):
+                self.running.mark(part)
         if name == "lstm":
             with torch.backends.mkldnn.flags(enabled=False):
                 return func(*args, **(kwargs or {}))
@@ -254,6 +271,8 @@ def _unfused() -> Iterator[None]:
 
 
 _FAKE = ("fake_quantize", "fq_helper", "quantized_decomposed::quantize")
+_KEEPS_LEVELS = set(packets("relu clamp clamp_min hardtanh max_pool2d_with_indices clone constant_pad_nd"))
+_RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 _LEAVES = {"numpy", "tolist", "__array__", "__dlpack__", "data_ptr"}
 _CONSTANTS = {aten.ones, aten.ones_like, aten.new_ones, aten.full, aten.full_like, aten.new_full}
 MAKES = {

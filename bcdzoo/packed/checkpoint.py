@@ -116,10 +116,13 @@ def load_packed(path: Path, name: str | None = None) -> Resolved:
         model, build = metadata["model"], json.loads(metadata["build"])
         if not isinstance(build, dict):
             raise TypeError("build is not a table")
-        if name not in (None, model):
-            raise BcdzooError(f"{path} holds a packed {printable(model, 100)}, not {name}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BcdzooError(f"{path} does not say what it holds: {printable(error, 200)}; export it anew") from error
+    if name not in (None, model):
+        raise BcdzooError(f"{path} holds a packed {printable(model, 100)}, not {name}")
+    try:
         network = pack_in_place(_build(path, model, build, len(given)))
-    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError, RecursionError) as error:
+    except (BcdzooError, TypeError, ValueError, RuntimeError, OverflowError, RecursionError) as error:
         reason = printable(" ".join(str(error).split()), 200)
         raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error
     if not network.is_packed:

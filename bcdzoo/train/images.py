@@ -20,7 +20,8 @@ from bcdzoo.data.classes import names, wnids
 from bcdzoo.data.folders import class_folders
 from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
 from bcdzoo.data.labels import FROM_ORDER
-from bcdzoo.data.preprocess import parse
+from bcdzoo.data.names import shown
+from bcdzoo.data.preprocess import parse, require_resizable
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular
 from bcdzoo.text import printable
@@ -132,6 +133,7 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
     def __init__(self, images: ImageSet, stage: Stage) -> None:
         self.images = images
         self.seed = (stage.seed, stage.name)
+        self.crop_scale, self.resize = stage.crop_scale, parse(stage.preprocess).resize
         self.vary = variation(stage)
 
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
@@ -139,9 +141,11 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         sample = self.images.samples[int(_order(len(self.images), derived_seed(*self.seed, "order", epoch))[offset])]
         try:
             image = decode(sample.read())
+            if not self.crop_scale:
+                require_resizable(image, self.resize)
         except Exception as error:  # Pillow's decoders raise what they like
-            reason = " ".join(str(error).split())
-            raise BcdzooError(f"cannot read image {sample.id}: {reason}; replace or remove it") from error
+            reason = printable(" ".join(str(error).split()), 300)
+            raise BcdzooError(f"cannot read image {shown(sample.id)}: {reason}; replace or remove it") from error
         torch.default_generator.manual_seed(derived_seed(*self.seed, "image", place))  # torch.manual_seed: 150 µs
         varied: Tensor = self.vary(image)
         return varied, sample.label

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular, require_regular
@@ -251,7 +252,13 @@ def convert_state(state: State, model: nn.Module, source: str) -> State:
 
 def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     """Key without torch's wrappers -> the network's own key, and its tensor."""
-    return {_TORCH_WRAPPERS.sub("", key): (key, tensor) for key, tensor in model.state_dict().items()}
+    target = {}
+    for key, tensor in model.state_dict().items():
+        if not isinstance(tensor, Tensor) or is_lazy(tensor):
+            what = "has no size before it has seen an image" if isinstance(tensor, Tensor) else "is no tensor"
+            raise BcdzooError(f"weights cannot be loaded into {type(model).__name__}, since its {key} {what}")
+        target[_TORCH_WRAPPERS.sub("", key)] = (key, tensor)
+    return target
 
 
 def _best(
@@ -330,7 +337,7 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
             raise BcdzooError(f"{source}: {name} {reason}")
         fitted.append(tensor.reshape(each).to(wanted.dtype))
     joined = torch.cat(fitted) if len(fitted) > 1 and wanted.ndim else fitted[0].clone()
-    if not joined.isfinite().all():
+    if joined.dtype.itemsize > 1 and not joined.isfinite().all():
         raise BcdzooError(f"{source}: {printable(parts[0][0], 100)} holds numbers that are not finite: it is of no use")
     return joined.contiguous()
 
@@ -338,6 +345,8 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
 def _no_weights(tensor: Tensor, wanted: torch.dtype) -> str:
     """Why numbers of one type cannot be taken for those of another, if they cannot."""
     kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.dtype == wanted:
+        return ""
     if tensor.is_complex():
         return f"holds complex numbers ({kind}), and weights are real"
     if wanted.is_floating_point and (not tensor.is_floating_point() or tensor.dtype.itemsize == 1):

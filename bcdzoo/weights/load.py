@@ -20,7 +20,7 @@ from bcdzoo.weights import tensors
 from bcdzoo.weights.convert import convert_state, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
-from bcdzoo.weights.metadata import FORMAT, model_of, read_metadata, remember
+from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
 __all__ = ["FORMAT", "Resolved", "assume", "convert", "converted", "load_into", "load_model", "named", "resolve"]
 
@@ -47,10 +47,14 @@ class Resolved:
 def load_model(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> nn.Module:
     """A network of the zoo with trained weights, in evaluation mode.
 
+    It carries what belongs to its weights, None where nobody said: ``preprocess``, a
+    :class:`bcdzoo.data.preprocess.Preprocess`, and ``class_names`` in the order of its outputs.
+
     Args:
         name: A name of :func:`bcdzoo.list_models`.
         weights: None for the manifest's default checkpoint, fetched where it is not yet cached; or a tag of the
-            manifest; or the path of a .safetensors file or of the authors' own .pth, .pth.tar or .h5.
+            manifest; or the path of a .safetensors file or of the authors' own .pth, .pth.tar or .h5; ``FILE#NAME`` is
+            one of several tables of weights in a file.
         manifest: A file of additional entries (docs/weights.md).
         **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
 
@@ -153,7 +157,10 @@ def _read(
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
     state = load_state(weights, member)
     build = (said.build if said else {}) | (known.build if known else {}) | build
-    network = _outline(name, build)
+    try:
+        network = _outline(name, build)
+    except BcdzooError as error:  # which may be the file's fault
+        raise BcdzooError(f"{path}: {error}") from error
     layout = layout_of(state, network, weights)
     assumed: dict[str, Any] = {}
     if said is None and known is None:
@@ -208,7 +215,11 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
     if needed := layout_of(state, model, str(weights)).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
-    model.load_state_dict(convert_state(state, model, str(weights)))
+    converted = convert_state(state, model, str(weights))
+    try:
+        model.load_state_dict(converted)
+    except RuntimeError as error:  # anybody's module takes them as it likes
+        raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
 def assume(who: str, preprocess: str = "imagenet") -> Preprocess:
@@ -262,6 +273,8 @@ def _convert(
     read = _read(model, source, sha256, build, known, member)
     build = read.build | read.assumed
     classes = build.get("num_classes", find(model).num_classes)
+    if preprocess:
+        parse(preprocess)
     if class_names is not None and len(class_names) != classes:
         raise BcdzooError(f"{len(class_names)} names of classes are given, and {model} has {classes} outputs")
     said = read_metadata(path)
@@ -275,6 +288,7 @@ def _convert(
         "source_sha256": sha256,
     }
     if kept := class_names or read.class_names:
+        check_class_names(kept)
         metadata["class_names"] = json.dumps(list(kept), ensure_ascii=False)
     if said and said.lineage:
         metadata["lineage"] = json.dumps(said.lineage, sort_keys=True)

@@ -1,6 +1,7 @@
 """What this zoo's own files say of themselves: text that anybody may have written, checked when it is read."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ FORMAT = "bcdzoo 1"
 """Marks this zoo's own safetensors files, by the version of their keys."""
 
 _MOST_CLASSES = 1_000_000
-_LONGEST_NAME = 200
+_LONGEST_NAME = 1000
+_LONGEST_VALUE = 200
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,7 @@ def read_metadata(path: Path) -> Metadata | None:
         if not text.get("model"):
             raise ValueError("model is missing")
         names = _json(text, "class_names", list, "[]")
-        if len(names) > _MOST_CLASSES or not all(
-            isinstance(name, str) and len(name) <= _LONGEST_NAME for name in names
-        ):
-            raise ValueError("class_names is no list of names")
+        check_class_names(names)
         if "build" not in text:
             raise ValueError("build is missing")
         build = _json(text, "build", dict, "{}")
@@ -92,8 +91,21 @@ def read_metadata(path: Path) -> Metadata | None:
         raise BcdzooError(f"{path} does not say what it holds: {reason}; convert or train it anew") from None
 
 
+def check_class_names(names: Sequence[Any]) -> None:
+    """Check that names of classes are text.
+
+    Raises:
+        BcdzooError: They are not, or there are too many, or they are too long.
+    """
+    if len(names) > _MOST_CLASSES:
+        raise BcdzooError(f"class_names has {len(names)} names, and {_MOST_CLASSES} are many")
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
+            raise BcdzooError(f"class_names: {printable(name, 60)!r} is no name of a class")
+
+
 def _is_plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_NAME)
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= _LONGEST_VALUE)
 
 
 def _json(text: dict[str, str], key: str, kind: type, empty: str) -> Any:
@@ -134,9 +146,10 @@ def read_class_names(path: Path) -> list[str]:
         names = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise BcdzooError(f"{path} is no text in UTF-8: a class's name on each line is wanted") from None
-    for number, name in enumerate(names, 1):
-        if not name.strip() or len(name) > _LONGEST_NAME:
-            raise BcdzooError(f"{path}: line {number} is no name of a class: {printable(name, 60)!r}")
+    try:
+        check_class_names(names)
+    except BcdzooError as error:
+        raise BcdzooError(f"{path}: {error}") from None
     return [name.strip() for name in names]
 
 

@@ -280,10 +280,13 @@ def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:
             retries=4,
             progress=lambda come, _: check(come),
         )
-    except (gdown.DownloadError, requests.RequestException, KeyError) as error:
-        if "byte range" in str(error):  # what has arrived cannot be gone on from, now or later
+    except (gdown.DownloadError, requests.RequestException, KeyError, BcdzooError) as error:
+        too_much = isinstance(error, BcdzooError)
+        if too_much or "byte range" in str(error):  # what has arrived cannot be gone on from, now or later
             for partial in leftovers(final):
                 partial.unlink(missing_ok=True)
+        if too_much:
+            raise
         raise _drive_error(checkpoint, error) from error
     return target
 

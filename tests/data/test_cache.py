@@ -1,4 +1,6 @@
+import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -161,3 +163,60 @@ def test_the_command_prepares_for_presets_and_for_networks(
         "40 images of list (bilinear-18-16)",
         "40 images of list (bilinear-256-224)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("facts.json", b""),
+        ("facts.json", b"[" * 100_000),
+        ("facts.json", b'{"unreadable": [], "versions": {}}'),
+        ("facts.json", b'{"unreadable": {"x": 1}, "versions": {}}'),
+        ("facts.json", b'{"unreadable": {}, "versions": 3}'),
+        ("checksums.npy", b""),
+        ("checksums.npy", b"\x93NUMPY\x01\0v\0{'descr': '<u4', 'fortran_order': False, 'shape': (1000000000000, 2)}\n"),
+        ("pixels", b""),
+    ],
+)
+def test_each_file_of_the_cache_may_be_damaged_or_a_pipe(images: ImageSet, name: str, content: bytes) -> None:
+    folder = prepare(images, SMALL.geometry, 0).folder
+    (folder / name).write_bytes(content)
+    with pytest.raises(BcdzooError, match=r"the prepared images in .* are damaged \(.*\): remove that folder"):
+        find_prepared(images, SMALL.geometry)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(BcdzooError, match="is a named pipe"):
+        find_prepared(images, SMALL.geometry)
+
+
+def test_no_flip_in_the_cache_is_used(images: ImageSet) -> None:
+    folder = prepare(images, SMALL.geometry, 0).folder
+    fresh = [images.image(index) for index in range(len(images))]
+    rng = np.random.default_rng(0)
+    for name in ("facts.json", "checksums.npy", "pixels"):
+        whole = (folder / name).read_bytes()
+        for place in rng.integers(0, len(whole), 30):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1 << int(rng.integers(8))
+            (folder / name).write_bytes(flipped)
+            try:
+                found = find_prepared(images, SMALL.geometry)
+                same = found is None or all(
+                    torch.equal(found.pixels(index), SMALL.geometry.pixels(fresh[index])) for index in range(len(fresh))
+                )
+            except BcdzooError:
+                continue
+            assert same, (name, place)
+        (folder / name).write_bytes(whole)
+
+
+def test_a_cache_of_an_older_version_is_used_and_called_unchecked(
+    images: ImageSet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = prepare(images, SMALL.geometry, 0).folder
+    facts = json.loads((folder / "facts.json").read_text())
+    (folder / "facts.json").write_text(
+        json.dumps({key: facts[key] for key in ("dtype", "shape", "unreadable", "versions")})
+    )
+    assert find_prepared(images, SMALL.geometry) is not None
+    assert "is of an older version: which images were unreadable is unchecked" in capsys.readouterr().err

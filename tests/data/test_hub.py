@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.errors import BcdzooError
@@ -114,3 +116,12 @@ def test_a_dataset_is_fetched_from_a_hub_and_only_the_split_that_is_wanted(image
     assert found == images.fingerprint + "\n"
     assert len(fetched) == 2
     assert all("validation" in path for path in fetched)
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "pictures/../../outside.png", "relative.png"])
+def test_a_dataset_names_no_file_outside_of_it(images: ImageSet, tmp_path: Path, path: str) -> None:
+    (tmp_path / "repository").mkdir()
+    schema = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")}).arrow_schema
+    rows = pa.table({"image": [{"bytes": None, "path": path}], "label": [0]}, schema)
+    parquet.write_table(rows, tmp_path / "repository" / "test.parquet")
+    assert f"names a file that is not its own, {path}" in complaint(f"hf:{tmp_path}/repository", 3)

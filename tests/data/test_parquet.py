@@ -85,6 +85,7 @@ def image(content: bytes | None, path: str | None = None) -> dict[str, Any]:
 
 
 GOOD = image(b"abc", "a.png")
+OTHER = image(b"de", "b.png")
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,97 @@ def test_a_row_group_too_large_for_memory_is_refused(
     folder = parquet_folder(images, tmp_path / "hf", NAMES)
     monkeypatch.setattr(layout, "_LARGEST_ROW_GROUP", 100)
     assert "row group 0 is 0 MiB, and every process holds two in memory; write the file anew" in complaint(folder, 12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels_from"),
+    [
+        ({"jpg": [GOOD, OTHER], "cls": [0, 1]}, "column cls"),
+        ({"img": [GOOD, OTHER], "labels": [0, 1], "id": [7, 8]}, "column labels"),
+        ({"image": [GOOD, OTHER], "label": ["0", "1"]}, "column label"),
+        ({"image": [b"abc", b"de"], "label": [0, 1]}, "column label"),
+        ({"picture": [b"abc", b"de"], "class": [0, 1]}, "column class"),
+        ({"image": [GOOD, OTHER], "mask": [GOOD, OTHER], "label": [0, 1], "label_name": ["a", "b"]}, "column label"),
+        (
+            {"image": pa.array([b"abc", b"de"]).dictionary_encode(), "label": pa.array(["0", "1"]).dictionary_encode()},
+            "column label",
+        ),
+    ],
+)
+def test_usual_names_and_types_of_columns_are_understood(
+    tmp_path: Path, rows: dict[str, Any], labels_from: str
+) -> None:
+    found = open_dataset(write(tmp_path / "a.parquet", rows), 2)
+    assert [sample.label for sample in found.samples] == [0, 1]
+    assert [(sample.read(), sample.size) for sample in found.samples] == [(b"abc", 3), (b"de", 2)]
+    assert found.labels_from == labels_from
+
+
+def fine_and_coarse(path: Path, names: bool) -> Path:
+    table = pa.table({"img": [GOOD, OTHER], "fine_label": [3, 2], "coarse_label": [1, 0]})
+    if names:
+        kinds = {"fine_label": list("abcd"), "coarse_label": ["x", "y"]}
+        features = {name: {"names": classes, "_type": "ClassLabel"} for name, classes in kinds.items()}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, path)
+    return path
+
+
+def test_of_two_columns_of_labels_the_one_that_names_so_many_classes_is_taken_or_has_to_be_named(
+    tmp_path: Path,
+) -> None:
+    path = fine_and_coarse(tmp_path / "a.parquet", names=True)
+    assert [open_dataset(path, classes).labels_from for classes in (4, 2)] == [
+        "column fine_label",
+        "column coarse_label",
+    ]
+    assert "is not clear from img (" in complaint(path, 3)
+    path = fine_and_coarse(tmp_path / "b.parquet", names=False)
+    assert "say it with --columns IMAGE,LABEL" in complaint(path, 4)
+    found = open_dataset(path, 4, columns=("img", "coarse_label"))
+    assert ([sample.label for sample in found.samples], found.labels_from) == ([0, 1], "column coarse_label")
+    with pytest.raises(BcdzooError, match="or as --columns says; there are: img"):
+        open_dataset(path, 4, columns=("img", "label"))
+
+
+def test_two_columns_of_one_name_and_odd_types_are_one_line(tmp_path: Path) -> None:
+    double = pa.table([pa.array([GOOD]), pa.array([0]), pa.array([1])], ["image", "label", "label"])
+    odd = {
+        "has two columns of one name": double,
+        "there are: image (list<": pa.table({"image": [[[1, 2]]], "label": [0]}),
+        "label (list<": pa.table({"image": [b"x"], "label": [[0]]}),
+        "label (timestamp": pa.table({"image": [b"x"], "label": pa.array([0], pa.timestamp("s"))}),
+        "is no class index": pa.table({"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())}),
+        "its path is no path": pa.table({"image": [image(b"x", "y" * 10**6)], "label": [0]}),
+    }
+    for expected, table in odd.items():
+        parquet.write_table(table, tmp_path / "a.parquet")
+        message = complaint(tmp_path / "a.parquet", 2)
+        assert expected in message
+        assert len(message) < 900
+
+
+def test_metadata_nested_too_deep_names_no_classes(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"info": ' + "9" * 5000 + "}", '{"info": {"features": {"label": {"names": "abc"}}}}'):
+        table = pa.table({"image": [GOOD], "label": [0]}).replace_schema_metadata({"huggingface": text})
+        parquet.write_table(table, tmp_path / "a.parquet")
+        assert open_dataset(tmp_path / "a.parquet", 2).class_names == ()
+
+
+def test_a_value_in_many_rows_is_in_memory_once(tmp_path: Path) -> None:
+    blob, rows = bytes(900_000), 3000  # 2.7 GB in a file of a few kilobytes
+    images = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([blob]))
+    parquet.write_table(pa.table({"image": images, "label": [0] * rows}), tmp_path / "a.parquet", store_schema=False)
+    before = pa.default_memory_pool().max_memory()
+    found = open_dataset(tmp_path / "a.parquet", 2)
+    assert found.samples[7].read() == blob
+    assert pa.default_memory_pool().max_memory() < before + 100_000_000
+
+
+def test_more_rows_than_images_can_be_are_refused(tmp_path: Path) -> None:
+    rows = 3 << 20
+    images = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([b"x"]))
+    parquet.write_table(
+        pa.table({"image": images, "label": pa.nulls(rows, pa.int8()).fill_null(0)}), tmp_path / "a.parquet"
+    )
+    assert "has more than 2097152 images" in complaint(tmp_path / "a.parquet", 2)

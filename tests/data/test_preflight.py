@@ -8,7 +8,8 @@ from bcdzoo.data.classes import names, validation_labels, wnids
 from bcdzoo.data.imagenet import ImageSet, Sample, open_dataset
 from bcdzoo.data.preflight import preflight
 from bcdzoo.data.samples import FileRange
-from tests.data.layouts import parquet_folder, picture_folder
+from bcdzoo.errors import BcdzooError
+from tests.data.layouts import parquet_folder, picture_folder, tar_file
 from tests.photos import csv_file, flat_folder, image_folder
 
 TRUTH = validation_labels()
@@ -155,3 +156,78 @@ def test_numbers_in_order_of_text_in_a_parquet_file_are_a_stop(tmp_path: Path) -
     found = open_dataset(picture_folder(tmp_path / "pictures", in_order), classes=12)
     parquet = open_dataset(parquet_folder(found, tmp_path / "parquet", in_order), classes=12)
     assert "another order: label 2 is '10', which is the network's class 10 (10 such labels)" in stops(parquet, 12)[0]
+
+
+def with_labels(labels: list[int], **fields: object) -> ImageSet:
+    samples = [Sample(f"{place:04d}.png", label, 1, FileRange("absent", 0, 1)) for place, label in enumerate(labels)]
+    return ImageSet(samples, "x", "csv", "the CSV file", **fields)  # type: ignore[arg-type]
+
+
+def test_imagenets_labels_of_a_network_of_1001_outputs_are_a_stop_unless_they_are_shifted_already() -> None:
+    for outputs in (1001, 1008):
+        (message,) = stops(images(SOME, TRUTH[SOME - 1]), outputs)
+        assert f"ImageNet's 0 to 999, and the network has {outputs} outputs: if it is one of TensorFlow's" in message
+        assert "--label-offset 1 " in message
+        assert stops(images(SOME, TRUTH[SOME - 1] + 1), outputs) == []
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+def test_what_somebody_said_of_1001_outputs_is_believed(tmp_path: Path, offset: int) -> None:
+    flat = flat_folder(tmp_path / "flat")
+    found = open_dataset(csv_file(flat, flat / "a.csv") if offset else flat, 1001 - (not offset), label_offset=offset)
+    assert stops(found, 1001 - (not offset)) == []
+    truth = [int(TRUTH[int(sample.id[15:23]) - 1]) for sample in found.samples]
+    assert [sample.label - offset for sample in found.samples] == truth
+    assert found.name == "imagenet"
+    wrong = [sample._replace(label=sample.label + 1) for sample in found.samples]
+    assert "shifted by one" in stops(ImageSet(wrong, "x", "csv", "x", label_offset=offset), 1000 + offset)[0]
+
+
+@pytest.mark.parametrize("layout", ["imagefolder", "flat", "tar", "csv"])
+def test_imagenet_in_every_layout_is_offered_the_offset_for_1001_outputs(tmp_path: Path, layout: str) -> None:
+    root, flat = image_folder(tmp_path / "a"), flat_folder(tmp_path / "b")
+    path = {
+        "imagefolder": root,
+        "flat": flat,
+        "tar": tar_file(root / "val", tmp_path / "a.tar"),
+        "csv": csv_file(flat, tmp_path / "a.csv"),
+    }[layout]
+    with pytest.raises(BcdzooError, match=r"--label-offset 1 .* puts ImageNet's classes behind it"):
+        open_dataset(path, 1001)
+    shifted, plain = open_dataset(path, 1001, label_offset=1), open_dataset(path, 1000)
+    assert [sample.label for sample in shifted.samples] == [sample.label + 1 for sample in plain.samples]
+    assert shifted.labels_from.endswith(", +1")
+    assert stops(shifted, 1001) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "stopped"),
+    [
+        (range(1000), 1001, True),
+        (range(1, 1001), 1001, False),
+        (range(1001), 1001, False),
+        ([3, 5, 900], 1001, True),
+        (range(1000), 1008, False),
+        (range(1, 10), 10, True),
+        (range(1, 11), 10, True),
+        ([1, 3, 4, 10], 10, True),
+        (range(10), 10, False),
+        ([1, 3, 9], 10, False),
+        (range(1, 6), 10, False),
+        ([1, 1], 2, False),
+        ([3], 3, True),
+    ],
+)
+def test_labels_that_may_begin_elsewhere_stop_and_others_do_not(labels: list[int], outputs: int, stopped: bool) -> None:
+    found = stops(with_labels(list(labels)), outputs)
+    assert bool(found) == stopped
+    assert all("--label-offset" in message for message in found if len(set(labels)) > 1)
+    assert [message for message in found if "--label-offset -1" in message and outputs > 1000] == []
+
+
+def test_a_few_labels_from_1_on_are_a_note() -> None:
+    assert any("are 1 to 5 and none is 0" in note for note in notes(with_labels(list(range(1, 6))), 10))
+
+
+def test_what_was_passed_over_is_a_note() -> None:
+    assert "3 files" in notes(with_labels([0, 1], notes=("3 files",)), 2)

@@ -148,3 +148,43 @@ def test_a_bad_spec_is_one_line_that_says_what_is_wrong(spec: str, complaint: st
         parse(spec)
     assert complaint in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "resize=20000",
+        "crop=1e9",
+        "resize=99999999999999999999",
+        "resize=" + "9" * 900,
+        "resize=２５６",
+        "resize=2_5_6",
+        "std=1e9999999999",
+        "mean=nan",
+        "mean=inf",
+        "std=1/0",
+        "std=1/" + "9" * 500,
+        "mean=" + "1" * 900,
+        "mean=1e7",
+        "std=0",
+        "std=-1",
+        "std=1e-300",
+        "mean=0.1:nan:0.1",
+        "mean=0x10",
+        "mean=" + ":".join(["0.1"] * 200),
+        "a" * 100_000,
+        "=" * 100_000,
+        "resize=256," * 50_000,
+    ],
+    ids=lambda spec: spec[:20],
+)
+def test_a_spec_that_asks_for_the_machine_is_refused_before_a_number_is_made(spec: str) -> None:
+    with pytest.raises(BcdzooError) as raised:
+        parse(spec)
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, -1.0, 1e-9])
+def test_a_standard_deviation_that_is_none_is_refused_from_python_too(value: float) -> None:
+    with pytest.raises(BcdzooError, match=r"std must be|must be numbers"):
+        Preprocess(std=(1.0, 1.0, value))

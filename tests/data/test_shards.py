@@ -101,3 +101,68 @@ def test_a_pattern_names_the_shard_that_is_missing_or_damaged(tmp_path: Path) ->
     (tmp_path / "val-1.tar").write_bytes(b"nothing of the kind" * 100)
     assert "val-1.tar is not a tar archive" in complaint(pattern)
     assert "is not a pattern of shards" in complaint(tmp_path / "val-{0..1.tar")
+    for many in ("val-{0..99999999}.tar", "val-{0..9999999999999999}.tar", "{0..99}{0..99}{0..99}.tar"):
+        assert "stands for more than 100000 shards" in complaint(many)
+
+
+def sample(key: str, label: int | str = 0, ending: str = "jpg") -> list[tuple[str, bytes]]:
+    return [(f"{key}.{ending}", key.encode()), (f"{key}.cls", str(label).encode())]
+
+
+def test_the_validation_shards_of_a_folder_are_taken_and_the_others_said(tmp_path: Path) -> None:
+    shard_of(tmp_path / "imagenet1k-train-0000.tar", sample("a", 1))
+    shard_of(tmp_path / "imagenet1k-validation-00.tar", sample("b", 0))
+    shard_of(tmp_path / "imagenet1k-validation-01.TAR", sample("c", 0))
+    images = open_dataset(tmp_path, 2)
+    assert [image.id for image in images.samples] == ["b.jpg", "c.jpg"]
+    assert images.labels_from == "the shards' .cls files of split validation"
+    assert images.notes == ("1 shards passed over, which are not of the split validation (imagenet1k-train-0000.tar)",)
+
+
+def test_shards_in_folders_of_splits_are_found_or_named(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "a" / split).mkdir(parents=True)
+        shard_of(tmp_path / "a" / split / "0.tar", sample(split))
+    assert [image.id for image in open_dataset(tmp_path / "a", 2).samples] == ["val.jpg"]
+    (tmp_path / "a" / "val").rename(tmp_path / "a" / "valid")
+    assert "holds splits, not classes (train, valid)" in complaint(tmp_path / "a", 2)
+
+
+def test_a_name_may_have_dots(tmp_path: Path) -> None:
+    files = [*sample("a.v1", 1), *sample("b", 0), *sample("x.y/c.d.e", 1, "PNG"), *sample("n01440764.1", 0)]
+    images = open_dataset(shard_of(tmp_path / "a.tar", files), 2)
+    assert [(image.id, image.label) for image in images.samples] == [
+        ("a.v1.jpg", 1),
+        ("b.jpg", 0),
+        ("n01440764.1.jpg", 0),
+        ("x.y/c.d.e.PNG", 1),
+    ]
+
+
+def test_a_second_image_of_a_sample_is_passed_over_and_said(tmp_path: Path) -> None:
+    images = open_dataset(shard_of(tmp_path / "a.tar", [*sample("a", 1), ("a.depth.png", b"x"), ("a.json", b"{}")]), 2)
+    assert [image.id for image in images.samples] == ["a.jpg"]
+    assert images.notes == ("1 images passed over, which stand beside the one of their sample (a.depth.png)",)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([*sample("a"), ("b.v1.jpg", b"x")], "b.v1.jpg has no b.v1.cls beside it"),
+        ([*sample("a"), ("b.v1.jpg", b"x"), ("b.cls.txt", b"0")], "b.v1.jpg has no b.v1.cls beside it"),
+        ([*sample("a"), ("b.v1.cls", b"0")], "b.v1.cls has 0 images beside it"),
+        ([*sample("a.v1"), ("a.v2.jpg", b"x")], "a.v2.jpg has no a.v2.cls beside it"),
+        ([*sample("a"), ("a.CLS", b"1")], "a.CLS is there twice"),
+        ([("a.jpg", b"x"), ("a.cls", b"1" + bytes(1 << 20))], "a.cls has 1048577 bytes, and is no label"),
+    ],
+)
+def test_an_image_without_a_label_or_a_label_without_an_image_is_an_error(
+    tmp_path: Path, files: list[tuple[str, bytes]], expected: str
+) -> None:
+    assert expected in complaint(shard_of(tmp_path / "a.tar", files), 2)
+
+
+def test_litter_in_a_shard_is_passed_over(tmp_path: Path) -> None:
+    files = [("._a.jpg", b"x"), ("__MACOSX/a.jpg", b"x"), *sample("a", 1), (".x/b.jpg", b"x"), ("Thumbs.db", b"x")]
+    images = open_dataset(shard_of(tmp_path / "a.tar", files), 2)
+    assert ([image.id for image in images.samples], images.notes) == (["a.jpg"], ())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bcdzoo.data.classes import wnids
 from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.errors import BcdzooError
 from tests.data.layouts import assert_the_same, picture_folder, tar_file
@@ -120,3 +121,91 @@ def test_an_empty_class_folder_counts_in_an_archive_as_in_a_folder(root: Path, t
         (root / name).mkdir()
     assert "has 15 class folders, the network 12 outputs" in complaint(root, 12)
     assert "has 15 class folders, the network 12 outputs" in complaint(tar_file(root, tmp_path / "all.tar"), 12)
+
+
+def nested(path: Path, *inner: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in inner:
+            archive.addfile(member(name, size=len(content)), io.BytesIO(content))
+    return path
+
+
+def class_archive(tmp_path: Path, name: str, *images: str) -> bytes:
+    return archive_of(tmp_path / name, *(member(image, size=5) for image in images)).read_bytes()
+
+
+def test_archives_of_one_class_each_are_read_in_a_folder_and_in_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    content = {
+        f"{wnid}.tar": class_archive(tmp_path / "inner", f"{wnid}.tar", f"{wnid}_1.JPEG", f"{wnid}_2.JPEG", "._x.JPEG")
+        for wnid in wnids()[:3]
+    }
+    outer = nested(tmp_path / "ILSVRC2012_img_train.tar", *content.items())
+    below = nested(tmp_path / "below.tar", *((f"train/{name}", inner) for name, inner in content.items()))
+    expected = [(f"{wnid}/{wnid}_{n}.JPEG", label) for label, wnid in enumerate(wnids()[:3]) for n in (1, 2)]
+    for path in (tmp_path / "inner", outer, below):
+        images = open_dataset(path)
+        assert [(sample.id, sample.label) for sample in images.samples] == expected
+        assert (images.layout, images.labels_from) == ("tar", "wnids")
+        assert all(sample.read() == bytes(5) for sample in images.samples)
+
+
+def test_an_archive_in_an_archive_is_read_no_further_than_it_goes(tmp_path: Path) -> None:
+    inner = class_archive(tmp_path, "x", "a.JPEG")
+    for cut in (600, 1024, 1100):
+        path = nested(tmp_path / "a.tar", (f"{wnids()[0]}.tar", inner[:cut]), (f"{wnids()[1]}.tar", inner))
+        assert f"a.tar: {wnids()[0]}.tar is " in complaint(path)
+
+
+def test_archives_in_an_archive_that_are_no_classes_are_named(tmp_path: Path) -> None:
+    inner = class_archive(tmp_path, "x", "a.JPEG")
+    path = nested(tmp_path / "a.tar", ("part-0.tar", inner), ("part-1.tar", inner))
+    assert "holds archives (part-0.tar, part-1.tar), and only those of one class each" in complaint(path)
+
+
+def test_what_an_archive_holds_beside_images_is_counted(tmp_path: Path) -> None:
+    names = ["0/a.png", "0/b", "1/c.heic", "1/d.png", "more.tar", "README.md"]
+    images = open_dataset(archive_of(tmp_path / "a.tar", *(member(name) for name in names)), 2)
+    assert images.notes == ("3 files passed over, which do not end as images do (0/b, 1/c.heic, more.tar)",)
+
+
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A member's 512 bytes, with whatever stands where its size should."""
+    head = (
+        name.encode().ljust(100, b"\0") + b"0000644\0" + b"0" * 7 + b"\0" + b"0" * 7 + b"\0" + size + b"0" * 11 + b"\0"
+    )
+    rest = kind + bytes(100) + b"ustar\00000"
+    total = sum(head) + 8 * 32 + sum(rest)
+    return (head + b"%06o\0 " % total + rest).ljust(512, b"\0")
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L", b"K", b"S", b"5"])
+@pytest.mark.parametrize(
+    "size", [b"77777777777\0", b"\x80" + b"\0" * 3 + b"\x7f" + b"\xff" * 7, b"\xff" * 11 + b"\0", b"99999999999\0"]
+)
+def test_an_absurd_size_is_one_line_at_once(tmp_path: Path, kind: bytes, size: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(
+        header("0/a.png", b"00000000000\0") + header("0/b.png", size, kind) + bytes(20_480)
+    )
+    with (tmp_path / "a.tar").open("ab") as file:
+        file.truncate(1 << 33)  # no room on the disk: what reads as far as the header says takes 8 GiB of zeros
+    message = complaint(tmp_path / "a.tar", 1)
+    assert len(message) < 300
+
+
+def test_long_names_and_chains_of_headers_are_one_short_line(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "long.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member("0/" + "x" * 1_000_000 + ".png"))
+    assert "header of" in complaint(tmp_path / "long.tar", 1)
+    name = b"0/a.png".ljust(512, b"\0")
+    (tmp_path / "chain.tar").write_bytes((header("x", b"00000000007\0", b"L") + name) * 5000 + bytes(1024))
+    assert "chain.tar is not a tar archive: maximum recursion depth" in complaint(tmp_path / "chain.tar", 1)
+
+
+def test_very_many_odd_members_take_little_time(tmp_path: Path) -> None:
+    kinds = [tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.REGTYPE]
+    odd = [header(f"{number}\n\x1b[2K", b"00000000000\0", kinds[number % 3]) for number in range(20_000)]
+    (tmp_path / "a.tar").write_bytes(b"".join([*odd, header("0/a.png", b"00000000000\0"), bytes(1024)]))
+    (note,) = open_dataset(tmp_path / "a.tar", 1).notes
+    assert note.startswith("6666 files passed over, which do not end as images do (")
+    assert "\x1b" not in note

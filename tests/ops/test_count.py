@@ -1,8 +1,10 @@
 """Counts against the published figures, larq's, fvcore's and torch's own counter."""
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 
+import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
@@ -12,9 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bcdzoo import count_ops, create_model
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import BinaryConv2d
 from bcdzoo.ops.conventions import CONVENTIONS, KINDS
 from bcdzoo.ops.count import HANDLERS
 from bcdzoo.ops.show import show
+from tests.ops.strangers import REAL, WIDTH, Net
 
 # architectures: BOPs, then FLOPs and OPs (1e8) under the dagger and the full convention
 RECONSTRUCTED = {
@@ -161,3 +165,162 @@ def test_the_json_has_the_interfaces_keys_and_raw_integers() -> None:
         "name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params", "observed",
     }  # fmt: skip
     assert sum(layer["flops"] for layer in content["layers"]) == content["flops"]
+
+
+SMALL = 32
+STEM, BINARY_CONV, HEAD = 27 * WIDTH * 16, 9 * WIDTH * WIDTH * 16, 10 * WIDTH
+
+
+def test_binary_layers_in_plain_torch_are_counted_by_the_bits_that_they_are_seen_to_have() -> None:
+    report = count_ops(Net(), "dagger", input_size=SMALL)
+    assert (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
+    assert [layer.name for layer in report.layers if layer.observed] == ["first", "second"]
+    assert report.observed == "1 random image" and "not declared but observed" in report.warnings[0]
+    text = show(report, "github", per_layer=True)
+    assert "|  1* |" in text and "not declared but observed" in text
+    content = json.loads(show(report, "json", per_layer=True))
+    assert content["observed"] == "1 random image" and content["warnings"] == report.warnings
+    full = count_ops(Net(), "full", input_size=SMALL)  # signs of weights are computed once and for all
+    assert sum(layer.counts.get("sign", 0) for layer in full.layers) == 2 * WIDTH * 16
+
+
+def test_bits_are_observed_on_images_that_are_given() -> None:
+    report = count_ops(Net(), "dagger", data="demo", preprocess="resize=32,crop=32,mean=0,std=1")
+    assert report.observed == "32 images of demo" and report.bops == 2 * BINARY_CONV and report.input_size == SMALL
+    with pytest.raises(BcdzooError, match="input size 64 is not the crop"):
+        count_ops(Net(), input_size=64, data="demo", preprocess="resize=32,crop=32")
+
+
+def test_layers_of_the_zoo_in_ones_own_network_count_what_they_declare() -> None:
+    net = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 8, 1), BinaryConv2d(WIDTH, WIDTH, 3), nn.Flatten(), nn.Linear(512, 10))
+    report = count_ops(net, "dagger", input_size=SMALL)  # its inputs are real, but the layer says 1/1
+    assert (report.bops, report.flops) == (BINARY_CONV, STEM + 5120)
+    assert not report.observed or not any(layer.observed for layer in report.layers)
+
+
+def test_a_real_network_has_no_observed_bits() -> None:
+    report = count_ops(Own(), "dagger", input_size=16)
+    assert report.bops == 0 and not report.warnings
+
+
+class Tied(nn.Module):
+    def __init__(self, tie: Callable[["Tied"], None]) -> None:
+        super().__init__()
+        self.stem, self.fc = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 10)
+        self.a, self.b = nn.Linear(16, 16), nn.Linear(16, 16)
+        tie(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.fc(self.b(self.a(self.stem(x).mean((2, 3)))))
+        return logits
+
+
+def same_parameter(net: Tied) -> None:
+    net.b.weight = net.a.weight
+
+
+def same_storage(net: Tied) -> None:
+    net.b.weight = nn.Parameter(net.a.weight.data)
+
+
+def same_module(net: Tied) -> None:
+    net.b = net.a
+
+
+@pytest.mark.parametrize(("tie", "params"), [(same_parameter, 906), (same_storage, 906), (same_module, 890)])
+def test_tied_parameters_are_counted_once_and_their_operations_as_often_as_they_run(
+    tie: Callable[[Tied], None], params: int
+) -> None:
+    report = count_ops(Tied(tie), "dagger", input_size=SMALL)
+    assert report.params == params
+    assert report.flops == 27 * 16 * 256 + 2 * 16 * 16 + 160
+
+
+class ReadsNumbers(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)] + torch.zeros(2).tolist()
+        self.width = int(torch.tensor(3)) + int(np.asarray(torch.ones(2)).sum())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if float(x.mean()) < 9 else x
+
+
+def test_a_network_that_reads_numbers_is_counted() -> None:
+    report = count_ops("tests.ops.test_count:ReadsNumbers", "dagger", input_size=SMALL)
+    assert (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
+
+
+def traced(network: nn.Module) -> nn.Module:
+    return torch.jit.trace(network.eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return]
+
+
+def normed(network: Net) -> Net:
+    nn.utils.parametrizations.spectral_norm(network.stem)
+    network.first = torch.compile(nn.DataParallel(network.first))  # type: ignore[assignment]
+    return network
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, traced, normed, nn.Module.half, nn.Module.double])
+def test_wrapped_networks_count_what_is_inside(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    report = count_ops(wrap(Net()), "dagger", input_size=SMALL)
+    assert (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
+    assert report.params == sum(p.numel() for p in Net().parameters()) and not report.unsupported
+
+
+def test_lazy_and_fake_quantized_networks_are_counted() -> None:
+    lazy = nn.Sequential(nn.LazyConv2d(8, 3, 2, 1), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(10))
+    report = count_ops(lazy, "dagger", input_size=SMALL)
+    assert report.flops == 27 * 8 * 256 + 20480 and report.params == 224 + 16 + 20490
+    ao = torch.ao.quantization
+    quantized = nn.Sequential(ao.QuantStub(), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten())
+    quantized.qconfig = ao.get_default_qat_qconfig("fbgemm")
+    network = ao.prepare_qat(quantized.train())
+    report = count_ops(network, "dagger", input_size=SMALL)
+    weights, inputs = 8, 7  # fbgemm's activations have 7 bits
+    assert report.bops == weights * inputs * (27 * 8 * 30 * 30 + 72 * 8 * 28 * 28) and report.flops == 0
+
+
+def test_counting_changes_nothing_of_ones_own_network() -> None:
+    class Counts(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: torch.Tensor
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return super().forward(x)
+
+    net = Counts().train()
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    state = torch.random.get_rng_state()
+    count_ops(net, input_size=SMALL)
+    assert net.training and torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(tensor, before[key]) for key, tensor in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["attention", "lstm", "multiply and sum", "shifts"])
+def test_products_are_multiply_accumulates_however_they_are_written(name: str) -> None:
+    build, macs = REAL[name]
+    report = count_ops(Net(build()), "dagger", input_size=SMALL)
+    assert (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD + macs)
+
+
+def test_torchs_own_counter_agrees_on_an_encoder() -> None:
+    network = Net(REAL["encoder"][0]()).eval()
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        network(torch.zeros(1, 3, SMALL, SMALL))
+    report = count_ops(network, "dagger", input_size=SMALL)
+    assert counter.get_total_flops() == 2 * (report.flops + report.bops)
+
+
+def test_what_cannot_be_counted_is_one_clear_line() -> None:
+    with pytest.raises(BcdzooError, match=r"cannot count at input size 32: 0 fails: .* to have 1 channels"):
+        count_ops(nn.Sequential(nn.Conv2d(1, 4, 3)), input_size=SMALL)
+    with torch.device("meta"):
+        without_values = Net()
+    report = count_ops(without_values, "dagger", input_size=SMALL)
+    assert report.bops == 0 and "no bits could be observed" in report.warnings[0]
+    frozen = count_ops(torch.jit.freeze(traced(Net())), input_size=SMALL)
+    assert any("frozen TorchScript" in warning for warning in frozen.warnings)

@@ -932,6 +932,15 @@ def test_a_wrong_file_of_the_hub_is_told_and_a_damaged_one_is_fetched_again(
         assert Path(out.split("\t")[2]).read_bytes() == BODY
 
 
+def test_more_from_the_hub_than_the_manifests_size_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = hub_page(BODY * 8)
+    with serving({"/org/net/resolve/main/model.safetensors": page}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        checkpoint = entry("hf", hf_repo="org/net", filename="model.safetensors", size=1000)
+        assert "more than 1,000 bytes come" in run_fails(checkpoint, tmp_path)
+        assert server.sent < len(page.body)
+
+
 @pytest.mark.parametrize(
     ("status", "code", "told"),
     [
@@ -996,6 +1005,22 @@ def test_a_large_file_of_drive_is_fetched_past_the_virus_scan_page(drive: Server
     assert out.endswith(f"{SHA256}\tfirst fetch\n") and "no hash is published" in err
     assert names_in(checkpoint) == ["a.bin", "a.bin.json"]
     assert (folder(checkpoint) / "a.bin").read_bytes() == BODY
+
+
+def test_more_from_drive_than_the_manifests_size_is_stopped(drive: Server, tmp_path: Path) -> None:
+    checkpoint = entry("gdrive", gdrive_id=FILE_ID, size=1000)
+    assert "more than 1,000 bytes come" in run_fails(checkpoint, tmp_path)
+    assert not names_in(checkpoint)
+
+
+def test_a_link_where_drives_file_would_be_collected_is_not_followed(drive: Server, tmp_path: Path) -> None:
+    checkpoint, theirs = entry("gdrive", gdrive_id=FILE_ID, sha256=SHA256), tmp_path / "theirs"
+    theirs.write_bytes(BODY[:1000])
+    folder(checkpoint).mkdir(parents=True)
+    for name in ("a.bin.drive", "a.bin.drive12345678.part"):
+        (folder(checkpoint) / name).symlink_to(theirs)
+    assert run(checkpoint, tmp_path)[0] == 0
+    assert theirs.read_bytes() == BODY[:1000] and names_in(checkpoint) == ["a.bin", "a.bin.json"]
 
 
 def test_a_killed_download_from_drive_goes_on(drive: Server, tmp_path: Path) -> None:

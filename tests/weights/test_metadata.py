@@ -118,7 +118,7 @@ def test_a_published_network_of_a_thousand_classes_has_imagenets_names(
     assert model.class_names == tuple(names())
 
 
-@pytest.mark.parametrize("content", [b"a\n\nb\n", b"a\n" + b"b" * 1000, b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"a\n\nb\n", b"a\n" + b"b" * 1001, b"\xff\xfe"])
 def test_a_file_of_class_names_is_checked(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_bytes(content)
     with pytest.raises(BcdzooError, match=r"labels\.txt"):

@@ -247,3 +247,19 @@ def test_a_damaged_archive_is_noticed(state: State, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(BcdzooError, match="Bad CRC-32"):
         load_state(tmp_path / "x.pth")
+
+
+class Unusual(nn.Linear):
+    def get_extra_state(self) -> Any:
+        return {"a": 1}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+def test_a_module_that_weights_cannot_be_loaded_into_is_said_to_be_one(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(BcdzooError, match="its _extra_state is no tensor"):
+        load_into(Unusual(1, 1), tmp_path / "x.pth")
+    with pytest.raises(BcdzooError, match="its weight has no size before it has seen an image"):
+        load_into(nn.LazyLinear(1), tmp_path / "x.pth")

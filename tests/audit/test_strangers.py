@@ -1,0 +1,164 @@
+"""Audits of networks that are not the zoo's: what multiplies is seen, or named; what is ordinary raises no alarm."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.audit.run import Audit, audit
+from bcdzoo.audit.show import as_text
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import BinaryConv2d
+from tests.ops.strangers import HARMLESS, REAL, UNKNOWN, WIDTH, Between, Net, tokens
+
+OWN = 27 * WIDTH * 16 + 2 * 9 * WIDTH * WIDTH * 16 + 10 * WIDTH  # multiply-accumulates of what is always there
+
+
+@torch.library.custom_op("strangers::twice", mutates_args=())
+def twice(x: Tensor) -> Tensor:
+    return x * 2
+
+
+def audited(network: nn.Module, images: int = 2) -> Audit:
+    return audit(network, "demo", images=images, preprocess="resize=32,crop=32,mean=0,std=1")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_product_between_binary_layers_is_seen_however_it_is_computed(name: str) -> None:
+    build, macs = REAL[name]
+    found = audited(Net(build()))
+    assert found.verdict.startswith("not binary: real-valued layers between the others: between")
+    assert found.macs == OWN + macs
+    assert found.counted == found.macs and "count-ops" not in as_text(found)
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_cannot_be_looked_at_is_named_and_forbids_the_verdict(name: str) -> None:
+    build, operation = UNKNOWN[name]
+    found = audited(Net(build()))
+    assert found.verdict.startswith("not known: ") and operation in found.verdict and "in between" in found.verdict
+    assert any(operation in line for line in found.unknown)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_element_wise_products_raise_no_alarm_and_are_counted(name: str) -> None:
+    found = audited(Net(HARMLESS[name]()))
+    assert found.verdict.startswith("binary: 2 layers, 95.4 %") and not found.unknown
+    assert found.elementwise in range(0, 5 * WIDTH * 16 + 1) and "elements" not in as_text(found)
+
+
+def test_many_element_wise_products_are_said() -> None:
+    def often(self: Between, x: Tensor) -> Tensor:
+        for _ in range(40):
+            x = x * self.w
+        return x
+
+    found = audited(Net(Between(often, (WIDTH, 1, 1))))
+    assert found.elementwise == 40 * WIDTH * 16
+    assert f"{found.elementwise:,} products of an element" in as_text(found)
+
+
+def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> None:
+    def network(first: nn.Module) -> Net:
+        net = Net()
+        net.first = first  # type: ignore[assignment]
+        return net
+
+    class Plain(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            scale = self.weight.abs().mean((1, 2, 3))
+            signs = torch.where(self.weight >= 0, 1.0, -1.0)
+            out: Tensor = F.conv2d(x, signs, padding=1) * scale[:, None, None]
+            return out
+
+    plain, zoo = Plain(WIDTH, WIDTH, 3, padding=1, bias=False), BinaryConv2d(WIDTH, WIDTH, 3)
+    with torch.no_grad():
+        zoo.weight.copy_(plain.weight)
+    for before in (nn.Identity(), nn.ReLU()):  # behind a ReLU every sign is +1
+        sign = Between(lambda self, x: torch.where(x >= 0, 1.0, -1.0))
+        found = [audited(network(nn.Sequential(before, sign, layer))) for layer in (plain, zoo)]
+        assert found[0].verdict == found[1].verdict
+        assert found[0].verdict.startswith("binary: 2 layers")
+
+
+@pytest.mark.parametrize("value", [1, -1, 0])
+def test_a_layer_whose_input_is_constant_is_named(value: int) -> None:
+    class Dead(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            alive = super().forward(x)
+            dead = self.first((self.bn(self.stem(x)).relu() + 1e-3) * value)
+            return alive + self.fc(dead.mean((2, 3)))
+
+    found = audited(Dead(), images=16)  # two batches
+    assert "constant input, which carries nothing: first" in found.verdict
+    first = next(layer for layer in found.layers if layer.name == "first")
+    assert first.constant == value and any("1 of 2 calls is constant" in note for note in first.notes)
+    assert all(layer.constant is None for layer in found.layers if layer.name not in ("first", "fc"))
+
+
+def test_what_is_computed_from_the_weights_alone_is_no_layer() -> None:
+    class Rotated(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            mixed = (self.weight.flatten(1) @ torch.eye(9 * WIDTH).roll(1, 0)).reshape(self.weight.shape)
+            return F.conv2d(x.sign(), mixed.sign(), padding=1)
+
+    net = Net()
+    net.second = Rotated(WIDTH, WIDTH, 3, padding=1, bias=False)  # type: ignore[assignment]
+    assert audited(net).verdict == audited(Net()).verdict
+    nn.utils.parametrizations.spectral_norm(net.stem)
+    assert audited(net).macs == OWN
+
+
+def _scripted() -> nn.Module:
+    return torch.jit.trace(Net().eval(), torch.zeros(1, 3, 32, 32))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda: nn.DataParallel(Net()),
+        lambda: torch.compile(Net()),
+        lambda: torch.compile(nn.DataParallel(Net())),
+        _scripted,
+        lambda: torch.jit.freeze(_scripted()),
+        lambda: Net().half(),
+    ],
+)
+def test_wrapped_and_scripted_networks_are_what_is_inside(wrap: Callable[[], nn.Module]) -> None:
+    found = audited(wrap())
+    assert found.verdict.startswith("binary: 2 layers") and found.macs == found.counted == OWN
+
+
+def test_a_network_that_fails_under_eight_images_says_so_in_one_line() -> None:
+    class One(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(1, 3, 32, 32))
+
+    with pytest.raises(BcdzooError, match="One fails on 2 images of 3×32×32"):
+        audited(One())
+    with torch.device("meta"), pytest.raises(BcdzooError, match="cannot be put on the CPU"):
+        audit(Net())
+
+
+def test_names_of_layers_cannot_command_the_terminal() -> None:
+    class Evil(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add_module("a\x1b[31m\nFORGED", nn.Linear(WIDTH, WIDTH))
+
+        def forward(self, x: Tensor) -> Tensor:
+            extra = self.get_submodule("a\x1b[31m\nFORGED")(tokens(self.bn(self.stem(x)).sign()))
+            logits: Tensor = super().forward(x) + extra.mean()
+            return logits
+
+    text = as_text(audited(Evil()))
+    assert "\x1b" not in text and "\\x1b[31m\\nFORGED" in text
+
+
+def test_tied_weights_take_their_bytes_once() -> None:
+    net = Net()
+    alone = audited(net).size.float32
+    net.second.weight = net.first.weight
+    assert audited(net).size.float32 == alone - 4 * 9 * WIDTH * WIDTH
