@@ -23,12 +23,10 @@ from bcdzoo.data.labels import FROM_ORDER
 from bcdzoo.data.names import shown
 from bcdzoo.data.preprocess import parse, require_resizable
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import require_regular
 from bcdzoo.text import printable
 from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
-
-_LONGEST_NAME = 1000
+from bcdzoo.weights.metadata import read_class_names
 
 
 def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
@@ -90,23 +88,6 @@ def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]
     if classes == len(wnids()) and images.name.startswith("imagenet"):
         return names()
     return [str(label) for label in range(classes)]
-
-
-def read_class_names(path: Path) -> list[str]:
-    """Names of classes from a text file, a line each.
-
-    Raises:
-        BcdzooError: It cannot be read, or a line is empty or too long.
-    """
-    require_regular(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise BcdzooError(f"{path} is not text in UTF-8: a class's name on each line is wanted") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or len(line) > _LONGEST_NAME:
-            raise BcdzooError(f"{path}: line {number} is no name of a class: {printable(repr(line), 60)}")
-    return [line.strip() for line in lines]
 
 
 def has_test_images(path: Path) -> bool:

@@ -8,7 +8,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
@@ -74,9 +74,9 @@ class Stage:
         checkpoint_every: Updates between two checkpoints.
         log_every: Updates between two lines in the metrics.
         evaluate_every: Updates between two evaluations, 0 for one at the end alone.
+        seed: Of all that is random.
         keep: Weights that the stage ends with: the ``last``, or the ``best`` of its evaluations. Chosen on the test
             images, so that their accuracy flatters.
-        seed: Of all that is random.
     """
 
     name: str
@@ -107,8 +107,8 @@ class Stage:
     checkpoint_every: int
     log_every: int
     evaluate_every: int
-    keep: str
     seed: int
+    keep: str = "last"
 
     def to_json(self) -> dict[str, Any]:
         """Every option but the name."""
@@ -168,7 +168,10 @@ def _stage(where: str, name: str, options: dict[str, Any]) -> Stage:
         near = difflib.get_close_matches(key[:60], kinds, n=1)
         unknown = f"{where}: unknown option {printable(repr(key), 60)}"
         raise BcdzooError(unknown + (f"; did you mean {near[0]!r}?" if near else ""))
+    defaults = {field.name for field in fields(Stage) if field.default is not MISSING}
     for key, kind in kinds.items():
+        if key not in options and key in defaults:
+            continue
         if key not in options:
             raise BcdzooError(f"{where}: {key}: missing")
         if not _is(options[key], kind):

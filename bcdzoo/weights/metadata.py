@@ -143,7 +143,7 @@ def read_class_names(path: Path) -> list[str]:
     """
     require_regular(path)
     try:
-        names = path.read_text(encoding="utf-8").splitlines()
+        names = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise BcdzooError(f"{path} is no text in UTF-8: a class's name on each line is wanted") from None
     try:

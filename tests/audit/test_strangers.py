@@ -89,7 +89,8 @@ def test_a_layer_whose_input_is_constant_is_named(value: int) -> None:
         def forward(self, x: Tensor) -> Tensor:
             alive = super().forward(x)
             dead = self.first((self.bn(self.stem(x)).relu() + 1e-3) * value)
-            return alive + self.fc(dead.mean((2, 3)))
+            logits: Tensor = alive + self.fc(dead.mean((2, 3)))
+            return logits
 
     found = audited(Dead(), images=16)  # two batches
     assert "constant input, which carries nothing: first" in found.verdict
@@ -102,7 +103,8 @@ def test_what_is_computed_from_the_weights_alone_is_no_layer() -> None:
     class Rotated(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:
             mixed = (self.weight.flatten(1) @ torch.eye(9 * WIDTH).roll(1, 0)).reshape(self.weight.shape)
-            return F.conv2d(x.sign(), mixed.sign(), padding=1)
+            out: Tensor = F.conv2d(x.sign(), mixed.sign(), padding=1)
+            return out
 
     net = Net()
     net.second = Rotated(WIDTH, WIDTH, 3, padding=1, bias=False)  # type: ignore[assignment]

@@ -74,7 +74,8 @@ class Bilinear(nn.Bilinear):
 
 class Attention(nn.MultiheadAttention):
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x, x, x, need_weights=False)[0]
+        out: Tensor = super().forward(x, x, x, need_weights=False)[0]
+        return out
 
 
 def loop_over_outputs(self: Between, x: Tensor) -> Tensor:
@@ -97,7 +98,8 @@ def shifts(self: Between, x: Tensor) -> list[Tensor]:
 
 def convolution_by_fft(self: Between, x: Tensor) -> Tensor:
     size = x.shape[2:]
-    return torch.fft.irfft2(torch.fft.rfft2(x) * torch.fft.rfft2(self.w, s=size), s=size)
+    out: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * torch.fft.rfft2(self.w, s=size), s=size)
+    return out
 
 
 def dot_product_attention(self: Between, x: Tensor) -> Tensor:
