@@ -109,10 +109,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be made or written to; ``path`` is a folder.
     """
-    path = Path(os.path.realpath(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():
+    if path.exists() and not path.is_file():  # before links are followed: a shell's pipe has no other name
         with tempfile.TemporaryDirectory(prefix="bcdzoo-") as elsewhere:
             temporary = Path(elsewhere, "content")
             temporary.touch()
@@ -120,6 +119,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as content, path.open("wb", buffering=0) as target:
                 shutil.copyfileobj(content, target)
         return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     handle, name = tempfile.mkstemp(
@@ -132,9 +132,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide a shared cache from its other users
+        temporary.chmod(_mode_of(path))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -170,6 +168,16 @@ def only_process(folder: Path, doing: str) -> Iterator[None]:
         os.close(handle)
 
 
+def _mode_of(path: Path) -> int:
+    """The rights of a file to be written: its own, or those of any new file; mkstemp's are the owner's alone."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
+
+
 _held: set[int] = set()
 
 
@@ -187,6 +195,9 @@ _OURS = ".bcdzoo-"
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes have left of :func:`atomic_write` in a folder, and nothing that is being written."""
     for leftover in folder.glob(f".*{_OURS}*.tmp"):
-        with suppress(OSError), leftover.open("rb") as file:  # gone meanwhile, another's, or still being written
+        if leftover.is_symlink():
+            continue
+        # gone meanwhile, another's, a pipe, or still being written
+        with suppress(OSError, BcdzooError), open_regular(leftover) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()

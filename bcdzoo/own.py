@@ -40,7 +40,7 @@ def import_network(spec: str, **build: Any) -> nn.Module:
     try:
         found = getattr(importlib.import_module(module_name), name)
         network = found if isinstance(found, nn.Module) else found()
-    except Exception as error:  # other people's code fails as it likes
+    except (Exception, SystemExit) as error:  # other people's code fails as it likes
         reason = " ".join(str(error).split())
         raise BcdzooError(
             f"cannot build {spec!r} (package.module:callable): {type(error).__name__}: {reason}"

@@ -160,7 +160,8 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     build = _builder(name)
     taken = default_arguments(name)
     if unknown := arguments.keys() - taken:
-        raise BcdzooError(f"{name} does not take {printable(min(unknown), 60)}; it takes {', '.join(taken)}")
+        key = printable(min(unknown), 60)
+        raise BcdzooError(f"{name}: got an unexpected keyword argument {key!r}; it takes {', '.join(taken)}")
     arguments = {"num_classes": num_classes, **arguments}
     _check_types(name, arguments)
     try:

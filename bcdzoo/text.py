@@ -6,11 +6,11 @@ import sys
 LONGEST = 2000
 """Characters of a message; a key or name from a file is shortened further by whoever puts it into one."""
 
-_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/@:]+:(?!\d*(?:[/?#]|$)).*@)")
+_USER = re.compile(r"(?<=//)(?:[^/]{0,500}@|[^/@:]{1,500}:(?!\d*(?:[/?#]|$)).{0,500}@)")
 """Of a URL; the second form has a password with a slash in it."""
-_BARE_USER = re.compile(r"(?:^|(?<=[='\"(]))[^/:@='\"(]+:[^/@]*@(?=[\w.[-])")
+_BARE_USER = re.compile(r"(?:^|(?<=[='\"(]))[^/:@='\"(]{1,500}:[^/@]{0,500}@(?=[\w.[-])")
 """As proxies are given, too: ``user:password@host``."""
-_END = re.compile(r"[]>})'\",.;:]*$")
+_END = "]>})'\",.;:"
 _HARMLESS = {
     *("id", "export", "download", "raw", "dl", "revision", "confirm", "e"),
     *("file", "filename", "name", "path", "resid", "version"),
@@ -44,11 +44,12 @@ def say(message: object) -> None:
 
 def _masked_word(word: str) -> str:
     is_url = "://" in word
-    end = _END.search(word)[0]  # type: ignore[index]  # it matches nothing at all, too
-    address, mark, query = word.removesuffix(end).partition("?")
+    bare = word.rstrip(_END)
+    end = word[len(bare) :]
+    address, mark, query = _USER.sub("…@", bare).partition("?")
     if is_url:
         address, query = (part.partition("#")[0] for part in (address, query))
-    address = _BARE_USER.sub("…@", _USER.sub("…@", address))
+    address = _BARE_USER.sub("…@", address)
     if mark and (is_url or "=" in query):
         query = "&".join(map(_masked_part, re.split("[&;]", query)))
     return address + mark + query + end

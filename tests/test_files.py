@@ -97,3 +97,26 @@ def test_a_regular_file_is_opened_as_ever(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     with open_regular(tmp_path / "x") as file:
         assert file.read() == b"abc"
+
+
+def test_a_pipe_among_the_leftovers_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".x.bcdzoo-1.tmp")
+    _write(tmp_path / "file", "new")
+    assert (tmp_path / ".x.bcdzoo-1.tmp").is_fifo() and (tmp_path / "file").read_text() == "new"
+
+
+def test_a_shells_pipe_is_written_to(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from bcdzoo.files import atomic_write\n"
+        "with atomic_write(Path('/dev/stdout')) as temporary: temporary.write_text('through')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "through"
+
+
+def test_a_file_keeps_its_rights(tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(0o600)
+    _write(tmp_path / "secret", "new")
+    _write(tmp_path / "other", "new")
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "other").stat().st_mode & 0o444 == 0o444

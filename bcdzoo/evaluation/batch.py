@@ -36,6 +36,8 @@ def batch_notes(subject: Subject, batch_size: int) -> list[str]:
                 beside, beside_third = (_logits(subject, torch.cat([one, another])) for another in (other, third))
     except torch.OutOfMemoryError:
         return []  # the evaluation goes on with fewer at once, or says that it cannot
+    except _NoiseError:
+        return []  # it takes no noise, and tells of real images what it cannot do
     spread = float(torch.stack([alone, again, beside, beside_third]).std(dim=1).max()) if len(alone) > 1 else 1.0
     notes = []
     if _differ(alone, again, _SAME_SHAPE * spread):
@@ -53,6 +55,10 @@ def batch_notes(subject: Subject, batch_size: int) -> list[str]:
     return notes
 
 
+class _NoiseError(Exception):
+    """A network fails on an image of noise."""
+
+
 def _logits(subject: Subject, images: Tensor) -> Tensor:
     try:
         logits: Tensor = subject.network(images.to(subject.device))
@@ -60,6 +66,8 @@ def _logits(subject: Subject, images: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # anybody's network fails as it likes
+        if len(images) == 1:
+            raise _NoiseError from error
         reason = " ".join(str(error).split())[:300]
         raise BcdzooError(
             f"the network {subject.name} takes one image and fails on {len(images)}: {reason}; --batch-size 1 gives it "

@@ -33,6 +33,7 @@ from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
 from bcdzoo.seal import write_json
 from bcdzoo.text import say
+from bcdzoo.weights.load import assume
 
 __all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
 
@@ -157,6 +158,9 @@ def evaluate_all(
         subjects = list(_in_modes(loaded, options.modes))
         outputs = _common_outputs(subjects)
         images = data if isinstance(data, ImageSet) else _open(data, outputs, options)
+        for subject in loaded if mates.leads else []:
+            if subject.preprocess_from == "assumed":
+                assume(subject.name)
         notes = _preflight(images, outputs, options.check, mates)
         _check_labels(images, outputs)
         with unfinished_runs(subjects, images, _place(data), options, mates) as runs:

@@ -186,6 +186,7 @@ class EvalResult:
         lines = [
             ("model", self.model),
             ("weights", (self.weights or "as built") + (f", sha256 {self.sha256[:12]}…" if self.sha256 else "")),
+            *([("build", ", ".join(f"{key}={value}" for key, value in self.build.items()))] if self.build else []),
             ("top-1", f"{self.top1:.2f} %, 95 % interval {low1:.2f} to {high1:.2f}"),
             (f"top-{self.guesses.shape[1]}", f"{self.top5:.2f} %, 95 % interval {low5:.2f} to {high5:.2f}"),
             *self._real_line(),

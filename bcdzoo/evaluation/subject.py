@@ -19,7 +19,7 @@ from bcdzoo.own import import_network
 from bcdzoo.registry import find
 from bcdzoo.text import say
 from bcdzoo.weights.convert import split_part
-from bcdzoo.weights.load import assume, load_into, resolve
+from bcdzoo.weights.load import ASSUMED, load_into, resolve
 from bcdzoo.weights.metadata import carried_preprocess, read_metadata, remember
 
 _GUESSES = 5
@@ -149,7 +149,7 @@ def load_subject(
     preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
         spec = preprocess or own_preprocess
-        preprocess = parse(spec) if spec else assume(name)
+        preprocess = parse(spec or ASSUMED)
     network = network.to(device, torch.float32).eval()
     return Subject(network, name, label, sha256, build, preprocess, preprocess_from, device, state=_state_hash(network))
 
@@ -182,6 +182,8 @@ def find_network(
     label = sha256 = None
     if weights is not None:
         path, _ = split_part(weights)
+        if not path.exists():
+            raise BcdzooError(f"no weights file {path}")
         require_regular(path)
         said = read_metadata(path)
         load_into(network, weights)

@@ -40,6 +40,7 @@ _OTHER_KINDS = {
     b"Rar!": "a rar archive: unpack it first",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it",
     b"GGUF": "a GGUF file, which is not read",
+    b"{": "JSON, perhaps the index of a checkpoint in several files: give a file of weights",
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
@@ -127,6 +128,8 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         if any(name.split("/")[-1] == "data.pkl" for name in names):
             yield file
             return
+        if names and all(name.endswith(".npy") for name in names):
+            raise BcdzooError(f"{path} holds arrays of NumPy (.npz), which are not read: save them as safetensors")
         wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
         if len(wanted) != 1:
             found = printable(", ".join(names[:20]), 200) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -155,7 +158,7 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
 
 def _weights(content: Any, path: Path, part: str | None) -> tuple[dict[str, Stored], str | None]:
     """The table of weights in a checkpoint, and the part of it that is still to be taken."""
-    tables = dict(_tables(content, "", _DEEPEST))
+    tables = dict(_tables(content, "", _DEEPEST, set()))
     if part in tables and len(tables[part]) <= _MOST_TENSORS:
         return tables[part], None
     usual = [name for name in tables if not _NOT_WEIGHTS.search(name)]
@@ -186,16 +189,20 @@ def _listed(names: list[str]) -> str:
     return ", ".join(printable(name or "(the whole)", 60) for name in names[:8])
 
 
-def _tables(content: Any, name: str, depth: int) -> Iterator[tuple[str, dict[str, Stored]]]:
-    """Every table that holds tensors, by its name: ``state_dict``, ``model/ema``, nothing for the whole."""
-    if not isinstance(content, Mapping) or not depth:
+def _tables(content: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Stored]]]:
+    """Every table that holds tensors, by its name: ``state_dict``, ``model/ema``, nothing for the whole.
+
+    A table that is held in several places has the name of the first: there may be very many ways to it.
+    """
+    if not isinstance(content, Mapping) or not depth or id(content) in seen:
         return
+    seen.add(id(content))
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Stored)}
     if tensors:
         yield name, tensors
     for key, value in content.items():
         if isinstance(key, str) and isinstance(value, Mapping):
-            yield from _tables(value, f"{name}/{key}" if name else key, depth - 1)
+            yield from _tables(value, f"{name}/{key}" if name else key, depth - 1, seen)
 
 
 def _below(state: State, part: str, path: Path) -> State:

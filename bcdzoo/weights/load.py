@@ -22,7 +22,22 @@ from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
-__all__ = ["FORMAT", "Resolved", "assume", "convert", "converted", "load_into", "load_model", "named", "resolve"]
+__all__ = [
+    "ASSUMED",
+    "FORMAT",
+    "Resolved",
+    "assume",
+    "convert",
+    "converted",
+    "load_into",
+    "load_model",
+    "named",
+    "resolve",
+]
+
+
+ASSUMED = "imagenet"
+"""The preprocessing of weights of which nobody said any."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +171,10 @@ def _read(
     elif said.model != name:
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
     state = load_state(weights, member)
-    build = (said.build if said else {}) | (known.build if known else {}) | build
+    stated = (said.build if said else {}) | (known.build if known else {})
+    for key in sorted(key for key in stated.keys() & build.keys() if stated[key] != build[key]):
+        say(f"{path} is of {key}={printable(stated[key], 60)}; {key}={printable(build[key], 60)} was asked for instead")
+    build = stated | build
     try:
         network = _outline(name, build)
     except BcdzooError as error:  # which may be the file's fault
@@ -222,7 +240,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
         raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
-def assume(who: str, preprocess: str = "imagenet") -> Preprocess:
+def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
     """The preprocessing of a network of which nobody said it, and a note that it is assumed."""
     say(f"{who}: nobody said what its images are made with; preprocess={preprocess}: assumed")
     return parse(preprocess)

@@ -11,6 +11,7 @@ from torch import nn
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular
+from bcdzoo.own import unwrapped
 from bcdzoo.registry import REGISTRY
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import safetensors_metadata
@@ -99,9 +100,9 @@ def check_class_names(names: Sequence[Any]) -> None:
     """
     if len(names) > _MOST_CLASSES:
         raise BcdzooError(f"class_names has {len(names)} names, and {_MOST_CLASSES} are many")
-    for name in names:
+    for number, name in enumerate(names, 1):
         if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
-            raise BcdzooError(f"class_names: {printable(name, 60)!r} is no name of a class")
+            raise BcdzooError(f"class_names, line {number}: {printable(name, 60)!r} is no name of a class")
 
 
 def _is_plain(value: Any) -> bool:
@@ -124,15 +125,16 @@ def model_of(path: Path) -> str:
     Raises:
         BcdzooError: It does not say so, or what it names is not in the registry, the only place where it is looked up.
     """
-    found = read_metadata(path)
-    if found is None:
+    text = safetensors_metadata(path)
+    if not text.get("format", "").startswith("bcdzoo packed") and read_metadata(path) is None:
         raise BcdzooError(f"{path} does not say which network it holds: name that, and give the file as --weights")
-    if found.model not in REGISTRY:
+    model = text.get("model", "")
+    if model not in REGISTRY:
         raise BcdzooError(
-            f"{path} says that it holds {printable(found.model, 100)!r}, which is no network of this zoo: name the "
+            f"{path} says that it holds {printable(model, 100)!r}, which is no network of this zoo: name the "
             "network yourself, and give the file as --weights"
         )
-    return found.model
+    return model
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -161,5 +163,5 @@ def remember(model: nn.Module, preprocess: str | None, class_names: tuple[str, .
 
 def carried_preprocess(model: nn.Module) -> Preprocess | None:
     """What a module was trained for, if it carries that."""
-    found = getattr(model, "preprocess", None)
+    found = getattr(unwrapped(model), "preprocess", None)
     return found if isinstance(found, Preprocess) else None

@@ -48,6 +48,7 @@ SLOW = (
 LARGE = ("count-ops", "list", "info", "table", "plot", "report")
 
 APART = ("push",)  # reads its settings (the hub's address) once for the process
+_ON_SMALL = "from tests.docs.standins import small_networks; from bcdzoo.cli import main\nwith small_networks(): main()"
 
 ALL = [command for page in PAGES for command in commands(page)]
 
@@ -100,6 +101,8 @@ class Story:
                 main(words[3:])
             code, stdout, stderr = left.value.code, out.getvalue(), err.getvalue()
         else:
+            if words[3:4] == ["push"] and self.publisher.small:
+                words = [sys.executable, "-c", _ON_SMALL, *words[3:]]
             code, stdout, stderr = self._apart(words)
         assert code == 0, f"{command}\n(run as: {shlex.join(words)})\n{stdout}\n{stderr}"
         if evaluation:
@@ -213,12 +216,14 @@ def beginning(folder: Path, publisher: standins.Publisher) -> Iterator[Story]:
             "HF_HOME": str(folder / "hf"),
             "HF_HUB_DISABLE_XET": "1",
         }
-        yield Story(folder, publisher, environment)
-    torch.set_num_threads(threads)
-    sys.path[:] = path  # a network of the current folder's was imported
-    for name in set(sys.modules) - modules:
-        if name.split(".")[0] == "my_package":
-            del sys.modules[name]
+        try:
+            yield Story(folder, publisher, environment)
+        finally:
+            torch.set_num_threads(threads)
+            sys.path[:] = path  # a network of the current folder's was imported
+            for name in set(sys.modules) - modules:
+                if name.split(".")[0] == "my_package":
+                    del sys.modules[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.binary_conv import BinaryConv2d
 from bcdzoo.layers.dynamic import DynamicEmbedding
@@ -189,10 +190,10 @@ def test_folded_batch_normalization_rounds_as_the_module(seed: int) -> None:
 
 def test_what_has_not_the_size_of_the_unit_is_refused() -> None:
     chain = PackedChain([PackedUnit(Shape(8, 4), [torch.ones(4, 8, 1, 1)], [torch.ones(4)])], ["conv"])
-    with pytest.raises(ValueError, match="wrong number of channels"):
+    with pytest.raises(BcdzooError, match="wrong number of channels"):
         chain(torch.zeros(1, 9, 2, 2))
     too_small = PackedChain([PackedUnit(Shape(8, 4, 3), [torch.ones(4, 8, 3, 3)], [torch.ones(4)])], ["conv"])
-    with pytest.raises(ValueError, match="smaller than the kernel"):
+    with pytest.raises(BcdzooError, match="smaller than the kernel"):
         too_small(torch.zeros(1, 8, 2, 2))
 
 

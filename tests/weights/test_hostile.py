@@ -103,7 +103,7 @@ def tensors() -> dict[str, torch.Tensor]:
         ({"preprocess": "resize=0,crop=0"}, "crop=0"),
         ({"lineage": "7"}, "lineage is a int and not a dict"),
         ({"class_names": '"abc"'}, "class_names is a str and not a list"),
-        ({"class_names": "[1]"}, "class_names: '1' is no name of a class"),
+        ({"class_names": "[1]"}, "class_names, line 1: '1' is no name of a class"),
         ({"format": "bcdzoo 99"}, "another version"),
     ],
 )

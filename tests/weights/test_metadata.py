@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import bcdzoo
 from bcdzoo.cli import main
@@ -16,7 +17,7 @@ from bcdzoo.evaluation.subject import find_network, load_subject
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import convert, resolve
-from bcdzoo.weights.metadata import read_class_names, read_metadata
+from bcdzoo.weights.metadata import carried_preprocess, read_class_names, read_metadata
 from bcdzoo.weights.sources import SHIPPED
 from tests.weights import authors
 
@@ -43,11 +44,13 @@ def test_every_way_to_load_a_file_uses_the_preprocessing_in_it(own: str, capsys:
     assert "assumed" not in capsys.readouterr().err
 
 
-def test_a_guess_is_said_in_python_too(capsys: pytest.CaptureFixture[str]) -> None:
-    subject = load_subject(bcdzoo.create_model("bcdnet-tiny"), None, None, None, torch.device("cpu"), 0, {})
-    assert subject.preprocess_from == "assumed"
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bcdzoo: BCDNet: ") and line.endswith("preprocess=imagenet: assumed")
+def test_a_guess_is_said_in_python_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "0").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "0" / "a.png")
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 1))
+    assert bcdzoo.evaluate(network, tmp_path, check=False).preprocess_from == "assumed"
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line.startswith("bcdzoo: Sequential: ") and line.endswith("preprocess=imagenet: assumed")
 
 
 def test_what_is_given_goes_before_what_a_module_carries(capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +126,20 @@ def test_a_file_of_class_names_is_checked(content: bytes, tmp_path: Path) -> Non
     (tmp_path / "labels.txt").write_bytes(content)
     with pytest.raises(BcdzooError, match=r"labels\.txt"):
         read_class_names(tmp_path / "labels.txt")
+
+
+def test_a_form_that_a_file_states_is_overruled_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = bcdzoo.create_model("bcdnet-tiny", step=1).state_dict()
+    torch.save(state, tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", "bcdnet-tiny", tmp_path / "step1.safetensors", step=1)
+    capsys.readouterr()
+    bcdzoo.load_model("bcdnet-tiny", tmp_path / "step1.safetensors")
+    assert capsys.readouterr().err == ""
+    bcdzoo.load_model("bcdnet-tiny", tmp_path / "step1.safetensors", step=2)
+    assert "step1.safetensors is of step=1; step=2 was asked for instead" in capsys.readouterr().err
+
+
+def test_a_wrapped_network_keeps_its_preprocessing() -> None:
+    model = bcdzoo.load_model("bcdnet-tiny")
+    for wrapped in (torch.nn.DataParallel(model), torch.compile(model, backend="eager")):
+        assert carried_preprocess(wrapped) == parse(SPEC)  # type: ignore[arg-type]

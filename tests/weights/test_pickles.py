@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.weights.convert import load_state
 from bcdzoo.weights.pickles import Pickle, Stored
 
 DTYPES = (
@@ -100,3 +102,13 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path: Path, how: str) -> None:
     with pytest.raises(BcdzooError, match=r"mkdir.*would run code"):
         read(saved.getvalue())
     assert not (tmp_path / "canary").exists()
+
+
+def test_tables_that_are_shared_are_walked_once(tmp_path: Path) -> None:
+    table: dict[str, Any] = {"w": torch.zeros(1)}
+    for _ in range(3):
+        table = {f"k{i}": table for i in range(300)}
+    torch.save(table, tmp_path / "shared.pth")
+    clock = time.process_time()
+    assert load_state(tmp_path / "shared.pth").keys() == {"w"}
+    assert time.process_time() - clock < 10
