@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
 from bcdzoo.packed.pack import PackedNetwork
@@ -72,7 +72,7 @@ def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, s
     claims = {
         layer.latent: (layer, spec.w_bits)
         for layer in layers
-        if isinstance(network.get_submodule(layer.name), (LowBitConv2d, Step1Conv2d))
+        if isinstance(network.get_submodule(layer.name), LowBitConv2d)
     }
     return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
 

@@ -1,38 +1,10 @@
-"""ReActNet's two activations (ReActNet, section 4.2)."""
+"""ReActNet's activation (ReActNet, section 4.2)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign_activation
 from bcdzoo.layers.metadata import OpCounts
-
-
-class RSign(nn.Module):
-    """``sign(x + bias)`` with one learnable bias per channel; (N, C, H, W) to ±1 of the same shape."""
-
-    shifts = ("bias",)
-    """Parameters that move a whole channel: some recipes decay them like weights."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return sign_activation(x + self.bias[:, None, None])
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
-
-
-class Sign(nn.Module):
-    """``sign(x)`` without a threshold, as in Bi-Real Net; any shape."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return sign_activation(x)
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
 
 
 class RPReLU(nn.Module):

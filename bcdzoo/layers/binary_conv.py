@@ -1,6 +1,8 @@
 """The low-bit convolution: one for every pair of quantizers."""
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,26 +11,35 @@ from torch.nn import functional as F
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers import int8
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Levels, SignWeight, WeightQuantizer
+from bcdzoo.layers.padding import check_padding, pad_same
+from bcdzoo.layers.quantizers.base import Levels, RealWeight, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import SignWeight
 
 
 class LowBitConv2d(nn.Module):
     """Convolution of low-bit weights and activations: integer sums first, scales afterwards; no bias.
 
     Zero padding puts a 0 into the map of levels: a padded position contributes nothing (not -1, not +1).
+    A ``pad_value`` of 1 makes a padded position +1, as one-bit hardware has it.
 
     Args:
         c_in: Input channels.
         c_out: Output channels.
         kernel_size: Height and width of the kernel.
         stride: Step in pixels.
-        quantizer: Of the weights; the sign and mean(|W|) where it is not given.
+        quantizer: Of the weights; the sign and mean(|W|) if omitted.
         a_bits: Bits of the activations it is given (32: real values, then its multiplications are no bit operations).
         a_bases: How many bases of ``a_bits`` each approximate an activation.
-        padding: Zeros on every side, in pixels; half the kernel where it is not given.
+        padding: Pixels on every side, or one of :data:`bcdzoo.layers.padding.PADDINGS`.
+        pad_value: What is padded with.
+        dilation: Distance of the kernel's taps in pixels.
+        groups: Of the channels.
 
     Shape:
         (N, c_in, H, W) or :class:`Levels` of it to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉), float32.
+
+    Raises:
+        BcdzooError: ``padding`` is an unknown word.
     """
 
     def __init__(
@@ -40,12 +51,21 @@ class LowBitConv2d(nn.Module):
         quantizer: WeightQuantizer | None = None,
         a_bits: int = 1,
         a_bases: int = 1,
-        padding: int | None = None,
+        padding: int | str = "symmetric",
+        pad_value: float = 0.0,
+        dilation: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        self.kernel_shape = (c_out, c_in, kernel_size, kernel_size)
-        self.stride = stride
-        self.padding = kernel_size // 2 if padding is None else padding
+        self.kernel_shape = (c_out, c_in // groups, kernel_size, kernel_size)
+        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.extent = dilation * (kernel_size - 1) + 1
+        if isinstance(padding, str):
+            check_padding(padding)
+        # with stride 1 and an odd extent TensorFlow's padding is the symmetric one
+        self.same_padding = padding == "tensorflow" and (stride > 1 or self.extent % 2 == 0)
+        self.padding = padding if isinstance(padding, int) else 0 if self.same_padding else self.extent // 2
+        self.pad_value = pad_value
         self.quantizer = quantizer or SignWeight()
         self.weight = nn.Parameter(self.quantizer.latent(self.kernel_shape))
         self.w_bits, self.w_bases = self.quantizer.w_bits, self.quantizer.bases
@@ -60,51 +80,52 @@ class LowBitConv2d(nn.Module):
         return self._conv(x, levels, scale)
 
     def _conv(self, x: Tensor, levels: Tensor, scale: Tensor) -> Tensor:
+        padding = self.padding
+        if self.same_padding:
+            x = pad_same(x, self.extent, self.stride, self.pad_value)
+        elif self.pad_value and padding:
+            x, padding = F.pad(x, (padding,) * 4, value=self.pad_value), 0
         # in training the levels may be relaxed, between integers; with several bases the weights are packed for each
         if self.w_bits == self.a_bits == self.a_bases == 1 and not self.training and int8.applies(x):
-            sums = int8.conv2d(x, levels, scale, self.stride, self.padding)
+            sums = int8.conv2d(x, levels, scale, self.stride, padding, self.dilation, self.groups)
         else:
-            sums = F.conv2d(x, levels, stride=self.stride, padding=self.padding).mul_(scale[:, None, None])
+            sums = F.conv2d(x, levels, None, self.stride, padding, self.dilation, self.groups)
+            sums = sums.mul_(scale[:, None, None])
         return sums if self.w_bases == 1 else sums.unflatten(1, (self.w_bases, -1)).sum(1)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        _, c_in, k, _ = self.kernel_shape
-        macs = output.numel() * c_in * k * k * self.w_bases * self.a_bases
-        return {"mac": macs} if self.a_bits == 32 else {"binary_mac": macs * self.w_bits * self.a_bits}
+        macs = output.numel() * math.prod(self.kernel_shape[1:]) * self.w_bases * self.a_bases
+        return {"mac": macs} if 32 in (self.a_bits, self.w_bits) else {"binary_mac": macs * self.w_bits * self.a_bits}
 
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.kernel_shape
-        bases = f", bases={self.w_bases}x{self.a_bases}" if self.w_bases * self.a_bases > 1 else ""
+        extras = {
+            "bases": f"{self.w_bases}x{self.a_bases}" if self.w_bases * self.a_bases > 1 else "",
+            "padding": "tensorflow" if self.same_padding else "" if self.padding == self.extent // 2 else self.padding,
+            "pad_value": self.pad_value or "",
+            "dilation": self.dilation if self.dilation > 1 else "",
+            "groups": self.groups if self.groups > 1 else "",
+        }
+        shown = "".join(f", {key}={value}" for key, value in extras.items() if value != "")
         return (
-            f"{c_in}, {c_out}, kernel_size={k}, stride={self.stride}, w_bits={self.w_bits}, a_bits={self.a_bits}{bases}"
+            f"{c_in * self.groups}, {c_out}, kernel_size={k}, stride={self.stride}, "
+            f"w_bits={self.w_bits}, a_bits={self.a_bits}{shown}"
         )
 
 
 class BinaryConv2d(LowBitConv2d):
-    """The low-bit convolution of most 1-bit networks: ``conv(x, sign(W)) * mean(|W|)``, on ±1 or real activations."""
-
-    def __init__(
-        self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, a_bits: int = 1, padding: int | None = None
-    ) -> None:
-        super().__init__(c_in, c_out, kernel_size, stride, a_bits=a_bits, padding=padding)
+    """The low-bit convolution of most 1-bit networks: ``conv(x, sign(W)) * mean(|W|)``; arguments as there."""
 
 
-class Step1Conv2d(nn.Conv2d):
-    """Convolution of training step 1: real-valued weights on binary activations (W/A 32/1), no bias."""
-
-    w_bits = 32
-    a_bits = 1
-
-
-def binary_or_step1_conv(
+def binary_conv(
     c_in: int,
     c_out: int,
     kernel_size: int,
     stride: int = 1,
     step: int = 2,
     quantizer: WeightQuantizer | None = None,
-    padding: int | None = None,
-) -> nn.Module:
+    **arguments: Any,
+) -> LowBitConv2d:
     """A convolution of binary activations: its weights are real-valued in training step 1 and binary in step 2.
 
     Args:
@@ -113,20 +134,17 @@ def binary_or_step1_conv(
         kernel_size: Height and width of the kernel.
         stride: Step in pixels.
         step: 1 or 2.
-        quantizer: Of step 2's weights, without state of its own; the sign and mean(|W|) where it is not given.
-        padding: Zeros on every side, in pixels; half the kernel where it is not given.
+        quantizer: Of step 2's weights, without state of its own; the sign and mean(|W|) if omitted.
+        **arguments: Others of :class:`LowBitConv2d`.
 
     Raises:
         BcdzooError: ``step`` is neither.
     """
-    padding = kernel_size // 2 if padding is None else padding
-    if step == 1:
-        return Step1Conv2d(c_in, c_out, kernel_size, stride, padding=padding, bias=False)
-    if step == 2:
-        if quantizer is None:
-            return BinaryConv2d(c_in, c_out, kernel_size, stride, padding=padding)
-        return LowBitConv2d(c_in, c_out, kernel_size, stride, quantizer, padding=padding)
-    raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")
+    if step not in (1, 2):
+        raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")
+    if step == 2 and quantizer is None:
+        return BinaryConv2d(c_in, c_out, kernel_size, stride, **arguments)
+    return LowBitConv2d(c_in, c_out, kernel_size, stride, RealWeight() if step == 1 else quantizer, **arguments)
 
 
 class Accumulate(nn.Module):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign_activation
 from bcdzoo.layers.metadata import OpCounts
+from bcdzoo.layers.quantizers.sign import sign_activation
 
 
 def _double_mean(a: Tensor) -> Tensor:

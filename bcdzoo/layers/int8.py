@@ -18,15 +18,19 @@ def applies(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled() and _available()
 
 
-def conv2d(x: Tensor, signs: Tensor, scale: Tensor, stride: int, padding: int) -> Tensor:
+def conv2d(
+    x: Tensor, signs: Tensor, scale: Tensor, stride: int, padding: int, dilation: int = 1, groups: int = 1
+) -> Tensor:
     """``F.conv2d(x, signs) * scale``, bit for bit.
 
     Args:
         x: -1, 0 or +1, float32 of shape (N, c_in, H, W).
-        signs: ±1, (c_out, c_in, k, k).
+        signs: ±1, (c_out, c_in / groups, k, k).
         scale: Of each output channel, (c_out,), float32.
         stride: Step in pixels.
         padding: Zeros on every side, in pixels.
+        dilation: Distance of the kernel's taps, in pixels.
+        groups: Of the channels.
 
     Returns:
         float32 of shape (N, c_out, H', W'), channels last in memory.
@@ -34,7 +38,7 @@ def conv2d(x: Tensor, signs: Tensor, scale: Tensor, stride: int, padding: int) -
     c_out = len(signs)
     ones, zeros = torch.ones(c_out), torch.zeros(c_out, dtype=torch.int32)
     levels = x.add(1).to(torch.uint8, memory_format=torch.channels_last)  # 0, 1, 2 around a zero point of 1
-    where = ([stride, stride], [padding, padding], [1, 1], 1)
+    where = ([stride, stride], [padding, padding], [dilation, dilation], groups)
     onednn = torch.ops.onednn
     weights = onednn.qconv_prepack(signs.to(torch.int8), ones, 1.0, 1, *where, list(x.shape))
     sums: Tensor = onednn.qconv2d_pointwise(

@@ -10,6 +10,16 @@ from bcdzoo.errors import BcdzooError
 PADDINGS = ("symmetric", "tensorflow")
 
 
+def pad_same(x: Tensor, kernel_size: int, stride: int, value: float = 0.0) -> Tensor:
+    """Pad as :class:`SamePad`; ``kernel_size`` of a dilated kernel is the extent that it spans."""
+
+    def needed(size: int) -> int:
+        return max((math.ceil(size / stride) - 1) * stride + kernel_size - size, 0)
+
+    height, width = (needed(size) for size in x.shape[-2:])
+    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2), value=value)
+
+
 class SamePad(nn.Module):
     """TensorFlow's padding "same": as little as gives ⌈size/stride⌉ outputs, the odd pixel at the bottom and right.
 
@@ -29,12 +39,17 @@ class SamePad(nn.Module):
         self.kernel_size, self.stride, self.value = kernel_size, stride, value
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = (self._needed(size) for size in x.shape[-2:])
-        sides = (width // 2, width - width // 2, height // 2, height - height // 2)
-        return F.pad(x, sides, value=self.value)
+        return pad_same(x, self.kernel_size, self.stride, self.value)
 
-    def _needed(self, size: int) -> int:
-        return max((math.ceil(size / self.stride) - 1) * self.stride + self.kernel_size - size, 0)
+
+def check_padding(padding: str) -> None:
+    """Refuse a padding that is none of :data:`PADDINGS`.
+
+    Raises:
+        BcdzooError: It is none.
+    """
+    if padding not in PADDINGS:
+        raise BcdzooError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
 
 
 def split_padding(kernel_size: int, stride: int, padding: str) -> tuple[nn.Module | None, int]:
@@ -48,8 +63,7 @@ def split_padding(kernel_size: int, stride: int, padding: str) -> tuple[nn.Modul
     Raises:
         BcdzooError: ``padding`` is neither.
     """
-    if padding not in PADDINGS:
-        raise BcdzooError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
+    check_padding(padding)
     if padding == "symmetric" or stride == 1:
         return None, kernel_size // 2
     return SamePad(kernel_size, stride), 0

@@ -10,28 +10,36 @@ from bcdzoo.layers.metadata import OpCounts
 
 
 class BinaryUnit(nn.Module):
-    """``activation(BN(conv(sign(x))) + shortcut(x))`` (Bi-Real Net, figure 2; ReActNet, figure 5).
+    """``activation(BN(inner(conv(sign(x)))) + shortcut(x))`` (Bi-Real Net, figure 2; ReActNet, figure 5).
 
     Args:
         sign: Binarizes the input.
-        conv: The binary convolution.
+        conv: The binary convolution, which has the padding.
         channels: Its output channels.
         activation: Follows the addition.
         shortcut: Brings the input to the output's shape.
+        inner: Activation between convolution and normalization.
     """
 
     def __init__(
-        self, sign: nn.Module, conv: nn.Module, channels: int, activation: nn.Module, shortcut: nn.Module | None = None
+        self,
+        sign: nn.Module,
+        conv: nn.Module,
+        channels: int,
+        activation: nn.Module | None = None,
+        shortcut: nn.Module | None = None,
+        inner: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.sign = sign
         self.conv = conv
+        self.inner = inner or nn.Identity()
         self.bn = nn.BatchNorm2d(channels)
         self.shortcut = shortcut or nn.Identity()
-        self.activation = activation
+        self.activation = activation or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.activation(self.bn(self.conv(self.sign(x))).add_(self.shortcut(x)))
+        out: Tensor = self.activation(self.bn(self.inner(self.conv(self.sign(x)))).add_(self.shortcut(x)))
         return out
 
 

@@ -8,8 +8,8 @@ classifier are real-valued.
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.multi_base import MultiBaseActivation, MultiBaseWeight
-from bcdzoo.layers.trunk import ResNet18, classifier, projection, resnet_stem
+from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight
+from bcdzoo.models.trunks import ResNet18, classifier, projection, resnet_stem
 
 BASES = 5
 

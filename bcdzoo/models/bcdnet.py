@@ -4,13 +4,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.activation import RPReLU, RSign
-from bcdzoo.layers.binary_conv import Accumulate, binary_or_step1_conv
+from bcdzoo.layers.activation import RPReLU
+from bcdzoo.layers.binary_conv import Accumulate, binary_conv
 from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.quantizers.sign import RSign
 from bcdzoo.layers.shift import long_range, short_range
 from bcdzoo.layers.unit import AveragedHeads, BinaryUnit, Duplicate, DynamicConv, HalvingPool
-from bcdzoo.models.birealnet import BinaryResNet
-from bcdzoo.models.reactnet import STEM_WIDTH, WIDTHS, Stem, conv_blocks, pointwise_half, react_residual, spatial_half
+from bcdzoo.models.reactnet import pointwise_half, react_residual, spatial_half
+from bcdzoo.models.trunks import (
+    MOBILENET_STEM_WIDTH,
+    MOBILENET_WIDTHS,
+    BinaryResNet,
+    MobileNetStem,
+    mobilenet_blocks,
+)
 
 
 class MLPBlock(nn.Module):
@@ -23,9 +30,9 @@ class MLPBlock(nn.Module):
     def __init__(self, channels: int, step: int) -> None:
         super().__init__()
         self.sign = RSign(channels)
-        self.local = binary_or_step1_conv(channels, channels, 1, step=step)
-        self.short = binary_or_step1_conv(channels, channels, 1, step=step)
-        self.long = binary_or_step1_conv(channels, channels, 1, step=step)
+        self.local = binary_conv(channels, channels, 1, step=step)
+        self.short = binary_conv(channels, channels, 1, step=step)
+        self.long = binary_conv(channels, channels, 1, step=step)
         self.accumulate = Accumulate()
         self.bn = nn.BatchNorm2d(channels)
         self.activation = RPReLU(channels)
@@ -45,11 +52,11 @@ class BCDNet(nn.Module):
         blocks: nn.Sequential,
         mlp: nn.Sequential,
         num_classes: int,
-        channels: int = WIDTHS[-1],
-        stem_width: int = STEM_WIDTH,
+        channels: int = MOBILENET_WIDTHS[-1],
+        stem_width: int = MOBILENET_STEM_WIDTH,
     ) -> None:
         super().__init__()
-        self.stem = Stem(stem_width)
+        self.stem = MobileNetStem(stem_width)
         self.blocks = blocks
         self.mlp = mlp
         self.head = AveragedHeads(channels, num_classes)
@@ -84,7 +91,7 @@ def tradeoff_widths(mlp_groups: int) -> tuple[int, ...]:
     """
     if mlp_groups not in range(6):
         raise BcdzooError(f"mlp_groups must be 0 to 5 (the figure's 14/0 to 9/15 blocks), not {mlp_groups!r}")
-    widths = list(WIDTHS)
+    widths = list(MOBILENET_WIDTHS)
     for width in (1024, 512, 512, 512, 512)[:mlp_groups]:
         widths.remove(width)
     return tuple(widths)
@@ -98,7 +105,7 @@ def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.
         step: 2, or 1 for the form with real-valued weights.
         mlp_groups: 3, or 0 to 5 for the trade-off figure's family (:func:`tradeoff_widths`).
     """
-    blocks = conv_blocks(
+    blocks = mobilenet_blocks(
         tradeoff_widths(mlp_groups),
         lambda channels, stride: spatial_half(channels, stride, step),
         lambda c_in, c_out: pointwise_half(c_in, c_out, step),
@@ -134,21 +141,19 @@ def bcdnet_b(
         return _dynamic_unit(channels, channels, 3, stride, shortcut, step, reduction)
 
     return BCDNet(
-        conv_blocks(tradeoff_widths(mlp_groups), spatial, pointwise), _mlp_stage(mlp_groups, step), num_classes
+        mobilenet_blocks(tradeoff_widths(mlp_groups), spatial, pointwise), _mlp_stage(mlp_groups, step), num_classes
     )
 
 
 def _mlp_stage(groups: int, step: int) -> nn.Sequential:
-    return nn.Sequential(*(mlp_group(WIDTHS[-1], step) for _ in range(groups)))
+    return nn.Sequential(*(mlp_group(MOBILENET_WIDTHS[-1], step) for _ in range(groups)))
 
 
 def _dynamic_unit(
     c_in: int, c_out: int, kernel_size: int, stride: int, shortcut: nn.Module | None, step: int, reduction: int
 ) -> nn.Module:
     """A unit whose threshold and offset come from the image: the embedding binarizes, RSign's place is empty."""
-    conv = DynamicConv(
-        binary_or_step1_conv(c_in, c_out, kernel_size, stride, step), DynamicEmbedding(c_in, c_out, reduction)
-    )
+    conv = DynamicConv(binary_conv(c_in, c_out, kernel_size, stride, step), DynamicEmbedding(c_in, c_out, reduction))
     return BinaryUnit(nn.Identity(), conv, c_out, RPReLU(c_out), shortcut)
 
 

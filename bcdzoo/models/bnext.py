@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Scheduled, WeightQuantizer
-from bcdzoo.layers.surrogate import straight_through
+from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import RSign, sign, straight_through
 from bcdzoo.layers.unit import HalvingPool
-from bcdzoo.models.reactnet import Stem
+from bcdzoo.models.trunks import MobileNetStem
 
 STEM_WIDTHS = {"t": 32, "s": 48, "m": 48, "l": 64}
 DEPTHS = {"t": (2, 2, 6, 2), "s": (2, 2, 6, 2), "m": (4, 4, 8, 4), "l": (4, 4, 16, 4)}
@@ -28,21 +27,11 @@ LIMIT = 1.5
 """Activations beyond it have no gradient, and weights are kept within it."""
 
 
-class ClippedRSign(nn.Module):
-    """``sign(x + bias)`` with the gradient of a clip to [-1.5, 1.5]; (N, C, H, W) to ±1 of the same shape."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        shifted = x + self.bias[:, None, None]
-        if not torch.is_grad_enabled():
-            return sign(shifted)
-        return straight_through(sign(shifted.detach()), shifted.clamp(-LIMIT, LIMIT))
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
+def limited_sign(x: Tensor) -> Tensor:
+    """±1, with the gradient of a clip to ±:data:`LIMIT`; any shape."""
+    if not torch.is_grad_enabled():
+        return sign(x)
+    return straight_through(sign(x.detach()), x.clamp(-LIMIT, LIMIT))
 
 
 class ProgressiveSignWeight(WeightQuantizer, Scheduled):
@@ -126,7 +115,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, stride: int = 1, element_attention: bool = False) -> None:
         super().__init__()
-        self.sign = ClippedRSign(channels)
+        self.sign = RSign(channels, limited_sign)
         self.conv = LowBitConv2d(channels, channels, kernel_size, stride, ProgressiveSignWeight())
         self.bn = nn.BatchNorm2d(channels)
         self.activation = nn.PReLU(channels)
@@ -170,7 +159,7 @@ class BNext(nn.Module):
 
     def __init__(self, width: int, depths: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        self.stem = Stem(width)
+        self.stem = MobileNetStem(width)
         self.blocks = nn.Sequential()
         c_in = width
         for stage, depth in enumerate((1, *depths)):

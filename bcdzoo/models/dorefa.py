@@ -12,9 +12,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.trunk import ResNet18, classifier
-from bcdzoo.layers.uniform import DoReFaActivation, DoReFaWeight
+from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaWeight
 from bcdzoo.layers.unit import HalvingPool
+from bcdzoo.models.trunks import ResNet18, classifier
 
 BITS = 2
 

@@ -1,18 +1,18 @@
 """FDA-BNN on ResNet-18 (Xu et al., NeurIPS 2021): networks that are known, trained with a sine series' gradient.
 
-At inference they are Bi-Real-18 with PReLU and ReActNet-R18; what is FDA-BNN's own is in :mod:`bcdzoo.layers.fourier`.
+At inference they are Bi-Real-18 with PReLU and ReActNet-R18; what is FDA-BNN's own is in
+:mod:`bcdzoo.layers.quantizers.fdabnn`.
 They have no training step 1: the paper binarizes weights and activations from the start.
 """
-
-from collections import OrderedDict
 
 from torch import nn
 
 from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.fourier import FourierRSign, FourierSign, FourierSignWeight
+from bcdzoo.layers.quantizers.fdabnn import FourierEstimator, FourierSignWeight
+from bcdzoo.layers.quantizers.sign import RSign, Sign
 from bcdzoo.layers.unit import BinaryUnit
-from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.trunks import BinaryResNet
 
 
 def fda_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
@@ -22,14 +22,13 @@ def fda_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None)
     those of the authors' CIFAR-10 network (mindspore/models, research/cv/FDA-BNN/src/resnet.py).
     """
     conv = LowBitConv2d(c_in, c_out, 3, stride, FourierSignWeight(c_in))
-    conv_prelu = nn.Sequential(OrderedDict(binary=conv, activation=nn.PReLU()))
-    return BinaryUnit(FourierSign(c_in), conv_prelu, c_out, nn.Identity(), shortcut)
+    return BinaryUnit(Sign(FourierEstimator(c_in)), conv, c_out, shortcut=shortcut, inner=nn.PReLU())
 
 
 def fda_react_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
     """RSign → binary 3×3 → BN → + shortcut → RPReLU: ReActNet's, with FDA-BNN's gradients."""
     conv = LowBitConv2d(c_in, c_out, 3, stride, FourierSignWeight(c_in))
-    return BinaryUnit(FourierRSign(c_in), conv, c_out, RPReLU(c_out), shortcut)
+    return BinaryUnit(RSign(c_in, FourierEstimator(c_in)), conv, c_out, RPReLU(c_out), shortcut)
 
 
 def fdabnn_r18(num_classes: int = 1000) -> nn.Module:

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.learned_basis import LearnedBasisActivation, LearnedBasisWeight
-from bcdzoo.layers.trunk import ResNet18, classifier, resnet_stem
+from bcdzoo.layers.quantizers.lqnet import LearnedBasisActivation, LearnedBasisWeight
+from bcdzoo.models.trunks import ResNet18, classifier, resnet_stem
 
 A_BITS = 2
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import binary_or_step1_conv
-from bcdzoo.layers.clipped import ClippedSign, ClippedSignWeight
+from bcdzoo.layers.binary_conv import binary_conv
 from bcdzoo.layers.padding import max_pool, split_padding
+from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 
 GROWTH = 64
 """Channels that a dense block adds and an improvement block improves; also those of the stem."""
@@ -25,8 +25,8 @@ class BinaryBranch(nn.Module):
     def __init__(self, c_in: int, step: int) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
-        self.sign = ClippedSign(THRESHOLD)
-        self.conv = binary_or_step1_conv(c_in, GROWTH, 3, step=step, quantizer=ClippedSignWeight(THRESHOLD))
+        self.sign = clipped_sign(THRESHOLD)
+        self.conv = binary_conv(c_in, GROWTH, 3, step=step, quantizer=ClippedSignWeight(THRESHOLD))
 
     def branch(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 64, H, W)."""

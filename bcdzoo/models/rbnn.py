@@ -1,13 +1,13 @@
 """RBNN on ResNet-18 (Lin et al., NeurIPS 2020): IR-Net's frame with rotated weights, as in the authors' ImageNet code.
 
-In training call :func:`bcdzoo.layers.quantizer.set_training_progress` and :func:`update_rotations` every epoch.
+In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` and :func:`update_rotations` every epoch.
 """
 
 from torch import nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.rotation import CentredSign, RotatedWeight
-from bcdzoo.models.irnet import hardtanh_resnet18
+from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight
+from bcdzoo.models.trunks import hardtanh_resnet18
 
 
 def rbnn_r18(num_classes: int = 1000) -> nn.Module:

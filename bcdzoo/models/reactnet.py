@@ -1,39 +1,29 @@
 """ReActNet-A, -B, -C and -R18 (Liu et al., ECCV 2020), shaped as the authors' code builds A and R18."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.activation import RPReLU, RSign
-from bcdzoo.layers.binary_conv import binary_or_step1_conv
+from bcdzoo.layers.activation import RPReLU
+from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.quantizers.sign import RSign
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
-from bcdzoo.models.birealnet import BinaryResNet
-
-WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-"""Output channels of ReActNet-A's 13 blocks (those of MobileNet-V1)."""
-
-STEM_WIDTH = 32
-
-
-class Stem(nn.Sequential):
-    """Real-valued 3×3 convolution of stride 2, and BN."""
-
-    conv: nn.Conv2d
-    bn: nn.BatchNorm2d
-
-    def __init__(self, c_out: int = STEM_WIDTH) -> None:
-        super().__init__(
-            OrderedDict(conv=nn.Conv2d(3, c_out, 3, stride=2, padding=1, bias=False), bn=nn.BatchNorm2d(c_out))
-        )
+from bcdzoo.models.trunks import (
+    MOBILENET_STEM_WIDTH,
+    MOBILENET_WIDTHS,
+    BinaryResNet,
+    MobileNetStem,
+    mobilenet_blocks,
+)
 
 
 def spatial_half(channels: int, stride: int, step: int) -> nn.Module:
     """RSign → binary 3×3 → BN → + shortcut (2×2 average pooling when the stride is 2) → RPReLU."""
     return BinaryUnit(
         RSign(channels),
-        binary_or_step1_conv(channels, channels, 3, stride, step),
+        binary_conv(channels, channels, 3, stride, step),
         channels,
         RPReLU(channels),
         HalvingPool() if stride == 2 else None,
@@ -48,7 +38,7 @@ def pointwise_half(c_in: int, c_out: int, step: int) -> nn.Module:
     """
     return BinaryUnit(
         RSign(c_in),
-        binary_or_step1_conv(c_in, c_out, 1, step=step),
+        binary_conv(c_in, c_out, 1, step=step),
         c_out,
         RPReLU(c_out),
         Duplicate() if c_out == 2 * c_in else None,
@@ -64,34 +54,18 @@ def real_pointwise_half(c_in: int, c_out: int, groups: int) -> nn.Module:
     return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c_out), activation=RPReLU(c_out)))
 
 
-def conv_blocks(
-    widths: Sequence[int],
-    spatial: Callable[[int, int], nn.Module],
-    pointwise: Callable[[int, int], nn.Module],
-) -> nn.Sequential:
-    """The blocks of a MobileNet-V1 trunk, behind the stem.
-
-    Args:
-        widths: Output channels of each block; the stride is 2 where they change, except after the stem.
-        spatial: Builds the first half from channels and stride.
-        pointwise: Builds the second half from input and output channels.
-    """
-    blocks = []
-    for i, (c_in, c_out) in enumerate(zip((STEM_WIDTH, *widths), widths, strict=False)):
-        stride = 2 if c_in != c_out and i > 0 else 1
-        halves = OrderedDict(spatial=spatial(c_in, stride), pointwise=pointwise(c_in, c_out))
-        blocks.append(nn.Sequential(halves))
-    return nn.Sequential(*blocks)
-
-
 class ReActNet(nn.Module):
     """Stem, blocks, global average pooling and a linear classifier; (N, 3, H, W) to (N, num_classes), float32."""
 
     def __init__(
-        self, blocks: nn.Sequential, num_classes: int, channels: int = WIDTHS[-1], stem_width: int = STEM_WIDTH
+        self,
+        blocks: nn.Sequential,
+        num_classes: int,
+        channels: int = MOBILENET_WIDTHS[-1],
+        stem_width: int = MOBILENET_STEM_WIDTH,
     ) -> None:
         super().__init__()
-        self.stem = Stem(stem_width)
+        self.stem = MobileNetStem(stem_width)
         self.blocks = blocks
         self.fc = nn.Linear(channels, num_classes)
 
@@ -117,8 +91,8 @@ def reactnet_c(num_classes: int = 1000, step: int = 2) -> nn.Module:
 
 
 def _reactnet(num_classes: int, step: int, widening: Callable[[int, int], nn.Module]) -> nn.Module:
-    blocks = conv_blocks(
-        WIDTHS,
+    blocks = mobilenet_blocks(
+        MOBILENET_WIDTHS,
         lambda channels, stride: spatial_half(channels, stride, step),
         lambda c_in, c_out: pointwise_half(c_in, c_out, step) if c_in == c_out else widening(c_in, c_out),
     )
@@ -127,7 +101,7 @@ def _reactnet(num_classes: int, step: int, widening: Callable[[int, int], nn.Mod
 
 def react_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, step: int) -> nn.Module:
     """RSign → binary 3×3 → BN → + shortcut → RPReLU, of the ResNet-18 trunk."""
-    return BinaryUnit(RSign(c_in), binary_or_step1_conv(c_in, c_out, 3, stride, step), c_out, RPReLU(c_out), shortcut)
+    return BinaryUnit(RSign(c_in), binary_conv(c_in, c_out, 3, stride, step), c_out, RPReLU(c_out), shortcut)
 
 
 def reactnet_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:

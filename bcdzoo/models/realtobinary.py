@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binary_conv import binary_or_step1_conv
-from bcdzoo.layers.clipped import ClippedSign, ClippedSignWeight
-from bcdzoo.layers.padding import split_padding
-from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
+from bcdzoo.models.trunks import BinaryResNet
 
 REDUCTION = 8
 
@@ -55,7 +54,7 @@ class GatedUnit(nn.Module):
         stride: Of the binary 3×3.
         shortcut: Brings the input to the output's shape.
         step: 1 (real-valued weights) or 2.
-        padding: See :func:`bcdzoo.layers.padding.split_padding`.
+        padding: One of :data:`bcdzoo.layers.padding.PADDINGS`.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
@@ -63,18 +62,16 @@ class GatedUnit(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, step: int, padding: str) -> None:
         super().__init__()
-        pad, margin = split_padding(3, stride, padding)
         self.bn = nn.BatchNorm2d(c_in)
-        self.sign = ClippedSign()
-        self.pad = pad or nn.Identity()
-        self.conv = binary_or_step1_conv(c_in, c_out, 3, stride, step, ClippedSignWeight(), margin)
+        self.sign = clipped_sign()
+        self.conv = binary_conv(c_in, c_out, 3, stride, step, ClippedSignWeight(), padding=padding)
         self.gate = ChannelGate(c_in, c_out)
         self.activation = nn.PReLU(c_out)
         self.shortcut = shortcut or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.bn(x)
-        scaled = self.conv(self.pad(self.sign(a))) * self.gate(a)
+        scaled = self.conv(self.sign(a)) * self.gate(a)
         out: Tensor = self.activation(scaled) + self.shortcut(x)
         return out
 

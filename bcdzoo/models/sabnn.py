@@ -1,8 +1,8 @@
 """SA-BNN on ResNet-18 and ResNet-50 (Liu et al., AAAI 2021).
 
-What is SA-BNN's own, the gradient of the weights, is in :mod:`bcdzoo.layers.state_aware`. Reconstruction: the trunks,
-which are those of Bi-Real Net's code, the network it is compared with; and no training step 1, weights and activations
-being binary from the start.
+What is SA-BNN's own, the gradient of the weights, is in :mod:`bcdzoo.layers.quantizers.sabnn`.
+Reconstruction: the trunks, which are those of Bi-Real Net's code, the network it is compared with; and no training
+step 1, weights and activations being binary from the start.
 """
 
 from collections import OrderedDict
@@ -10,12 +10,12 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.activation import Sign
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.state_aware import StateAwareSignWeight
+from bcdzoo.layers.quantizers.sabnn import StateAwareSignWeight
+from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.layers.unit import BinaryUnit, HalvingPool
-from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.trunks import BinaryResNet
 
 
 def state_aware_conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1) -> nn.Module:
@@ -25,7 +25,7 @@ def state_aware_conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1) -
 
 def state_aware_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
     """Sign → binary 3×3 → BN → + shortcut."""
-    return BinaryUnit(Sign(), state_aware_conv(c_in, c_out, 3, stride), c_out, nn.Identity(), shortcut)
+    return BinaryUnit(Sign(), state_aware_conv(c_in, c_out, 3, stride), c_out, shortcut=shortcut)
 
 
 def sabnn_18(num_classes: int = 1000) -> nn.Module:
@@ -72,7 +72,7 @@ class Bottleneck(nn.Module):
             widens = c_in != c_out
             self.narrow_shortcut = nn.Conv2d(c_in // 4, narrow, 1, bias=False) if widens else nn.Identity()
         pool = HalvingPool() if stride == 2 else None
-        self.spatial = BinaryUnit(Sign(), state_aware_conv(narrow, narrow, 3, stride), narrow, nn.Identity(), pool)
+        self.spatial = BinaryUnit(Sign(), state_aware_conv(narrow, narrow, 3, stride), narrow, shortcut=pool)
         self.expand_sign = Sign()
         self.expand = state_aware_conv(narrow, c_out, 1)
         self.expand_bn = nn.BatchNorm2d(c_out)

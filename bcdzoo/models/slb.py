@@ -5,21 +5,20 @@ this order, the temperature's schedule, PACT for the activations, and batch norm
 weights instead of the paper's second set of statistics. Reconstruction: one PReLU slope per channel; 1-bit activations
 are signs with the straight-through estimator; 8-bit ones are PACT's, from 0 to a learned clip that starts at 1.
 
-In training call :func:`bcdzoo.layers.quantizer.set_training_progress` and :func:`calibrate` every epoch.
+In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` and :func:`calibrate` every epoch.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.search import SearchedWeight
-from bcdzoo.layers.uniform import PactActivation
+from bcdzoo.layers.quantizers.dorefa import PactActivation
+from bcdzoo.layers.quantizers.sign import clipped_sign
+from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.unit import BinaryUnit
-from bcdzoo.layers.xnor import StraightThroughSign
-from bcdzoo.models.birealnet import BinaryResNet
+from bcdzoo.models.trunks import BinaryResNet
 
 
 def slb_r18_w1a1(num_classes: int = 1000) -> nn.Module:
@@ -36,10 +35,9 @@ def _slb(num_classes: int, a_bits: int) -> nn.Module:
     """Quantizer → 1-bit 3×3 → PReLU → BN → + shortcut, on Bi-Real's trunk."""
 
     def residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
-        quantizer = StraightThroughSign() if a_bits == 1 else PactActivation(a_bits)
+        quantizer = clipped_sign() if a_bits == 1 else PactActivation(a_bits)
         conv = LowBitConv2d(c_in, c_out, 3, stride, SearchedWeight(), a_bits)
-        conv_prelu = nn.Sequential(OrderedDict(searched=conv, activation=nn.PReLU(c_out)))
-        return BinaryUnit(quantizer, conv_prelu, c_out, nn.Identity(), shortcut)
+        return BinaryUnit(quantizer, conv, c_out, shortcut=shortcut, inner=nn.PReLU(c_out))
 
     return BinaryResNet(residual, (4, 4, 4, 4), num_classes)
 

@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from torch import nn
 
-from bcdzoo.layers.activation import RSign
-from bcdzoo.layers.binary_conv import Step1Conv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.quantizers.sign import RSign
 from bcdzoo.models.bcdnet import BCDNet, mlp_group
 from bcdzoo.models.reactnet import ReActNet, pointwise_half, spatial_half
 
@@ -38,7 +38,7 @@ def bcdnet_tiny_real(num_classes: int = 10) -> nn.Module:
     """:func:`bcdnet_tiny` with real-valued weights and activations: its nonlinearities are the RPReLU alone."""
     network = bcdnet_tiny(num_classes, step=1)
     for module in network.modules():
-        if isinstance(module, Step1Conv2d):
+        if isinstance(module, LowBitConv2d):
             module.a_bits = 32
         elif isinstance(getattr(module, "sign", None), RSign):
             module.sign = nn.Identity()

@@ -10,9 +10,10 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binary_conv import LowBitConv2d, binary_or_step1_conv
-from bcdzoo.layers.trunk import ResNet18, classifier, projection, resnet_stem
-from bcdzoo.layers.xnor import InputScale, StraightThroughSign, XnorWeight
+from bcdzoo.layers.binary_conv import LowBitConv2d, binary_conv
+from bcdzoo.layers.quantizers.sign import clipped_sign
+from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
+from bcdzoo.models.trunks import ResNet18, classifier, projection, resnet_stem
 
 
 class XnorUnit(nn.Module):
@@ -32,8 +33,8 @@ class XnorUnit(nn.Module):
     def __init__(self, c_in: int, c_out: int, stride: int, step: int, input_scale: bool) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
-        self.sign = StraightThroughSign()
-        self.conv = binary_or_step1_conv(c_in, c_out, 3, stride, step, XnorWeight())
+        self.sign = clipped_sign()
+        self.conv = binary_conv(c_in, c_out, 3, stride, step, XnorWeight())
         self.input_scale = InputScale(3, stride) if input_scale else None
 
     def forward(self, x: Tensor) -> Tensor:

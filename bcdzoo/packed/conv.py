@@ -1,10 +1,12 @@
 """A low-bit convolution alone on the kernels, as a sum over bit planes where it has more than one bit."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.quantizer import Levels
+from bcdzoo.layers.quantizers.base import Levels
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.unit import PackedUnit, Shape
 
@@ -23,12 +25,13 @@ class PackedConv2d(nn.Module):
 
     def __init__(self, conv: LowBitConv2d, name: str) -> None:
         super().__init__()
+        self.name = name
         levels, scale = conv.quantizer(conv.weight)
         self.register_buffer("scale", scale.detach().float().clone())
         self.w_bases, self.a_bits = conv.w_bases, conv.a_bits
         self.multiple = not conv.w_bits == conv.a_bits == conv.a_bases == 1
         c_in, kernel = conv.kernel_shape[1:3]
-        shape = Shape(c_in, len(levels), kernel, conv.stride, conv.padding)
+        shape = Shape(c_in, len(levels), kernel, conv.stride, conv.padding, conv.same_padding)
         self.signs = nn.ModuleList()
         self.bits = nn.ModuleList()
         for plane in _sign_planes(levels, conv.w_bits):
@@ -36,7 +39,7 @@ class PackedConv2d(nn.Module):
             self.signs.append(PackedChain([PackedUnit(shape, [plane], [ones])], [name]))
             if self.a_bits > 1:
                 half = {"threshold": torch.full((c_in,), 0.5)}
-                of_bits = Shape(c_in, len(levels), kernel, conv.stride, conv.padding, zero_one=True)
+                of_bits = replace(shape, zero_one=True)
                 self.bits.append(PackedChain([PackedUnit(of_bits, [plane], [ones / 2], **half)], [name]))
 
     def forward(self, x: Tensor | Levels) -> Tensor:

@@ -11,21 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.activation import RPReLU, RSign, Sign
-from bcdzoo.layers.binary_conv import LowBitConv2d, Step1Conv2d
-from bcdzoo.layers.clipped import ClippedSign
+from bcdzoo.layers.activation import RPReLU
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.dynamic import DynamicEmbedding
-from bcdzoo.layers.ede import DecayingSign
-from bcdzoo.layers.fourier import FourierRSign, FourierSign
-from bcdzoo.layers.padding import SamePad
-from bcdzoo.layers.rotation import CentredSign
+from bcdzoo.layers.quantizers.rbnn import CentredSign
+from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
-from bcdzoo.layers.xnor import StraightThroughSign
 from bcdzoo.models.bcdnet import BCDNet, MLPBlock
-from bcdzoo.models.birealnet import BinaryResNet
 from bcdzoo.models.meliusnet import BinaryBranch, DenseBlock, ImprovementBlock, MeliusNet, Transition
 from bcdzoo.models.reactnet import ReActNet
 from bcdzoo.models.realtobinary import GatedUnit
+from bcdzoo.models.trunks import BinaryResNet
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
@@ -103,6 +99,17 @@ class PackedNetwork(nn.Module):
         self.unpacked, self.is_packed = unpacked, is_packed
         self._stem_is_packed = any(isinstance(module, PackedStem) for module in network.modules())
 
+    @property
+    def alone(self) -> list[str]:
+        """Convolutions that are packed by themselves, and not in one pass with what is around them."""
+        return [module.name for module in self.network.modules() if isinstance(module, PackedConv2d)]
+
+    @property
+    def fused(self) -> list[str]:
+        """Units that are packed as a whole."""
+        chains = [module for module in self.network.modules() if isinstance(module, PackedChain)]
+        return [name for chain in chains for name in chain.names if name not in self.alone]
+
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         _require_images(x)
@@ -141,11 +148,17 @@ class _ChannelsLast(nn.Module):
 
 def _obstacle(module: nn.Module) -> str | None:
     """Why a low-bit layer cannot be packed, empty if it can; None for other modules."""
-    if isinstance(module, Step1Conv2d):
-        return "real-valued weights (step 1)"
     if not isinstance(module, LowBitConv2d):
         return None
-    return "real-valued activations" if module.a_bits == 32 else ""
+    if module.w_bits == 32:
+        return "real-valued weights (step 1)"
+    if module.a_bits == 32:
+        return "real-valued activations"
+    return "groups, dilation or a padding other than 0" if _is_unusual(module) else ""
+
+
+def _is_unusual(conv: LowBitConv2d) -> bool:
+    return conv.groups > 1 or conv.dilation > 1 or (conv.pad_value != 0 and bool(conv.padding or conv.same_padding))
 
 
 def _packed(module: nn.Module, name: str) -> nn.Module:
@@ -276,7 +289,7 @@ def lower(module: nn.Module) -> Lowered | None:
 
 def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     context: list[nn.Module] = []
-    sign, pad, conv = unit.sign, False, unit.conv
+    sign, conv = unit.sign, unit.conv
     dynamic: tuple[str, ...] = ()
     if isinstance(conv, DynamicConv):
         context.append(_PerImage(conv.embedding))
@@ -284,12 +297,12 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     elif isinstance(sign, CentredSign):
         context.append(_ImageMean())
         dynamic = ("threshold",)
-    elif type(sign) is nn.Sequential and len(sign) == 2 and isinstance(sign[1], SamePad):
-        sign, pad = sign[0], True
     channels = unit.bn.num_features
     inner: dict[str, Tensor] = {}
-    if type(conv) is nn.Sequential and len(conv) == 2 and type(conv[1]) is nn.PReLU:
-        inner, conv = {"inner_slope": conv[1].weight.expand(channels)}, conv[0]
+    if type(unit.inner) is nn.PReLU:
+        inner = {"inner_slope": unit.inner.weight.expand(channels)}
+    elif not isinstance(unit.inner, nn.Identity):
+        return None
     limit = math.inf
     activation: dict[str, Tensor] | None = {}
     if type(unit.activation) is nn.Hardtanh and unit.activation.max_val == -unit.activation.min_val:
@@ -305,7 +318,7 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     if shortcut == "given":
         context.append(_Given(_packed(unit.shortcut, "")))
     alpha, beta = fold(unit.bn)
-    shape = _shape(conv, pad, shortcut, dynamic=dynamic, limit=limit)
+    shape = _shape(conv, shortcut, dynamic=dynamic, limit=limit)
     levels, scale = conv.quantizer(conv.weight)
     constants = {"threshold": threshold, "alpha": alpha, "beta": beta, **inner, **activation}
     return Lowered(PackedUnit(shape, [levels], [scale], **constants), tuple(context))
@@ -339,7 +352,7 @@ def _melius_branch(branch: BinaryBranch) -> Lowered | None:
     threshold, falls = sign_threshold(*fold(branch.bn))
     levels, scale = conv.quantizer(conv.weight)
     append = isinstance(branch, DenseBlock)
-    shape = _shape(conv, False, "none" if append else "same", append=append)
+    shape = _shape(conv, "none" if append else "same", append=append)
     return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], threshold=threshold))
 
 
@@ -353,8 +366,7 @@ def _gated_unit(unit: GatedUnit) -> Lowered | None:
         context.append(_Given(_packed(unit.shortcut, "")))
     threshold, falls = sign_threshold(*fold(unit.bn))
     levels, scale = conv.quantizer(conv.weight)
-    pad = isinstance(unit.pad, SamePad)
-    shape = _shape(conv, pad, shortcut, activation_first=True, dynamic=("gate",))
+    shape = _shape(conv, shortcut, activation_first=True, dynamic=("gate",))
     constants = {"threshold": threshold, **activation}
     return Lowered(PackedUnit(shape, [_turned(levels, falls)], [scale], **constants), tuple(context))
 
@@ -382,22 +394,26 @@ _SHORTCUTS: dict[type[nn.Module], str] = {
 
 
 def _is_binary(conv: Any) -> TypeGuard[LowBitConv2d]:
-    """Whether a convolution is of ±1 weights and ±1 activations."""
-    return isinstance(conv, LowBitConv2d) and conv.w_bits == conv.w_bases == conv.a_bits == conv.a_bases == 1
+    """Whether a convolution is one of ±1 weights and ±1 activations that the kernels have."""
+    return (
+        isinstance(conv, LowBitConv2d)
+        and not _is_unusual(conv)
+        and conv.w_bits == conv.w_bases == conv.a_bits == conv.a_bases == 1
+    )
 
 
-def _shape(conv: LowBitConv2d, pad: bool, shortcut: str, **more: object) -> Shape:
+def _shape(conv: LowBitConv2d, shortcut: str, **more: object) -> Shape:
     c_out, c_in, kernel, _ = conv.kernel_shape
-    return Shape(c_in, c_out, kernel, conv.stride, conv.padding, pad, shortcut, **more)  # type: ignore[arg-type]
+    return Shape(c_in, c_out, kernel, conv.stride, conv.padding, conv.same_padding, shortcut, **more)  # type: ignore[arg-type]
 
 
 def _threshold(sign: nn.Module, conv: LowBitConv2d) -> Tensor | None:
     """From where on a channel's bit is 1; None if the sign is none of these."""
-    if isinstance(sign, RSign | FourierRSign):
-        return -sign.bias  # x + bias rounds to 0 only where it is 0: the comparison is exact
-    if type(sign) in (Sign, ClippedSign, StraightThroughSign, DecayingSign, FourierSign):
+    if not isinstance(sign, Sign):
+        return None
+    if sign.bias is None:
         return torch.zeros(conv.kernel_shape[1])
-    return None
+    return -sign.bias  # x + bias rounds to 0 only where it is 0: the comparison is exact
 
 
 def _activation(activation: nn.Module, channels: int) -> dict[str, Tensor] | None:

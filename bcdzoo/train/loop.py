@@ -16,7 +16,7 @@ from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
-from bcdzoo.layers.quantizer import set_training_progress
+from bcdzoo.layers.quantizers.base import set_training_progress
 from bcdzoo.text import printable
 from bcdzoo.train import checkpoint
 from bcdzoo.train.images import TrainingImages, batches, derived_seed

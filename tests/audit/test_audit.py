@@ -22,7 +22,7 @@ from bcdzoo.cli.audit import command
 from bcdzoo.cli.options import FILE
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.multi_base import MultiBaseWeight
+from bcdzoo.layers.quantizers.abcnet import MultiBaseWeight
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.xnornet import BinaryWeightBlock

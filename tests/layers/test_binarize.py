@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign, sign_activation, sign_weight
 from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.quantizers.sign import sign, sign_activation, sign_weight
 
 floats = st.floats(-3, 3, width=32)
 

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcdzoo import create_model
-from bcdzoo.layers.fourier import FourierRSign, FourierSign, FourierSignWeight, fourier_sign, sine_series
-from bcdzoo.layers.quantizer import set_training_progress
+from bcdzoo.layers.quantizers.base import set_training_progress
+from bcdzoo.layers.quantizers.fdabnn import FourierEstimator, FourierSignWeight, fourier_sign, sine_series
+from bcdzoo.layers.quantizers.sign import RSign
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -43,7 +44,7 @@ def test_more_terms_come_nearer_to_the_sign() -> None:
 
 
 def test_in_training_the_gradient_is_that_of_equations_15_to_17() -> None:
-    quantizer = FourierSign(128).double().train()
+    quantizer = FourierEstimator(128).double().train()
     set_training_progress(quantizer, 0.25)
     x = noise((2, 128, 5, 5)).requires_grad_()
     upper = noise((2, 128, 5, 5), 1)
@@ -66,13 +67,13 @@ def test_in_training_the_gradient_is_that_of_equations_15_to_17() -> None:
 
 def test_the_noise_module_never_touches_the_signs() -> None:
     x = noise((2, 64, 4, 4)).float()
-    quantizer = FourierRSign(64)
+    quantizer = RSign(64, FourierEstimator(64))
     assert torch.equal(quantizer.train()(x), torch.where(x >= 0, 1.0, -1.0))
     assert torch.equal(quantizer.eval()(x), torch.where(x >= 0, 1.0, -1.0))
 
 
 def test_at_the_end_of_training_the_noise_module_is_gone_and_the_terms_have_doubled() -> None:
-    quantizer = FourierSign(64).double().train()
+    quantizer = FourierEstimator(64).double().train()
     set_training_progress(quantizer, 1)
     x = noise((1, 64, 4, 4)).requires_grad_()
     (gradient,) = torch.autograd.grad(quantizer(x).sum(), x)
@@ -92,15 +93,11 @@ def test_weights_are_signs_and_mean_magnitudes() -> None:
 def test_at_inference_the_networks_are_those_they_are_built_on(name: str, other: str) -> None:
     torch.manual_seed(0)
     model, known = create_model(name, num_classes=10), create_model(other, num_classes=10)
-    state = {
-        key.replace("conv.binary.", "conv.").replace("sign.quantizer.", "sign."): value
-        for key, value in model.state_dict().items()
-        if ".noise." not in key and "conv.activation" not in key
-    }
+    state = {key: value for key, value in model.state_dict().items() if ".noise." not in key and ".inner." not in key}
     known.load_state_dict(state)
     if name == "fdabnn-r18":
         for key, parameter in model.named_parameters():
-            if "conv.activation" in key:
+            if ".inner." in key:
                 torch.nn.init.ones_(parameter)  # a PReLU of slope 1 does nothing
     x = noise((2, 3, 64, 64)).float()
     with torch.inference_mode():

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bcdzoo.layers.clipped import ClippedSign, ClippedSignWeight
 from bcdzoo.layers.padding import SamePad, max_pool
+from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def test_a_pooling_of_negative_values_ignores_its_padding() -> None:
 @pytest.mark.parametrize("threshold", [1.0, 1.3])
 def test_the_clipped_sign_passes_the_gradient_inside_its_threshold(threshold: float) -> None:
     x = torch.tensor([-2.0, -1.2, -0.5, -0.0, 0.0, 0.5, 1.2, 2.0], requires_grad=True)
-    out = ClippedSign(threshold)(x)
+    out = clipped_sign(threshold)(x)
     assert out.tolist() == [-1, -1, -1, 1, 1, 1, 1, 1]
-    assert torch.equal(ClippedSign(threshold)(out), out)
+    assert torch.equal(clipped_sign(threshold)(out), out)
     (out * torch.arange(1.0, 9)).sum().backward()
     outside = threshold <= 1.2
     assert x.grad is not None

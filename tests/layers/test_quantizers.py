@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign, sign_straight_through
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.ede import BalancedWeight, DecayingSign, decaying_sign, standardized
-from bcdzoo.layers.learned_basis import LearnedBasisActivation, LearnedBasisWeight, encode
-from bcdzoo.layers.multi_base import MultiBaseActivation, MultiBaseWeight, least_squares
-from bcdzoo.layers.quantizer import Levels, SignWeight, WeightQuantizer, set_training_progress
-from bcdzoo.layers.rotation import CentredSign, RotatedWeight, triangle_sign
-from bcdzoo.layers.search import SearchedWeight
-from bcdzoo.layers.uniform import DoReFaActivation, DoReFaWeight, PactActivation
-from bcdzoo.layers.xnor import InputScale, XnorWeight
+from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight, least_squares
+from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress
+from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaWeight, PactActivation
+from bcdzoo.layers.quantizers.irnet import BalancedWeight, DecayingEstimator, decaying_sign, standardized
+from bcdzoo.layers.quantizers.lqnet import LearnedBasisActivation, LearnedBasisWeight, encode
+from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight, triangle_sign
+from bcdzoo.layers.quantizers.sign import Sign, SignWeight, sign, sign_straight_through
+from bcdzoo.layers.quantizers.slb import SearchedWeight
+from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
 from bcdzoo.models.rbnn import rbnn_r18, update_rotations
 from bcdzoo.models.slb import calibrate, slb_r18_w1a1
 
@@ -215,7 +215,7 @@ def test_ir_nets_weights_are_balanced_and_scaled_by_a_power_of_two() -> None:
 @pytest.mark.parametrize(("progress", "t"), [(0.0, 0.1), (0.5, 1.0), (1.0, 10.0)], ids=["start", "half", "end"])
 def test_the_error_decay_estimator_follows_training(progress: float, t: float) -> None:
     weights = BalancedWeight()
-    block = nn.Sequential(DecayingSign(), LowBitConv2d(6, 8, 3, 1, weights))
+    block = nn.Sequential(Sign(DecayingEstimator()), LowBitConv2d(6, 8, 3, 1, weights))
     set_training_progress(block, progress)
     x = MAP.double()
     k = max(1 / t, 1)
@@ -302,7 +302,7 @@ def test_calibration_makes_batch_norms_those_of_the_discrete_weights() -> None:
     assert not any(module.training for module in net.modules())
     assert unit.bn.momentum == 0.1
     with torch.no_grad():
-        discrete = unit.conv(unit.sign(net.stem(images)))
+        discrete = unit.inner(unit.conv(unit.sign(net.stem(images))))
     torch.testing.assert_close(unit.bn.running_mean, discrete.mean(dim=(0, 2, 3)), atol=1e-4, rtol=1e-4)
 
 

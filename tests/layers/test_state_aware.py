@@ -1,8 +1,8 @@
 import torch
 
-from bcdzoo.layers.binarize import sign_weight
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.state_aware import StateAwareSignWeight
+from bcdzoo.layers.quantizers.sabnn import StateAwareSignWeight
+from bcdzoo.layers.quantizers.sign import sign_weight
 
 
 def weights() -> torch.Tensor:

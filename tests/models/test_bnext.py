@@ -5,8 +5,9 @@ import torch
 
 from bcdzoo import create_model
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.quantizer import set_training_progress
-from bcdzoo.models.bnext import ClippedRSign, Mix, ProgressiveSignWeight
+from bcdzoo.layers.quantizers.base import set_training_progress
+from bcdzoo.layers.quantizers.sign import RSign
+from bcdzoo.models.bnext import Mix, ProgressiveSignWeight, limited_sign
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -14,7 +15,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def test_an_activations_gradient_is_that_of_a_clip_at_one_and_a_half() -> None:
-    sign = ClippedRSign(4)
+    sign = RSign(4, limited_sign)
     with torch.no_grad():
         sign.bias.copy_(torch.tensor([0.0, 0.5, -0.5, 1.0]))
     x = noise(2, 4, 5, 5).requires_grad_()

@@ -16,7 +16,7 @@ std::vector<const Kernels*> all_kernels() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq")) found.push_back(&kAvx512);
-  if (__builtin_cpu_supports("avx2")) found.push_back(&kAvx2);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
 #elif defined(__aarch64__)
   found.push_back(&kNeon);
 #endif

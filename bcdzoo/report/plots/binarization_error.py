@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binarize import sign_weight
+from bcdzoo.layers.quantizers.sign import sign_weight
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.report.plots.style import SERIES, new_figure, styled
 

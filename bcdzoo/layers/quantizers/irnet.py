@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.layers.binarize import sign
-from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign
 
 T_MIN, T_MAX = 0.1, 10.0
 """Temperature at the start and the end of training."""
@@ -42,14 +41,11 @@ class _Decaying(Scheduled):
         self.t = T_MIN * (T_MAX / T_MIN) ** progress
 
 
-class DecayingSign(nn.Module, _Decaying):
+class DecayingEstimator(nn.Module, _Decaying):
     """:func:`decaying_sign` of an activation, any shape."""
 
     def forward(self, x: Tensor) -> Tensor:
         return decaying_sign(x, self.t)
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
 
 
 def standardized(weight: Tensor) -> Tensor:

@@ -11,16 +11,15 @@ gradients too.
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.layers.binarize import sign
-from bcdzoo.layers.quantizer import WeightQuantizer
-from bcdzoo.layers.surrogate import straight_through
+from bcdzoo.layers.quantizers.base import WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign, straight_through
 
 
 class StateAwareSignWeight(WeightQuantizer):
     """Sign of the weights with the state-aware gradient, and mean(|W|) of each output channel, held constant.
 
-    As in :func:`bcdzoo.layers.binarize.sign_weight` it is the gradient of the scaled weight: hence the division by the
-    scale that the convolution multiplies in afterwards.
+    As in :func:`bcdzoo.layers.quantizers.sign.sign_weight` it is the gradient of the scaled weight: hence the
+    division by the scale that the convolution multiplies in afterwards.
     """
 
     def __init__(self) -> None:

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign
-from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Scheduled, WeightQuantizer
-from bcdzoo.layers.surrogate import straight_through
+from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign, straight_through
 
 TERMS = 9
 """n at the start of training; it then grows to twice as many (section 3.2)."""
@@ -85,7 +83,7 @@ class NoiseAdaptation(nn.Module):
         return out
 
 
-class FourierSign(nn.Module, Scheduled):
+class FourierEstimator(nn.Module, Scheduled):
     """The sign with FDA-BNN's gradient; (N, C, H, W) to ±1 of the same shape.
 
     In evaluation it is the sign and nothing else: the noise module shapes gradients in training only.
@@ -111,32 +109,13 @@ class FourierSign(nn.Module, Scheduled):
         noise = self.alpha * self.noise(x)
         return binary + straight_through(torch.zeros_like(x), noise)
 
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
-
-
-class FourierRSign(nn.Module):
-    """ReActNet's ``sign(x + bias)`` with FDA-BNN's gradient; (N, C, H, W) to ±1 of the same shape."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.quantizer = FourierSign(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.quantizer(x + self.bias[:, None, None])
-        return out
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
-
 
 class FourierSignWeight(WeightQuantizer):
     """Sign of the weights with FDA-BNN's gradient, and mean(|W|) of each output channel, held constant."""
 
     def __init__(self, c_in: int) -> None:
         super().__init__()
-        self.sign = FourierSign(c_in)
+        self.sign = FourierEstimator(c_in)
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return self.sign(weight), weight.detach().abs().mean(dim=(1, 2, 3))

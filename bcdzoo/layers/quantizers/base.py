@@ -1,4 +1,4 @@
-"""What a low-bit convolution asks of its two quantizers; every paper's own are beside this file.
+"""What a low-bit convolution asks of its two quantizers; the sign and every method's own are beside this file.
 
 A quantizer turns real numbers into small integers, its levels, and the scales that they stand for. The convolution
 multiplies and sums the integers first (exact in float32, in any order) and scales the sums afterwards. What a number
@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from bcdzoo.layers.binarize import sign_weight
 
 
 class Levels(NamedTuple):
@@ -56,12 +54,13 @@ class WeightQuantizer(nn.Module):
         raise NotImplementedError
 
 
-class SignWeight(WeightQuantizer):
-    """The sign and mean(|W|) of each output channel (:func:`bcdzoo.layers.binarize.sign_weight`)."""
+class RealWeight(WeightQuantizer):
+    """The latent weights as they are, for training step 1: real-valued weights on binary activations (W/A 32/1)."""
+
+    w_bits = 32
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        signs, scale = sign_weight(weight)
-        return signs, scale.flatten()
+        return weight, torch.ones_like(weight[:, 0, 0, 0])
 
 
 def set_training_progress(model: nn.Module, progress: float) -> None:

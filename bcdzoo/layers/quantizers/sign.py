@@ -4,15 +4,36 @@
 authors' training codes; on real inputs a zero before the sign almost never occurs.)
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from bcdzoo.layers.metadata import OpCounts
+from bcdzoo.layers.quantizers.base import WeightQuantizer
+
+Estimator = Callable[[Tensor], Tensor]
+"""±1 forward, the derivative of something smoother backward; any shape."""
 
 
 def sign(x: Tensor) -> Tensor:
     """-1 where x < 0, +1 elsewhere (also at ±0 and NaN); the shape and dtype of ``x``, no gradient."""
     return torch.sign(x).add_(0.5).sign_()  # the half lifts 0 to +1 and leaves the side of ±1: no boolean mask needed
+
+
+def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
+    """``value``, exactly, with the gradient of ``surrogate``.
+
+    Args:
+        value: What the forward pass computes; its own gradient is cut.
+        surrogate: A finite differentiable function of the same inputs, of the same shape.
+
+    Returns:
+        The shape and dtype of ``value``.
+    """
+    return value.detach() + (surrogate - surrogate.detach())
 
 
 class _ActivationSign(torch.autograd.Function):
@@ -99,3 +120,72 @@ def sign_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     scale = weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
     return _WeightSign.apply(weight, scale), scale
+
+
+class Sign(nn.Module):
+    """``sign(x)``, any shape.
+
+    Args:
+        estimator: Computes it and its gradient; Bi-Real's polynomial if omitted.
+    """
+
+    bias: Tensor | None
+
+    def __init__(self, estimator: Estimator = sign_activation) -> None:
+        super().__init__()
+        self.estimator = estimator
+        self.register_parameter("bias", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.estimator(x)
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
+        return {"sign": output.numel()}
+
+
+class RSign(Sign):
+    """``sign(x + bias)`` with one learnable bias per channel (ReActNet, section 4.2); (N, C, H, W).
+
+    Args:
+        channels: C.
+        estimator: As in :class:`Sign`.
+    """
+
+    bias: Tensor
+    shifts = ("bias",)
+    """Parameters that move a whole channel: some recipes decay them like weights."""
+
+    def __init__(self, channels: int, estimator: Estimator = sign_activation) -> None:
+        super().__init__(estimator)
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.estimator(x + self.bias[:, None, None])
+
+
+def clipped_sign(threshold: float = 1.0) -> Sign:
+    """A sign with the straight-through estimator inside (-threshold, threshold)."""
+    return Sign(partial(sign_straight_through, threshold=threshold))
+
+
+class SignWeight(WeightQuantizer):
+    """The sign and mean(|W|) of each output channel (:func:`sign_weight`)."""
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        signs, scale = sign_weight(weight)
+        return signs, scale.flatten()
+
+
+class ClippedSignWeight(WeightQuantizer):
+    """The sign of the weights with the scale 1, and the derivative of :func:`clipped_sign`.
+
+    As in the codes of Real-to-Binary Net (threshold 1) and MeliusNet (1.3): batch normalization or a gate behind the
+    convolution absorbs a scale.
+    """
+
+    def __init__(self, threshold: float = 1.0) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return sign_straight_through(weight, self.threshold), torch.ones_like(weight[:, 0, 0, 0])

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binarize import sign, sign_straight_through
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import WeightQuantizer
+from bcdzoo.layers.quantizers.base import WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign
 
 
 class _XnorSign(torch.autograd.Function):
@@ -38,16 +38,6 @@ class XnorWeight(WeightQuantizer):
         centred = weight - weight.mean(dim=1, keepdim=True)
         scale = centred.detach().clamp(-1, 1).abs().mean(dim=(1, 2, 3), keepdim=True)
         return _XnorSign.apply(centred, scale), scale.flatten()
-
-
-class StraightThroughSign(nn.Module):
-    """``sign(x)`` with the straight-through estimator; any shape."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return sign_straight_through(x)
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {"sign": output.numel()}
 
 
 class InputScale(nn.Module):

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.layers.binarize import sign
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign
 
 MOMENTUM = 0.9
 REGULARIZATION = 1e-4

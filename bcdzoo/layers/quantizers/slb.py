@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from bcdzoo.layers.binarize import sign
-from bcdzoo.layers.quantizer import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign
 
 # The authors' README for ResNet-18 on ImageNet: a factor per epoch between two moments of 240 epochs.
 FACTOR, EPOCHS, FIRST, LAST = 1.05, 240, 0.4, 0.9

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
 
 
 class _Round(torch.autograd.Function):

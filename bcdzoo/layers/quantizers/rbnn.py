@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.layers.binarize import sign
-from bcdzoo.layers.ede import standardized
 from bcdzoo.layers.metadata import OpCounts
-from bcdzoo.layers.quantizer import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
+from bcdzoo.layers.quantizers.irnet import standardized
+from bcdzoo.layers.quantizers.sign import sign
 
 T_MIN, T_MAX = 0.01, 10.0
 """Range of the gradient's steepness t (the authors' options Tmin and Tmax)."""

@@ -1,0 +1,195 @@
+"""The frames that several papers share: ResNet-18 by blocks, Bi-Real Net's ResNet by units, MobileNet-V1's blocks."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.padding import max_pool, split_padding
+from bcdzoo.layers.unit import BinaryUnit, HalvingPool
+
+Block = Callable[[int, int, int], nn.Module]
+"""Builds a residual block from input channels, output channels and stride."""
+
+Residual = Callable[[int, int, int, nn.Module | None], nn.Module]
+"""Builds a residual unit from input channels, output channels, stride and shortcut."""
+
+RESNET_WIDTHS = (64, 128, 256, 512)
+
+
+class ResNet18(nn.Sequential):
+    """Real-valued stem, four stages of two blocks, real-valued head; (N, 3, H, W) to logits, float32.
+
+    Args:
+        stem: (N, 3, H, W) to (N, 64, H/4, W/4).
+        block: Builds a block; the first of the last three stages has stride 2.
+        head: (N, 512, H/32, W/32) to logits.
+        first: The first block, where it is unlike the others.
+    """
+
+    def __init__(self, stem: nn.Module, block: Block, head: nn.Module, first: nn.Module | None = None) -> None:
+        c_in = RESNET_WIDTHS[0]
+        stages = nn.Sequential(nn.Sequential(first or block(c_in, c_in, 1), block(c_in, c_in, 1)))
+        for c_out in RESNET_WIDTHS[1:]:
+            stages.append(nn.Sequential(block(c_in, c_out, 2), block(c_out, c_out, 1)))
+            c_in = c_out
+        super().__init__(OrderedDict(stem=stem, stages=stages, head=head))
+
+
+def resnet_stem(activation: nn.Module) -> nn.Module:
+    """7×7 of stride 2 → BN → activation → 3×3 max pooling of stride 2."""
+    conv = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+    pool = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(64), activation=activation, pool=pool))
+
+
+def classifier(num_classes: int, before: nn.Module | None = None, norm: nn.Module | None = None) -> nn.Module:
+    """Global average pooling → linear.
+
+    Args:
+        num_classes: Logits.
+        before: What the map passes first.
+        norm: What the 512 pooled features pass before the linear layer.
+    """
+    parts = {"before": before, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "norm": norm}
+    given = [(name, part) for name, part in parts.items() if part is not None]
+    return nn.Sequential(OrderedDict([*given, ("fc", nn.Linear(RESNET_WIDTHS[-1], num_classes))]))
+
+
+def projection(c_in: int, c_out: int, stride: int) -> nn.Module | None:
+    """Shortcut of type B: a real-valued 1×1 of the stride → BN where the width changes, None where it does not."""
+    if c_in == c_out:
+        return None
+    conv = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
+def hardtanh_resnet18(
+    num_classes: int, sign: Callable[[], nn.Module], conv: Callable[[int, int, int], nn.Module]
+) -> nn.Module:
+    """ResNet-18 with a shortcut around every binary 3×3, hardtanh after every addition and in the stem.
+
+    A block is two units of sign → binary 3×3 → BN → + shortcut → hardtanh. The downsampling shortcut is a real-valued
+    1×1 of stride 2 with BN; stem and classifier are real-valued, with a batch norm of the pooled features between.
+
+    Args:
+        num_classes: Logits.
+        sign: Builds a unit's sign.
+        conv: Builds a unit's convolution from input channels, output channels and stride.
+    """
+
+    def unit(c_in: int, c_out: int, stride: int) -> nn.Module:
+        return BinaryUnit(sign(), conv(c_in, c_out, stride), c_out, nn.Hardtanh(), projection(c_in, c_out, stride))
+
+    def block(c_in: int, c_out: int, stride: int) -> nn.Module:
+        return nn.Sequential(OrderedDict(first=unit(c_in, c_out, stride), second=unit(c_out, c_out, 1)))
+
+    return ResNet18(resnet_stem(nn.Hardtanh()), block, classifier(num_classes, norm=nn.BatchNorm1d(512)))
+
+
+class BinaryResNet(nn.Module):
+    """ResNet-18/34 with a shortcut around every binary 3×3 convolution.
+
+    Stem, downsampling shortcuts and classifier are real-valued.
+
+    Args:
+        residual: Builds a unit.
+        depths: Units of each of the four stages.
+        num_classes: Logits.
+        padding: Of the stem, see :func:`bcdzoo.layers.padding.split_padding`; the units have their own.
+        bn_eps: What every batch normalization adds to the variance.
+        stem_activation: Of 64 channels, behind the stem's batch normalization.
+
+    Shape:
+        (N, 3, H, W) to (N, num_classes), float32.
+    """
+
+    def __init__(
+        self,
+        residual: Residual,
+        depths: Sequence[int],
+        num_classes: int,
+        padding: str = "symmetric",
+        bn_eps: float = 1e-5,
+        stem_activation: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < bn_eps < 1:
+            raise BcdzooError(f"bn_eps must be between 0 and 1, not {bn_eps!r}")
+        pad, margin = split_padding(7, 2, padding)
+        self.stem = nn.Sequential(
+            OrderedDict(
+                pad=pad or nn.Identity(),
+                conv=nn.Conv2d(3, 64, 7, stride=2, padding=margin, bias=False),
+                bn=nn.BatchNorm2d(64),
+                activation=stem_activation or nn.Identity(),
+                pool=max_pool(3, padding),
+            )
+        )
+        self.stages = nn.Sequential()
+        c_in = 64
+        for depth, c_out in zip(depths, RESNET_WIDTHS, strict=True):
+            self.stages.append(stage(residual, depth, c_in, c_out))
+            c_in = c_out
+        self.fc = nn.Linear(c_in, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = bn_eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.stem(x))
+        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
+
+
+def stage(residual: Residual, depth: int, c_in: int, c_out: int) -> nn.Sequential:
+    """Units of one width; the first has stride 2 and a downsampling shortcut where the width changes."""
+    widens = c_in != c_out
+    first = residual(c_in, c_out, 2 if widens else 1, downsampling_shortcut(c_in, c_out) if widens else None)
+    return nn.Sequential(first, *(residual(c_out, c_out, 1, None) for _ in range(depth - 1)))
+
+
+def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
+    """2×2 average pooling → real-valued 1×1 → BN."""
+    conv = nn.Conv2d(c_in, c_out, 1, bias=False)
+    return nn.Sequential(OrderedDict(pool=HalvingPool(), conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
+MOBILENET_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+"""Output channels of ReActNet-A's 13 blocks (those of MobileNet-V1)."""
+
+MOBILENET_STEM_WIDTH = 32
+
+
+class MobileNetStem(nn.Sequential):
+    """Real-valued 3×3 convolution of stride 2, and BN."""
+
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d
+
+    def __init__(self, c_out: int = MOBILENET_STEM_WIDTH) -> None:
+        super().__init__(
+            OrderedDict(conv=nn.Conv2d(3, c_out, 3, stride=2, padding=1, bias=False), bn=nn.BatchNorm2d(c_out))
+        )
+
+
+def mobilenet_blocks(
+    widths: Sequence[int],
+    spatial: Callable[[int, int], nn.Module],
+    pointwise: Callable[[int, int], nn.Module],
+) -> nn.Sequential:
+    """The blocks of a MobileNet-V1 trunk, behind the stem.
+
+    Args:
+        widths: Output channels of each block; the stride is 2 where they change, except after the stem.
+        spatial: Builds the first half from channels and stride.
+        pointwise: Builds the second half from input and output channels.
+    """
+    blocks = []
+    for i, (c_in, c_out) in enumerate(zip((MOBILENET_STEM_WIDTH, *widths), widths, strict=False)):
+        stride = 2 if c_in != c_out and i > 0 else 1
+        halves = OrderedDict(spatial=spatial(c_in, stride), pointwise=pointwise(c_in, c_out))
+        blocks.append(nn.Sequential(halves))
+    return nn.Sequential(*blocks)
