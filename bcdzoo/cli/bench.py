@@ -39,7 +39,7 @@ def command(
 
     from bcdzoo.own import import_network
     from bcdzoo.packed import bench, native
-    from bcdzoo.packed.pack import pack
+    from bcdzoo.packed.pack import PackedNetwork, pack
     from bcdzoo.registry import create_model, find
 
     if threads:
@@ -58,6 +58,10 @@ def command(
             networks |= bench.runners(network, ("packed",))
         except BcdzooError as error:
             say(f"backend packed left out: {error}")
+    packed = networks.get("packed")
+    if isinstance(packed, PackedNetwork) and packed.alone:
+        whole = len(packed.fused)
+        say(f"{len(packed.alone)} convolutions are packed by themselves, {whole} in one pass with what is around them")
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))
