@@ -7,7 +7,7 @@ Three things tell:
 - **Two tensors give more numbers than either has**, and these are reduced over a dimension along which both vary,
   whatever stands between element by element. A bias, scale or threshold of each channel gives as many as the map has;
   the thresholds of a quantizer that are summed vary along a dimension of their own.
-- **One map is combined several times over**, and the results are reduced so: a loop over output channels.
+- **One map is combined several times over** in one module, and the results are reduced so: a loop over output channels.
 - **Or they are added up**: a loop over input channels or the places of a kernel.
 
 A map of the same size that it is combined with, as a gate is with what it lets through, ends it.
@@ -37,7 +37,7 @@ class _Pair:
     Attributes:
         path: Of its module.
         name: Of the operation.
-        source: Of the map: storage and version.
+        source: Storage and version of the map, and the path: units that share a map are no loop.
         size: Of the map's storage.
         number: Of the results.
         extent: Of the dimensions along which both vary.
@@ -46,7 +46,7 @@ class _Pair:
 
     path: str
     name: str
-    source: tuple[int, int]
+    source: tuple[int, int, str]
     size: int
     number: int
     extent: int
@@ -83,7 +83,7 @@ class Pairs:
     depends: Callable[[Tensor], bool]
     _held: dict[int, _Held] = field(default_factory=dict)
     _distinct: dict[int, tuple[int, StorageWeakRef]] = field(default_factory=dict)  # numbers that are not repeated
-    _times: dict[tuple[int, int], int] = field(default_factory=dict)  # of a map: results that are summed
+    _times: dict[tuple[int, int, str], int] = field(default_factory=dict)  # of a map: results that are summed
 
     def restart(self) -> None:
         """Forget the tensors of a run."""
@@ -172,7 +172,7 @@ class Pairs:
         if not is_move and len(carriers) > 1:
             for pair in dict.fromkeys(parts):
                 found += self._tell(pair, name) if pair.is_outer and parts.count(pair) > 1 else []
-        if packet in _ADDS and len(tensors) > 1 and not is_gated:
+        if packet in _ADDS and len(carriers) > 1 and not is_gated:
             for pair in pairs:
                 found += self._count(pair, name)
         if not is_move and packet not in COPIES:
@@ -191,9 +191,9 @@ class Pairs:
             return {}
         both = [sum(moves_along(tensor, dim, out.ndim) for tensor in many) > 1 for dim in range(out.ndim)]
         x = max(maps, key=self._numbers)
-        source = at(x), 0 if x.is_inference() else x._version  # a map that is changed in place is another one
+        version = 0 if x.is_inference() else x._version  # a map that is changed in place is another one
         extent = math.prod(size for size, vary in zip(out.shape, both, strict=True) if vary)
-        return {_Pair(path, name, source, of_storage(x), number, extent, is_outer): both}
+        return {_Pair(path, name, (at(x), version, path), of_storage(x), number, extent, is_outer): both}
 
     def _note_repeats(self, packet: Any, tensors: list[Tensor], out: Tensor) -> None:
         tensors = tensors[1:] if packet is aten.copy_ else tensors

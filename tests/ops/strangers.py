@@ -67,6 +67,22 @@ def on_tokens(module: nn.Module) -> nn.Module:
     return Between(run, module=module)
 
 
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(WIDTH, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.w).sigmoid()
+
+
+class Units(nn.ModuleList):
+    """That share a map, and whose results are added up."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum((unit(x) for unit in self), start=torch.zeros(1))
+
+
 class Bilinear(nn.Bilinear):
     def forward(self, x: Tensor, *_: Tensor) -> Tensor:
         return super().forward(x, x)
@@ -317,6 +333,7 @@ HARMLESS: dict[str, Callable[[], nn.Module]] = {
     "gate of channels and places": lambda: Between(
         lambda self, x: x * (x.mean(1, keepdim=True) + x.mean((2, 3), keepdim=True)).sigmoid()
     ),
+    "units that share a map": lambda: Units(Scale() for _ in range(6)),
     "places": lambda: Between(lambda self, x: map_of(F.layer_norm(tokens(x) + self.w, (WIDTH,)), x), (16, WIDTH)),
     "centred": lambda: Between(lambda self, x: (x + self.w) - (x + self.w).mean(1, keepdim=True), (WIDTH, 1, 1)),
     "pooling": lambda: nn.AvgPool2d(3, 1, 1),
