@@ -16,6 +16,7 @@ from bcdzoo.data.imagenet import DEMO, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.subject import Subject, find_network
 from bcdzoo.ops.count import multiply_accumulates
 from bcdzoo.own import unwrapped
@@ -48,6 +49,7 @@ class Audit:
         elementwise: Products for each image of two maps, or of a map and its scales, that are in no layer.
         counted: Multiply-accumulates for each image by :func:`bcdzoo.count_ops`, which asks the layers.
         not_counted: Why there is no such number.
+        notes: What else is to be known of the network, such as an answer that depends on the batch.
     """
 
     model: str
@@ -62,6 +64,7 @@ class Audit:
     elementwise: int
     counted: int | None
     not_counted: str
+    notes: list[str]
 
     @property
     def macs(self) -> int:
@@ -121,6 +124,8 @@ def audit(
     batches = _noise(subject) if data is None else batches_of(data, how, subject.outputs, layout, images)
     watch = watched(network.network if isinstance(network, PackedNetwork) else network, batches, name)
     layers = judge(list(watch.layers.values()), watch.images, real_input=data is not None)
+    with torch.no_grad():
+        notes = batch_notes(subject, _BATCH if watch.images > 1 else 1)
     unknown = [
         f"{operation} ×{-(-len(paths) // watch.runs)}, first in {printable(paths[0] or 'the network', 100)}"
         for operation, paths in watch.unknown.items()
@@ -138,6 +143,7 @@ def audit(
         watch.sums.elements // watch.images,
         counted,
         not_counted,
+        notes,
     )
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.values import Form, Inputs, Threshold, Weights
@@ -31,6 +32,8 @@ class Seen:
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
         of_image: Whether it is given the network's own input.
         declared: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
+        lowest: Of each channel of the inputs, over all images and positions.
+        highest: Likewise.
         constants: For each of its calls in a forward pass, the one value that all its inputs have had, or None.
     """
 
@@ -52,6 +55,8 @@ class Seen:
     rows: int = 1
     of_image: bool = False
     declared: tuple[int, int] = (0, 0)
+    lowest: Tensor | None = None
+    highest: Tensor | None = None
     constants: list[float | None] = field(default_factory=list)
 
     def see_constant(self, call: int, inputs: Inputs, is_meant: bool) -> None:
@@ -68,6 +73,20 @@ class Seen:
             self.constants.append(value)
         elif value != self.constants[call]:
             self.constants[call] = None
+
+    def see_channels(self, x: Tensor) -> None:
+        """Note the range of each channel."""
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        low, high = x.amin(others), x.amax(others)
+        if self.lowest is None or self.highest is None:
+            self.lowest, self.highest = low, high
+        elif self.lowest.shape == low.shape:
+            self.lowest, self.highest = torch.minimum(self.lowest, low), torch.maximum(self.highest, high)
+
+    @property
+    def constant_channels(self) -> int:
+        """How many have had but one value."""
+        return 0 if self.lowest is None or self.highest is None else int((self.lowest == self.highest).sum())
 
     @property
     def positions(self) -> int:

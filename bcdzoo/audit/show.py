@@ -125,6 +125,8 @@ def _facts(audit: Audit) -> Any:
     else:
         yield "input", f"{audit.images} image{'s' * (audit.images != 1)} of {printable(audit.data)}"
     yield "verdict", audit.verdict
+    for note in audit.notes:
+        yield "note", printable(note)
     if audit.claimed:
         yield "claimed", f"W/A {audit.claimed}"
     before = [layer.threshold for layer in audit.layers if layer.threshold]

@@ -85,21 +85,33 @@ class Inputs:
         return _form(values)[:2] if len(values) <= 2 else (Form.LEVELS, tuple(values.tolist()))
 
 
-def look_at_inputs(x: Tensor, sides: tuple[int, ...] = ()) -> tuple[Inputs, Tensor]:
+def look_at_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -> tuple[Inputs, Tensor]:
     """What the values of a layer's input are.
 
     Args:
         x: (N, C, …), floating point.
         sides: Width of a padding that may have been put around the map: top, bottom, left, right.
+        padding: How many of its zeros are a padding's, wherever they are.
 
     Returns:
         The finding, and ``x`` without this padding.
     """
     inner, border = _without_border(x, sides) if sides and x.ndim == 4 else (x, None)
+    if border is None and padding:
+        return _among_zeros(x, padding)
     form, levels, inexact = _form(inner)
     off = _off(inner) if form >= Form.LEVELS else 0
     zeros = int((inner == 0).sum())
     return Inputs(inner.numel(), zeros, off, form, levels, inexact, border, sides if border is not None else ()), inner
+
+
+def _among_zeros(x: Tensor, padding: int) -> tuple[Inputs, Tensor]:
+    zeros = int((x == 0).sum()) - padding
+    size = x.abs().flatten(1).amax(1).reshape(-1, *[1] * (x.ndim - 1))
+    inner = x if zeros else torch.where(x == 0, size, x)  # any value of theirs says the same of the others
+    form, levels, inexact = _form(inner)
+    off = _off(inner) - padding * (zeros > 0) if form >= Form.LEVELS else 0
+    return Inputs(x.numel() - padding, zeros, max(off, 0), form, levels, inexact, 0.0), inner
 
 
 def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:

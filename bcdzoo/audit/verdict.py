@@ -12,6 +12,7 @@ from bcdzoo.text import printable
 
 _MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
 _LOOP = 8  # calls for each image, of a layer that is moved over a map by hand
+_IMAGES, _VALUES = 8, 256  # of each channel: fewer may be one value by chance
 _LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by itself
 
 
@@ -106,7 +107,7 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
                 padding=_padding(seen),
                 role="" if low[place] else _role(seen, place, low, layers, images),
                 troubles=troubles[place],
-                notes=_notes(seen, w_bits, images, real_input),
+                notes=_notes(seen, w_bits, a_bits, images, real_input),
                 constant=next((value for value in seen.constants if value is not None), None) if real_input else None,
             )
         )
@@ -242,7 +243,7 @@ def _padding(seen: Seen) -> str:
     inside = "0" if any(seen.padding) else ""
     if seen.inputs is None or seen.inputs.border is None:
         return inside
-    top, bottom, left, right = seen.inputs.sides
+    top, bottom, left, right = seen.inputs.sides or (0, 0, 0, 0)
     uneven = f" {top},{bottom},{left},{right}" if len({top, bottom, left, right}) > 1 else ""
     return ", ".join(filter(None, [f"{seen.inputs.border:.3g} outside{uneven}", inside]))
 
@@ -280,7 +281,7 @@ def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[Seen]) -> boo
     )
 
 
-def _notes(seen: Seen, w_bits: int, images: int, real_input: bool) -> tuple[str, ...]:
+def _notes(seen: Seen, w_bits: int, a_bits: int | None, images: int, real_input: bool) -> tuple[str, ...]:
     notes = []
     if (calls := seen.calls // images) > 1 and not isinstance(seen.module, LowBitConv2d):  # which has bases
         notes.append(f"called {calls} times")
@@ -288,11 +289,21 @@ def _notes(seen: Seen, w_bits: int, images: int, real_input: bool) -> tuple[str,
     if real_input and constant:
         calls_of = f" of {len(constant)} of {len(seen.constants)} calls" if len(seen.constants) > 1 else ""
         notes.append(f"the input{calls_of} is constant, {', '.join(f'{value:+.4g}' for value in set(constant))}")
+    if real_input and a_bits is not None and a_bits <= _LOW and (count := _constant_channels(seen, images)):
+        are = "are" if count > 1 else "is"
+        notes.append(f"{count} of {seen.c_in} input channels {are} constant on these images")
     if seen.has_bias and w_bits < 32:
         notes.append("bias after the sum")
     if real_input and seen.inputs is not None and seen.inputs.inexact:
         notes.append(f"inputs exact but for {seen.inputs.inexact:.0e}")
     return tuple(notes)
+
+
+def _constant_channels(seen: Seen, images: int) -> int:
+    """Channels of the input that have had but one value; 0 where that may be chance, or where all are one value."""
+    assert seen.inputs is not None
+    enough = images >= _IMAGES and seen.inputs.count >= _VALUES * seen.c_in
+    return seen.constant_channels if enough and seen.inputs.form != Form.CONSTANT else 0
 
 
 def summarize(layers: Sequence[Layer], unknown: Sequence[str] = ()) -> str:

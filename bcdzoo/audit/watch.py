@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bcdzoo.audit.chains import look_at_chain
 from bcdzoo.audit.seen import Seen
@@ -21,6 +22,7 @@ from bcdzoo.audit.values import (
     look_at_threshold,
     look_at_weights,
 )
+from bcdzoo.audit.zeros import Zeros
 from bcdzoo.ops.known import is_recognised
 from bcdzoo.ops.products import Multiplication
 from bcdzoo.ops.running import Running
@@ -57,6 +59,7 @@ class Watch(Running):
         self.unknown: dict[str, list[str]] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
         self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._zeros = Zeros()
         self._image: list[Tensor] = []  # the batch itself, and what is still an image
         self._batch = 0
         self._weights: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}  # of this batch
@@ -66,6 +69,7 @@ class Watch(Running):
         """Look at the network while it runs on some images."""
         self._batch, self._image, self._weights = len(images), [images], {}
         self._calls, self._quantized, self._padded = Counter(), {}, {}
+        self._zeros.restart()
         out = super().run(images, call)
         self.images += len(images)
         self.runs += 1
@@ -83,7 +87,7 @@ class Watch(Running):
     def escaped(self, name: str) -> None:
         """Name it, unless a chain of packed layers has read it."""
         if not any(isinstance(self.modules[path], PackedChain) for path in self.inside):
-            self._not_recognised(name)
+            self.not_recognised(name, self.inside[-1])
 
     def before(self, packet: Any, args: tuple[Any, ...]) -> None:
         """Look at the values before a sign."""
@@ -99,10 +103,13 @@ class Watch(Running):
             left, right, top, bottom = (*args[1], 0, 0)[:4]
             self._padded[_key(out)] = (top, bottom, left, right)
         if not is_recognised(func, args, kwargs):
-            self._not_recognised(str(packet))
+            self.not_recognised(str(packet), self.inside[-1])
+        if isinstance(func, torch._ops.OpOverload):
+            self._zeros.follow(func, args, kwargs, out, [x for x in _tensors(args) if self.depends(x)])
 
-    def _not_recognised(self, name: str) -> None:
-        self.unknown.setdefault(name, []).append(self.inside[-1])
+    def not_recognised(self, name: str, path: str) -> None:
+        """Name it."""
+        self.unknown.setdefault(name, []).append(path)
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
         """Look at both operands."""
@@ -125,8 +132,11 @@ class Watch(Running):
         if layer.first is None or not torch.equal(layer.first, operation.weights):
             layer.weights = _sum(layer.weights, look_at_weights(operation.weights))
             layer.first = operation.weights if layer.first is None else layer.first
-        inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()))
+        given = x if operation.given is None else operation.given
+        padding = self._zeros.number(given) if given.numel() == x.numel() else 0
+        inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()), padding)
         layer.inputs = _sum(layer.inputs, inputs)
+        layer.see_channels(inner)
         layer.see_constant(self._calls[key], inputs, is_meant=self.is_made(x))
         self._calls[key] += 1
         if quantized := self._quantized.get(_key(inner)):
@@ -166,6 +176,10 @@ class Watch(Running):
         self._quantized[_key(x)] = entry
         if x.ndim == 5:  # several bases of one map, each of which is convolved
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
+
+
+def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
+    return [part for part in tree_leaves(args) if isinstance(part, Tensor) and part.layout == torch.strided]
 
 
 def _sum(before: Any, found: Any) -> Any:

@@ -344,6 +344,11 @@ class Trace(Running):
         else:
             self._unknown.setdefault(str(packet), []).append(path or "the network")
 
+    def not_recognised(self, name: str, path: str) -> None:
+        """Name it."""
+        if not isinstance(self.modules[path], Counted):
+            self._unknown.setdefault(name, []).append(path or "the network")
+
     def unsupported(self) -> list[str]:
         """One line per unknown operation: how often, and where first."""
         return [f"{name} ×{len(paths)}, first in {printable(paths[0], 100)}" for name, paths in self._unknown.items()]

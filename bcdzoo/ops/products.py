@@ -24,6 +24,7 @@ class Multiplication(NamedTuple):
         padding: Zeros that the operation puts around the inputs, in pixels.
         has_bias: Whether it adds one to its sums.
         is_written_out: Whether it is no operation of torch's but element-wise products that are summed.
+        given: What the operation was given for inputs, before these were laid out as above; None where they are it.
     """
 
     kind: str
@@ -34,6 +35,7 @@ class Multiplication(NamedTuple):
     padding: tuple[int, ...] = ()
     has_bias: bool = False
     is_written_out: bool = False
+    given: Tensor | None = None
 
 
 def operands(packet: Any, args: Args, depends: Callable[[Tensor], bool]) -> Multiplication:
@@ -49,16 +51,22 @@ def operands(packet: Any, args: Args, depends: Callable[[Tensor], bool]) -> Mult
     if packet is aten._trilinear:
         return Multiplication("linear", args[0], args[1].flatten(1))
     has_bias = packet in (aten.addmm, aten.addmv)
-    first, second = (part if part.ndim > 1 else part[None] for part in _tensors(args)[-2:])
+    given = _tensors(args)[-2:]
+    first, second = (part if part.ndim > 1 else part[None] for part in given)
     if packet in _VECTOR:
         second = second.transpose(-1, -2)
     if second.ndim == 3 and (len(second) == 1 or second.stride(0) == 0):  # one matrix for all
         first, second = first.flatten(0, 1), second[0]
     both = depends(first) and depends(second)
-    if depends(second) and not both:
+    is_swapped = depends(second) and not both
+    if is_swapped:
         first, second = second.transpose(-1, -2), first.transpose(-1, -2)
     return Multiplication(
-        "product" if both else "linear", first, second.transpose(-1, -2).flatten(0, -2), has_bias=has_bias
+        "product" if both else "linear",
+        first,
+        second.transpose(-1, -2).flatten(0, -2),
+        has_bias=has_bias,
+        given=given[is_swapped],
     )
 
 

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bcdzoo.ops.known import packets
+from bcdzoo.ops.pairs import Pairs
 from bcdzoo.ops.products import MACS, Multiplication, operands
 from bcdzoo.ops.sums import Sums
 
@@ -34,6 +35,7 @@ class Running(TorchDispatchMode):
     Attributes:
         inside: Paths of the modules that are being run, from the network to the innermost.
         sums: The element-wise products.
+        pairs: Other element-wise combinations of two tensors.
     """
 
     supports_higher_order_operators = True
@@ -42,7 +44,7 @@ class Running(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]  # torch's own is not annotated
         self.modules = modules
         self.inside = [""]
-        self.sums = Sums(self.depends)
+        self.sums, self.pairs = Sums(self.depends), Pairs(self.depends)
         self._of_image: dict[int, StorageWeakRef] = {}  # the references keep an address from being given twice
         self._constants: set[int] = set()
         self._escaped: set[str] = set()  # modules, with those around them
@@ -55,6 +57,9 @@ class Running(TorchDispatchMode):
 
     def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         """So has something else."""
+
+    def not_recognised(self, name: str, path: str) -> None:
+        """Element-wise operations have come together to a layer that is no product."""
 
     def escaped(self, name: str) -> None:
         """Numbers that depend on the images leave torch, where nobody sees what becomes of them."""
@@ -78,6 +83,7 @@ class Running(TorchDispatchMode):
         self._of_image, self._constants, self._escaped, self.inside = {}, set(), set(), [""]
         self._fake, self._made = {}, {}
         self.sums.restart()
+        self.pairs.restart()
         self.mark(images)
         hooks = [hook for path, module in self.modules.items() for hook in self._watch(path, module)]
         try:
@@ -182,18 +188,28 @@ class Running(TorchDispatchMode):
 
     def _see(self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         path = self.inside[-1]
+        layers: list[tuple[str, str]] = []
         if packet in MACS and (operation := self._operation(packet, args)) is not None:
             constant = [self.is_constant(side) for side in (operation.inputs, operation.weights)]
+            x, dims = _summed(packet, args, self.depends)
             if any(constant):  # a sum that is written as a product with ones
-                found = self.sums.reduce(*_summed(packet, args, self.depends), out.numel())
+                found = self.sums.reduce(x, dims, out.numel())
+                layers = [] if found else self.pairs.reduce(x, dims, str(packet))
             else:
+                if self.pairs.holds(x) and _is_sum(operation.weights):
+                    layers = self.pairs.reduce(x, dims, str(packet))
                 found = self.sums.consume(args)
                 self.multiplied(operation, MACS[packet](args, kwargs, out), path)
                 self.sums.multiplied(out)
         else:
-            found = self.sums.follow(func, args, out, path) if isinstance(func, torch._ops.OpOverload) else []
+            found = []
+            if isinstance(func, torch._ops.OpOverload):
+                found = self.sums.follow(func, args, out, path)
+                layers = self.pairs.follow(func, args, kwargs, out, path, is_known=bool(found))
             if not found:
                 self.other(func, args, kwargs, out)
+        for name, place in layers:
+            self.not_recognised(name, place)
         for sum_of_products in found:
             self.multiplied(sum_of_products.operation, sum_of_products.macs, sum_of_products.path)
 
@@ -210,6 +226,11 @@ def _summed(packet: Any, args: tuple[Any, ...], depends: Callable[[Tensor], bool
         return args[0], list(range(1, args[0].ndim))
     first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
     return (first, [first.ndim - 1]) if depends(first) else (second, [max(second.ndim - 2, 0)])
+
+
+def _is_sum(weights: Tensor) -> bool:
+    """Whether a product with weights is a sum, but for a scale of each output channel."""
+    return not weights.is_meta and bool((weights == weights[:, :1]).all())
 
 
 def _is_plain(x: Tensor) -> bool:

@@ -13,7 +13,6 @@ of itself (x·sigmoid(x), x²): as many products as it has numbers. The scaled s
 convolution, are the approximation of one weight.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +22,12 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from bcdzoo.ops.known import FREE
+from bcdzoo.ops.layout import POOLS, at, moves_along, numbers_of, of_storage, summed_dims, varies_along
 from bcdzoo.ops.products import Multiplication
 
 aten = torch.ops.aten
 
-_OVER = 4
+OVER = 4
 """Times that a map is multiplied over in a matrix product; three branches or gates of a map are none."""
 _BASES = 8
 
@@ -106,7 +106,7 @@ class Sums:
     def multiplied(self, out: Any) -> None:
         """Take note of what a recognised multiplication has given."""
         if isinstance(out, Tensor):
-            self._summed.add(_at(out))
+            self._summed.add(at(out))
 
     def follow(self, func: Any, args: tuple[Any, ...], out: Any, path: str) -> list[Found]:
         """Look at an operation on what depends on the images.
@@ -115,20 +115,20 @@ class Sums:
             Matrix products that it completes.
         """
         packet = func._overloadpacket
-        if packet in _SUMS and isinstance(out, Tensor):
-            return self.reduce(args[0], _dims(packet, args), out.numel())
-        if torch.Tag.pointwise in func.tags or packet in _MOVES:
+        if packet in SUMS and isinstance(out, Tensor):
+            return self.reduce(args[0], summed_dims(packet, args), out.numel())
+        if torch.Tag.pointwise in func.tags or packet in MOVES:
             return self._pointwise(packet, args, out, path) if isinstance(out, Tensor) else []
         return [] if packet in FREE or func.is_view else self.consume(args)
 
     def reduce(self, x: Tensor, dims: Sequence[int], left: int) -> list[Found]:
         """A sum of ``x`` over dimensions, after which ``left`` numbers are left."""
-        held = self._held.get(_at(x))
+        held = self._held.get(at(x))
         if held is None:
             return []
         length = max(x.numel() // max(left, 1), 1)
         found = []
-        if any(_varies(x, held.layout)[dim] for dim in dims):
+        if any(varies_along(x, held.layout)[dim] for dim in dims):
             for product in held.products:
                 if not product.is_told and not (product.is_scaled_sum and length <= _BASES):
                     found.append(self._tell(product, product.number, length))
@@ -138,7 +138,7 @@ class Sums:
         """An operation that is not element by element: a norm, a scatter, another matrix product."""
         found = []
         for x in args:
-            held = self._held.get(_at(x)) if isinstance(x, Tensor) and x.layout == torch.strided else None
+            held = self._held.get(at(x)) if isinstance(x, Tensor) and x.layout == torch.strided else None
             for product in held.products if held else ():
                 if product.is_wide and not product.is_told:
                     found.append(self._tell(product, product.number, 1))
@@ -149,33 +149,33 @@ class Sums:
         tensors = [part for part in flat if isinstance(part, Tensor)]
         maps = [tensor for tensor in tensors if self.depends(tensor)]
         roots = {self._root(tensor) for tensor in maps}
-        if len(roots) == 1 and (packet not in _MOVES or packet in _COPIES):
-            self._roots[_at(out)] = roots.pop()
+        if len(roots) == 1 and (packet not in MOVES or packet in COPIES):
+            self._roots[at(out)] = roots.pop()
         varies = [False] * out.ndim
         products: list[_Product] = []
         terms: list[_Product] = []
-        if packet in _LINEAR or packet in _MOVES:
+        if packet in _LINEAR or packet in MOVES:
             for tensor in maps:
-                if (held := self._held.get(_at(tensor))) is None:
+                if (held := self._held.get(at(tensor))) is None:
                     continue
                 products, terms = products + held.products, terms + held.terms
-                own = _varies(tensor, held.layout)
+                own = varies_along(tensor, held.layout)
                 if packet is aten.stack:
                     own.insert(args[1] if len(args) > 1 else 0, False)
                 for dim in range(1, min(len(own), out.ndim) + 1):
                     varies[-dim] |= own[-dim]
-        found = self._added(terms) if packet in _ADDS and len(tensors) > 1 else []
+        found = self._added(terms) if packet in ADDS and len(tensors) > 1 else []
         if factors := _factors(packet, args):
             product, both_vary = self._product(*factors, out, path)
             products, terms = [*products, product], [product] if product.is_of_two_maps else [*terms, product]
             varies = [known or new for known, new in zip(varies, both_vary, strict=True)]
         if products:
-            for at in [at for at, held in self._held.items() if held.alive.expired()]:
-                del self._held[at]
-            if before := self._held.get(_at(out)):  # it is written to, part by part
+            for key in [key for key, held in self._held.items() if held.alive.expired()]:
+                del self._held[key]
+            if before := self._held.get(at(out)):  # it is written to, part by part
                 products, terms = [*before.products, *products], [*before.terms, *terms]
             layout = list(zip(out.shape, out.stride(), varies, strict=True))
-            self._held[_at(out)] = _Held(
+            self._held[at(out)] = _Held(
                 list(dict.fromkeys(products)), list(dict.fromkeys(terms)), layout, StorageWeakRef(out.untyped_storage())
             )
         return found
@@ -184,8 +184,8 @@ class Sums:
         swap = not self.depends(first) or (self.depends(second) and second.numel() > first.numel())
         inputs, weights = (second, first) if swap else (first, second)
         is_of_two_maps = self.depends(weights)
-        numbers = max(_numbers(first), _numbers(second))
-        is_wide = out.numel() >= _OVER * numbers
+        numbers = max(numbers_of(first), numbers_of(second))
+        is_wide = out.numel() >= OVER * numbers
         is_own = is_of_two_maps and self._root(first) == self._root(second)  # an activation function
         product = _Product(
             path,
@@ -200,7 +200,7 @@ class Sums:
         self.elements += product.number
         both_vary = [
             (out.numel() > numbers or not is_of_two_maps)
-            and all(_moves_along(factor, dim, out.ndim) for factor in (first, second))
+            and all(moves_along(factor, dim, out.ndim) for factor in (first, second))
             for dim in range(out.ndim)
         ]
         return product, both_vary
@@ -213,11 +213,11 @@ class Sums:
             product.is_added = True
             x = product.inputs
             version = 0 if x.is_inference() else x._version  # a map that is changed in place is another one
-            times = self._times.setdefault((_at(x), version), [_of_storage(x), 0])
+            times = self._times.setdefault((at(x), version), [of_storage(x), 0])
             before = times[1]
             times[1] += product.number
-            if times[1] >= _OVER * times[0]:
-                new = product.number if before >= _OVER * times[0] else times[1]
+            if times[1] >= OVER * times[0]:
+                new = product.number if before >= OVER * times[0] else times[1]
                 found.append(self._tell(product, new, 1))
         return found
 
@@ -232,42 +232,7 @@ class Sums:
         return Found(Multiplication(kind, rows, columns, is_written_out=True), macs, product.path)
 
     def _root(self, x: Tensor) -> int:
-        return self._roots.get(_at(x), _at(x))
-
-
-def _at(x: Tensor) -> int:
-    return int(x.untyped_storage()._cdata)
-
-
-def _of_storage(x: Tensor) -> int:
-    return max(x.untyped_storage().nbytes() // x.element_size(), 1)
-
-
-def _numbers(x: Tensor) -> int:
-    """Of a tensor, but for those that are repeated without being copied."""
-    return math.prod(size for size, step in zip(x.shape, x.stride(), strict=True) if step)
-
-
-def _moves_along(x: Tensor, dim: int, ndim: int) -> bool:
-    """Whether a factor of a product with ``ndim`` dimensions varies along one of these."""
-    own = dim - (ndim - x.ndim)
-    return own >= 0 and x.shape[own] > 1 and x.stride(own) != 0
-
-
-def _varies(x: Tensor, layout: Sequence[tuple[int, int, bool]]) -> list[bool]:
-    """Of each dimension of a view: whether a step along it is one along a dimension where both factors vary."""
-    return [
-        size > 1 and any(both and step < n * s and step * (size - 1) >= s for n, s, both in layout)
-        for size, step in zip(x.shape, x.stride(), strict=True)
-    ]
-
-
-def _dims(packet: Any, args: tuple[Any, ...]) -> list[int]:
-    if packet in _POOLS:
-        return list(range(2, args[0].ndim))
-    asked = args[1] if len(args) > 1 and not isinstance(args[1], (Tensor, torch.dtype)) else None
-    dims = [asked] if isinstance(asked, int) else list(asked or range(args[0].ndim))
-    return [dim % max(args[0].ndim, 1) for dim in dims] if args[0].ndim else []
+        return self._roots.get(at(x), at(x))
 
 
 def _factors(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
@@ -284,12 +249,11 @@ _PRODUCTS = {
     **dict.fromkeys((aten.mul, aten.mul_, aten.div, aten.div_), 0),
     **dict.fromkeys((aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_, aten.lerp, aten.lerp_), 1),
 }
-_ADDS = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_}
-_LINEAR = {*_ADDS, *_PRODUCTS, aten.neg, aten.neg_}
-_COPIES = {aten.clone, aten._to_copy, aten.alias, aten.detach}
-_MOVES = {
-    *(*_COPIES, aten.copy_, aten.cat, aten.stack, aten.repeat),
+ADDS = {aten.add, aten.add_, aten.sub, aten.sub_, aten.rsub, aten.addcmul, aten.addcmul_, aten.addcdiv, aten.addcdiv_}
+_LINEAR = {*ADDS, *_PRODUCTS, aten.neg, aten.neg_}
+COPIES = {aten.clone, aten._to_copy, aten.alias, aten.detach}
+MOVES = {
+    *(*COPIES, aten.copy_, aten.cat, aten.stack, aten.repeat),
     *(aten.constant_pad_nd, aten.reflection_pad2d, aten.replication_pad2d, aten.roll, aten.flip, aten.index_select),
 }
-_POOLS = {aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d, aten._adaptive_avg_pool2d, aten._adaptive_avg_pool3d}
-_SUMS = {aten.sum, aten.mean, aten.nansum, aten.cumsum, *_POOLS}
+SUMS = {aten.sum, aten.mean, aten.nansum, aten.cumsum, *POOLS}

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo import count_ops
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_text
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import BinaryConv2d
-from tests.ops.strangers import HARMLESS, REAL, UNKNOWN, WIDTH, Between, Net, tokens
+from tests.ops.strangers import HARMLESS, NO_PRODUCTS, PADDED, REAL, UNKNOWN, WIDTH, Between, Net, Padded, tokens
 
 OWN = 27 * WIDTH * 16 + 2 * 9 * WIDTH * WIDTH * 16 + 10 * WIDTH  # multiply-accumulates of what is always there
 
@@ -40,6 +41,14 @@ def test_what_cannot_be_looked_at_is_named_and_forbids_the_verdict(name: str) ->
     found = audited(Net(build()))
     assert found.verdict.startswith("not known: ") and operation in found.verdict and "in between" in found.verdict
     assert any(operation in line for line in found.unknown)
+
+
+@pytest.mark.parametrize("name", NO_PRODUCTS)
+def test_a_real_layer_that_is_no_product_is_named_and_forbids_the_verdict(name: str) -> None:
+    build, operations = NO_PRODUCTS[name]
+    found = audited(Net(build()))
+    assert found.verdict.startswith("not known: ") and operations in found.verdict and "in between" in found.verdict
+    assert any(operations in line for line in count_ops(Net(build()), input_size=32).unsupported)
 
 
 @pytest.mark.parametrize("name", HARMLESS)
@@ -81,6 +90,71 @@ def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> 
         found = [audited(network(nn.Sequential(before, sign, layer))) for layer in (plain, zoo)]
         assert found[0].verdict == found[1].verdict
         assert found[0].verdict.startswith("binary: 2 layers")
+
+
+def with_first(function: Callable[[nn.Conv2d, Tensor], Tensor]) -> Net:
+    net = Net()
+    weight = net.first.weight
+    net.first = Padded(function)  # type: ignore[assignment]
+    net.first.weight = weight
+    return net
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_zeros_of_a_padding_are_no_third_value_however_they_are_put_there(name: str) -> None:
+    """Counted by hand: 9·32·32 products at 16 places, of one bit each, as by conv2d; three values would be two bits."""
+    net, images = with_first(PADDED[name]).eval(), torch.randn(2, 3, 32, 32)
+    if name != "scaled":
+        torch.testing.assert_close(net(images), Net().eval()(images))
+    found = audited(net)
+    first = next(layer for layer in found.layers if layer.name == "first")
+    assert first.verdict == "binary" and first.padding == "0 outside"
+    assert first.inputs is not None and first.inputs.zeros == 0
+    assert found.verdict.startswith("binary: 2 layers")
+    assert count_ops(with_first(PADDED[name]), input_size=32).bops == 2 * 9 * WIDTH * WIDTH * 16
+
+
+def test_zeros_of_a_map_are_a_third_value_beside_a_padding() -> None:
+    def ternary(self: nn.Conv2d, x: Tensor) -> Tensor:
+        signs = x.sign() * (x.abs() > 0.1)
+        out: Tensor = (self.weight.sign().flatten(1) @ F.unfold(signs, 3, padding=1)).reshape(x.shape)
+        return out
+
+    found = audited(with_first(ternary))
+    first = next(layer for layer in found.layers if layer.name == "first")
+    assert first.verdict.startswith("NOT binary: ") and first.verdict.endswith("of the inputs are 0")
+    assert first.inputs is not None and first.inputs.count == 2 * WIDTH * 100  # 10×10 of 12×12 places, in 4×4 patches
+
+
+@pytest.mark.parametrize(("images", "said"), [(16, True), (8, False), (4, False)])
+def test_channels_that_never_change_are_counted_where_enough_was_seen(images: int, said: bool) -> None:
+    class Half(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.bn(self.stem(x))
+            x = self.first(torch.cat([x[:, :16].sign(), x[:, 16:].abs().sign()], 1))
+            logits: Tensor = self.fc(self.second(x).mean((2, 3)))
+            return logits
+
+    notes = "; ".join(note for layer in audited(Half(), images=images).layers for note in layer.notes)
+    assert said == ("16 of 32 input channels are constant on these images" in notes)
+
+
+@pytest.mark.parametrize(
+    ("forward", "note"),
+    [
+        (lambda self, x: Net.forward(self, F.dropout(x, 0.5)), "two passes of one image give different logits"),
+        (lambda self, x: Net.forward(self.train(), x), "depend on the others of its batch"),
+        (lambda self, x: Net.forward(self, x), ""),
+    ],
+)
+def test_an_answer_that_depends_on_chance_or_the_batch_is_noted(
+    forward: Callable[[Net, Tensor], Tensor], note: str
+) -> None:
+    network = type("Odd", (Net,), {"forward": forward})()
+    found = audited(network)
+    assert found.verdict.startswith("binary: 2 layers")
+    assert any(note in line for line in found.notes) if note else not found.notes
+    assert not note or note in " ".join(as_text(found).split())
 
 
 @pytest.mark.parametrize("value", [1, -1, 0])
