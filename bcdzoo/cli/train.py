@@ -23,7 +23,10 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
 @click.option("--class-names", type=FILE, metavar="FILE", help="Names of the classes, a line each.")
 @click.option(
-    "--label-offset", type=int, metavar="N", help="Added to every label of the data: -1 if they begin with 1."
+    "--label-offset",
+    type=click.IntRange(-1000, 1000),
+    metavar="N",
+    help="Added to every label of the data: -1 if they begin with 1.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)

@@ -44,7 +44,11 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
     Raises:
         BcdzooError: Nothing there, or the number of classes has to be given.
     """
+    if label_offset is not None and type(label_offset) is not int:
+        raise BcdzooError(f"label_offset: must be a whole number or None, not {printable(repr(label_offset), 60)}")
     if idx.has_idx(path, idx.TRAIN):
+        if label_offset:
+            raise BcdzooError(f"{path} has idx files, whose labels begin with 0: leave --label-offset out")
         listing = idx.read_split(path, idx.TRAIN)
         images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
     else:
