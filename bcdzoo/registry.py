@@ -123,7 +123,12 @@ def list_models(pattern: str = "*") -> list[str]:
 
     Args:
         pattern: For example ``bcdnet*``.
+
+    Raises:
+        BcdzooError: It is no text.
     """
+    if not isinstance(pattern, str):
+        raise BcdzooError(f"a pattern such as 'bcdnet*' is wanted, not {printable(repr(pattern), 60)}")
     return sorted(fnmatch.filter(REGISTRY, pattern))
 
 
@@ -133,6 +138,8 @@ def find(name: str) -> ModelSpec:
     Raises:
         BcdzooError: No network has this name; the message names the nearest ones.
     """
+    if not isinstance(name, str):
+        raise BcdzooError(f"a network's name is wanted, not {printable(repr(name), 60)}")
     if name not in REGISTRY:
         import difflib
 

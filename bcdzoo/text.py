@@ -32,6 +32,14 @@ def printable(text: object, longest: int = LONGEST) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def as_utf8(text: str) -> str:
+    r"""A text that any file can hold: bytes of a path that are not UTF-8 become ``\xff``, lone surrogates ``?``."""
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # no path has these
+        return text.encode(errors="replace").decode()
+
+
 def masked(text: object) -> str:
     """A text whose URLs have lost their user, password, and every value in a query that may be a token."""
     return re.sub(r"\S+", lambda match: _masked_word(match[0]), str(text))

@@ -22,6 +22,12 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
 @click.option("--device", help="Such as cuda:1; by default a GPU for each process, or the CPU where there is none.")
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
 @click.option("--class-names", type=FILE, metavar="FILE", help="Names of the classes, a line each.")
+@click.option(
+    "--label-offset",
+    type=click.IntRange(-1000, 1000),
+    metavar="N",
+    help="Added to every label of the data: -1 if they begin with 1.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @settings_option("settings", "An option of the recipe, of all stages (lr=0.001) or one (step2.lr=0.001); repeatable.")

@@ -31,7 +31,7 @@ from bcdzoo.files import cache_dir, require_regular, sha256_of
 from bcdzoo.seal import read_json, write_json
 from bcdzoo.text import say
 
-_SPREAD = 64  # files compared with their checksums before a cache is used
+_SPREAD = 64  # files compared with their checksums before a cache is used, beside all that may have changed
 _BATCH = 32
 
 
@@ -62,6 +62,7 @@ class Prepared:
             self.checksums = np.array(np.load(checksums, mmap_mode="r", allow_pickle=False))
             self.unreadable = {int(index): str(reason) for index, reason in self.facts["unreadable"].items()}
             self.versions = dict(self.facts["versions"])
+            self.changed = self._times(images) if "times" in self.facts else None
             size = (folder / "pixels").stat().st_size
         except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, BcdzooError) as error:
             raise self._damaged(str(error)) from error
@@ -90,17 +91,30 @@ class Prepared:
         return torch.from_numpy(pixels)
 
     def check(self, images: ImageSet) -> None:
-        """Compare some files, spread evenly, with those that were prepared.
+        """Compare files with those that were prepared: all that were touched since, and some others, spread evenly.
 
         Raises:
             BcdzooError: A file has changed although its name and size have not.
         """
-        for index in np.linspace(0, len(images) - 1, min(_SPREAD, len(images)), dtype=int):
+        spread = np.linspace(0, len(images) - 1, min(_SPREAD, len(images)), dtype=int)
+        now = _changed(images)
+        touched = np.flatnonzero((self.changed != now) | (now < 0)) if self.changed is not None else range(len(images))
+        for index in sorted({*map(int, spread), *map(int, touched)}):
             if zlib.crc32(_encoded(images, index)) != self.checksums[index, 1]:
                 raise BcdzooError(
                     f"{images.samples[index].id} has changed since `bcdzoo prepare`: remove {self.folder} and prepare "
                     "again"
                 )
+
+    def _times(self, images: int) -> npt.NDArray[np.int64]:
+        times = self.folder / "times.npy"
+        require_regular(times)
+        if self.facts["times"] != sha256_of(times):
+            raise ValueError("times.npy is not what was written")
+        found = np.array(np.load(times, mmap_mode="r", allow_pickle=False))
+        if found.shape != (images,) or found.dtype != np.int64:
+            raise ValueError("its times are not of the right size")
+        return found
 
     def _damaged(self, why: str) -> BcdzooError:
         return BcdzooError(f"the prepared images in {self.folder} are damaged ({why}): remove that folder")
@@ -180,6 +194,7 @@ def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, pro
             "BCDZOO_HOME to a folder on another disk"
         )
     unreadable: dict[int, str] = {}
+    changed = _changed(images)  # before any is read: what changes meanwhile is compared later
     checksums = np.zeros((len(images), 2), np.uint32)
     with (folder / "pixels").open("wb") as file:
         for index, pixels, source in _decoded(images, geometry, workers, progress):
@@ -189,11 +204,14 @@ def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, pro
             file.write(pixels.data)
             checksums[index] = zlib.crc32(pixels.data), source
         _to_disk(file)
-    with (folder / "checksums.npy").open("wb") as file:
-        np.save(file, checksums)
-        _to_disk(file)
+    for name, array in ("checksums", checksums), ("times", changed):
+        with (folder / f"{name}.npy").open("wb") as file:
+            np.save(file, array)
+            _to_disk(file)
     facts = {"dtype": dtype.name, "shape": shape, "unreadable": unreadable, "versions": _versions()}
-    write_json(folder / "facts.json", facts | {"checksums": sha256_of(folder / "checksums.npy")})
+    write_json(
+        folder / "facts.json", facts | {name: sha256_of(folder / f"{name}.npy") for name in ("checksums", "times")}
+    )
 
 
 def _decoded(
@@ -207,6 +225,20 @@ def _decoded(
             for index, pixels in sorted([*good, *bad], key=lambda pair: pair[0]):
                 yield index, pixels, zlib.crc32(_encoded(images, index))
             bar.update(len(indices) + len(bad))
+
+
+def _changed(images: ImageSet) -> npt.NDArray[np.int64]:
+    """When the file of each image last changed in any way, in ns; unlike the time of writing nobody can set it."""
+    paths = [sample.read.path for sample in images.samples]
+    times = {path: _changed_at(path) for path in set(paths)}
+    return np.array([times[path] for path in paths], np.int64)
+
+
+def _changed_at(path: str) -> int:
+    try:
+        return Path(path).stat().st_ctime_ns
+    except (OSError, ValueError):
+        return -1
 
 
 def _encoded(images: ImageSet, index: int) -> bytes:

@@ -24,16 +24,43 @@ class Comparison:
         names: Of the two runs.
         images: One row per image that both evaluated: ``id``, ``label``, ``first`` and ``second`` (their guesses).
         left_out: Number of images that only one of them evaluated.
+        data: Name and fingerprint of the data of each; None where only predictions are there, which do not say it.
     """
 
     names: tuple[str, str]
     images: pd.DataFrame
     left_out: int
+    data: tuple[tuple[str, str] | None, tuple[str, str] | None] = (None, None)
 
     @property
     def n(self) -> int:
         """Images that both evaluated."""
         return len(self.images)
+
+    @property
+    def same_data(self) -> bool | None:
+        """Whether both runs were on the same images by name, id, label and size of file; None where that is open."""
+        one, two = self.data
+        if one is None or two is None or (one != two and (one[1] == two[1] or self.left_out)):
+            return None  # other names of equal images may be those of two copies, other images parts of one set
+        return one == two
+
+    @property
+    def doubt(self) -> str | None:
+        """What speaks against, or not for, the images being the same, in a line; None where they are."""
+        one, two = self.data
+        if one is None or two is None:
+            which = "neither says" if one == two else f"the {'first' if one is None else 'second'} does not say"
+            return f"{which} which images it is of: ids and labels agree, the images themselves may differ"
+        if one == two:
+            return None
+        first, second = printable(one[0], 100), printable(two[0], 100)
+        names = f"{first} and {second}" if first != second else f"both called {first}"
+        if one[1] == two[1]:
+            return f"the data are called {names}: ids, labels and sizes of files agree, the pixels may differ"
+        if self.left_out:
+            return f"the data differ ({names}): parts of one set, or other images of the same ids and labels"
+        return f"the images differ ({names}): same ids and labels, other files; so the networks alone do not explain it"
 
     @property
     def hits(self) -> tuple[int, int]:
@@ -62,6 +89,7 @@ class Comparison:
             "runs": list(self.names),
             "n": self.n,
             "left_out": self.left_out,
+            "same_data": self.same_data,
             "top1": [100 * hits / self.n for hits in self.hits],
             "difference": self.difference,
             "ci95": [low, high],
@@ -109,6 +137,7 @@ class Comparison:
                 f"McNemar        p = {facts['p']:.3g} ({self.only[0]} images only the first gets right, "
                 f"{self.only[1]} only the second)",
                 f"answer         {verdict}",
+                *([f"               ({self.doubt})"] if self.doubt else []),
                 *([_PART[significant]] if significant != (low > 0 or high < 0) else []),
                 f"               (between these two, on {self.n} images, "
                 + (f"it takes {takes:.2f} points)" if takes is not None else "no difference would be)"),
@@ -134,7 +163,7 @@ def compare(first: str, second: str) -> Comparison:
     Raises:
         BcdzooError: No such run, or no predictions of it; different labels for the same image; no common image.
     """
-    (name, one), (other_name, two) = _load(first), _load(second)
+    (name, one, data), (other_name, two, other_data) = _load(first), _load(second)
     both = one.merge(two, on="id", suffixes=("", "_second"), validate="one_to_one")
     if not len(both):
         raise BcdzooError(f"{first} and {second} have no image in common: compare runs on the same data")
@@ -144,11 +173,12 @@ def compare(first: str, second: str) -> Comparison:
             "evaluate both with the same labels"
         )
     images = both.rename(columns={"top1": "first", "top1_second": "second"})[["id", "label", "first", "second"]]
-    return Comparison((name, other_name), images, len(one) + len(two) - 2 * len(both))
+    return Comparison((name, other_name), images, len(one) + len(two) - 2 * len(both), (data, other_data))
 
 
-def _load(reference: str) -> tuple[str, pd.DataFrame]:
-    path, expected = _predictions(reference)
+def _load(reference: str) -> tuple[str, pd.DataFrame, tuple[str, str] | None]:
+    path, result = _predictions(reference)
+    expected = result.get("predictions_sha256")
     try:
         table, checked = read_predictions(path)
         if expected is not None and sha256_of(path) != expected:
@@ -163,14 +193,15 @@ def _load(reference: str) -> tuple[str, pd.DataFrame]:
         raise BcdzooError(f"{path} is not a file of predictions: {repeated.iloc[0]} is there twice")
     if not checked and expected is None:
         say(f"{path} is unchecked: it has no hash, as older versions wrote it")
-    return path.stem if Path(reference).exists() else reference, frame
+    data = (result["dataset"], result["fingerprint"]) if "fingerprint" in result else None
+    return path.stem if Path(reference).exists() else reference, frame, data
 
 
-def _predictions(reference: str) -> tuple[Path, str | None]:
-    """A run's file of predictions, and its hash where its result says it."""
+def _predictions(reference: str) -> tuple[Path, dict[str, Any]]:
+    """A run's file of predictions, and its result; an empty one where there is none."""
     given = Path(reference)
     if given.suffix == ".parquet" and given.exists():
-        return given, None
+        return given, {}
     if given.suffix == ".json" and given.exists():
         result = read_result(given)
         if not result["checked"]:
@@ -183,13 +214,13 @@ def _predictions(reference: str) -> tuple[Path, str | None]:
         return _of_result(of_name[-1], results_dir(), f"the latest run of {reference}")
     if len(named) == 1:
         result_file = named[0].with_suffix(".json")
-        return _of_result(read_result(result_file), results_dir(), stem) if result_file.exists() else (named[0], None)
+        return _of_result(read_result(result_file), results_dir(), stem) if result_file.exists() else (named[0], {})
     what = f"{len(named)} runs begin with" if named else "no run is called"
     raise BcdzooError(f"{what} {reference!r}: `bcdzoo results` lists them")
 
 
-def _of_result(result: dict[str, Any], folder: Path, who: str) -> tuple[Path, str | None]:
+def _of_result(result: dict[str, Any], folder: Path, who: str) -> tuple[Path, dict[str, Any]]:
     if not result.get("predictions_file"):
         raise BcdzooError(f"{who} has no saved predictions: evaluate it again")
     beside = folder / str(result["predictions_file"])
-    return beside if beside.exists() else results_dir() / beside.name, result.get("predictions_sha256")
+    return beside if beside.exists() else results_dir() / beside.name, result

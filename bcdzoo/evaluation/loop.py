@@ -32,7 +32,7 @@ from bcdzoo.evaluation.team import Team, team
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
 from bcdzoo.seal import write_json
-from bcdzoo.text import say
+from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.load import assume
 
 __all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
@@ -145,6 +145,7 @@ def evaluate_all(
         BcdzooError: As :func:`evaluate`; or networks with different numbers of outputs.
     """
     mates = mates or Team()
+    _check_kinds(models, data, weights)
     if any(mode.backend == "packed" and mode != Mode("packed") for mode in options.modes):
         raise BcdzooError(
             "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
@@ -171,7 +172,7 @@ def evaluate_all(
             _compute(tasks, images, options, mates)
             seconds = time.perf_counter() - clock
             facts = {
-                "data": _place(data),
+                "data": as_utf8(_place(data)),
                 "processes": mates.size,
                 "seconds": seconds,
                 "networks": len(tasks),
@@ -187,6 +188,16 @@ def evaluate_all(
                 if not isinstance(outcome, BcdzooError):
                     task.run.remove()
     return outcomes
+
+
+def _check_kinds(models: Sequence[Any], data: Any, weights: Any) -> None:
+    for model in models:
+        if not isinstance(model, nn.Module | str):
+            raise BcdzooError(f"a network is a torch.nn.Module or a name, not {printable(repr(model), 60)}")
+    if not isinstance(data, str | os.PathLike | ImageSet):
+        raise BcdzooError(f"data: must be a path or what open_dataset gave, not {printable(repr(data), 60)}")
+    if not isinstance(weights, str | os.PathLike | None):
+        raise BcdzooError(f"weights: must be a tag, a path or None, not {printable(repr(weights), 60)}")
 
 
 def _device(name: str | torch.device | None, mates: Team) -> torch.device:
@@ -344,7 +355,7 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
         images,
         kept=options.store,
         model=subject.name,
-        weights=subject.weights,
+        weights=as_utf8(subject.weights) if subject.weights else None,
         sha256=subject.sha256,
         state=subject.state,
         build=subject.build,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -17,12 +20,23 @@ class Mode:
         amp: ``bf16`` for torch's automatic mixed precision, None for float32.
         compile: Through torch.compile.
         channels_last: Weights and maps in channels-last order.
+
+    Raises:
+        BcdzooError: There is no such mode.
     """
 
     backend: str = "torch"
     amp: str | None = None
     compile: bool = False
     channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        for key, known in ("backend", ("torch", "packed")), ("amp", (None, "bf16")):
+            if (value := getattr(self, key)) not in known:
+                raise BcdzooError(f"{key}: {printable(repr(value), 60)} is none of {', '.join(map(str, known))}")
+        for key in ("compile", "channels_last"):
+            if not isinstance(value := getattr(self, key), bool):
+                raise BcdzooError(f"{key}: must be True or False, not {printable(repr(value), 60)}")
 
     def __str__(self) -> str:
         """For example ``float32`` or ``bf16, channels last``."""

@@ -1,13 +1,17 @@
 """How to evaluate."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bcdzoo.data.preprocess import Preprocess
+from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import STRICT, Mode
+from bcdzoo.text import printable
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class Options:
         modes: Ways to run each network, each with a result of its own.
         resume: Go on with the unfinished run of these networks on these images, or fail.
         fresh: Throw away what an unfinished run of the same has done.
+
+    Raises:
+        BcdzooError: A value that no evaluation has.
     """
 
     manifest: Path | None = None
@@ -36,3 +43,49 @@ class Options:
     store: bool = False
     resume: bool = False
     fresh: bool = False
+
+    def __post_init__(self) -> None:
+        for names, right, wanted in _WANTED:
+            for name in names:
+                if not right(value := getattr(self, name)):
+                    raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and lowest <= value <= highest
+
+
+def _none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or right(value)
+
+
+def _of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+def _two_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
+
+
+def _modes(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(mode, Mode) for mode in value)
+
+
+_FLAGS = ("skip_bad", "check", "store", "resume", "fresh")
+_MOST = 2**31 - 1
+
+_WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("batch_size",), _whole(1, _MOST), "a whole number from 1 on"),
+    (("workers",), _none_or(_whole(0, _MOST)), "a whole number from 0 on, or None"),
+    (("label_offset",), _none_or(_whole(-_MOST, _MOST)), "a whole number or None"),
+    (("seed",), _whole(-(2**63), 2**64 - 1), "a whole number of 64 bits"),
+    (_FLAGS, _of(bool), "True or False"),
+    (("progress",), _none_or(_of(bool)), "True, False or None"),
+    (("layout",), _none_or(_of(str)), "a name or None"),
+    (("manifest",), _none_or(_of(str, os.PathLike)), "a path or None"),
+    (("preprocess",), _none_or(_of(str, Preprocess)), "a preset's name, a spec, a Preprocess or None"),
+    (("columns",), _none_or(_two_names), "two names or None"),
+    (("device",), _none_or(_of(str, torch.device)), "a torch.device, its name or None"),
+    (("modes",), _modes, "at least one Mode"),
+)
+"""Arguments, when they are right, and what they should be in words."""

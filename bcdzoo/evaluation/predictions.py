@@ -79,6 +79,8 @@ def _fields(parquet: pq.ParquetFile) -> list[pa.Field]:
     if rows > _MOST_ROWS:
         raise ValueError(f"{rows:,} rows, and {_MOST_ROWS:,} are the most")
     fields = [field for field in parquet.schema_arrow if _COLUMN.fullmatch(field.name)]
+    if len(fields) > len({field.name for field in fields}):
+        raise ValueError("a column is there twice")
     for field in fields:
         if not (_is_number(field.type) or _is_text(field.type)):
             raise ValueError(f"its {field.name} is of the type {field.type}")

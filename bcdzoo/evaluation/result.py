@@ -15,7 +15,7 @@ from bcdzoo.data.names import shown
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
-from bcdzoo.text import printable
+from bcdzoo.text import as_utf8, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +172,8 @@ class EvalResult:
         """Precision, and what else was asked for."""
         from bcdzoo.evaluation.mode import Mode  # imports torch
 
-        return str(Mode(self.backend, self.precision, self.compiled, self.channels_last))
+        amp = None if self.precision == "float32" else self.precision
+        return str(Mode(self.backend, amp, self.compiled, self.channels_last))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single predictions, as JSON holds it; accuracies in percent."""
@@ -241,9 +242,9 @@ def result_of(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> 
             for name, reason in zip(unreadable["id"].to_pylist(), unreadable["unreadable"].to_pylist(), strict=True)
         ],
         classes=len(np.unique(labels)),
-        dataset=images.name,
+        dataset=as_utf8(images.name),
         layout=images.layout,
-        labels_from=images.labels_from,
+        labels_from=as_utf8(images.labels_from),
         fingerprint=images.fingerprint,
         predictions_file=predictions.name if kept else None,
         predictions_sha256=sha256_of(predictions),

@@ -20,7 +20,7 @@ from bcdzoo.evaluation.predictions import read_predictions, write_predictions
 from bcdzoo.evaluation.team import Team
 from bcdzoo.files import atomic_write
 from bcdzoo.seal import DamagedError, digest, read_json, write_json
-from bcdzoo.text import say
+from bcdzoo.text import as_utf8, say
 
 RECORD = "run.json"
 _IMAGES = 256  # of a chunk, or one batch where that is more: what a run that is killed may have to repeat
@@ -88,7 +88,7 @@ class Predictions:
         samples = [images.samples[row] for row in self.rows]
         unreadable = np.array([row in self.unreadable for row in self.rows])
         columns = {
-            "id": pa.array([_text(sample.id) for sample in samples], pa.string()),
+            "id": pa.array([as_utf8(sample.id) for sample in samples], pa.string()),
             "label": pa.array([sample.label for sample in samples], pa.int32()),
         }
         for name, values in ("top", self.guesses), ("logit", self.logits):
@@ -233,10 +233,6 @@ def bring_to_leader(runs: Sequence[Run], mates: Team) -> None:
             for (number, chunk), content in parcel.items():
                 with atomic_write(runs[number].path(chunk)) as temporary:
                     temporary.write_bytes(content)
-
-
-def _text(name: str) -> str:
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")  # names that are not UTF-8
 
 
 def _differences(then: dict[str, str], now: dict[str, str]) -> str:

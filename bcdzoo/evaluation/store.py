@@ -12,7 +12,7 @@ from typing import Any
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, results_dir
 from bcdzoo.seal import DamagedError, read_json
-from bcdzoo.text import printable, say
+from bcdzoo.text import as_utf8, printable, say
 
 
 def write_record(path: Path, record: Any) -> None:
@@ -33,7 +33,7 @@ def read_result(path: Path) -> dict[str, Any]:
         OSError: It cannot be read.
     """
     result, checked = read_json(path)
-    if problem := _problem(result):
+    if problem := _problem(result) or (None if _text(path.stem) else "its file's name is not UTF-8"):
         raise DamagedError(f"{path} is not a result of bcdzoo eval: {problem}")
     return result | {"run": path.stem, "checked": checked}
 
@@ -75,7 +75,7 @@ def _problem(result: dict[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) < 10_000
+    return isinstance(value, str) and len(value) < 10_000 and value == as_utf8(value)
 
 
 def _count(value: Any) -> bool:
@@ -107,7 +107,7 @@ def _none_or(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _table(right: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(right, value.values()))
+    return lambda value: isinstance(value, dict) and all(map(_text, value)) and all(map(right, value.values()))
 
 
 def _list(right: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import Mode
-from bcdzoo.files import require_regular, sha256_of
+from bcdzoo.files import open_regular, require_regular, sha256_of
 from bcdzoo.own import import_network
 from bcdzoo.registry import find
 from bcdzoo.text import say
@@ -78,7 +78,13 @@ class Subject:
             BcdzooError: Logits are not finite, or one image alone is too much for the memory.
         """
         images = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
-        logits = self._in_memory(images).float()
+        logits = self._in_memory(images)
+        if logits.shape != (len(images), self.outputs):
+            raise BcdzooError(
+                f"{self.title} gives logits of shape {tuple(logits.shape)} for {len(images)} images, and "
+                f"({len(images)}, {self.outputs}) is meant: a row for each image"
+            )
+        logits = logits.float()
         finite = logits.isfinite().all(dim=1)
         if not finite.all():
             raise BcdzooError(
@@ -126,6 +132,8 @@ class Subject:
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise BcdzooError(f"for one image {self.name} must give logits of shape (1, classes), not {what}")
+        if logits.is_complex():
+            raise BcdzooError(f"the logits of {self.name} are complex numbers, which have no order: give real ones")
         self.outputs = logits.shape[1]
 
 
@@ -197,18 +205,19 @@ def find_network(
 def _state_hash(network: nn.Module) -> str:
     digest = hashlib.sha256(repr(network).encode())
     for source in sorted({_source(type(module)) for module in network.modules()}):
-        digest.update(source.encode())
+        digest.update(source)
     for key, tensor in sorted(network.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
-def _source(kind: type) -> str:
-    """The text of the file that a class is defined in; empty for torch's own, whose version is recorded."""
+def _source(kind: type) -> bytes:
+    """The file that a class is defined in, a text or compiled; empty for torch's own, whose version is recorded."""
     if kind.__module__.startswith("torch."):
-        return ""
+        return b""
     try:
-        return Path(inspect.getfile(kind)).read_text(encoding="utf-8")
-    except (OSError, TypeError):  # typed into an interpreter
-        return ""
+        with open_regular(Path(inspect.getfile(kind))) as file:
+            return file.read()
+    except (OSError, TypeError, BcdzooError):  # typed into an interpreter
+        return b""

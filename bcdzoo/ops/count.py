@@ -127,7 +127,11 @@ def count_ops(
     Raises:
         BcdzooError: Unknown name or convention, or the network cannot run at this size.
     """
-    if convention not in CONVENTIONS:
+    if not isinstance(model, nn.Module | str):
+        raise BcdzooError(f"a network is a torch.nn.Module or a name, not {printable(repr(model), 60)}")
+    if input_size is not None and (type(input_size) is not int or input_size < 1):
+        raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
+    if not isinstance(convention, str) or convention not in CONVENTIONS:
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
     if isinstance(model, str) and ":" not in model:
         name = model

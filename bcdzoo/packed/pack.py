@@ -26,6 +26,7 @@ from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
 from bcdzoo.packed.unit import WORD, FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
+from bcdzoo.text import printable
 
 _COLOURS = 3
 _PANEL = 32  # channels that the kernels compute at once
@@ -57,6 +58,8 @@ def pack(model: nn.Module) -> "PackedNetwork":
     Raises:
         BcdzooError: There is no layer that can be packed, or a parameter is not a number; the message says why.
     """
+    if not isinstance(model, nn.Module):
+        raise BcdzooError(f"a torch.nn.Module is packed, not {printable(repr(model), 60)}: create_model builds one")
     packed = pack_in_place(deepcopy(model))
     packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names")})
     return packed

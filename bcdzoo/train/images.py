@@ -27,10 +27,10 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
-from bcdzoo.weights.metadata import read_class_names
+from bcdzoo.weights.metadata import check_class_names, read_class_names
 
 
-def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
+def open_training_set(path: Path, classes: int | None, label_offset: int | None = None) -> tuple[ImageSet, int]:
     """List the images to train on, and say how many classes they have; no image is read yet.
 
     Grey images become three equal channels, as everywhere in this zoo: a network then has one kind of input, whatever
@@ -40,6 +40,7 @@ def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
         path: A folder with idx files; one with a folder ``train``, or with a folder for each class; or whatever
             :func:`bcdzoo.data.imagenet.open_dataset` reads.
         classes: Their number; None to count the class folders, or the labels of idx files.
+        label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`; idx files need none.
 
     Raises:
         BcdzooError: Nothing there, no training images, or the number of classes has to be given.
@@ -47,7 +48,11 @@ def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
     path = meant_by(path)
     if not path.exists():
         detect(path)  # says so, unless it is a name or a pattern
+    if label_offset is not None and type(label_offset) is not int:
+        raise BcdzooError(f"label_offset: must be a whole number or None, not {printable(repr(label_offset), 60)}")
     if idx.has_idx(path, idx.TRAIN):
+        if label_offset:
+            raise BcdzooError(f"{path} has idx files, whose labels begin with 0: leave --label-offset out")
         listing = idx.read_split(path, idx.TRAIN)
         images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
     elif idx.has_idx(path, idx.TEST):
@@ -61,7 +66,7 @@ def open_training_set(path: Path, classes: int | None) -> tuple[ImageSet, int]:
             classes = len(class_folders(root)) if root.is_dir() else 0
         if not classes:
             raise BcdzooError(f"{path} does not tell the number of classes by class folders: give it with --classes")
-        images = open_dataset(root, classes)
+        images = open_dataset(root, classes, label_offset=label_offset)
     return images, classes or 1 + max(sample.label for sample in images.samples)
 
 
@@ -81,8 +86,10 @@ def check_labels(images: ImageSet, classes: int) -> None:
 def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]:
     """The classes' names, for whoever reads the weights: a file's lines, the data's own, ImageNet's, or numbers.
 
+    A class without a name in the data is called by its number.
+
     Raises:
-        BcdzooError: The file does not have a line for each class.
+        BcdzooError: The file does not have a line for each class, or a name is none that a file of weights may have.
     """
     folders = sorted({sample.id.partition("/")[0] for sample in images.samples})
     if file is not None:
@@ -91,8 +98,11 @@ def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]
             raise BcdzooError(f"{file} has {len(found)} names, a line each, for {classes} classes")
         return found
     if len(images.class_names) == classes:
-        return list(images.class_names)
+        found = [name if name.strip() else str(label) for label, name in enumerate(images.class_names)]
+        check_class_names(found)
+        return found
     if images.labels_from == FROM_ORDER and len(folders) == classes:
+        check_class_names(folders)
         return folders
     if classes == len(wnids()) and images.name.startswith("imagenet"):
         return names()

@@ -76,6 +76,7 @@ def train(
     workers: int | None = None,
     tensorboard: bool = False,
     class_names: str | os.PathLike[str] | None = None,
+    label_offset: int | None = None,
 ) -> list[Trained]:
     """Train a network by a recipe. A run that was killed goes on where it was when it is called again.
 
@@ -91,6 +92,7 @@ def train(
         workers: Processes that read images; by default one per core, up to 8, shared among the processes.
         tensorboard: Whether to write TensorBoard's files.
         class_names: A file with a line for each class; by default the names that the data has for them.
+        label_offset: Added to every label of the data, as for :func:`bcdzoo.data.imagenet.open_dataset`.
 
     Raises:
         BcdzooError: The recipe, the data or the weights are wrong, the folder is another run's or another process is
@@ -103,10 +105,10 @@ def train(
         processes = stack.enter_context(joined(device))
         if processes.first:
             stack.enter_context(_only_process(out))
-        images, classes = open_training_set(data, classes)
+        images, classes = open_training_set(data, classes, label_offset)
         if workers is None:
             workers = min(os.cpu_count() or 1, 8) // processes.count
-        test_images = open_dataset(data, classes) if has_test_images(data) else None
+        test_images = open_dataset(data, classes, label_offset=label_offset) if has_test_images(data) else None
         initial = _origin(weights)
         plan = {
             "model": model,

@@ -16,6 +16,7 @@ from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.preprocess import PRESETS, Geometry, Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
+from bcdzoo.seal import read_json, write_json
 from tests.noise import noise
 from tests.own_networks import Steady
 
@@ -110,6 +111,31 @@ def test_images_that_have_changed_are_not_taken_from_the_cache(images: ImageSet,
     assert find_prepared(again, SMALL.geometry) is None  # another size, so another set
 
 
+@pytest.mark.parametrize("number", [1, 77, 298])
+def test_a_change_is_noticed_in_every_file_and_where_its_time_is_set_back(tmp_path: Path, number: int) -> None:
+    many = open_dataset(noise(tmp_path / "many", 300), 10)
+    prepare(many, SMALL.geometry, 0)
+    one = tmp_path / "many" / f"{number:05}.png"
+    before, whole = one.stat(), one.read_bytes()
+    one.write_bytes(whole[:-20] + bytes(20))
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(BcdzooError, match=f"{one.name} has changed since `bcdzoo prepare`: remove"):
+        find_prepared(many, SMALL.geometry)
+    one.write_bytes(whole)
+    assert find_prepared(many, SMALL.geometry) is not None  # touched, and the same
+
+
+def test_a_cache_that_knows_no_times_compares_every_file(tmp_path: Path) -> None:
+    many = open_dataset(noise(tmp_path / "many", 300), 10)
+    folder = prepare(many, SMALL.geometry, 0).folder
+    facts, _ = read_json(folder / "facts.json")
+    write_json(folder / "facts.json", {key: value for key, value in facts.items() if key != "times"})
+    one = tmp_path / "many" / "00077.png"
+    one.write_bytes(one.read_bytes()[:-20] + bytes(20))
+    with pytest.raises(BcdzooError, match=r"00077.png has changed since"):
+        find_prepared(many, SMALL.geometry)
+
+
 def test_pixels_made_by_other_versions_of_the_libraries_are_made_anew(
     images: ImageSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +201,8 @@ def test_the_command_prepares_for_presets_and_for_networks(
         ("facts.json", b'{"unreadable": {}, "versions": 3}'),
         ("checksums.npy", b""),
         ("checksums.npy", b"\x93NUMPY\x01\0v\0{'descr': '<u4', 'fortran_order': False, 'shape': (1000000000000, 2)}\n"),
+        ("times.npy", b""),
+        ("times.npy", b"x"),
         ("pixels", b""),
     ],
 )
@@ -193,7 +221,7 @@ def test_no_flip_in_the_cache_is_used(images: ImageSet) -> None:
     folder = prepare(images, SMALL.geometry, 0).folder
     fresh = [images.image(index) for index in range(len(images))]
     rng = np.random.default_rng(0)
-    for name in ("facts.json", "checksums.npy", "pixels"):
+    for name in ("facts.json", "checksums.npy", "times.npy", "pixels"):
         whole = (folder / name).read_bytes()
         for place in rng.integers(0, len(whole), 30):
             flipped = bytearray(whole)

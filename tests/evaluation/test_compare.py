@@ -160,7 +160,7 @@ def test_a_parquet_file_of_something_else_is_one_line(home: Path, table: dict[st
 @pytest.mark.parametrize(
     ("rows", "name", "message"),
     [
-        (80_000_000, "a", "80,000,000 rows, and 2,000,000 are the most"),
+        (20_000_000, "a", "20,000,000 rows, and 2,000,000 are the most"),
         (1_900_000, "a" * 2000, "its id has 3,800,000,000 bytes, and"),
     ],
 )
@@ -236,3 +236,44 @@ def test_the_command_takes_names_files_and_beginnings_and_writes_the_images_that
         main(["compare", "one", "two", "--format", "json"])
     facts = json.loads(capsys.readouterr().out)
     assert (facts["only_right"], facts["changed"], len(facts["images"])) == ([1, 0], 2, 2)
+
+
+def on(path: Path, dataset: str, fingerprint: str) -> None:
+    record, _ = read_json(path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), record | {"dataset": dataset, "fingerprint": fingerprint})
+
+
+def test_that_the_images_differ_is_said_beside_the_answer(home: Path) -> None:
+    one, two = saved(home, "one", [0] * 50), saved(home, "two", [1] * 50)
+    on(one, "clean", "aa")
+    for dataset, fingerprint, same, words in (
+        ("clean", "aa", True, None),
+        ("fog", "bb", False, "the images differ (clean and fog): same ids and labels, other files"),
+        ("fog", "aa", None, "the data are called clean and fog: ids, labels and sizes of files agree, the pixels may"),
+    ):
+        on(two, dataset, fingerprint)
+        found = compare("one", "two")
+        assert found.to_json()["same_data"] is same
+        assert "one is better" in found.summary()
+        assert (words or "") in found.summary() and (found.doubt is None) == (words is None)
+
+
+def test_parts_of_a_set_are_not_called_other_images(home: Path) -> None:
+    on(saved(home, "one", [0] * 50), "clean", "aa")
+    on(saved(home, "two", [1] * 40), "clean", "bb")
+    found = compare("one", "two")
+    assert (found.same_data, found.left_out) == (None, 10)
+    assert "the data differ (both called clean): parts of one set, or other images" in found.summary()
+
+
+def test_predictions_alone_do_not_say_which_images_they_are_of(home: Path) -> None:
+    one, two = saved(home, "one", [0] * 50), saved(home, "two", [1] * 50)
+    on(one, "clean", "aa")
+    for first, second, words in (
+        (str(one), str(two), "neither says which images"),
+        ("one", str(two), "the second does not say which images"),
+        (str(two), "one", "the first does not say which images"),
+    ):
+        found = compare(first, second)
+        assert found.same_data is None
+        assert words in found.summary()

@@ -1,4 +1,6 @@
+import importlib
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +239,72 @@ def test_progress_shows_the_speed_and_the_running_accuracy(tmp_path: Path, capsy
     assert "3/3" in output.err
     assert "images/s, top-1 100.00 %" in output.err
     assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"amp": "fp16"},
+        {"backend": "x"},
+        {"compile": 1},
+        {"channels_last": None},
+        {"batch_size": 0},
+        {"batch_size": -1},
+        {"batch_size": 2.5},
+        {"batch_size": True},
+        {"workers": -1},
+        {"workers": "2"},
+        {"preprocess": 5},
+        {"label_offset": "1"},
+        {"columns": "ab"},
+        {"layout": 1},
+        {"seed": 2**70},
+        {"seed": None},
+        {"check": "no"},
+        {"device": 0},
+        {"manifest": 1},
+        {"weights": 7},
+        {"data": None},
+        {"data": 3},
+        {"model": None},
+    ],
+    ids=str,
+)
+def test_a_value_that_no_evaluation_has_is_refused_by_name(tmp_path: Path, option: dict[str, object]) -> None:
+    ((key, value),) = option.items()
+    given = {"model": own_networks.Brightness(), "data": colours(tmp_path, "red", "lime"), **option}
+    said = complaint(**given)  # type: ignore[arg-type]
+    assert key.replace("model", "network") in said and repr(value) in said
+
+
+class Answers(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.mean(dim=(2, 3))
+        return logits[:1] if self.kind == "one row" else logits.to(torch.complex64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("one row", r"shape (1, 3) for 3 images, and (3, 3) is meant"), ("complex", "are complex numbers")],
+)
+def test_logits_that_are_not_a_row_of_real_numbers_for_each_image_are_refused(
+    tmp_path: Path, kind: str, message: str
+) -> None:
+    assert message in complaint(Answers(kind), colours(tmp_path, "red", "lime", "blue"), preprocess="imagenet")
+
+
+def test_the_source_of_a_network_may_be_in_any_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    states = []
+    for word in ("été", "eté"):
+        text = f"# coding: latin-1\n# {word}\nfrom tests.own_networks import Brightness\nclass Mine(Brightness): pass\n"
+        (tmp_path / "latin_network.py").write_bytes(text.encode("latin-1"))
+        sys.modules.pop("latin_network", None)
+        importlib.invalidate_caches()
+        mine = importlib.import_module("latin_network").Mine()
+        states.append(evaluate(mine, colours(tmp_path, "red", "lime"), preprocess="imagenet").state)
+    assert states[0] != states[1]  # as it is part of what identifies a network

@@ -75,6 +75,11 @@ BAD = [
     {"compiled": "yes"},
     {"precision": 32},
     {"notes": nested(400)},
+    {"model": "\ud800x"},
+    {"dataset": "\udcff"},
+    {"notes": ["\ud800"]},
+    {"build": {"\ud800": 1}},
+    {"versions": {"torch": "\udfff"}},
     {"skipped": [1]},
 ]
 

@@ -238,3 +238,10 @@ def test_in_inference_no_gradient_surrogate_is_computed() -> None:
 def test_the_record_of_the_authors_networks_names_its_sources() -> None:
     for path in authors.FOLDER.glob("*.json"):
         assert "@" in json.loads(path.read_text())["source"]
+
+
+@pytest.mark.parametrize("name", [None, 5, ["bcdnet-a"], Path("bcdnet-a")])
+def test_what_is_no_name_is_refused(name: object) -> None:
+    for function in (bcdzoo.create_model, bcdzoo.list_models):
+        with pytest.raises(BcdzooError, match="is wanted, not "):
+            function(name)  # type: ignore[arg-type]

@@ -324,3 +324,16 @@ def test_what_cannot_be_counted_is_one_clear_line() -> None:
     assert report.bops == 0 and "no bits could be observed" in report.warnings[0]
     frozen = count_ops(torch.jit.freeze(traced(Net())), input_size=SMALL)
     assert any("frozen TorchScript" in warning for warning in frozen.warnings)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1.5, (224, 224), "224", True])
+def test_a_size_that_no_image_has_is_refused(size: object) -> None:
+    with pytest.raises(BcdzooError, match="input_size: must be a whole number of pixels"):
+        count_ops("bcdnet-tiny", input_size=size)  # type: ignore[arg-type]
+
+
+def test_what_is_no_network_is_refused() -> None:
+    with pytest.raises(BcdzooError, match=r"a torch.nn.Module or a name, not None"):
+        count_ops(None)  # type: ignore[arg-type]
+    with pytest.raises(BcdzooError, match="no convention named None"):
+        count_ops("bcdnet-tiny", None)  # type: ignore[arg-type]

@@ -212,3 +212,8 @@ def test_an_instruction_set_that_is_not_there_is_named(monkeypatch: pytest.Monke
 
 def test_the_kernels_are_built_for_this_machine() -> None:
     assert native.instruction_sets()[-1] == "portable"
+
+
+def test_a_name_is_not_packed() -> None:
+    with pytest.raises(BcdzooError, match=r"a torch.nn.Module is packed, not 'bcdnet-tiny'"):
+        bcdzoo.pack("bcdnet-tiny")  # type: ignore[arg-type]

@@ -197,3 +197,29 @@ def test_an_unvaried_image_is_the_evaluations(images: ImageSet) -> None:
     seen = {tuple(preprocess.normalize(training[place][0]).flatten().tolist()) for place in range(20)}
     expected = {tuple(preprocess(decode(sample.read())).flatten().tolist()) for sample in images.samples}
     assert seen <= expected
+
+
+def test_class_folders_from_1_are_taken_with_an_offset(tmp_path: Path) -> None:
+    for number in range(1, 11):
+        (tmp_path / str(number)).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / str(number) / "a.png")
+    with pytest.raises(BcdzooError, match="--label-offset -1"):
+        open_training_set(tmp_path, None)
+    images, classes = open_training_set(tmp_path, None, -1)
+    assert {sample.id: sample.label for sample in images.samples} == {f"{n}/a.png": n - 1 for n in range(1, 11)}
+    assert classes == 10
+
+
+def test_idx_files_take_no_offset(data: Path) -> None:
+    with pytest.raises(BcdzooError, match="leave --label-offset out"):
+        open_training_set(data, None, -1)
+
+
+def test_a_class_without_a_name_is_called_by_its_number_and_one_that_no_file_may_have_is_refused(
+    images: ImageSet,
+) -> None:
+    classes = 1 + max(sample.label for sample in images.samples)
+    names = ("", " ", *(f"c{number}" for number in range(2, classes)))
+    assert name_classes(replace(images, class_names=names), classes, None) == ["0", "1", *names[2:]]
+    with pytest.raises(BcdzooError, match="class_names, line 1: "):
+        name_classes(replace(images, class_names=("x" * 2000, *names[1:])), classes, None)
