@@ -22,6 +22,7 @@ from bcdzoo.evaluation.run import RECORD, Plan, Run, clear, read_record
 from bcdzoo.evaluation.subject import Subject
 from bcdzoo.evaluation.team import Team
 from bcdzoo.files import only_process, results_dir
+from bcdzoo.seal import digest
 from bcdzoo.text import say
 from bcdzoo.versions import own
 
@@ -48,6 +49,9 @@ def unfinished_runs(
     identities, started = mates.all(mine)[0]
     if any(theirs != identities for theirs, _ in mates.all(mine)):
         raise BcdzooError("the processes do not have the same networks, images and software: give them the same")
+    # the leader's alone: copies on other machines were written at other times
+    written = mates.all(_last_written(images))[0]
+    identities = [identity | {"last change of the images": written} for identity in identities]
     with ExitStack() as stack:
         if not options.store:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bcdzoo-")))
@@ -91,6 +95,14 @@ def _identity(subject: Subject, images: ImageSet, options: Options) -> dict[str,
         "batch size": str(options.batch_size),
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
+
+
+def _last_written(images: ImageSet) -> str:
+    """When the newest file was written, and a hash of the times of all: the fingerprint does not look into files."""
+    paths = sorted({sample.read.path for sample in images.samples})
+    times = [Path(path).stat().st_mtime_ns if Path(path).exists() else 0 for path in paths]
+    newest = datetime.fromtimestamp(min(max(0, *times) // 10**9, 2**37), UTC).isoformat()
+    return f"{newest} ({digest(times)[:16]})"
 
 
 def _words(subject: Subject, images: ImageSet, place: str, options: Options) -> dict[str, str]:

@@ -127,6 +127,18 @@ def test_a_run_does_not_go_on_when_an_image_or_the_software_has_changed(images: 
         run(same_class(seeded(Steady)), images)
 
 
+def test_a_run_does_not_go_on_over_other_images_of_the_same_size(all_images: Path, tmp_path: Path) -> None:
+    shutil.copytree(all_images.parent, tmp_path / "images")
+    images = tmp_path / "images" / "list.csv"
+    interrupted(images)
+    one = tmp_path / "images" / "00300.png"
+    size = one.stat().st_size
+    one.write_bytes(one.read_bytes()[:-20] + bytes(20))
+    assert one.stat().st_size == size
+    with pytest.raises(BcdzooError, match=r"cannot go on .*: last change of the images was .* and is .*; --fresh"):
+        run(same_class(seeded(Steady)), images)
+
+
 def test_resume_without_anything_to_go_on_with_is_an_error(images: Path) -> None:
     with pytest.raises(
         BcdzooError, match=r"there is no unfinished run of Steady on .*list.csv; start it without --resume"
