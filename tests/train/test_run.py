@@ -408,7 +408,7 @@ def test_a_network_that_does_not_fit_the_data_is_refused(
 def test_the_best_of_a_runs_evaluations_is_kept_if_asked_for_whether_it_was_killed_or_not(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"keep": "best", "evaluate_every": 2, "lr": 0.03, "step2.iterations": 1}
+    settings = {"keep": "best", "evaluate_every": 2, "lr": 0.3, "step2.iterations": 1}
     trained = run(data, tmp_path / "run", **settings)
     assert "chosen on the test images, so that their accuracy there flatters" in capsys.readouterr().err
     rows = [row for row in read(tmp_path / "run" / "metrics.csv") if row["stage"] == "step1" and row["test_top1"]]
