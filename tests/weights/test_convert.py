@@ -215,7 +215,7 @@ def test_a_converted_file_states_its_source_and_rebuilds_its_network(
     assert metadata["preprocess"] == "imagenet"
     assert len(metadata["source_sha256"]) == 64
     model = load_model("reactnet-r18", tmp_path / "ours.safetensors")
-    assert isinstance(model.get_submodule("stages.0.0.conv"), nn.Conv2d)  # step 1 is in the file, not in the call
+    assert model.get_submodule("stages.0.0.conv").w_bits == 32  # step 1 is in the file, not in the call
     assert load_file(tmp_path / "ours.safetensors").keys() == create_model("reactnet-r18").state_dict().keys()
     with pytest.raises(BcdzooError, match="holds weights of reactnet-r18, not of birealnet-18"):
         load_model("birealnet-18", tmp_path / "ours.safetensors")
