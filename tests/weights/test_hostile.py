@@ -37,6 +37,7 @@ def test_it_is_refused_at_once_and_in_one_line(name: str, tmp_path: Path, monkey
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 def test_all_of_them_together_take_little_memory(tmp_path: Path) -> None:
     program = """
 import os, resource, sys
