@@ -1,7 +1,8 @@
 """Other people's checkpoints to this zoo's keys, strictly: every key used once, every parameter given.
 
-Where a file's layout (:mod:`bcdzoo.weights.layouts`) is not told it is the one that names most keys. A file may hold
-several tables of weights: ``FILE#NAME`` means one of them, or the tensors whose keys begin with ``NAME.``.
+Where nobody says which family (:mod:`bcdzoo.weights.keys`) a file is of, its layout is the one that names most keys. A
+file may hold several tables of weights: the one that fits the network is taken, and ``FILE#NAME`` means another one, or
+the tensors whose keys begin with ``NAME.``.
 """
 
 import re
@@ -9,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +22,8 @@ from torch.nn.parameter import is_lazy
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular, require_regular
 from bcdzoo.text import printable, say
-from bcdzoo.weights.layouts import LAYOUTS, Layout, Replacement, State
+from bcdzoo.weights.keys import FORMATS
+from bcdzoo.weights.keys.family import Layout, Rule, State
 from bcdzoo.weights.pickles import REMEDY, Pickle, Stored
 from bcdzoo.weights.tensors import read_header, read_tensors
 
@@ -30,6 +32,7 @@ _MOST_TENSORS = 20_000  # of a pickle: each is looked for on its own
 _MOST_UNPACKED = 4 << 30  # of a zip archive's member,
 _MOST_TIMES = 100  # and of its size when it is packed: weights that are all ±1 have 30
 _DEEPEST = 4  # of tables in tables
+_MOST_TABLES = 100  # that are compared with a network
 
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed by gzip: unpack it first",
@@ -44,10 +47,6 @@ _OTHER_KINDS = {
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
-_WRAPPERS = (
-    *("state_dict", "model", "net", "model_state_dict", "network", "weights", "model_state", "net_state_dict"),
-    *("module", "params", "backbone", "student"),
-)
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|grad", re.IGNORECASE)
 _AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|polyak|shadow)(?![a-z])", re.IGNORECASE)
 # What torch's own wrappers put into the keys of the modules that they wrap, anywhere.
@@ -55,31 +54,38 @@ _TORCH_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_c
 
 
 def split_part(weights: str | Path) -> tuple[Path, str | None]:
-    """The file in ``FILE#NAME``, and the name; a file that is really called so is one."""
-    path, mark, part = str(weights).rpartition("#")
-    if not mark or Path(weights).exists():
-        return Path(weights), None
-    return Path(path), part
+    """The file in ``FILE#NAME``, and the name; a file that is really called so is one.
+
+    ``FILE#TABLE#NAME`` is a part of a table in it.
+    """
+    path, names = str(weights), list[str]()
+    while "#" in path and not Path(path).exists():
+        path, _, name = path.rpartition("#")
+        names.insert(0, name)
+    return Path(path), "#".join(names) if names else None
 
 
-def load_state(weights: str | Path, member: str | None = None) -> State:
+def load_state(
+    weights: str | Path, member: str | None = None, fits: Callable[[Collection[str]], tuple[Any, ...]] | None = None
+) -> State:
     """The tensors of a checkpoint file, without optimizers and what else stands beside them.
 
-    Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and Keras' HDF5.
+    Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and the containers of the
+    families in :data:`bcdzoo.weights.keys.FORMATS`.
 
     Args:
         weights: The file, or ``FILE#NAME``; its content decides how it is read, not its name.
         member: In a zip archive, the file to read.
+        fits: How well a table with these keys fits (:func:`fit_of`), where a pickle holds several; None for their size.
 
     Raises:
         BcdzooError: The file is none of these, is damaged, means harm, or needs code to be run in order to be read.
     """
     path, part = split_part(weights)
     head = _head(path)
-    if head.startswith(b"\x89HDF"):
-        from bcdzoo.weights.larq import load_keras  # h5py takes a while
-
-        state = load_keras(path)
+    containers = [family.container for family in FORMATS.values() if family.container]
+    if container := next((container for container in containers if container.holds(path, head)), None):
+        state = container.read(path)
     elif head[8:9] == b"{":
         state = read_tensors(path).tensors
     else:
@@ -88,10 +94,12 @@ def load_state(weights: str | Path, member: str | None = None) -> State:
                 raise BcdzooError(f"{path} is {kind}")
         with open_regular(path) as file, _unpacked(file, path, member) as checkpoint:
             pickle = Pickle(checkpoint, str(path))
-            table, part = _weights(pickle.content, path, part)
+            table, part = _weights(pickle.content, path, part, fits or (lambda keys: (len(keys),)))
             state = {key: pickle.tensor(value) for key, value in table.items()}
-    if part is not None:
-        state = _below(state, part, path)
+    for name in part.split("#") if part is not None else []:
+        state = _below(state, name)
+        if not state:
+            raise BcdzooError(f"{path} holds no weights called {name!r}")
     for key in state:
         if len(key) > _LONGEST_KEY:
             raise BcdzooError(f"{path} holds a tensor with a name of {len(key)} characters: {printable(key, 60)}")
@@ -156,33 +164,45 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         raise BcdzooError(f"{path} is a damaged zip archive ({printable(error, 200)}); fetch it again") from None
 
 
-def _weights(content: Any, path: Path, part: str | None) -> tuple[dict[str, Stored], str | None]:
+def _weights(
+    content: Any, path: Path, part: str | None, fits: Callable[[Collection[str]], tuple[Any, ...]]
+) -> tuple[dict[str, Stored], str | None]:
     """The table of weights in a checkpoint, and the part of it that is still to be taken."""
     tables = dict(_tables(content, "", _DEEPEST, set()))
-    if part in tables and len(tables[part]) <= _MOST_TENSORS:
-        return tables[part], None
+    named, _, below = (None, "", "") if part is None else part.partition("#")
     usual = [name for name in tables if not _NOT_WEIGHTS.search(name)]
-    plain = [name for name in usual if not _AVERAGE.search(name)] or usual
-    if not plain:
+    if named in tables:
+        best, part = [named], below or None
+    elif not usual:
         reason = "holds no table of tensors"
         if isinstance(content, Mapping) and any(not isinstance(key, str) for key in content):
             reason = "has keys that are not text"
         raise BcdzooError(f"{path} is not a plain state dict: it {reason}; {REMEDY}")
-    wrapped = [name for name in plain if name and all(word in _WRAPPERS for word in name.split("/"))]
-    wrapped.sort(key=lambda name: [_WRAPPERS.index(word) for word in name.split("/")])
-    chosen = wrapped[0] if wrapped else max(plain, key=lambda name: len(tables[name]))
-    alike = [name for name in usual if name != chosen and 2 * len(tables[name]) > len(tables[chosen])]
-    if alike and not wrapped and part is None:
-        raise BcdzooError(
-            f"{path} holds several tables of weights: say which, as in {path}#{_listed([chosen, *alike])}"
-        )
-    if alike and part is None:
-        say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(alike)}: {path}#NAME takes that")
-    if part is not None and not any(key.startswith(f"{part}.") for key in tables[chosen]):
-        raise BcdzooError(f"{path} holds no weights called {part!r}, but {_listed([chosen, *alike])}")
+    else:
+        parts = {name: tables[name] if named is None else _below(tables[name], named) for name in usual}
+        best = _fittest({name: table for name, table in parts.items() if table}, fits)
+        if not best:
+            there = _fittest({name: tables[name] for name in usual}, fits)
+            raise BcdzooError(f"{path} holds no weights called {named!r}, but {_listed(there)}")
+    plain = [name for name in best if not _AVERAGE.search(name)] or best
+    if len(plain) > 1:
+        raise BcdzooError(f"{path} holds several tables of weights: say which, as in {path}#{_listed(best)}")
+    chosen, others = plain[0], [name for name in best if name != plain[0]]
+    if others:
+        say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(others)}: {path}#NAME takes that")
     if len(tables[chosen]) > _MOST_TENSORS:
         raise BcdzooError(f"{path} is not read: it holds {len(tables[chosen])} tensors, and {_MOST_TENSORS} are many")
     return tables[chosen], part
+
+
+def _fittest(tables: Mapping[str, Collection[str]], fits: Callable[[Collection[str]], tuple[Any, ...]]) -> list[str]:
+    """Names of the tables that fit best, those with usual names before averages."""
+    names = sorted(tables, key=lambda name: len(tables[name]), reverse=True)[:_MOST_TABLES]
+    if len(names) < 2:
+        return names
+    fit = {name: fits(tables[name]) for name in names}
+    best = max(fit.values())
+    return sorted((name for name in names if fit[name] == best), key=lambda name: bool(_AVERAGE.search(name)))
 
 
 def _listed(names: list[str]) -> str:
@@ -205,26 +225,40 @@ def _tables(content: Any, name: str, depth: int, seen: set[int]) -> Iterator[tup
             yield from _tables(value, f"{name}/{key}" if name else key, depth - 1, seen)
 
 
-def _below(state: State, part: str, path: Path) -> State:
-    """The tensors whose keys begin with a name, without it."""
-    found = {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
-    if not found:
-        raise BcdzooError(f"{path} holds no weights called {part!r}")
-    return found
+def _below(table: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The entries whose keys begin with a name, without it."""
+    return {key.removeprefix(f"{part}."): value for key, value in table.items() if key.startswith(f"{part}.")}
 
 
-def layout_of(state: State, model: nn.Module, source: str) -> Layout:
+def layout_of(state: State, model: nn.Module, source: str, format: str = "") -> Layout:
     """The layout that a checkpoint has for a network; arguments as in :func:`convert_state`."""
-    return _best(state, _target(model), model, source)[0]
+    target = _target(model)
+    _require_comparable(state, target, model, source)
+    return _best(state, target, format)[0]
 
 
-def convert_state(state: State, model: nn.Module, source: str) -> State:
+def fit_of(model: nn.Module, format: str = "") -> Callable[[Collection[str]], tuple[Any, ...]]:
+    """A function that says of a table's keys how well they fit a network: the larger, the better."""
+    target = _target(model)
+
+    def fit(keys: Collection[str]) -> tuple[Any, ...]:
+        if len(keys) > _most_keys(target):
+            return False, 0, 0
+        renamed = _best(keys, target, format)[1]
+        whole = not any(_misfits(renamed, target))
+        return whole, len(target.keys() & renamed.keys()), not whole and len(keys)
+
+    return fit
+
+
+def convert_state(state: State, model: nn.Module, source: str, format: str = "") -> State:
     """Rename a checkpoint's tensors to a network's own keys.
 
     Args:
-        state: Tensors under the keys of any layout in :data:`LAYOUTS`, also behind a prefix that all of them share.
+        state: Tensors under the keys of any layout of its family, also behind a prefix that all of them share.
         model: The network they are for (also on the meta device).
         source: What to call the checkpoint in an error.
+        format: Its family in :data:`bcdzoo.weights.keys.FORMATS`; empty to recognise it by its keys.
 
     Returns:
         Exactly the keys, shapes and dtypes of ``model.state_dict()``. Binary weights stored as ±1 stay so: their scale
@@ -234,25 +268,29 @@ def convert_state(state: State, model: nn.Module, source: str) -> State:
         BcdzooError: A key is missing, left over or of a wrong shape, or its numbers are no weights; the message names
             it.
     """
-    target = _target(model)
-    layout, renamed = _best(state, target, model, source)
-    # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
-    missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
-    extra = [original for key, parts in renamed.items() if key not in target for original, _ in parts]
-    problems = [
-        f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
-        + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-        for what, keys in (("missing", missing), ("left over", extra))
-        if keys
-    ]
-    if problems:
+    target, name = _target(model), type(model).__name__
+    _require_comparable(state, target, model, source)
+    layout, renamed = _best(state, target, format)
+    missing, extra = _misfits(renamed, target)
+    if missing or extra:
+        others = [other for other in FORMATS if format and other != format and _is_whole(state, target, other)]
+        if others:
+            raise BcdzooError(f"{source} is not of the format {format!r}, as its entry says, but of {others[0]!r}")
+        problems = [
+            f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
+            + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+            for what, keys in (("missing", missing), ("left over", extra))
+            if keys
+        ]
         raise BcdzooError(
-            f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}{_groups(state, target, source)}"
+            f"{source} does not fit {name}: {'; '.join(problems)}{_networks(state, target, source, format)}"
         )
     if reason := layout.unfit(state):
-        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {reason}")
+        raise BcdzooError(f"{source} does not fit {name}: {reason}")
     return {
-        original: _fit(key, renamed[key], wanted, source) if key in renamed else torch.zeros((), dtype=torch.int64)
+        original: _fit(key, [(theirs, state[theirs]) for theirs in renamed[key]], wanted, source)
+        if key in renamed
+        else torch.zeros((), dtype=torch.int64)
         for key, (original, wanted) in target.items()
     }
 
@@ -268,55 +306,74 @@ def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     return target
 
 
-def _best(
-    state: State, target: Mapping[str, Any], model: nn.Module, source: str
-) -> tuple[Layout, dict[str, list[tuple[str, Tensor]]]]:
-    """The layout, and the prefix that all keys share, with which most keys are the network's; and the renamed keys."""
-    if len(state) > 4 * len(target) + 1000:  # looking for a layout would take long
+def _most_keys(target: Collection[str]) -> int:
+    return 4 * len(target) + 1000  # looking for the layout of more would take long
+
+
+def _require_comparable(state: State, target: Collection[str], model: nn.Module, source: str) -> None:
+    if len(state) > _most_keys(target):
         raise BcdzooError(f"{source} does not fit {type(model).__name__}: {len(state)} tensors for {len(target)}")
-    named = [(_TORCH_WRAPPERS.sub("", key), key, tensor) for key, tensor in state.items() if key != "n_averaged"]
-    best: tuple[Layout, dict[str, list[tuple[str, Tensor]]]] = (LAYOUTS["zoo"], {})
+
+
+def _best(keys: Collection[str], target: Mapping[str, Any], format: str) -> tuple[Layout, dict[str, list[str]]]:
+    """The layout, and the prefix that all keys share, with which most keys are the network's; and the renamed keys."""
+    families = [FORMATS[format]] if format else FORMATS.values()
+    layouts = [layout for family in families for layout in family.layouts]
+    named = [(_TORCH_WRAPPERS.sub("", key), key) for key in keys if key != "n_averaged"]
+    best: tuple[Layout, dict[str, list[str]]] = (Layout(), {})
     most = -1
     for _ in range(_DEEPEST + 1):
-        for layout in LAYOUTS.values():
+        for layout in layouts:
             renamed = _rename(named, layout.rules)
             if (fitting := len(target.keys() & renamed.keys())) > most:
                 best, most = (layout, renamed), fitting
             if fitting == len(target):
                 return best
-        first = named[0][0].partition(".")[0] + "." if named else ""
-        if not first or not all(key.startswith(first) for key, _, _ in named):
+        first = _shared_prefix([key for key, _ in named])
+        if not first:
             break
-        named = [(key.removeprefix(first), original, tensor) for key, original, tensor in named]
+        named = [(key.removeprefix(first), original) for key, original in named]
     return best
 
 
-def _groups(state: State, target: Mapping[str, Any], source: str) -> str:
+def _shared_prefix(keys: list[str]) -> str:
+    """The first word of all keys, with its dot; empty where they have different ones."""
+    first = keys[0].partition(".")[0] + "." if keys else ""
+    return first if first and all(key.startswith(first) for key in keys) else ""
+
+
+def _misfits(renamed: Mapping[str, list[str]], target: Collection[str]) -> tuple[list[str], list[str]]:
+    """The network's keys that are missing, and the checkpoint's that are left over."""
+    # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
+    missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
+    return missing, [original for key, originals in renamed.items() if key not in target for original in originals]
+
+
+def _is_whole(keys: Collection[str], target: Mapping[str, Any], format: str) -> bool:
+    return not any(_misfits(_best(keys, target, format)[1], target))
+
+
+def _networks(state: State, target: Mapping[str, Any], source: str, format: str) -> list[str]:
     """How to take one of several networks whose tensors are in one table, each behind a prefix of its own."""
-    prefixes = dict.fromkeys(key.partition(".")[0] for key in state)
-    whole = [
-        prefix
-        for prefix in list(prefixes)[:20]
-        if all(f"{prefix}.{key}" in state for key in target if not key.endswith("num_batches_tracked"))
-    ]
-    return f"; {source}#NAME takes the tensors of {_listed(whole)} alone" if whole else ""
+    shared, table = "", dict.fromkeys(state)
+    while (first := _shared_prefix(list(table))) and shared.count(".") < _DEEPEST:
+        shared, table = shared + first, _below(table, first.removesuffix("."))
+    prefixes = list(dict.fromkeys(key.partition(".")[0] for key in table))[:20]
+    whole = [f"{shared}{prefix}" for prefix in prefixes if _is_whole(_below(table, prefix), target, format)]
+    return [f"{source}#NAME takes the tensors of {_listed(whole)} alone"] if whole else []
 
 
-def _rename(
-    named: list[tuple[str, str, Tensor]], rules: list[tuple[str, Replacement]]
-) -> dict[str, list[tuple[str, Tensor]]]:
-    """New key -> the (original key, tensor) it is made of, in the order of their ``#`` marks."""
-    renamed: dict[str, list[tuple[str, str, Tensor]]] = {}
-    for key, original, tensor in named:
+def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> dict[str, list[str]]:
+    """New key -> the original keys it is made of, in the order of their ``#`` marks."""
+    renamed: dict[str, list[tuple[str, str]]] = {}
+    for key, original in named:
         if new := _new_key(key, rules):
             name, part = new
-            renamed.setdefault(name, []).append((part, original, tensor))
-    return {
-        name: [(key, tensor) for _, key, tensor in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()
-    }
+            renamed.setdefault(name, []).append((part, original))
+    return {name: [original for _, original in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()}
 
 
-def _new_key(key: str, rules: list[tuple[str, Replacement]]) -> tuple[str, str] | None:
+def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
     """A key, and which part of it, by the first rule that matches; None where the rule leaves it out."""
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
