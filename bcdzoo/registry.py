@@ -72,6 +72,11 @@ _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
 _TINY: dict[str, Any] = {"input_size": 28, "num_classes": 10, "recipe": "tiny"}
 
+_BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
+_FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
+_MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10}
+_CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10}
+
 _SPECS = [
     ModelSpec(
         "abcnet-r18-5x5",
@@ -79,6 +84,7 @@ _SPECS = [
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bases=5,
     ),
+    ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", "Tu et al., AdaBin, ECCV 2022", **_CIFAR10),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups",)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet"),
     ModelSpec(
@@ -93,6 +99,10 @@ _SPECS = [
     ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, 32, 32, **_TINY | {"recipe": "tiny-real"}),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
+    ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
+    ModelSpec("bmxnet-r18", "bmxnet:bmxnet_r18", _BMXNET),
+    ModelSpec("bmxnet-r18-cifar10", "bmxnet:bmxnet_r18_cifar10", _BMXNET, **_CIFAR10),
+    ModelSpec("bmxnet-r18-first-real", "bmxnet:bmxnet_r18_first_real", _BMXNET),
     ModelSpec("bnext-l", "bnext:bnext_l", _BNEXT),
     ModelSpec("bnext-m", "bnext:bnext_m", _BNEXT),
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
@@ -101,6 +111,8 @@ _SPECS = [
     ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", 2, 2),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
+    ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, **_CIFAR10),
+    ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
     ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
     ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", 1, 2),
     ModelSpec("meliusnet-22", "meliusnet:meliusnet_22", _MELIUSNET),
@@ -108,6 +120,7 @@ _SPECS = [
     ModelSpec("meliusnet-59", "meliusnet:meliusnet_59", _MELIUSNET),
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
+    ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),

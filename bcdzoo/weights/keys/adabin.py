@@ -1,0 +1,34 @@
+"""huawei-noah/Efficient-Computing, BinaryNetworks/AdaBin/cifar10/nets/resnet20.py."""
+
+import re
+
+from bcdzoo.weights.keys.family import Family, Layout, Rule
+
+
+def _unit(theirs: str, ours: str) -> Rule:
+    """One part of every convolution's unit; a block has two."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"stages.{int(match[1]) - 1}.{2 * int(match[2]) + int(match[3]) - 1}.{ours}"
+
+    return rf"layer(\d)\.(\d)\.{theirs}", replace
+
+
+_RESNET20 = Layout(
+    [
+        _unit(r"conv([12])\.weight", "conv.conv.weight"),
+        _unit(r"conv([12])\.binary_a\.alpha_a", "conv.alpha"),
+        _unit(r"conv([12])\.binary_a\.beta_a", "conv.beta"),
+        _unit(r"bn([12])\.", "bn."),
+        _unit(r"nonlinear([12])\.neg_scale", "activation.negative"),
+        _unit(r"nonlinear([12])\.pos_scale", "activation.positive"),
+        (r"(conv|bn)1\.", r"stem.\1."),
+        (r"nonlinear1\.neg_scale", "stem.activation.negative"),
+        (r"nonlinear1\.pos_scale", "stem.activation.positive"),
+        (r"bn2\.", "norm."),
+        (r"linear\.", "fc."),
+    ],
+    preprocess="resize=32,crop=32",
+)
+
+FAMILY = Family((_RESNET20,))
