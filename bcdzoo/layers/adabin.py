@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.metadata import OpCounts
@@ -13,9 +12,9 @@ from bcdzoo.layers.quantizers.sign import sign_activation
 class AdaBinConv2d(nn.Module):
     """A convolution of activations α(s + β) and weights σt + μ, with signs s and t; zero padding, no bias.
 
-    It is one binary convolution of the signs and three corrections (section 3.4 of the paper): the sums of the signs in
-    each window, which all output channels share, and two that no image changes. α and β are of the layer
-    (learned), μ and σ of each output channel (mean and standard deviation of the latent weights).
+    It is one binary convolution of the signs, their sums in each window, which all output channels share, and a map
+    that no image changes (section 3.4 of the paper). α and β are the layer's and learned; μ and σ are mean and standard
+    deviation of the latent weights of each output channel.
 
     Args:
         c_in: Input channels.
@@ -37,24 +36,14 @@ class AdaBinConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = sign_activation((x - self.beta) / self.alpha)
-        weight = self.conv.weight
-        mean = weight.mean(dim=(1, 2, 3))[:, None, None]
-        levels, scale = self.conv.quantizer(weight)
-        filters = (levels * scale[:, None, None, None]).sum(1, keepdim=True)
-        ones = torch.ones_like(x[:1, :1])
-        inside = self._window(ones) * weight.shape[1]
-        fixed = F.conv2d(ones, filters, stride=self.conv.stride, padding=self.conv.padding) + mean * inside
-        sums = self.conv(signs) + mean * self._window(signs.sum(1, keepdim=True))
-        return self.alpha * (sums + self.beta * fixed)
-
-    def _window(self, x: Tensor) -> Tensor:
-        kernel = x.new_ones(1, 1, *self.conv.kernel_shape[2:])
-        return F.conv2d(x, kernel, stride=self.conv.stride, padding=self.conv.padding)
+        fixed = self.conv(torch.ones_like(signs[:1]))  # less at the edges, where the padding is
+        out: Tensor = self.alpha * (self.conv(signs) + self.beta * fixed)
+        return out
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         c_out, c_in, kernel, _ = self.conv.kernel_shape
-        window = output.numel() // c_out * c_in * kernel**2  # the sums of signs: one more output channel
-        return {"binary_mac": output.numel() * c_in * kernel**2 + window, "sign": inputs[0].numel()}
+        macs = output.numel() * c_in * kernel**2
+        return {"binary_mac": macs + macs // c_out, "sign": inputs[0].numel()}  # the sums are one more output channel
 
 
 class Maxout(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.quantizers.base import Levels
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.unit import PackedUnit, Shape
@@ -32,6 +33,14 @@ class PackedConv2d(nn.Module):
         self.multiple = not conv.w_bits == conv.a_bits == conv.a_bases == 1
         c_in, kernel = conv.kernel_shape[1:3]
         shape = Shape(c_in, len(levels), kernel, conv.stride, conv.padding, conv.same_padding)
+        self.border: nn.Module | None = None
+        if conv.pad_value and (conv.padding or conv.same_padding):  # the kernels know a border of 0 alone
+            self.border = (
+                SamePad(conv.extent, conv.stride, conv.pad_value)
+                if conv.same_padding
+                else nn.ConstantPad2d(conv.padding, conv.pad_value)
+            )
+            shape = replace(shape, padding=0, same_padding=False)
         self.signs = nn.ModuleList()
         self.bits = nn.ModuleList()
         for plane in _sign_planes(levels, conv.w_bits):
@@ -49,7 +58,7 @@ class PackedConv2d(nn.Module):
         return self._scaled(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        sums = self._sums(x)
+        sums = self._sums(x if self.border is None else self.border(x))
         if self.multiple and not x.is_contiguous(memory_format=torch.channels_last):
             sums = sums.contiguous()  # as the plain convolution gives it: torch's later sums depend on the order
         sums.mul_(self.scale[:, None, None])  # type: ignore[index]

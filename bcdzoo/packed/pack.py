@@ -157,11 +157,16 @@ def _obstacle(module: nn.Module) -> str | None:
         return "real-valued weights (step 1)"
     if module.a_bits == 32:
         return "real-valued activations"
-    return "groups, dilation or a padding other than 0" if _is_unusual(module) else ""
+    if module.groups > 1 or module.dilation > 1:
+        return "groups or dilation"
+    if _border(module) not in ((0, 1, -1) if module.a_bits == module.a_bases == 1 else (0,)):
+        return f"padding with {module.pad_value:g}"
+    return ""
 
 
-def _is_unusual(conv: LowBitConv2d) -> bool:
-    return conv.groups > 1 or conv.dilation > 1 or (conv.pad_value != 0 and bool(conv.padding or conv.same_padding))
+def _border(conv: LowBitConv2d) -> float:
+    """What is beyond the map's edge, 0 where nothing is read there."""
+    return conv.pad_value if conv.padding or conv.same_padding else 0
 
 
 def _packed(module: nn.Module, name: str) -> nn.Module:
@@ -172,6 +177,8 @@ def _packed(module: nn.Module, name: str) -> nn.Module:
         return PackedConv2d(module, name)
     if type(module) is nn.Conv2d and module.in_channels == _COLOURS:
         return _ChannelsLast(module)
+    if type(module) is nn.Conv2d and module.kernel_size != (1, 1):
+        return nn.Sequential(_Contiguous(), module)
     if type(module) is nn.Sequential:
         return nn.Sequential(*_runs(module, name))
     for kind, parts in _TRUNKS.items():
@@ -251,7 +258,7 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
 
 
 class _Contiguous(nn.Module):
-    """The order of a map that the plain network concatenated: what torch computes of it rounds by the order."""
+    """The order of a map in the plain network: what torch computes of it rounds by the order."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.contiguous()
@@ -400,7 +407,8 @@ def _is_binary(conv: Any) -> TypeGuard[LowBitConv2d]:
     """Whether a convolution is one of ±1 weights and ±1 activations that the kernels have."""
     return (
         isinstance(conv, LowBitConv2d)
-        and not _is_unusual(conv)
+        and _obstacle(conv) == ""
+        and _border(conv) == 0
         and conv.w_bits == conv.w_bases == conv.a_bits == conv.a_bases == 1
     )
 

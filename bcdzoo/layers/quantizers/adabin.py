@@ -1,5 +1,6 @@
 """AdaBin's weight quantizer (Tu et al., ECCV 2022)."""
 
+import torch
 from torch import Tensor
 
 from bcdzoo.layers.quantizers.base import WeightQuantizer
@@ -9,13 +10,17 @@ _TEMPERATURE = 0.1
 
 
 class CentredWeight(WeightQuantizer):
-    """The signs of centred weights, scaled by the standard deviation of each output channel (equations 8 and 9).
+    """The signs of centred weights, scaled by the standard deviation of each output channel, plus their mean.
 
-    The mean itself is added by the convolution. Backward: as IR-Net's sign at its first temperature, of the centred
-    weights in units of the standard deviation, and through the standard deviation.
+    Equations 8 and 9 of the paper; the mean is a second basis, of +1 alone. Backward: as IR-Net's sign at its first
+    temperature, of the centred weights in units of the standard deviation, and through mean and deviation.
     """
 
+    bases = 2
+
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        centred = weight - weight.mean(dim=(1, 2, 3), keepdim=True)
+        mean = weight.mean(dim=(1, 2, 3), keepdim=True)
+        centred = weight - mean
         scale = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-        return decaying_sign(centred / scale, _TEMPERATURE), scale.flatten()
+        signs = decaying_sign(centred / scale, _TEMPERATURE)
+        return torch.cat([signs, torch.ones_like(signs)]), torch.cat([scale, mean]).flatten()

@@ -1,7 +1,7 @@
 """hpi-xnor/BMXNet, smd_hpi/binary_models/: MXNet's parameter files, with the weights of 1-bit layers as packed words.
 
-A word has 64 bits, the lowest first, 1 for +1. Those of a convolution are the flattened (out, in, kernel, kernel); those
-of a linear layer are the words of one chunk of inputs for all outputs side by side.
+A word has 64 bits, the lowest first, 1 for +1. Those of a convolution are the flattened (out, in, kernel, kernel);
+those of a linear layer are the words of one chunk of inputs for all outputs side by side.
 
 The ResNets take pixels from 0 to 255 less the mean that BMXNet's training script subtracts by default: the means that
 the files' first normalization has seen are within 10 of 0.
