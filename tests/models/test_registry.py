@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
-import json
+import re
 import subprocess
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.models.bcdnet import tradeoff_widths
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts, derived_forms
-from bcdzoo.report.tables import differs, rows
+from bcdzoo.report.tables import rows
 from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
 
@@ -88,11 +89,14 @@ def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
     assert known["forms"] == derived_forms(name)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_bops_agree_with_every_digit_the_paper_prints(name: str) -> None:
-    for row in rows((1, 2, "beyond"), ()):
-        if row["model"] == name:
-            assert not differs(row, "bops")
+PRINTED = {f"{row['table']}-{row['model']}": row for row in rows((1, 2, "beyond"), ()) if row["bops"] is not None}
+
+
+@pytest.mark.parametrize("row", [row for row in PRINTED if PRINTED[row]["model"] in NAMES])
+def test_bops_agree_with_every_printed_digit(row: str) -> None:
+    printed: Decimal = PRINTED[row]["bops"]
+    bops = Decimal(counts()[PRINTED[row]["model"]]["full"]["bops"]) / 10**9
+    assert bops.quantize(printed, ROUND_HALF_UP) == printed
 
 
 def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
@@ -226,18 +230,9 @@ def test_listing_and_the_public_names_need_no_torch() -> None:
         assert inspect.isfunction(getattr(bcdzoo, name))
 
 
-def test_in_inference_no_gradient_surrogate_is_computed() -> None:
-    model = build("bcdnet-a").eval()
-    with torch.inference_mode(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        model(images(1))
-    calls = {event.key: event.count for event in profile.key_averages()}
-    assert "aten::sign" in calls
-    assert not {"aten::where", "aten::clamp", "aten::lt", "aten::le", "aten::ge"} & calls.keys()
-
-
-def test_the_record_of_the_authors_networks_names_its_sources() -> None:
-    for path in authors.FOLDER.glob("*.json"):
-        assert "@" in json.loads(path.read_text())["source"]
+@pytest.mark.parametrize("name", [path.stem for path in authors.FOLDER.glob("*.json")])
+def test_the_record_of_an_authors_network_names_its_source(name: str) -> None:
+    assert re.match(r"[\w-]+/[\w-]+@[0-9a-f]{7} \S+\.py\b", authors.record(name)["source"])
 
 
 @pytest.mark.parametrize("name", [None, 5, ["bcdnet-a"], Path("bcdnet-a")])

@@ -1,5 +1,6 @@
 """Packed units against the plain modules they stand for, over random sizes and with each instruction set."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -217,4 +218,4 @@ def test_a_batch_of_none_gives_none() -> None:
 @each_instruction_set
 def test_the_peak_of_every_instruction_set_can_be_measured(instructions: str) -> None:
     with forced(instructions):
-        assert peak(1) > 1e9
+        assert 0 < peak(1) < math.inf

@@ -604,9 +604,11 @@ def test_headers_of_any_kind_are_no_surprise(headers: dict[str, str]) -> None:
         threading.Thread(target=serve, daemon=True).start()
         checkpoint = entry(url=f"http://127.0.0.1:{listener.getsockname()[1]}/net.pth", filename="net.pth", size=4)
         try:
-            fetch(checkpoint)
+            path = fetch(checkpoint)
         except BcdzooError as error:
             assert str(error).isprintable() and len(str(error)) < 1500
+        else:
+            assert path.read_bytes() == b"body"
 
 
 @pytest.mark.parametrize(
@@ -688,9 +690,11 @@ def test_a_broken_archive_is_one_line(
     path.write_bytes(content)
     checkpoint = entry("manual", member="net.pth", sha256=hashlib.sha256(BODY[:1000]).hexdigest())
     try:
-        fetch(checkpoint, from_file=path)
+        fetched = fetch(checkpoint, from_file=path)
     except BcdzooError as error:
         assert "\n" not in str(error)
+    else:
+        assert fetched.read_bytes() == content
 
 
 # --- what killed fetches leave
