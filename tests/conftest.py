@@ -4,9 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # before torch is imported: sums are the same on every machine, two tests run at once
-)
+# Before torch is imported: sums are the same on every machine, and the suite's two processes share two cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings

@@ -480,7 +480,7 @@ def test_initial_weights_are_those_of_a_file(data: Path, whole: list[Trained], t
     assert tuned[1].lineage["initial"]["sha256"] == sha256_of(whole[0].weights)
     before, after = load_file(whole[0].weights), load_file(tuned[0].weights)
     weights = [key for key in before if key.endswith("conv.weight")]
-    assert len(weights) > 10 and all(torch.equal(after[key], before[key]) for key in weights)
+    assert len(weights) > 5 and all(torch.equal(after[key], before[key]) for key in weights)
 
 
 def test_a_loaded_network_fine_tunes_in_ordinary_code(data: Path, whole: list[Trained]) -> None:
