@@ -31,6 +31,8 @@ from bcdzoo.train import checkpoint
 from bcdzoo.train.metrics import Metrics, read
 from bcdzoo.train.run import Trained, train
 from bcdzoo.weights.convert import safetensors_metadata
+from tests.command import bcdzoo as zoo
+from tests.command import on_a_full_disk
 from tests.train.idx import stripes
 
 QUICK = {
@@ -155,10 +157,9 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
             killed += 1
         process.wait()
     assert killed >= 2
-    last = execute(["-m", "bcdzoo", "train", *command(data, out)])
+    last = zoo("train", *command(data, out))
     assert last.returncode == 0, last.stderr
-    for trained in whole:
-        assert (out / trained.weights.name).read_bytes() == trained.weights.read_bytes()
+    assert same(out, whole)
     assert not list(out.glob("*.checkpoint.pt"))
     # the speeds differ, nothing else does
     columns = ("stage", "iteration", "lr", "loss", "train_top1", "test_top1")
@@ -428,34 +429,22 @@ def test_the_best_of_a_runs_evaluations_is_kept_if_asked_for_whether_it_was_kill
 def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
     data: Path, whole: list[Trained], tmp_path: Path
 ) -> None:
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount a small file system")
-    (tmp_path / "small").mkdir()
-    script = """
-        mount -t tmpfs -o size=1m none "$OUT" && "$@"
-        mount -o remount,size=100m "$OUT" && "$@" && cp "$OUT"/*.safetensors "$KEEP"
-    """
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "bcdzoo", "train",
-         *command(data, tmp_path / "small")],
-        env=os.environ | {"OUT": str(tmp_path / "small"), "KEEP": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
+    words = ["train", *command(data, tmp_path / "small")]
+    done = on_a_full_disk(tmp_path / "small", ("1m", "100m"), words)
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(
         r"bcdzoo: cannot write .*/step1.checkpoint.pt: No space left on device; the same command .*", line
     )
-    assert same(tmp_path, whole)
+    assert same(tmp_path / "small.kept", whole)
 
 
 def test_weights_say_the_names_of_their_classes(whole: list[Trained], data: Path, tmp_path: Path) -> None:
     assert json.loads(safetensors_metadata(whole[1].weights)["class_names"]) == [str(number) for number in range(10)]
     names = [f"stripe {number}" for number in range(10)]
     (tmp_path / "names.txt").write_text("\n".join(names))
-    done = execute(
-        ["-m", "bcdzoo", "train", *command(data, tmp_path / "run", iterations=1, **{"step1.warmup": 0}),
-         "--class-names", str(tmp_path / "names.txt")]
-    )  # fmt: skip
+    words = command(data, tmp_path / "run", iterations=1, **{"step1.warmup": 0})
+    done = zoo("train", *words, "--class-names", str(tmp_path / "names.txt"))
     assert done.returncode == 0, done.stderr
     assert json.loads(safetensors_metadata(tmp_path / "run" / "step1.safetensors")["class_names"]) == names
 
