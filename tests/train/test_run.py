@@ -173,7 +173,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
 def test_two_processes_train_the_network_that_one_would(data: Path, tmp_path: Path) -> None:
     # the same batch in two halves, each with its own batch statistics: near, not equal
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bcdzoo", "train"]
-    done = execute([*torchrun, *command(data, tmp_path / "two", iterations=60)], OMP_NUM_THREADS="1")
+    done = execute([*torchrun, *command(data, tmp_path / "two", iterations=40)])
     assert done.returncode == 0, done.stderr
     lineage = json.loads(safetensors_metadata(tmp_path / "two" / "step2.safetensors")["lineage"])
     assert lineage["processes"] == 2
