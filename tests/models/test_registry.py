@@ -235,7 +235,7 @@ def test_listing_and_the_public_names_need_no_torch() -> None:
         assert inspect.isfunction(getattr(bcdzoo, name))
 
 
-@pytest.mark.parametrize("name", [path.stem for path in authors.FOLDER.glob("*.json")])
+@pytest.mark.parametrize("name", sorted(path.stem for path in authors.FOLDER.glob("*.json")))
 def test_the_record_of_an_authors_network_names_its_source(name: str) -> None:
     assert re.match(r"[\w-]+/[\w-]+@[0-9a-f]{7} \S+\.py\b", authors.record(name)["source"])
 
