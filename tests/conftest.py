@@ -1,4 +1,4 @@
-"""Settings of the whole suite, which runs in two processes; ``pytest -n 0`` takes this one, for ``-s`` and ``--pdb``."""
+"""Settings of the whole suite: it runs in two processes, and with ``-n 0`` in this one, for ``-s`` and ``--pdb``."""
 
 import os
 from collections.abc import Iterator
