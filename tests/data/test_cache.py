@@ -156,7 +156,7 @@ def test_what_a_killed_preparation_left_behind_is_removed_and_the_next_one_is_wh
 
 
 def test_two_processes_prepare_once(images: ImageSet) -> None:
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
+    with multiprocessing.get_context("fork").Pool(2) as pool:
         folders = pool.starmap(_prepared, [(images,)] * 2)
     assert folders[0] == folders[1] == prepared_folder(images, SMALL.geometry)
     assert len(np.load(folders[0] / "checksums.npy")) == 40

@@ -86,13 +86,16 @@ def test_a_networks_weights_survive_safetensors(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
-    for convention in ("full", "dagger"):
-        report = bcdzoo.count_ops(name, convention)
-        known = counts()[name]
-        assert known[convention] == {"bops": report.bops, "flops": report.flops, "ops": report.ops}
-        assert known["params"] == report.params == sum(p.numel() for p in described(name).parameters())
-        assert report.unsupported == []
-    assert known["forms"] == derived_forms(name)
+    report = bcdzoo.count_ops(name, "full")
+    assert report.unsupported == []
+    assert report.params == sum(p.numel() for p in described(name).parameters())
+    macs = sum(layer.counts.get("mac", 0) for layer in report.layers)  # the FLOPs under the other convention
+    assert counts()[name] == {
+        "params": report.params,
+        "full": {"bops": report.bops, "flops": report.flops, "ops": report.ops},
+        "dagger": {"bops": report.bops, "flops": macs, "ops": macs + round(report.bops / 64)},
+        "forms": derived_forms(name),
+    }
 
 
 PRINTED = {f"{row['table']}-{row['model']}": row for row in rows((1, 2, "beyond"), ()) if row["bops"] is not None}
