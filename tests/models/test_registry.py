@@ -39,7 +39,7 @@ def build(name: str, **arguments: object) -> nn.Module:
     return bcdzoo.create_model(name, num_classes=10, **arguments)
 
 
-def described(name: str, **arguments: object) -> nn.Module:
+def described(name: str, **arguments: Any) -> nn.Module:
     """The same without values, for what they do not matter to."""
     with torch.device("meta"):
         return bcdzoo.create_model(name, **arguments)
