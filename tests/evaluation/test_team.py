@@ -1,3 +1,5 @@
+"""Evaluations by several processes, which torchrun starts."""
+
 import json
 import os
 import signal
@@ -5,29 +7,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.command import bcdzoo
 from tests.noise import noise
 
 ROOT = Path(__file__).parents[2]
 
 
+def words(images: Path) -> list[str]:
+    arguments = ["eval", "tests.own_networks:Steady", "--data", str(images), "--preprocess", "resize=16,crop=16"]
+    return [*arguments, "--batch-size", "8", "--workers", "0", "--format", "json"]
+
+
 def torchrun(processes: int, images: Path) -> list[str]:
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
-        *(
-            "-m",
-            "bcdzoo",
-            "eval",
-            "tests.own_networks:Steady",
-            "--data",
-            str(images),
-            "--preprocess",
-            "resize=16,crop=16",
-        ),
-        *("--batch-size", "8", "--workers", "0", "--format", "json"),
-    ]
+    alone = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [sys.executable, *alone, "-m", "bcdzoo", *words(images)]
+
+
+def result_of(processes: int, images: Path, environment: dict[str, str]) -> dict[str, Any]:
+    done = subprocess.run(torchrun(processes, images), env=environment, cwd=ROOT, capture_output=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert result["processes"] == processes
+    return result
 
 
 @pytest.fixture
@@ -36,21 +40,23 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "BCDZOO_HOME": str(tmp_path / "home"), "PIDS": str(tmp_path / "pids"), "OMP_NUM_THREADS": "1"}
 
 
-def test_one_two_and_three_processes_give_the_same_predictions_and_a_killed_one_ends_the_run_which_then_goes_on(
-    tmp_path: Path, environment: dict[str, str]
-) -> None:
-    images = noise(tmp_path / "images", 1100)  # five chunks, the last of 76 images
-    results = {}
-    for processes in (1, 2, 3):
-        done = subprocess.run(torchrun(processes, images), env=environment, cwd=ROOT, capture_output=True, check=True)
-        results[processes] = json.loads(done.stdout)
-    assert {result["predictions_sha256"] for result in results.values()} == {results[1]["predictions_sha256"]}
-    assert [result["processes"] for result in results.values()] == [1, 2, 3]
-    assert {result["n"] for result in results.values()} == {1100}
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return noise(tmp_path / "images", 1100)  # five chunks, the last of 76 images
 
-    before = len(list((tmp_path / "home" / "results").glob("*.json")))
-    for old in (tmp_path / "pids").iterdir():
-        old.unlink()
+
+@pytest.fixture
+def alone(images: Path, tmp_path: Path) -> dict[str, Any]:
+    """What one process finds."""
+    done = bcdzoo(*words(images), BCDZOO_HOME=str(tmp_path / "alone"))
+    result: dict[str, Any] = json.loads(done.stdout)
+    assert (result["n"], result["processes"]) == (1100, 1)
+    return result
+
+
+def test_a_killed_process_ends_the_run_of_all_which_another_number_of_processes_finishes_as_one_would(
+    tmp_path: Path, images: Path, alone: dict[str, Any], environment: dict[str, str]
+) -> None:
     slow = {**environment, "PAUSE": "0.03"}
     process = subprocess.Popen(torchrun(2, images), env=slow, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
@@ -60,8 +66,17 @@ def test_one_two_and_three_processes_give_the_same_predictions_and_a_killed_one_
     os.kill(int((tmp_path / "pids" / "1").read_text()), signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode != 0
-    assert len(list((tmp_path / "home" / "results").glob("*.json"))) == before
-    done = subprocess.run(torchrun(3, images), env=environment, cwd=ROOT, capture_output=True, check=True)
-    last = json.loads(done.stdout)
+    assert list((tmp_path / "home" / "results").glob("*.json")) == []
+    last = result_of(3, images, environment)
     assert last["resumed"] >= 256
-    assert last["predictions_sha256"] == results[1]["predictions_sha256"]
+    assert (last["n"], last["predictions_sha256"]) == (1100, alone["predictions_sha256"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_any_number_of_processes_gives_the_same_predictions(
+    processes: int, images: Path, alone: dict[str, Any], environment: dict[str, str]
+) -> None:
+    result = result_of(processes, images, environment)
+    assert (result["n"], result["resumed"]) == (1100, 0)
+    assert result["predictions_sha256"] == alone["predictions_sha256"]

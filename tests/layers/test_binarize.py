@@ -24,11 +24,18 @@ def test_the_sign_of_either_zero_is_plus_one() -> None:
 def test_an_activation_becomes_one_of_two_values_and_its_gradient_is_the_polynomials(values: list[float]) -> None:
     x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     y = sign_activation(x)
-    assert set(y.tolist()) <= {-1.0, 1.0}
+    assert y.tolist() == [1 if value >= 0 else -1 for value in values]
     (gradient,) = torch.autograd.grad(y.sum(), x)
     reference = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(polynomial(reference).sum(), reference)
     torch.testing.assert_close(gradient, expected)
+
+
+def test_in_inference_a_sign_takes_the_memory_of_its_result_and_no_surrogate() -> None:
+    x = torch.randn(1, 8, 64, 64)
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
+        sign_activation(x)
+    assert x.nbytes <= sum(max(event.self_cpu_memory_usage, 0) for event in profile.events()) < 1.1 * x.nbytes
 
 
 def test_the_activation_gradient_is_the_polynomials_by_finite_differences() -> None:

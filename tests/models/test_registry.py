@@ -2,9 +2,10 @@
 
 import importlib
 import inspect
-import json
+import re
 import subprocess
 import sys
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.models.bcdnet import tradeoff_widths
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts, derived_forms
-from bcdzoo.report.tables import differs, rows
+from bcdzoo.report.tables import rows
 from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
 
@@ -36,6 +37,12 @@ SIZE = 64  # of the images here; the networks are fully convolutional
 def build(name: str, **arguments: object) -> nn.Module:
     torch.manual_seed(0)
     return bcdzoo.create_model(name, num_classes=10, **arguments)
+
+
+def described(name: str, **arguments: Any) -> nn.Module:
+    """The same without values, for what they do not matter to."""
+    with torch.device("meta"):
+        return bcdzoo.create_model(name, **arguments)
 
 
 def images(n: int) -> torch.Tensor:
@@ -56,7 +63,7 @@ def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_networks_logits_do_not_depend_on_the_batch_nor_on_how_they_are_computed(name: str) -> None:
     model = build(name).eval()
-    x = images(5)
+    x = images(3)
     with torch.inference_mode():
         together = model(x)
         alone = torch.cat([model(image[None]) for image in x])
@@ -79,20 +86,26 @@ def test_a_networks_weights_survive_safetensors(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
-    for convention in ("full", "dagger"):
-        report = bcdzoo.count_ops(name, convention)
-        known = counts()[name]
-        assert known[convention] == {"bops": report.bops, "flops": report.flops, "ops": report.ops}
-        assert known["params"] == report.params == sum(p.numel() for p in bcdzoo.create_model(name).parameters())
-        assert report.unsupported == []
-    assert known["forms"] == derived_forms(name)
+    report = bcdzoo.count_ops(name, "full")
+    assert report.unsupported == []
+    assert report.params == sum(p.numel() for p in described(name).parameters())
+    macs = sum(layer.counts.get("mac", 0) for layer in report.layers)  # the FLOPs under the other convention
+    assert counts()[name] == {
+        "params": report.params,
+        "full": {"bops": report.bops, "flops": report.flops, "ops": report.ops},
+        "dagger": {"bops": report.bops, "flops": macs, "ops": macs + round(report.bops / 64)},
+        "forms": derived_forms(name),
+    }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_bops_agree_with_every_digit_the_paper_prints(name: str) -> None:
-    for row in rows((1, 2, "beyond"), ()):
-        if row["model"] == name:
-            assert not differs(row, "bops")
+PRINTED = {f"{row['table']}-{row['model']}": row for row in rows((1, 2, "beyond"), ()) if row["bops"] is not None}
+
+
+@pytest.mark.parametrize("row", [row for row in PRINTED if PRINTED[row]["model"] in NAMES])
+def test_bops_agree_with_every_printed_digit(row: str) -> None:
+    printed: Decimal = PRINTED[row]["bops"]
+    bops = Decimal(counts()[PRINTED[row]["model"]]["full"]["bops"]) / 10**9
+    assert bops.quantize(printed, ROUND_HALF_UP) == printed
 
 
 def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
@@ -102,7 +115,7 @@ def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_networks_bits_are_those_of_its_layers_and_of_the_tables(name: str) -> None:
     spec = find(name)
-    binary = [m for m in build(name).modules() if isinstance(m, LowBitConv2d)]
+    binary = [m for m in described(name).modules() if isinstance(m, LowBitConv2d)]
     bits = {(m.w_bits, m.w_bases, m.a_bits, m.a_bases) for m in binary}
     assert bits == {(spec.w_bits, spec.bases, spec.a_bits, spec.bases)} or (spec.w_bits == 32 and not bits)
     printed = {row["wa"] for row in rows((1, 2, "beyond"), ()) if row["model"] == name}
@@ -114,8 +127,7 @@ def test_the_manifest_says_where_weights_are_or_that_there_are_none(name: str) -
     manifest = load_manifest()
     assert manifest.of(name) or name in {entry.model for entry in manifest.missing}
     for checkpoint in manifest.of(name):
-        with torch.device("meta"):
-            bcdzoo.create_model(name, **checkpoint.build)  # its arguments exist
+        described(name, **checkpoint.build)  # its arguments exist
 
 
 def takes_step(name: str) -> bool:
@@ -129,7 +141,7 @@ STEP1 = [name for name in NAMES if takes_step(name)]
 
 @pytest.mark.parametrize("name", STEP1)
 def test_step_1_is_the_same_network_with_ordinary_convolutions(name: str) -> None:
-    step1, step2 = build(name, step=1), build(name)
+    step1, step2 = build(name, step=1), described(name, num_classes=10)
     shapes = {key: t.shape for key, t in step2.state_dict().items()}
     assert {key: t.shape for key, t in step1.state_dict().items()} == shapes
     real = [m for m in step1.modules() if isinstance(m, LowBitConv2d)]
@@ -226,18 +238,9 @@ def test_listing_and_the_public_names_need_no_torch() -> None:
         assert inspect.isfunction(getattr(bcdzoo, name))
 
 
-def test_in_inference_no_gradient_surrogate_is_computed() -> None:
-    model = build("bcdnet-a").eval()
-    with torch.inference_mode(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        model(images(1))
-    calls = {event.key: event.count for event in profile.key_averages()}
-    assert "aten::sign" in calls
-    assert not {"aten::where", "aten::clamp", "aten::lt", "aten::le", "aten::ge"} & calls.keys()
-
-
-def test_the_record_of_the_authors_networks_names_its_sources() -> None:
-    for path in authors.FOLDER.glob("*.json"):
-        assert "@" in json.loads(path.read_text())["source"]
+@pytest.mark.parametrize("name", sorted(path.stem for path in authors.FOLDER.glob("*.json")))
+def test_the_record_of_an_authors_network_names_its_source(name: str) -> None:
+    assert re.match(r"[\w-]+/[\w-]+@[0-9a-f]{7} \S+\.py\b", authors.record(name)["source"])
 
 
 @pytest.mark.parametrize("name", [None, 5, ["bcdnet-a"], Path("bcdnet-a")])

@@ -1,5 +1,6 @@
 """Packed units against the plain modules they stand for, over random sizes and with each instruction set."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +20,7 @@ from bcdzoo.layers.unit import BinaryUnit, DynamicConv
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock, Transition
 from bcdzoo.models.reactnet import pointwise_half, spatial_half
+from bcdzoo.packed import native
 from bcdzoo.packed.bench import peak
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.conv import PackedConv2d
@@ -202,11 +204,10 @@ def test_what_has_not_the_size_of_the_unit_is_refused() -> None:
 )
 def test_the_kernels_refuse_descriptions_that_make_no_sense(damage: dict[str, Any]) -> None:
     unit = PackedUnit(Shape(8, 4), [torch.ones(4, 8, 1, 1)], [torch.ones(4)])
-    description = unit.describe() | damage
-    from bcdzoo.packed import _kernels
-
+    kernels = native.kernels()
+    assert kernels is not None
     with pytest.raises((ValueError, TypeError, RuntimeError)):
-        _kernels.Chain([description], None, None)
+        kernels.Chain([unit.describe() | damage], None, None)
 
 
 def test_a_batch_of_none_gives_none() -> None:
@@ -217,4 +218,4 @@ def test_a_batch_of_none_gives_none() -> None:
 @each_instruction_set
 def test_the_peak_of_every_instruction_set_can_be_measured(instructions: str) -> None:
     with forced(instructions):
-        assert peak(1) > 1e9
+        assert 0 < peak(1) < math.inf

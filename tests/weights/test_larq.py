@@ -61,6 +61,7 @@ def entry(name: str) -> Checkpoint:
     return next(checkpoint for checkpoint in load_manifest().of(name) if checkpoint.format == "larq-h5")
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", NAMES)
 def test_larqs_own_network_gives_the_same_logits_for_the_same_file(name: str, tmp_path: Path) -> None:
     record = authors.record(f"larq-{name}")
