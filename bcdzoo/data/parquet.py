@@ -9,8 +9,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bcdzoo.data.folders import parquet_in
+from bcdzoo.data.hf_columns import Columns, cells, parts
 from bcdzoo.data.names import PassedOver, choose_split, refuse_split_column, shown, some, splits_in
-from bcdzoo.data.rows import Columns, cells, parts
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
 from bcdzoo.ops.known import FREE, NORMS, packets
 from bcdzoo.ops.products import Multiplication
 from bcdzoo.ops.running import MAKES, Running
-from bcdzoo.own import import_network, unwrapped
 from bcdzoo.registry import create_model, find
 from bcdzoo.text import printable
 

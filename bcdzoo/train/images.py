@@ -24,8 +24,8 @@ from bcdzoo.data.layouts import detect
 from bcdzoo.data.names import shown
 from bcdzoo.data.preprocess import parse, require_resizable
 from bcdzoo.errors import BcdzooError
+from bcdzoo.processes import Processes
 from bcdzoo.text import printable
-from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
 from bcdzoo.weights.metadata import check_class_names, read_class_names
 

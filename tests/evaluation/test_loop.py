@@ -186,7 +186,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_the_keys(flat: Path, tm
     message = complaint("tests.own_networks:Wide", flat, weights=tmp_path / "weights.pt")
     assert "layer.bias" in message
     assert "layer.gain" in message
-    assert complaint("tests.own_networks:Wide", flat, weights=tmp_path / "absent.pt").startswith("no weights file")
+    assert complaint("tests.own_networks:Wide", flat, weights=tmp_path / "absent.pt").startswith("no file")
 
 
 def test_weights_of_an_own_network_may_be_wrapped_and_prefixed(tmp_path: Path) -> None:
@@ -308,3 +308,11 @@ def test_the_source_of_a_network_may_be_in_any_encoding(tmp_path: Path, monkeypa
         mine = importlib.import_module("latin_network").Mine()
         states.append(evaluate(mine, colours(tmp_path, "red", "lime"), preprocess="imagenet").state)
     assert states[0] != states[1]  # as it is part of what identifies a network
+
+
+def test_the_arguments_of_evaluate_are_its_options_with_the_same_defaults() -> None:
+    given = inspect.signature(evaluate).parameters
+    options = {field.name: field.default for field in dataclasses.fields(EvalOptions)}
+    ours = {name: given[name].default for name in given if name not in ("model", "data", "build")}
+    assert ours == {name: options[name] for name in ours}
+    assert options.keys() - ours.keys() == {"check_stability", "resume", "fresh"}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bcdzoo.processes import Processes, joined, speaks
 from tests.noise import noise
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def torchrun(processes: int, images: Path) -> list[str]:
@@ -65,3 +66,16 @@ def test_one_two_and_three_processes_give_the_same_predictions_and_a_killed_one_
     last = json.loads(done.stdout)
     assert last["resumed"] >= 256
     assert last["predictions_sha256"] == results[1]["predictions_sha256"]
+
+
+def test_processes_that_torchrun_did_not_start_work_alone_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4\x1b[2K")
+    monkeypatch.setenv("RANK", "3")
+    with joined() as processes:
+        assert processes == Processes()
+    assert speaks()
+    assert capsys.readouterr().err == (
+        "bcdzoo: WORLD_SIZE is 4\\x1b[2K, and torchrun did not start this process: it works alone\n"
+    )
