@@ -1,18 +1,16 @@
 """Decoded images for several networks at once, each image read and decoded a single time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from bcdzoo.data.cache import Prepared
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.preprocess import Geometry
 from bcdzoo.errors import BcdzooError
-
-if TYPE_CHECKING:
-    from bcdzoo.data.cache import Prepared
 
 Batch = tuple[list[int], list[Tensor], list[tuple[int, str]]]
 """Indices of the images that could be read; for each geometry their pixels, (n, 3, H, W); and (index, reason) of those
@@ -31,7 +29,7 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
     """
 
     def __init__(
-        self, images: ImageSet, geometries: Sequence[Geometry], prepared: "Mapping[Geometry, Prepared] | None" = None
+        self, images: ImageSet, geometries: Sequence[Geometry], prepared: Mapping[Geometry, Prepared] | None = None
     ) -> None:
         self.images = images
         self.geometries = geometries

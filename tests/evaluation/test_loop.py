@@ -1,4 +1,6 @@
+import dataclasses
 import importlib
+import inspect
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.weights.load import convert
 from tests import own_networks
 from tests.photos import LABELS, PHOTOS, csv_file, flat_folder, image_folder, official_names
