@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcdzoo.text import masked, printable, say
+from bcdzoo.text import html_table, masked, printable, say
 
 
 @given(st.text())
@@ -44,3 +44,10 @@ def test_long_text_takes_no_time(text: str) -> None:
     clock = time.process_time()
     printable(masked(text))
     assert time.process_time() - clock < 5
+
+
+def test_a_notebook_takes_nothing_in_a_table_for_html() -> None:
+    assert html_table([("a<b", "<script>alert('x')</script>\x1b")]) == (
+        '<table><tr><th style="text-align: left">a&lt;b</th>'
+        "<td>&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;\\x1b</td></tr></table>"
+    )

@@ -319,3 +319,18 @@ def test_the_arguments_of_evaluate_are_its_options_with_the_same_defaults() -> N
     ours = {name: given[name].default for name in given if name not in ("model", "data", "build")}
     assert ours == {name: options[name] for name in ours}
     assert options.keys() - ours.keys() == {"check_stability", "resume", "fresh"}
+
+
+def test_a_result_is_short_where_python_and_notebooks_show_it(tmp_path: Path) -> None:
+    folder = tmp_path / "<b>colours"
+    folder.mkdir()
+    result = evaluate(
+        own_networks.Wide(), colours(folder, "red", "lime", "blue"), preprocess="resize=32,crop=32", check=False
+    )
+    result = dataclasses.replace(result, dataset="<b>colours\n")
+    assert repr(result) == (
+        f"EvalResult(Wide, float32: top-1 {result.top1:.2f} %, top-5 {result.top5:.2f} % of 3 images of <b>colours\\n)"
+    )
+    page = result._repr_html_()
+    assert "3 of &lt;b&gt;colours\\n (csv)" in page and "<b>" not in page
+    assert f"{result.top1:.2f} %, 95 % interval" in page
