@@ -76,7 +76,7 @@ def train_stage(
     training = _Training(network, stage, processes, teacher)
     done = training.resume(path)
     metrics = Metrics(folder, stage.name, done, tensorboard) if processes.first else None
-    loader = iter(batches(TrainingImages(images, stage), stage, processes, done, workers))
+    loader = batches(TrainingImages(images, stage), stage, processes, done, workers)
     recent = _Recent(processes)
     hidden = None if processes.first else True  # None: shown on a terminal
     with tqdm(total=stage.iterations, initial=done, desc=stage.name, disable=hidden) as progress:
