@@ -8,9 +8,15 @@ from collections.abc import Iterable
 LONGEST = 2000
 """Characters of a message; a key or name from a file is shortened further by whoever puts it into one."""
 
-_USER = re.compile(r"(?<=//)(?:[^/]{0,500}@|[^/@:]{1,500}:(?!\d*(?:[/?#]|$)).{0,500}@)")
-"""Of a URL; the second form has a password with a slash in it."""
-_BARE_USER = re.compile(r"(?:^|(?<=[='\"(]))[^/:@='\"(]{1,500}:[^/@]{0,500}@(?=[\w.[-])")
+_HOST = r"(?=[^\W\d]|\[|\d{1,3}(?:\.\d{1,3}){3}\b)"
+_USER = re.compile(
+    rf"(?<=//)(?:[^/]{{0,500}}@|[^/@:]{{1,500}}:(?:(?!\d*(?:[/?#]|$)).{{0,500}}@|\d+[/?#].{{0,500}}@{_HOST}))"
+)
+"""Of a URL; the second form has a password with a slash in it. Where its beginning may be a port, it is one if no host
+follows."""
+_BARE_USER = re.compile(
+    rf"(?:^|(?<=[='\"(]))[^/:@='\"(]{{1,500}}:(?:[^/@]{{0,500}}@(?=[\w.[-])|(?!//)[^@]{{0,500}}@{_HOST}(?=[^/@]*$))"
+)
 """As proxies are given, too: ``user:password@host``."""
 _END = "]>})'\",.;:"
 _HARMLESS = {
