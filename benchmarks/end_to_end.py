@@ -18,9 +18,9 @@ import torch
 from torch import nn
 
 import bcdzoo
-from bcdzoo.data.cache import prepare
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.data.prepare import prepare
 from bcdzoo.data.preprocess import PRESETS
 from tests.photos import PHOTOS
 

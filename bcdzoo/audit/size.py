@@ -17,7 +17,7 @@ from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import ModelSpec, create_model
-from bcdzoo.weights.load import Resolved
+from bcdzoo.weights.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Size:
     no_packed: str
 
 
-def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, stored: Path | None) -> Size:
+def measure(loaded: LoadedModel, layers: Sequence[Layer], spec: ModelSpec | None, stored: Path | None) -> Size:
     """The sizes of a network.
 
     Args:
@@ -89,7 +89,7 @@ def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[Layer, int]]) -
     return total
 
 
-def _packed(loaded: Resolved, name: str) -> tuple[int | None, str]:
+def _packed(loaded: LoadedModel, name: str) -> tuple[int | None, str]:
     """Size of the packed file, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         try:

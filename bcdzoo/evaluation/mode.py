@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,6 +48,15 @@ class Mode:
             *["channels last"] * self.channels_last,
         ]
         return ", ".join(words)
+
+    def record(self) -> dict[str, Any]:
+        """What a result says of it."""
+        return {
+            "backend": self.backend,
+            "precision": self.amp or "float32",
+            "compiled": self.compile,
+            "channels_last": self.channels_last,
+        }
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """The network to call in this mode; the given one is left as it is.

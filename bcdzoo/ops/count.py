@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
 from bcdzoo.ops.known import FREE, NORMS, packets
 from bcdzoo.ops.products import Multiplication
 from bcdzoo.ops.running import MAKES, Running
-from bcdzoo.own import import_network, unwrapped
 from bcdzoo.registry import create_model, find
-from bcdzoo.text import printable
+from bcdzoo.text import html_table, printable
 
 aten = torch.ops.aten
 
@@ -100,6 +100,26 @@ class OpsReport:
     def params(self) -> int:
         """Parameters."""
         return sum(layer.params for layer in self.layers)
+
+    def __repr__(self) -> str:
+        return f"OpsReport({', '.join(f'{name} {value}' for name, value in self._lines())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        known = [("warnings", self.warnings), ("not counted", self.unsupported)]
+        return [
+            ("model", printable(self.model, 100)),
+            ("image", f"3×{self.input_size}×{self.input_size}"),
+            ("convention", self.convention),
+            ("BOPs", f"{self.bops / 1e9:.3f}e9"),
+            ("FLOPs", f"{self.flops / 1e8:.4f}e8"),
+            ("OPs", f"{self.ops / 1e8:.4f}e8"),
+            ("parameters", f"{self.params / 1e6:.2f}e6"),
+            ("layers", str(len(self.layers))),
+            *((name, str(len(entries))) for name, entries in known if entries),
+        ]
 
 
 def count_ops(

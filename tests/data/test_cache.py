@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from bcdzoo.cli import main
-from bcdzoo.data.cache import find_prepared, prepare, prepared_folder
+from bcdzoo.data.cache import find_prepared, prepared_folder
 from bcdzoo.data.imagenet import ImageSet, open_dataset
+from bcdzoo.data.prepare import prepare
 from bcdzoo.data.preprocess import PRESETS, Geometry, Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate

@@ -300,10 +300,21 @@ def test_a_value_in_many_rows_is_in_memory_once(tmp_path: Path) -> None:
     assert pa.default_memory_pool().max_memory() < before + 100_000_000
 
 
-def test_more_rows_than_images_can_be_are_refused(tmp_path: Path) -> None:
-    rows = 3 << 20
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(3 << 20, "has more than 2097152 images"), (2 << 20, "2097152 rows, more than its bytes")],
+)
+def test_more_rows_than_images_can_be_are_refused(tmp_path: Path, rows: int, expected: str) -> None:
     images = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([b"x"]))
     parquet.write_table(
         pa.table({"image": images, "label": pa.nulls(rows, pa.int8()).fill_null(0)}), tmp_path / "a.parquet"
     )
-    assert "has more than 2097152 images" in complaint(tmp_path / "a.parquet", 2)
+    assert expected in complaint(tmp_path / "a.parquet", 2)
+
+
+def test_equal_rows_in_many_small_files_are_counted_together(tmp_path: Path) -> None:
+    rows = 9000
+    table = pa.table({"image": pa.array([b"x"] * rows, pa.binary()), "label": [0] * rows})
+    for number in range(4):
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+    assert "more than its bytes" in complaint(tmp_path, 2)

@@ -19,7 +19,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation import loop
 from bcdzoo.evaluation.loop import evaluate, evaluate_all
 from bcdzoo.evaluation.mode import FASTER, STRICT
-from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.evaluation.store import read_results
 from tests.noise import noise
@@ -45,7 +45,7 @@ def seeded(network: type[Steady], seed: int = 0) -> Steady:
 
 
 def all_of(networks: Sequence[nn.Module], data: Path | ImageSet, **options: Any) -> list[EvalResult]:
-    results = evaluate_all(networks, data, Options(**options))
+    results = evaluate_all(networks, data, EvalOptions(**options))
     return [result for result in results if isinstance(result, EvalResult)]
 
 
@@ -109,7 +109,7 @@ def test_a_network_that_fails_on_the_way_does_not_stop_the_others_and_is_named_a
 
 def test_networks_with_other_outputs_are_not_evaluated_together(images: Path) -> None:
     with pytest.raises(BcdzooError, match="Steady has 10 outputs and Random 100: evaluate them one by one"):
-        evaluate_all([seeded(Steady), Random()], images, Options(preprocess=SMALL))
+        evaluate_all([seeded(Steady), Random()], images, EvalOptions(preprocess=SMALL))
 
 
 def test_a_gpu_that_is_too_small_gets_smaller_batches_and_the_same_predictions_and_it_is_said_once(

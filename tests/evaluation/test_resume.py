@@ -17,7 +17,7 @@ from PIL import Image
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation import loop
 from bcdzoo.evaluation.loop import evaluate, evaluate_all
-from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.seal import SEAL, read_json, write_json
@@ -53,7 +53,7 @@ def seeded(network: type[Steady], *arguments: int) -> Steady:
 
 def run(network: Steady, images: Path, **options: object) -> EvalResult:
     settings = {"preprocess": SMALL, "batch_size": 16, "store": True, "workers": 0} | options
-    (result,) = evaluate_all([network], images, Options(**settings))  # type: ignore[arg-type]
+    (result,) = evaluate_all([network], images, EvalOptions(**settings))  # type: ignore[arg-type]
     assert isinstance(result, EvalResult)
     return result
 

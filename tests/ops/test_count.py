@@ -337,3 +337,13 @@ def test_what_is_no_network_is_refused() -> None:
         count_ops(None)  # type: ignore[arg-type]
     with pytest.raises(BcdzooError, match="no convention named None"):
         count_ops("bcdnet-tiny", None)  # type: ignore[arg-type]
+
+
+def test_a_report_is_short_where_python_and_notebooks_show_it() -> None:
+    report = count_ops(create_model("bcdnet-tiny"), input_size=28)
+    report.model = "<img src=x>\n"
+    assert repr(report).startswith("OpsReport(model <img src=x>\\n, image 3×28×28, convention full, BOPs ")
+    assert f"OPs {report.ops / 1e8:.4f}e8" in repr(report)
+    assert f"layers {len(report.layers)})" in repr(report) and len(repr(report)) < 200
+    page = report._repr_html_()
+    assert "<td>&lt;img src=x&gt;\\n</td>" in page and f"<td>{len(report.layers)}</td>" in page

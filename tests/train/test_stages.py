@@ -29,7 +29,7 @@ from bcdzoo.files import only_process, sha256_of
 from bcdzoo.seal import SEAL, DamagedError
 from bcdzoo.train import checkpoint
 from bcdzoo.train.metrics import Metrics, read
-from bcdzoo.train.run import Trained, train
+from bcdzoo.train.stages import Trained, train
 from bcdzoo.weights.convert import safetensors_metadata
 from tests.command import bcdzoo as zoo
 from tests.command import on_a_full_disk
@@ -357,11 +357,11 @@ def test_what_a_killed_command_left_half_written_goes_at_the_next(
         ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no checkpoint of 'resnet-50' is known"),
         ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
         (
-            {"teacher": "tests.train.test_run:three", "teacher_weights": "as built", "distillation": 0.5},
-            "the teacher tests.train.test_run:three tells 3 classes apart, and bcdnet-tiny 10",
+            {"teacher": "tests.train.test_stages:three", "teacher_weights": "as built", "distillation": 0.5},
+            "the teacher tests.train.test_stages:three tells 3 classes apart, and bcdnet-tiny 10",
         ),
         (
-            {"teacher": "tests.train.test_run:ten", "teacher_weights": "as built", "step2.distillation": 1.0,
+            {"teacher": "tests.train.test_stages:ten", "teacher_weights": "as built", "step2.distillation": 1.0,
              "step1.distillation": 0.5},
             "step2: distillation: 1 leaves nothing to bcdnet-tiny's classifier for the labels",
         ),
@@ -397,7 +397,7 @@ def ten() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("tests.train.test_run:three", "three has 3 outputs, and the images 10 classes"),
+        ("tests.train.test_stages:three", "three has 3 outputs, and the images 10 classes"),
         ("tests.own_networks:Wide", "the network tests.own_networks:Wide fails on an image of 3×28×28"),
         ("tests.own_networks:Feature", r"must give logits of shape \(1, classes\), not shape \(1, 3, 28, 28\)"),
     ],

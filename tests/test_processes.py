@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from bcdzoo.processes import Processes, joined, speaks
 from tests.command import bcdzoo
 from tests.noise import noise
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def words(images: Path) -> list[str]:
@@ -80,3 +81,16 @@ def test_any_number_of_processes_gives_the_same_predictions(
     result = result_of(processes, images, environment)
     assert (result["n"], result["resumed"]) == (1100, 0)
     assert result["predictions_sha256"] == alone["predictions_sha256"]
+
+
+def test_processes_that_torchrun_did_not_start_work_alone_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4\x1b[2K")
+    monkeypatch.setenv("RANK", "3")
+    with joined() as processes:
+        assert processes == Processes()
+    assert speaks()
+    assert capsys.readouterr().err == (
+        "bcdzoo: WORLD_SIZE is 4\\x1b[2K, and torchrun did not start this process: it works alone\n"
+    )
