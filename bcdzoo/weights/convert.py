@@ -275,16 +275,18 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
     if missing or extra:
         others = [other for other in FORMATS if format and other != format and _is_whole(state, target, other)]
         if others:
-            raise BcdzooError(f"{source} is not of the format {format!r}, as its entry says, but of {others[0]!r}")
+            raise BcdzooError(
+                f"{source} has the keys of the format {others[0]!r}, and its entry in the manifest says {format!r}: "
+                "it is another file, or the entry is wrong"
+            )
         problems = [
             f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
             + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
             for what, keys in (("missing", missing), ("left over", extra))
             if keys
         ]
-        raise BcdzooError(
-            f"{source} does not fit {name}: {'; '.join(problems)}{_networks(state, target, source, format)}"
-        )
+        problems += _networks(state, target, source, format)
+        raise BcdzooError(f"{source} does not fit {name}: {'; '.join(problems)}")
     if reason := layout.unfit(state):
         raise BcdzooError(f"{source} does not fit {name}: {reason}")
     return {
@@ -374,14 +376,17 @@ def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> dict[str, li
 
 
 def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
-    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out."""
+    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out.
+
+    Without rules all keys stay as they are; beside rules, a key that none of them matches gets no name.
+    """
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
             if replacement is None:
                 return None
             start, _, part = (replacement(match) if callable(replacement) else match.expand(replacement)).partition("#")
             return start + key[match.end() :], part
-    return key, ""
+    return "" if rules else key, ""
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:
