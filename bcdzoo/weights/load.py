@@ -182,7 +182,7 @@ def _read(
     except BcdzooError as error:  # which may be the file's fault
         raise BcdzooError(f"{path}: {error}") from error
     state = load_state(weights, member, fit_of(network, format))
-    layout = layout_of(state, network, weights, format)
+    layout = layout_of(state, network, format)
     unsaid: dict[str, Any] = {}
     if said is None:
         taken = default_arguments(name)
@@ -231,7 +231,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
             of the network that a module does not tell.
     """
     state = load_state(weights, fits=fit_of(model))
-    if needed := layout_of(state, model, str(weights)).build:
+    if needed := layout_of(state, model).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
     converted = convert_state(state, model, str(weights))
