@@ -277,7 +277,9 @@ def test_no_block_is_overlooked(page: Path) -> None:
 
 
 def test_the_entries_shown_are_entries_that_a_manifest_can_have(tmp_path: Path) -> None:
-    shown = [block.text for page in PAGES for block in blocks(page) if "[[checkpoint]]" in block.text]
+    shown = [
+        block.text for page in PAGES for block in blocks(page) if "[[checkpoint]]" in block.text and not block.title
+    ]
     assert shown
     for number, text in enumerate(shown):
         (tmp_path / f"{number}.toml").write_text(text)
