@@ -30,6 +30,7 @@ class ModelSpec:
         bases: How many bases of these bits approximate a weight, and as many an activation.
         num_classes: Outputs of its classifier where nothing else is asked for.
         recipe: The shipped recipe that it is trained by (docs/training.md), if there is one.
+        shown: Arguments, beside ``num_classes``, whose values show in the names and shapes of its tensors.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ModelSpec:
     bases: int = 1
     num_classes: int = 1000
     recipe: str = ""
+    shown: tuple[str, ...] = ()
 
     @property
     def wa(self) -> str:
@@ -77,10 +79,16 @@ _SPECS = [
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bases=5,
     ),
-    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups",)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet"),
-    ModelSpec("bcdnet-b", "bcdnet:bcdnet_b", _BCDNET, recipe="bcdnet"),
-    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet"),
+    ModelSpec(
+        "bcdnet-b",
+        "bcdnet:bcdnet_b",
+        _BCDNET,
+        recipe="bcdnet",
+        shown=("mlp_groups", "reduction", "dynamic_pointwise"),
+    ),
+    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet", shown=("reduction",)),
     ModelSpec("bcdnet-tiny", "tiny:bcdnet_tiny", _BCDNET, **_TINY),
     ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, 32, 32, **_TINY | {"recipe": "tiny-real"}),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),

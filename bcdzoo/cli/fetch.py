@@ -25,7 +25,7 @@ def command(
     """
     from bcdzoo.registry import REGISTRY
     from bcdzoo.weights.fetch import fetch, read_record
-    from bcdzoo.weights.manifest import CONVERTIBLE, load_manifest
+    from bcdzoo.weights.manifest import load_manifest
 
     if everything == bool(models):
         raise click.UsageError("name networks, or give --all")
@@ -37,7 +37,7 @@ def command(
         try:
             checkpoint = known.find(model, tag)
             path = fetch(checkpoint, from_file=from_file)
-            if checkpoint.format in CONVERTIBLE and model in REGISTRY:
+            if checkpoint.convertible and model in REGISTRY:
                 from bcdzoo.weights.load import converted
 
                 path = converted(checkpoint, path)

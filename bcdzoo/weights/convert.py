@@ -1,7 +1,8 @@
 """Other people's checkpoints to this zoo's keys, strictly: every key used once, every parameter given.
 
-Where a file's layout (:mod:`bcdzoo.weights.layouts`) is not told it is the one that names most keys. A file may hold
-several tables of weights: ``FILE#NAME`` means one of them, or the tensors whose keys begin with ``NAME.``.
+Where nobody says which family (:mod:`bcdzoo.weights.keys`) a file is of, its layout is the one that names most keys. A
+file may hold several tables of weights: the one that fits the network is taken, and ``FILE#NAME`` means another one, or
+the tensors whose keys begin with ``NAME.``.
 """
 
 import re
@@ -9,10 +10,10 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from torch.nn.parameter import is_lazy
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular, require_regular
 from bcdzoo.text import printable, say
-from bcdzoo.weights.layouts import LAYOUTS, Layout, Replacement, State
+from bcdzoo.weights.keys import FORMATS
+from bcdzoo.weights.keys.family import Layout, Rule, State
 from bcdzoo.weights.pickles import REMEDY, Pickle, Stored
 from bcdzoo.weights.tensors import read_header, read_tensors
 
@@ -30,6 +32,7 @@ _MOST_TENSORS = 20_000  # of a pickle: each is looked for on its own
 _MOST_UNPACKED = 4 << 30  # of a zip archive's member,
 _MOST_TIMES = 100  # and of its size when it is packed: weights that are all ±1 have 30
 _DEEPEST = 4  # of tables in tables
+_MOST_TABLES = 10  # that are compared with a network
 
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed by gzip: unpack it first",
@@ -44,10 +47,7 @@ _OTHER_KINDS = {
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
-_WRAPPERS = (
-    *("state_dict", "model", "net", "model_state_dict", "network", "weights", "model_state", "net_state_dict"),
-    *("module", "params", "backbone", "student"),
-)
+Fits: TypeAlias = Callable[[Collection[str]], tuple[Any, ...]]
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|grad", re.IGNORECASE)
 _AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|polyak|shadow)(?![a-z])", re.IGNORECASE)
 # What torch's own wrappers put into the keys of the modules that they wrap, anywhere.
@@ -55,31 +55,36 @@ _TORCH_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_c
 
 
 def split_part(weights: str | Path) -> tuple[Path, str | None]:
-    """The file in ``FILE#NAME``, and the name; a file that is really called so is one."""
-    path, mark, part = str(weights).rpartition("#")
-    if not mark or Path(weights).exists():
-        return Path(weights), None
-    return Path(path), part
+    """The file in ``FILE#NAME``, and the name; a file that is really called so is one.
+
+    ``FILE#TABLE#NAME`` is a part of a table in it.
+    """
+    path, names = str(weights), list[str]()
+    while "#" in path and not Path(path).exists():
+        path, _, name = path.rpartition("#")
+        names.insert(0, name)
+    return Path(path), "#".join(names) if names else None
 
 
-def load_state(weights: str | Path, member: str | None = None) -> State:
+def load_state(weights: str | Path, member: str | None = None, fits: Fits | None = None) -> State:
     """The tensors of a checkpoint file, without optimizers and what else stands beside them.
 
-    Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and Keras' HDF5.
+    Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and the containers of the
+    families in :data:`bcdzoo.weights.keys.FORMATS`.
 
     Args:
         weights: The file, or ``FILE#NAME``; its content decides how it is read, not its name.
         member: In a zip archive, the file to read.
+        fits: How well a table with these keys fits (:func:`fit_of`), where a pickle holds several; None for their size.
 
     Raises:
         BcdzooError: The file is none of these, is damaged, means harm, or needs code to be run in order to be read.
     """
     path, part = split_part(weights)
     head = _head(path)
-    if head.startswith(b"\x89HDF"):
-        from bcdzoo.weights.larq import load_keras  # h5py takes a while
-
-        state = load_keras(path)
+    containers = [family.container for family in FORMATS.values() if family.container]
+    if container := next((container for container in containers if container.holds(path, head)), None):
+        state = container.read(path)
     elif head[8:9] == b"{":
         state = read_tensors(path).tensors
     else:
@@ -88,10 +93,12 @@ def load_state(weights: str | Path, member: str | None = None) -> State:
                 raise BcdzooError(f"{path} is {kind}")
         with open_regular(path) as file, _unpacked(file, path, member) as checkpoint:
             pickle = Pickle(checkpoint, str(path))
-            table, part = _weights(pickle.content, path, part)
+            table, part = _weights(pickle.content, path, part, fits or (lambda keys: (len(keys),)))
             state = {key: pickle.tensor(value) for key, value in table.items()}
-    if part is not None:
-        state = _below(state, part, path)
+    for name in part.split("#") if part is not None else []:
+        state = _below(state, name)
+        if not state:
+            raise BcdzooError(f"{path} holds no weights called {name!r}")
     for key in state:
         if len(key) > _LONGEST_KEY:
             raise BcdzooError(f"{path} holds a tensor with a name of {len(key)} characters: {printable(key, 60)}")
@@ -156,33 +163,43 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         raise BcdzooError(f"{path} is a damaged zip archive ({printable(error, 200)}); fetch it again") from None
 
 
-def _weights(content: Any, path: Path, part: str | None) -> tuple[dict[str, Stored], str | None]:
+def _weights(content: Any, path: Path, part: str | None, fits: Fits) -> tuple[dict[str, Stored], str | None]:
     """The table of weights in a checkpoint, and the part of it that is still to be taken."""
     tables = dict(_tables(content, "", _DEEPEST, set()))
-    if part in tables and len(tables[part]) <= _MOST_TENSORS:
-        return tables[part], None
+    named, _, below = (None, "", "") if part is None else part.partition("#")
     usual = [name for name in tables if not _NOT_WEIGHTS.search(name)]
-    plain = [name for name in usual if not _AVERAGE.search(name)] or usual
-    if not plain:
+    if named in tables:
+        best, part = [named], below or None
+    elif not usual:
         reason = "holds no table of tensors"
         if isinstance(content, Mapping) and any(not isinstance(key, str) for key in content):
             reason = "has keys that are not text"
         raise BcdzooError(f"{path} is not a plain state dict: it {reason}; {REMEDY}")
-    wrapped = [name for name in plain if name and all(word in _WRAPPERS for word in name.split("/"))]
-    wrapped.sort(key=lambda name: [_WRAPPERS.index(word) for word in name.split("/")])
-    chosen = wrapped[0] if wrapped else max(plain, key=lambda name: len(tables[name]))
-    alike = [name for name in usual if name != chosen and 2 * len(tables[name]) > len(tables[chosen])]
-    if alike and not wrapped and part is None:
-        raise BcdzooError(
-            f"{path} holds several tables of weights: say which, as in {path}#{_listed([chosen, *alike])}"
-        )
-    if alike and part is None:
-        say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(alike)}: {path}#NAME takes that")
-    if part is not None and not any(key.startswith(f"{part}.") for key in tables[chosen]):
-        raise BcdzooError(f"{path} holds no weights called {part!r}, but {_listed([chosen, *alike])}")
+    else:
+        parts = {name: tables[name] if named is None else _below(tables[name], named) for name in usual}
+        best = _fittest({name: table for name, table in parts.items() if table}, fits)
+        if not best:
+            there = _fittest({name: tables[name] for name in usual}, fits)
+            raise BcdzooError(f"{path} holds no weights called {named!r}, but {_listed(there)}")
+    plain = [name for name in best if not _AVERAGE.search(name)] or best
+    if len(plain) > 1:
+        raise BcdzooError(f"{path} holds several tables of weights: say which, as in {path}#{_listed(best)}")
+    chosen, others = plain[0], [name for name in best if name != plain[0]]
+    if others:
+        say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(others)}: {path}#NAME takes that")
     if len(tables[chosen]) > _MOST_TENSORS:
         raise BcdzooError(f"{path} is not read: it holds {len(tables[chosen])} tensors, and {_MOST_TENSORS} are many")
     return tables[chosen], part
+
+
+def _fittest(tables: Mapping[str, Collection[str]], fits: Fits) -> list[str]:
+    """Names of the tables that fit best, those with usual names before averages."""
+    names = sorted(tables, key=lambda name: len(tables[name]), reverse=True)[:_MOST_TABLES]
+    if len(names) < 2:
+        return names
+    fit = {name: fits(tables[name]) for name in names}
+    best = max(fit.values())
+    return sorted((name for name in names if fit[name] == best), key=lambda name: bool(_AVERAGE.search(name)))
 
 
 def _listed(names: list[str]) -> str:
@@ -205,26 +222,56 @@ def _tables(content: Any, name: str, depth: int, seen: set[int]) -> Iterator[tup
             yield from _tables(value, f"{name}/{key}" if name else key, depth - 1, seen)
 
 
-def _below(state: State, part: str, path: Path) -> State:
-    """The tensors whose keys begin with a name, without it."""
-    found = {key.removeprefix(f"{part}."): tensor for key, tensor in state.items() if key.startswith(f"{part}.")}
-    if not found:
-        raise BcdzooError(f"{path} holds no weights called {part!r}")
-    return found
+def _below(table: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The entries whose keys begin with a name, without it."""
+    return {key.removeprefix(f"{part}."): value for key, value in table.items() if key.startswith(f"{part}.")}
 
 
-def layout_of(state: State, model: nn.Module, source: str) -> Layout:
+class _Match(NamedTuple):
+    """A checkpoint's keys, taken for a network's.
+
+    Attributes:
+        layout: The layout that names most of the network's keys.
+        renamed: New key -> the checkpoint's keys it is made of.
+        missing: The network's keys that are not among the new ones.
+        extra: The checkpoint's keys that are left over.
+    """
+
+    layout: Layout
+    renamed: dict[str, list[str]]
+    missing: list[str]
+    extra: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every key has its place."""
+        return not self.missing and not self.extra
+
+
+def layout_of(state: State, model: nn.Module, format: str = "") -> Layout:
     """The layout that a checkpoint has for a network; arguments as in :func:`convert_state`."""
-    return _best(state, _target(model), model, source)[0]
+    return _match(state, _target(model), format).layout
 
 
-def convert_state(state: State, model: nn.Module, source: str) -> State:
+def fit_of(model: nn.Module, format: str = "") -> Fits:
+    """A function that says of a table's keys how well they fit a network: the larger, the better."""
+    target = _target(model)
+
+    def fit(keys: Collection[str]) -> tuple[Any, ...]:
+        match = _match(keys, target, format)
+        return match.whole, -len(match.missing), not match.whole and len(keys)
+
+    return fit
+
+
+def convert_state(state: State, model: nn.Module, source: str, format: str = "") -> State:
     """Rename a checkpoint's tensors to a network's own keys.
 
     Args:
-        state: Tensors under the keys of any layout in :data:`LAYOUTS`, also behind a prefix that all of them share.
+        state: Tensors under the keys of any layout of its family, also behind a prefix that all of them share.
         model: The network they are for (also on the meta device).
         source: What to call the checkpoint in an error.
+        format: Its family in :data:`bcdzoo.weights.keys.FORMATS`; empty to recognise it by its keys.
 
     Returns:
         Exactly the keys, shapes and dtypes of ``model.state_dict()``. Binary weights stored as ±1 stay so: their scale
@@ -234,25 +281,29 @@ def convert_state(state: State, model: nn.Module, source: str) -> State:
         BcdzooError: A key is missing, left over or of a wrong shape, or its numbers are no weights; the message names
             it.
     """
-    target = _target(model)
-    layout, renamed = _best(state, target, model, source)
-    # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
-    missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
-    extra = [original for key, parts in renamed.items() if key not in target for original, _ in parts]
-    problems = [
-        f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
-        + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-        for what, keys in (("missing", missing), ("left over", extra))
-        if keys
-    ]
-    if problems:
-        raise BcdzooError(
-            f"{source} does not fit {type(model).__name__}: {'; '.join(problems)}{_groups(state, target, source)}"
-        )
+    target, name = _target(model), type(model).__name__
+    layout, renamed, missing, extra = match = _match(state, target, format)
+    if not match.whole:
+        others = [other for other in FORMATS if format and other != format and _match(state, target, other).whole]
+        if others:
+            raise BcdzooError(
+                f"{source} has the keys of the format {others[0]!r}, and its entry in the manifest says {format!r}: "
+                "it is another file, or the entry is wrong"
+            )
+        problems = [
+            f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
+            + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+            for what, keys in (("missing", missing), ("left over", extra))
+            if keys
+        ]
+        problems += _networks(state, target, source, format)
+        raise BcdzooError(f"{source} does not fit {name}: {'; '.join(problems)}")
     if reason := layout.unfit(state):
-        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {reason}")
+        raise BcdzooError(f"{source} does not fit {name}: {reason}")
     return {
-        original: _fit(key, renamed[key], wanted, source) if key in renamed else torch.zeros((), dtype=torch.int64)
+        original: _fit(key, [(theirs, state[theirs]) for theirs in renamed[key]], wanted, source)
+        if key in renamed
+        else torch.zeros((), dtype=torch.int64)
         for key, (original, wanted) in target.items()
     }
 
@@ -268,63 +319,70 @@ def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     return target
 
 
-def _best(
-    state: State, target: Mapping[str, Any], model: nn.Module, source: str
-) -> tuple[Layout, dict[str, list[tuple[str, Tensor]]]]:
-    """The layout, and the prefix that all keys share, with which most keys are the network's; and the renamed keys."""
-    if len(state) > 4 * len(target) + 1000:  # looking for a layout would take long
-        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {len(state)} tensors for {len(target)}")
-    named = [(_TORCH_WRAPPERS.sub("", key), key, tensor) for key, tensor in state.items() if key != "n_averaged"]
-    best: tuple[Layout, dict[str, list[tuple[str, Tensor]]]] = (LAYOUTS["zoo"], {})
-    most = -1
+def _match(keys: Collection[str], target: Mapping[str, Any], format: str) -> _Match:
+    """Take the layout, and take off the prefix that all keys share, with which most keys are the network's."""
+    families = [FORMATS[format]] if format else FORMATS.values()
+    layouts = [layout for family in families for layout in family.layouts]
+    named = [(_TORCH_WRAPPERS.sub("", key), key) for key in keys if key != "n_averaged"]
+    best, fitting = (Layout(), _rename(named, ())), -1
+    if len(keys) > 4 * len(target) + 1000:  # looking for a layout would take long
+        layouts = []
     for _ in range(_DEEPEST + 1):
-        for layout in LAYOUTS.values():
+        for layout in layouts:
             renamed = _rename(named, layout.rules)
-            if (fitting := len(target.keys() & renamed.keys())) > most:
-                best, most = (layout, renamed), fitting
+            if (found := len(target.keys() & renamed.keys())) > fitting:
+                best, fitting = (layout, renamed), found
             if fitting == len(target):
-                return best
-        first = named[0][0].partition(".")[0] + "." if named else ""
-        if not first or not all(key.startswith(first) for key, _, _ in named):
+                break
+        first = _shared_prefix([key for key, _ in named])
+        if not first or fitting == len(target):
             break
-        named = [(key.removeprefix(first), original, tensor) for key, original, tensor in named]
-    return best
+        named = [(key.removeprefix(first), original) for key, original in named]
+    layout, renamed = best
+    # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
+    missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
+    extra = [original for key, originals in renamed.items() if key not in target for original in originals]
+    return _Match(layout, renamed, missing, extra)
 
 
-def _groups(state: State, target: Mapping[str, Any], source: str) -> str:
+def _shared_prefix(keys: Collection[str]) -> str:
+    """The first word of all keys, with its dot; empty where they have different ones."""
+    first = next(iter(keys), "").partition(".")[0] + "."
+    return first if keys and all(key.startswith(first) for key in keys) else ""
+
+
+def _networks(state: State, target: Mapping[str, Any], source: str, format: str) -> list[str]:
     """How to take one of several networks whose tensors are in one table, each behind a prefix of its own."""
-    prefixes = dict.fromkeys(key.partition(".")[0] for key in state)
-    whole = [
-        prefix
-        for prefix in list(prefixes)[:20]
-        if all(f"{prefix}.{key}" in state for key in target if not key.endswith("num_batches_tracked"))
-    ]
-    return f"; {source}#NAME takes the tensors of {_listed(whole)} alone" if whole else ""
+    shared, table = "", dict.fromkeys(state)
+    while (first := _shared_prefix(table)) and shared.count(".") < _DEEPEST:
+        shared, table = shared + first, _below(table, first.removesuffix("."))
+    prefixes = list(dict.fromkeys(key.partition(".")[0] for key in table))[:20]
+    whole = [f"{shared}{prefix}" for prefix in prefixes if _match(_below(table, prefix), target, format).whole]
+    return [f"{source}#NAME takes the tensors of {_listed(whole)} alone"] if whole else []
 
 
-def _rename(
-    named: list[tuple[str, str, Tensor]], rules: list[tuple[str, Replacement]]
-) -> dict[str, list[tuple[str, Tensor]]]:
-    """New key -> the (original key, tensor) it is made of, in the order of their ``#`` marks."""
-    renamed: dict[str, list[tuple[str, str, Tensor]]] = {}
-    for key, original, tensor in named:
+def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> dict[str, list[str]]:
+    """New key -> the original keys it is made of, in the order of their ``#`` marks."""
+    renamed: dict[str, list[tuple[str, str]]] = {}
+    for key, original in named:
         if new := _new_key(key, rules):
             name, part = new
-            renamed.setdefault(name, []).append((part, original, tensor))
-    return {
-        name: [(key, tensor) for _, key, tensor in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()
-    }
+            renamed.setdefault(name, []).append((part, original))
+    return {name: [original for _, original in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()}
 
 
-def _new_key(key: str, rules: list[tuple[str, Replacement]]) -> tuple[str, str] | None:
-    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out."""
+def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
+    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out.
+
+    Without rules all keys stay as they are; beside rules, a key that none of them matches gets no name.
+    """
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
             if replacement is None:
                 return None
             start, _, part = (replacement(match) if callable(replacement) else match.expand(replacement)).partition("#")
             return start + key[match.end() :], part
-    return key, ""
+    return "" if rules else key, ""
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:

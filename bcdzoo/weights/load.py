@@ -17,7 +17,7 @@ from bcdzoo.registry import create_model, default_arguments, find
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 from bcdzoo.weights import tensors
-from bcdzoo.weights.convert import convert_state, layout_of, load_state, safetensors_metadata, split_part
+from bcdzoo.weights.convert import convert_state, fit_of, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
@@ -136,14 +136,14 @@ class _Read(NamedTuple):
     Attributes:
         state: Its tensors under this zoo's keys.
         build: Arguments of :func:`bcdzoo.create_model` that the file, its layout or the user gives.
-        assumed: Those that nobody gave, and that its tensors do not show.
+        unsaid: The network's defaults for those that nobody gave, and that its tensors do not show.
         preprocess: As in :class:`LoadedModel`.
         class_names: Of the outputs; None where nobody said.
     """
 
     state: dict[str, Tensor]
     build: dict[str, Any]
-    assumed: dict[str, Any]
+    unsaid: dict[str, Any]
     preprocess: str | None
     class_names: tuple[str, ...] | None
 
@@ -156,7 +156,7 @@ def _read(
     known: Checkpoint | None,
     member: str | None = None,
 ) -> _Read:
-    """Read a file for a network, which is not built before all of its tensors are known to be in the file.
+    """Read a file for a network, which gets no numbers before all of its tensors are known to be in the file.
 
     Args:
         name: The network's.
@@ -172,7 +172,9 @@ def _read(
         known = known or _published(name, sha256)
     elif said.model != name:
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
-    state = load_state(weights, member)
+    format = "zoo" if said else known.format if known else ""
+    if known and not known.convertible:
+        raise BcdzooError(f"{known.name} is of the format {known.format!r}, which is fetched only: {path}")
     stated = (said.build if said else {}) | (known.build if known else {})
     for key in sorted(key for key in stated.keys() & build.keys() if stated[key] != build[key]):
         say(f"{path} is of {key}={printable(stated[key], 60)}; {key}={printable(build[key], 60)} was asked for instead")
@@ -181,30 +183,29 @@ def _read(
         network = _outline(name, build)
     except BcdzooError as error:  # which may be the file's fault
         raise BcdzooError(f"{path}: {error}") from error
-    layout = layout_of(state, network, weights)
-    assumed: dict[str, Any] = {}
-    if said is None and known is None:
-        if lacking := layout.build.keys() - default_arguments(name).keys():
+    state = load_state(weights, member, fit_of(network, format))
+    layout = layout_of(state, network, format)
+    unsaid: dict[str, Any] = {}
+    if said is None:
+        taken = default_arguments(name)
+        if lacking := layout.build.keys() - taken.keys():
             needed = ", ".join(f"{key}={layout.build[key]}" for key in sorted(lacking))
             raise BcdzooError(f"{path} needs {needed}, a form that {name} does not have")
         build = {**layout.build, **build}
         network = _outline(name, build)
-        assumed = {key: v for key, v in default_arguments(name).items() if key not in (*build, *_SHOWN_BY_TENSORS)}
-    converted = convert_state(state, network, weights)
-    if assumed:
-        taken = ", ".join(f"{key}={printable(value)}" for key, value in assumed.items())
-        say(f"{path} does not say how {name} is built; {taken}: assumed (--set takes another)")
+        if known is None:
+            shown = {"num_classes", *find(name).shown}
+            unsaid = {key: value for key, value in taken.items() if key not in build and key not in shown}
+    converted = convert_state(state, network, weights, format)
+    if assumed := [f"{key}={printable(v)}" for key, v in unsaid.items() if key not in layout.as_usual]:
+        say(f"{path} does not say how {name} is built; {', '.join(assumed)}: assumed (--set takes another)")
     names, preprocess = None, layout.preprocess
     if said is not None:
         names, preprocess = said.class_names, said.preprocess or ""
     if known is not None:
         preprocess = known.preprocess or preprocess
         names = names or _imagenet(name, build)
-    return _Read(converted, build, assumed, preprocess or None, names)
-
-
-# Arguments whose values show in the number of a file's tensors, or in their names and shapes.
-_SHOWN_BY_TENSORS = ("num_classes", "mlp_groups", "reduction", "dynamic_pointwise")
+    return _Read(converted, build, unsaid, preprocess or None, names)
 
 
 def _outline(name: str, build: dict[str, Any]) -> nn.Module:
@@ -231,8 +232,8 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
         BcdzooError: A key is missing, left over or of a wrong shape, the file cannot be read safely, or it needs a form
             of the network that a module does not tell.
     """
-    state = load_state(weights)
-    if needed := layout_of(state, model, str(weights)).build:
+    state = load_state(weights, fits=fit_of(model))
+    if needed := layout_of(state, model).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
     converted = convert_state(state, model, str(weights))
@@ -291,7 +292,7 @@ def _convert(
     require_regular(path)
     sha256 = sha256_of(path)
     read = _read(model, source, sha256, build, known, member)
-    build = read.build | read.assumed
+    build = read.build | read.unsaid
     classes = build.get("num_classes", find(model).num_classes)
     if preprocess:
         parse(preprocess)

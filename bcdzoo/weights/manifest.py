@@ -13,6 +13,7 @@ from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 from bcdzoo.toml import read_toml
+from bcdzoo.weights.keys import FORMATS
 
 SHIPPED = Path(__file__).parent.parent / "weights.toml"
 
@@ -28,24 +29,6 @@ SOURCES = {
     "onedrive": ("url",),
     "manual": (),
 }
-
-# How a checkpoint names its tensors; what contains them (pickle, safetensors, zip) is read off the file itself.
-FORMATS = {
-    "zoo",  # this zoo's own
-    "bcdnet",  # Sense-GVT/BCDNet
-    "reactnet",  # liuzechun/ReActNet, both trunks
-    "bnext",  # hpi-xnor/BNext
-    "torchvision",
-    "timm",
-    "pytorchcv",
-    "larq-h5",  # Keras weights of larq/zoo
-    "rbnn",  # lmbxmu/RBNN
-    "onnx",
-    "openvino",
-}
-
-# What `bcdzoo.weights.load.converted` turns into this zoo's own safetensors; the others are only fetched.
-CONVERTIBLE = {"zoo", "bcdnet", "reactnet", "bnext", "torchvision", "timm", "pytorchcv", "larq-h5", "rbnn"}
 
 _HEX_DIGITS = {"sha256": (64, 64), "sha256_prefix": (8, 64), "sha1": (40, 40), "sha384": (96, 96)}
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -89,6 +72,11 @@ class Checkpoint:
     def name(self) -> str:
         """Model and tag, for messages."""
         return f"{self.model}/{self.tag}"
+
+    @property
+    def convertible(self) -> bool:
+        """Whether it can be turned into this zoo's own safetensors; others are only fetched."""
+        return bool(FORMATS[self.format].layouts)
 
     @property
     def hashes(self) -> dict[str, str]:

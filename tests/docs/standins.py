@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 import bcdzoo
 from bcdzoo.registry import REGISTRY
 from bcdzoo.weights.load import convert
-from bcdzoo.weights.manifest import CONVERTIBLE, Checkpoint, load_manifest
+from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from tests.photos import image_folder
 from tests.train.idx import stripes
 from tests.weights.servers import Page, file_page, serving
@@ -156,7 +156,7 @@ class Publisher:
             "source": "url",
             "url": f"{server}/{entry.model}/{entry.tag}",
             "filename": "model.safetensors",
-            "format": "zoo" if entry.format in CONVERTIBLE else entry.format,
+            "format": "zoo" if entry.convertible else entry.format,
             "preprocess": "resize=32,crop=32" if self.small else entry.preprocess,
         }
         build = "" if self.small else ", ".join(f"{key} = {json.dumps(value)}" for key, value in entry.build.items())

@@ -1,8 +1,8 @@
 """Keras weight files (HDF5), as larq publishes its networks, read without TensorFlow.
 
 A file holds a group per layer, named after it, with that layer's weights inside. Here they become tensors as PyTorch
-lays them out, under ``<layer>.<parameter>``; :mod:`bcdzoo.weights.convert` knows which of their layers is which of
-ours.
+lays them out, under ``<layer>.<parameter>``; :mod:`bcdzoo.weights.keys.larq_h5` knows which of their layers is which
+of ours.
 """
 
 import re

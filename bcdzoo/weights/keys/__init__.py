@@ -1,0 +1,25 @@
+"""Families of checkpoints, one file each: their keys, and what their files need of a network.
+
+The ``format`` of a manifest's entry names one of them. Of a file that no entry describes, all are tried in this order.
+"""
+
+from importlib import import_module
+
+from bcdzoo.weights.keys.family import Family
+
+_FILES = (
+    "zoo",
+    "reactnet",
+    "bcdnet",
+    "bnext",
+    "rbnn",
+    "larq_h5",
+    "bitorch",
+    "timm",
+    "pytorchcv",
+    "torchvision",
+    "onnx",
+    "openvino",
+)
+
+FORMATS: dict[str, Family] = {name.replace("_", "-"): import_module(f"{__name__}.{name}").FAMILY for name in _FILES}

@@ -1,0 +1,5 @@
+"""OpenVINO's graphs and their weights, which are fetched only."""
+
+from bcdzoo.weights.keys.family import Family
+
+FAMILY = Family()
