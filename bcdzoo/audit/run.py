@@ -158,25 +158,17 @@ def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
     Raises:
         BcdzooError: It fails.
     """
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     watch = Watch(network)
-    try:
-        for parameter in wanted:  # one by one, for scripted modules can not do it at once
-            parameter.requires_grad_(False)
-        # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
-        with torch.enable_grad():
-            for batch in batches:
-                try:
-                    watch.run(batch)
-                except Exception as error:  # anybody's network fails as it likes
-                    reason = " ".join(str(error).split())
-                    raise BcdzooError(
-                        f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
-                        f"while it is looked at: {type(error).__name__}: {reason[:300]}"
-                    ) from error
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+    with torch.no_grad():
+        for batch in batches:
+            try:
+                watch.run(batch)
+            except Exception as error:  # anybody's network fails as it likes
+                reason = " ".join(str(error).split())
+                raise BcdzooError(
+                    f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
+                    f"while it is looked at: {type(error).__name__}: {reason[:300]}"
+                ) from error
     return watch
 
 

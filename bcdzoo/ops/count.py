@@ -285,11 +285,7 @@ class Countable:
         try:
             if training:  # frozen TorchScript has no mode
                 self.model.eval()
-            # with gradients on, though of nothing: the zoo's convolutions then compute in floats, not in 8 bits
-            with (
-                torch.set_grad_enabled(not is_meta and not scripted),
-                torch.device("meta") if is_meta else nullcontext(),
-            ):
+            with torch.no_grad(), torch.device("meta") if is_meta else nullcontext():
                 running.run(images, call)
         finally:
             for module, mode in training.items():

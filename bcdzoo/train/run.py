@@ -20,6 +20,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
 from bcdzoo.evaluation.subject import Subject
 from bcdzoo.files import only_process, require_regular, sha256_of
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.own import import_network
 from bcdzoo.registry import create_model, find
 from bcdzoo.seal import DamagedError, read_json, write_json
@@ -329,7 +330,7 @@ def _teacher(stage: Stage, processes: Processes) -> Taught:
         if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
             say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
     network = network.to(processes.device).eval().requires_grad_(False)
-    return network, {"model": stage.teacher, **known}
+    return with_int8(network), {"model": stage.teacher, **known}
 
 
 def _evaluated(

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bcdzoo import count_ops, create_model
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.ops.conventions import CONVENTIONS, KINDS
 from bcdzoo.ops.count import HANDLERS
 from bcdzoo.ops.show import show
@@ -88,7 +88,7 @@ def test_layers_add_up_to_the_totals() -> None:
     assert sum(layer.params for layer in report.layers) == 46_146_384
     by_name = {layer.name: layer for layer in report.layers}
     long = by_name["mlp.1.2.long"]
-    assert (long.type, long.w_bits, long.a_bits, long.output_shape) == ("BinaryConv2d", 1, 1, (1024, 7, 7))
+    assert (long.type, long.w_bits, long.a_bits, long.output_shape) == ("LowBitConv2d", 1, 1, (1024, 7, 7))
     assert long.bops == 1024 * 1024 * 49
     assert long.flops == 0
     assert by_name["stem.conv"].flops == 27 * 32 * 112 * 112
@@ -192,7 +192,7 @@ def test_bits_are_observed_on_images_that_are_given() -> None:
 
 
 def test_layers_of_the_zoo_in_ones_own_network_count_what_they_declare() -> None:
-    net = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 8, 1), BinaryConv2d(WIDTH, WIDTH, 3), nn.Flatten(), nn.Linear(512, 10))
+    net = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 8, 1), LowBitConv2d(WIDTH, WIDTH, 3), nn.Flatten(), nn.Linear(512, 10))
     report = count_ops(net, "dagger", input_size=SMALL)  # its inputs are real, but the layer says 1/1
     assert (report.bops, report.flops) == (BINARY_CONV, STEM + 5120)
     assert not report.observed or not any(layer.observed for layer in report.layers)
