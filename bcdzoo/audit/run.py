@@ -41,7 +41,7 @@ class Audit:
         weights: Tag or file of its weights, None where it came as it is.
         data: The images' name; None where the weights alone were looked at.
         images: Their number, 0 without.
-        claimed: W/A as the zoo's table has it; None for a network that is not of the zoo.
+        claimed: W/A of its low-bit layers by the registry; None for a network that is not of the zoo.
         verdict: In words.
         layers: In the order of their calls.
         size: What its weights take.
@@ -135,7 +135,7 @@ def audit(
         label,
         data,
         watch.images if data is not None else 0,
-        spec.wa if spec else None,
+        ", ".join(map(str, spec.bits)) if spec else None,
         summarize(layers, unknown),
         layers,
         measure(loaded, layers, spec, _file(spec, weights, manifest)),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bcdzoo.audit.verdict import Layer
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.metadata import declared_bits
 from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
 from bcdzoo.packed.pack import PackedNetwork
@@ -28,7 +28,8 @@ class Size:
         float32: All parameters and statistics at 32 bits.
         found: Low-bit weights at the bits that were found, a scale of 32 bits for each of their output channels where
             they have one, and all else at 32 bits.
-        claimed: Likewise with the bits that the registry states; None for a network that is not of the zoo.
+        claimed: Likewise with the bits that the registry states, or the layers themselves where these are mixed; None
+            for a network that is not of the zoo.
         stored: The file that the weights were read from, None where there was none.
         packed: The file that ``bcdzoo export --packed`` writes, None where there is none.
         no_packed: Why not.
@@ -70,9 +71,9 @@ def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, s
     if spec is None:
         return Size(_bytes(state, {}), found, None, file, None, "not of the zoo")
     claims = {
-        layer.latent: (layer, spec.w_bits)
+        layer.latent: (layer, bits.w_bits if spec.w_bits is None else spec.w_bits)
         for layer in layers
-        if isinstance(network.get_submodule(layer.name), LowBitConv2d)
+        if (bits := declared_bits(network.get_submodule(layer.name))) is not None
     }
     return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
 

@@ -1,6 +1,5 @@
 """What layers declare: their operations for the counter, and the bits of what they multiply."""
 
-from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -32,6 +31,6 @@ def declared_bits(module: nn.Module) -> Bits | None:
     return Bits(module.w_bits, module.a_bits, getattr(module, "w_bases", 1), getattr(module, "a_bases", 1))
 
 
-def layer_bits(network: nn.Module) -> Iterator[Bits]:
+def layer_bits(network: nn.Module) -> list[Bits]:
     """The bits of every layer of a network that declares them."""
-    return (bits for module in network.modules() if (bits := declared_bits(module)) is not None)
+    return [bits for module in network.modules() if (bits := declared_bits(module)) is not None]
