@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.size import Size, measure
-from bcdzoo.audit.verdict import Layer, judge, summarize
+from bcdzoo.audit.verdict import AuditedLayer, judge, summarize
 from bcdzoo.audit.watch import Watch
 from bcdzoo.data.imagenet import DEMO, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
@@ -58,7 +58,7 @@ class Audit:
     images: int
     claimed: str | None
     verdict: str
-    layers: list[Layer]
+    layers: list[AuditedLayer]
     size: Size
     unknown: list[str]
     elementwise: int

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcdzoo.audit.verdict import Layer
+from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import declared_bits
 from bcdzoo.ops.count import is_new
@@ -43,7 +43,7 @@ class Size:
     no_packed: str
 
 
-def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, stored: Path | None) -> Size:
+def measure(loaded: Resolved, layers: Sequence[AuditedLayer], spec: ModelSpec | None, stored: Path | None) -> Size:
     """The sizes of a network.
 
     Args:
@@ -78,7 +78,7 @@ def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, s
     return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
 
 
-def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[Layer, int]]) -> int:
+def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, int]]) -> int:
     """Of these tensors at 32 bits, but for the weights of some layers."""
     total = 0
     for name, tensor in state.items():

@@ -1,6 +1,6 @@
 """What layers declare: their operations for the counter, and the bits of what they multiply."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ class Counted(Protocol):
         ...
 
 
-def declared_bits(module: nn.Module) -> Bits | None:
+def declared_bits(module: Any) -> Bits | None:
     """The bits that a layer declares; None if it does not."""
     if not isinstance(module, Counted) or not hasattr(module, "w_bits") or not hasattr(module, "a_bits"):
         return None

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_json, as_text
-from bcdzoo.audit.values import Form, look_at_inputs
-from bcdzoo.audit.verdict import Layer
+from bcdzoo.audit.values import Form, summarize_inputs
+from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.cli import main
 from bcdzoo.cli.audit import command
 from bcdzoo.cli.options import FILE
@@ -43,7 +43,7 @@ def of_own(build: Callable[[], nn.Module]) -> Audit:
     return audit(build(), "demo", images=8, preprocess=SMALL)
 
 
-def second(found: Audit) -> Layer:
+def second(found: Audit) -> AuditedLayer:
     """The layer in question."""
     return next(layer for layer in found.layers if layer.name == "second.conv")
 
@@ -231,7 +231,9 @@ def test_a_scale_of_each_batch_adds_no_bits() -> None:
     ],
 )
 def test_values_of_several_batches(values: list[tuple[float, ...]], form: Form, number: int) -> None:
-    first, *others = (look_at_inputs(torch.tensor(batch).repeat(8).reshape(1, 1, -1, 1).float())[0] for batch in values)
+    first, *others = (
+        summarize_inputs(torch.tensor(batch).repeat(8).reshape(1, 1, -1, 1).float())[0] for batch in values
+    )
     for other in others:
         first += other
     assert (first.form, len(first.levels)) == (form, number)
