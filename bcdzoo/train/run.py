@@ -34,7 +34,7 @@ from bcdzoo.train.images import (
     open_training_set,
 )
 from bcdzoo.train.loop import checkpoint_path, train_stage
-from bcdzoo.train.loss import TwoClassifiers
+from bcdzoo.train.loss import separate_logits_of
 from bcdzoo.train.processes import Processes, joined
 from bcdzoo.train.recipe import AS_BUILT, Stage, load_recipe, recipe_names
 from bcdzoo.weights.convert import safetensors_metadata
@@ -289,7 +289,7 @@ def _check_network(model: str, stage: Stage, classes: int, taught: Taught, proce
         return
     if (theirs := _outputs(teacher, stage.teacher, stage)) != outputs:
         raise BcdzooError(f"the teacher {stage.teacher} tells {theirs} classes apart, and {model} {outputs}")
-    if isinstance(network, TwoClassifiers) and stage.distillation == 1:
+    if separate_logits_of(network) and stage.distillation == 1:
         raise BcdzooError(
             f"{stage.name}: distillation: 1 leaves nothing to {model}'s classifier for the labels, which is half of "
             "its answer: give the labels a share too (the authors: 0.5)"

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -337,3 +338,18 @@ def test_what_is_no_network_is_refused() -> None:
         count_ops(None)  # type: ignore[arg-type]
     with pytest.raises(BcdzooError, match="no convention named None"):
         count_ops("bcdnet-tiny", None)  # type: ignore[arg-type]
+
+
+def test_a_network_that_is_trained_by_several_processes_counts_what_is_inside(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        network = nn.parallel.DistributedDataParallel(Net())
+        report = count_ops(network, "dagger", input_size=SMALL)
+    finally:
+        distributed.destroy_process_group()
+    assert report.model == "Net" and (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
+    assert not report.unsupported and not any(layer.name.startswith("module") for layer in report.layers)
+
+
+def test_a_network_of_the_zoo_is_counted_without_a_word_about_its_values() -> None:
+    assert not count_ops("resnet-18", input_size=64).warnings  # torchvision's class, without values
