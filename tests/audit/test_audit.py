@@ -22,7 +22,10 @@ from bcdzoo.cli.audit import command
 from bcdzoo.cli.options import FILE
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.metadata import layer_bits
 from bcdzoo.layers.quantizers.abcnet import MultiBaseWeight
+from bcdzoo.layers.quantizers.sign import RSign, sign
+from bcdzoo.layers.unit import BinaryUnit
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.xnornet import BinaryWeightBlock
@@ -124,6 +127,32 @@ def test_a_network_of_step_1_has_real_weights_on_binary_activations(tmp_path: Pa
 )
 def test_low_bit_blocks_have_the_bits_of_their_names(block: Callable[[], nn.Module], verdict: str) -> None:
     assert of_own(lambda: networks.around(block())).verdict.startswith(verdict)
+
+
+def test_a_network_of_mixed_bits_has_the_bits_that_its_layers_declare() -> None:
+    blocks = nn.Sequential(BinaryUnit(RSign(32), LowBitConv2d(32, 32, 3), 32), LearnedBasisBlock(32, 32, 1))
+    found = of_own(lambda: networks.around(blocks))
+    assert found.verdict.startswith("mixed: 2 low-bit (w1a2), 1 binary")
+    low = [layer for layer in found.layers if not layer.role]
+    assert [(layer.w_bits, layer.a_bits) for layer in low] == [bits[:2] for bits in layer_bits(blocks)]
+
+
+def test_a_shortcut_that_starts_before_a_sign_has_no_threshold() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.binary, self.real = LowBitConv2d(32, 32, 3), nn.Conv2d(32, 32, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = x.round()  # what the shortcut takes has few values, which nobody has rounded since
+            in_place = levels.clone().sign_().add_(0.5).sign_()
+            out: Tensor = self.binary(sign(levels)) + self.binary(in_place) + self.real(levels)
+            return out
+
+    layers = {layer.name: layer for layer in of_own(lambda: networks.around(Branches())).layers}
+    assert layers["1.real"].threshold is None or layers["1.real"].threshold.by == "round"
+    binary = layers["1.binary"].threshold
+    assert binary is not None and binary.by == "sign"
 
 
 @pytest.mark.slow
