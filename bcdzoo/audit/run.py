@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.size import Size, measure
-from bcdzoo.audit.verdict import Layer, judge, summarize
+from bcdzoo.audit.verdict import AuditedLayer, judge, summarize
 from bcdzoo.audit.watch import Watch
 from bcdzoo.custom_model import unwrapped
 from bcdzoo.data.imagenet import DEMO, open_dataset
@@ -41,7 +41,7 @@ class Audit:
         weights: Tag or file of its weights, None where it came as it is.
         data: The images' name; None where the weights alone were looked at.
         images: Their number, 0 without.
-        claimed: W/A as the zoo's table has it; None for a network that is not of the zoo.
+        claimed: W/A of its low-bit layers by the registry; None for a network that is not of the zoo.
         verdict: In words.
         layers: In the order of their calls.
         size: What its weights take.
@@ -58,7 +58,7 @@ class Audit:
     images: int
     claimed: str | None
     verdict: str
-    layers: list[Layer]
+    layers: list[AuditedLayer]
     size: Size
     unknown: list[str]
     elementwise: int
@@ -136,7 +136,7 @@ def audit(
         loaded.label,
         data,
         watch.images if data is not None else 0,
-        spec.wa if spec else None,
+        ", ".join(map(str, spec.bits)) if spec else None,
         summarize(layers, unknown),
         layers,
         measure(loaded, layers, spec, _file(spec, weights, manifest)),
@@ -159,25 +159,17 @@ def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
     Raises:
         BcdzooError: It fails.
     """
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     watch = Watch(network)
-    try:
-        for parameter in wanted:  # one by one, for scripted modules can not do it at once
-            parameter.requires_grad_(False)
-        # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
-        with torch.enable_grad():
-            for batch in batches:
-                try:
-                    watch.run(batch)
-                except Exception as error:  # anybody's network fails as it likes
-                    reason = " ".join(str(error).split())
-                    raise BcdzooError(
-                        f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
-                        f"while it is looked at: {type(error).__name__}: {reason[:300]}"
-                    ) from error
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+    with torch.no_grad():
+        for batch in batches:
+            try:
+                watch.run(batch)
+            except Exception as error:  # anybody's network fails as it likes
+                reason = " ".join(str(error).split())
+                raise BcdzooError(
+                    f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
+                    f"while it is looked at: {type(error).__name__}: {reason[:300]}"
+                ) from error
     return watch
 
 

@@ -1,5 +1,7 @@
 """Whether a network's answer to an image depends on the other images of its batch, or on chance."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -7,6 +9,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from bcdzoo.data.names import some
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.mode import STRICT
 from bcdzoo.evaluation.model import EvalModel
 
 _SAME_SHAPE = 1e-3  # of the logits' spread: the same arithmetic, whose results are equal but for a GPU's
@@ -20,12 +23,13 @@ def batch_notes(model: EvalModel, batch_size: int) -> list[str]:
     two others in turn, where a batch has room for them.
 
     Args:
-        model: In evaluation mode, run strictly.
+        model: In evaluation mode; it is run strictly.
         batch_size: Images per step.
 
     Raises:
         BcdzooError: The network cannot take two images at once.
     """
+    model = replace(model, loaded=replace(model.loaded, model=STRICT.prepare(model.network)))
     size = model.preprocess.crop
     one, other, third = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0)).split(1)
     try:

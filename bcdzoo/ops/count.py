@@ -153,7 +153,8 @@ def count_ops(
         raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
     if not isinstance(convention, str) or convention not in CONVENTIONS:
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
-    if isinstance(model, str) and ":" not in model:
+    is_named = isinstance(model, str) and ":" not in model
+    if isinstance(model, str) and is_named:
         name = model
         with torch.device("meta"):
             model = create_model(name, **arguments)
@@ -167,7 +168,7 @@ def count_ops(
         from bcdzoo.ops.observe import crop_of
 
         input_size = crop_of(preprocess, input_size)
-    network = Countable(model, input_size or 224)
+    network = Countable(model, input_size or 224, is_named)
     report = OpsReport(name, convention, network.input_size)
     if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
         from bcdzoo.ops.observe import observe  # not of use to the zoo's networks, and slow to import
@@ -239,13 +240,13 @@ class Countable:
     Attributes:
         model: It.
         input_size: Of the image.
-        is_of_zoo: Whether its layers state their bits.
+        is_of_zoo: Whether its layers state their bits, so that shapes alone are run.
         trace: Its operations.
     """
 
-    def __init__(self, model: nn.Module, input_size: int) -> None:
+    def __init__(self, model: nn.Module, input_size: int, is_of_zoo: bool = False) -> None:
         self.input_size = input_size
-        self.is_of_zoo = type(model).__module__.startswith("bcdzoo.models.")
+        self.is_of_zoo = is_of_zoo or type(model).__module__.startswith("bcdzoo.models.")
         with torch.random.fork_rng(devices=[]):
             self.model = model
             self._complete()
@@ -305,11 +306,7 @@ class Countable:
         try:
             if training:  # frozen TorchScript has no mode
                 self.model.eval()
-            # with gradients on, though of nothing: the zoo's convolutions then compute in floats, not in 8 bits
-            with (
-                torch.set_grad_enabled(not is_meta and not scripted),
-                torch.device("meta") if is_meta else nullcontext(),
-            ):
+            with torch.no_grad(), torch.device("meta") if is_meta else nullcontext():
                 running.run(images, call)
         finally:
             for module, mode in training.items():

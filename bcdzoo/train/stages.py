@@ -21,6 +21,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
 from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.files import only_process, require_regular, sha256_of
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.processes import Processes, joined
 from bcdzoo.registry import create_model, find
 from bcdzoo.seal import DamagedError, read_json, write_json
@@ -34,7 +35,7 @@ from bcdzoo.train.images import (
     open_training_set,
 )
 from bcdzoo.train.loop import checkpoint_path, train_stage
-from bcdzoo.train.loss import TwoClassifiers
+from bcdzoo.train.loss import separate_logits_of
 from bcdzoo.train.recipe import AS_BUILT, Stage, load_recipe, recipe_names
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import FORMAT, LoadedModel, load_into
@@ -288,7 +289,7 @@ def _check_network(model: str, stage: Stage, classes: int, taught: Taught, proce
         return
     if (theirs := _outputs(teacher, stage.teacher, stage)) != outputs:
         raise BcdzooError(f"the teacher {stage.teacher} tells {theirs} classes apart, and {model} {outputs}")
-    if isinstance(network, TwoClassifiers) and stage.distillation == 1:
+    if separate_logits_of(network) and stage.distillation == 1:
         raise BcdzooError(
             f"{stage.name}: distillation: 1 leaves nothing to {model}'s classifier for the labels, which is half of "
             "its answer: give the labels a share too (the authors: 0.5)"
@@ -320,7 +321,7 @@ def _teacher(stage: Stage, processes: Processes) -> Taught:
     if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
         say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
     network = found.model.to(processes.device).eval().requires_grad_(False)
-    return network, {"model": stage.teacher, "weights": found.label or weights, "sha256": found.sha256}
+    return with_int8(network), {"model": stage.teacher, "weights": found.label or weights, "sha256": found.sha256}
 
 
 def _evaluated(

@@ -15,11 +15,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bcdzoo
+from bcdzoo.bits import REAL, Bits, shown
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.int8 import with_int8
+from bcdzoo.layers.metadata import layer_bits
+from bcdzoo.layers.quantizers.dorefa import DoReFaActivation
+from bcdzoo.layers.quantizers.sign import Sign
+from bcdzoo.models import tiny
 from bcdzoo.models.bcdnet import tradeoff_widths
-from bcdzoo.registry import REGISTRY, find
+from bcdzoo.registry import REGISTRY, ModelSpec, find
 from bcdzoo.report.counts import counts, derived_forms
+from bcdzoo.report.listing import summary
 from bcdzoo.report.tables import rows
 from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
@@ -69,8 +76,9 @@ def test_a_networks_logits_do_not_depend_on_the_batch_nor_on_how_they_are_comput
         alone = torch.cat([model(image[None]) for image in x])
     size = together.abs().max()  # of the logits, which are sums of terms as large as these
     torch.testing.assert_close(together / size, alone / size, atol=1e-4, rtol=1e-4)
-    # with gradients wanted, binary convolutions run in float32, without in 8-bit integers
-    torch.testing.assert_close(model(x[:1]).detach() / size, alone[:1] / size, atol=1e-4, rtol=1e-4)
+    faster = with_int8(model)
+    with torch.inference_mode():
+        torch.testing.assert_close(faster(x[:1]) / size, alone[:1] / size, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
@@ -115,11 +123,42 @@ def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_networks_bits_are_those_of_its_layers_and_of_the_tables(name: str) -> None:
     spec = find(name)
-    binary = [m for m in described(name).modules() if isinstance(m, LowBitConv2d)]
-    bits = {(m.w_bits, m.w_bases, m.a_bits, m.a_bases) for m in binary}
-    assert bits == {(spec.w_bits, spec.bases, spec.a_bits, spec.bases)} or (spec.w_bits == 32 and not bits)
+    assert set(layer_bits(described(name)) or [REAL]) == set(spec.bits) and len(set(spec.bits)) == len(spec.bits)
     printed = {row["wa"] for row in rows((1, 2, "beyond"), ()) if row["model"] == name}
     assert printed == ({spec.wa} if name not in OURS else set())
+
+
+def mixed(num_classes: int = 10) -> nn.Module:
+    """A binary convolution, one of 2-bit activations and one of 1-bit weights on real activations."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 4, 1), Sign(), LowBitConv2d(8, 8, 3),
+        DoReFaActivation(2), LowBitConv2d(8, 8, 3, a_bits=2), nn.BatchNorm2d(8),
+        LowBitConv2d(8, 8, 1, a_bits=32), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes),
+    )  # fmt: skip
+
+
+def test_a_network_may_mix_bits_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = (Bits(1, 1), Bits(1, 2), Bits(1, 32))
+    monkeypatch.setattr(tiny, "mixed", mixed, raising=False)
+    monkeypatch.setitem(REGISTRY, "mixed", ModelSpec("mixed", "tiny:mixed", "nobody", bits, 28, num_classes=10))
+    network = bcdzoo.create_model("mixed")
+    assert layer_bits(network) == list(bits)
+    report = bcdzoo.count_ops("mixed", "dagger")
+    on_map = 8 * 8 * 7 * 7
+    assert report.bops == (9 + 2 * 9) * on_map and report.flops == 27 * 8 * 49 + on_map + 80
+    assert [(layer.w_bits, layer.a_bits) for layer in report.layers if layer.type == "LowBitConv2d"] == [
+        kind[:2] for kind in bits
+    ]
+    monkeypatch.setitem(counts(), "mixed", {"params": report.params, "full": {"ops": 1}, "dagger": {"ops": 1}})
+    facts = summary(load_manifest(), "mixed")
+    assert (facts["wa"], facts["w_bits"], facts["a_bits"]) == ("mixed", 1, None)
+
+
+def test_bits_are_shown_in_one_word() -> None:
+    assert [str(kind) for kind in (Bits(), Bits(1, 2), Bits(1, 1, 5, 5), Bits(1, 2, 3, 1))] == [
+        "1/1", "1/2", "(1/1)x5", "(1/2)x3x1",
+    ]  # fmt: skip
+    assert shown([Bits(), Bits()]) == "1/1" and shown([Bits(), Bits(1, 2)]) == "mixed"
 
 
 @pytest.mark.parametrize("name", NAMES)

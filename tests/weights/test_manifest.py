@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import REGISTRY
 from bcdzoo.weights import manifest
-from bcdzoo.weights.keys import FORMATS
 from bcdzoo.weights.manifest import Manifest, load_manifest
 
 ROOT = Path(__file__).parents[2]
