@@ -22,10 +22,12 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # Looked up on first use, so that `bcdzoo --help` and `bcdzoo list` never import torch.
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # which would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        # Looked up on first use, so that `bcdzoo --help` and `bcdzoo list` never import torch.
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,12 +45,26 @@ def open_regular(path: Path) -> BufferedReader:
         BcdzooError: It is a folder, a named pipe, a socket or a device.
         OSError: It is not there or cannot be opened.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
+    return os.fdopen(regular_handle(path), "rb")
+
+
+def regular_handle(path: str | Path) -> int:
+    """As :func:`open_regular`, a bare file descriptor; the caller closes it."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket cannot be opened at all
+            raise _not_regular(path, Path(path).stat().st_mode) from None
+        raise
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         os.close(handle)
-        raise BcdzooError(f"{path} is {kind_of(mode)}, not a regular file")
-    return os.fdopen(handle, "rb")
+        raise _not_regular(path, mode)
+    return handle
+
+
+def _not_regular(path: str | Path, mode: int) -> BcdzooError:
+    return BcdzooError(f"{path} is {kind_of(mode)}, not a regular file")
 
 
 def require_regular(path: Path) -> None:

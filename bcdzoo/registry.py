@@ -3,11 +3,12 @@
 import fnmatch
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from bcdzoo.bits import BINARY, REAL, Bits, shown
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -24,10 +25,8 @@ class ModelSpec:
         build: ``module:function`` below ``bcdzoo.models``; the function takes ``num_classes`` and the network's own
             arguments and returns an ``nn.Module``.
         paper: Where it was published.
-        w_bits: Bits of a weight in the binary layers, 32 for real values.
-        a_bits: Bits of an activation there.
+        bits: Bits of its low-bit layers, each kind once; of a real-valued network 32/32.
         input_size: Height and width in pixels of the images it was published for.
-        bases: How many bases of these bits approximate a weight, and as many an activation.
         num_classes: Outputs of its classifier where nothing else is asked for.
         recipe: The shipped recipe that it is trained by (docs/training.md), if there is one.
         shown: Arguments, beside ``num_classes``, whose values show in the names and shapes of its tensors.
@@ -36,19 +35,31 @@ class ModelSpec:
     name: str
     build: str
     paper: str
-    w_bits: int = 1
-    a_bits: int = 1
+    bits: tuple[Bits, ...] = (BINARY,)
     input_size: int = 224
-    bases: int = 1
     num_classes: int = 1000
     recipe: str = ""
     shown: tuple[str, ...] = ()
 
     @property
+    def w_bits(self) -> int | None:
+        """Bits of a weight in the low-bit layers, 32 for real values; None if the layers differ."""
+        return _same(bits.w_bits for bits in self.bits)
+
+    @property
+    def a_bits(self) -> int | None:
+        """Bits of an activation there, likewise."""
+        return _same(bits.a_bits for bits in self.bits)
+
+    @property
     def wa(self) -> str:
         """The bits as the tables print them."""
-        bits = f"{self.w_bits}/{self.a_bits}"
-        return bits if self.bases == 1 else f"({bits})x{self.bases}"
+        return shown(self.bits)
+
+
+def _same(numbers: Iterable[int]) -> int | None:
+    kinds = set(numbers)
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 _BCDNET = "Xing et al., Towards Accurate Binary Neural Networks via Modeling Contextual Dependencies, ECCV 2022"
@@ -82,7 +93,7 @@ _SPECS = [
         "abcnet-r18-5x5",
         "abcnet:abcnet_r18_5x5",
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
-        bases=5,
+        bits=(Bits(1, 1, 5, 5),),
     ),
     ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", "Tu et al., AdaBin, ECCV 2022", **_CIFAR10),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups",)),
@@ -96,7 +107,7 @@ _SPECS = [
     ),
     ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet", shown=("reduction",)),
     ModelSpec("bcdnet-tiny", "tiny:bcdnet_tiny", _BCDNET, **_TINY),
-    ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, 32, 32, **_TINY | {"recipe": "tiny-real"}),
+    ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, (REAL,), **_TINY | {"recipe": "tiny-real"}),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
@@ -107,19 +118,21 @@ _SPECS = [
     ModelSpec("bnext-m", "bnext:bnext_m", _BNEXT),
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
     ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
-    ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, 1, 32),
-    ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", 2, 2),
+    ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
+    ModelSpec(
+        "dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", (Bits(2, 2),)
+    ),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
-    ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, **_CIFAR10),
+    ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
     ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
     ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
-    ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", 1, 2),
+    ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", (Bits(1, 2),)),
     ModelSpec("meliusnet-22", "meliusnet:meliusnet_22", _MELIUSNET),
     ModelSpec("meliusnet-42", "meliusnet:meliusnet_42", _MELIUSNET),
     ModelSpec("meliusnet-59", "meliusnet:meliusnet_59", _MELIUSNET),
-    ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", 32, 32),
-    ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", 32, 32),
+    ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", (REAL,)),
+    ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", (REAL,)),
     ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
@@ -128,11 +141,11 @@ _SPECS = [
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET, recipe="reactnet-r18"),
     ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
-    ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", 32, 32),
+    ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
-    ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, 1, 8),
+    ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, (Bits(1, 8),)),
     ModelSpec("xnornet-r18", "xnornet:xnornet_r18", _XNORNET),
 ]
 

@@ -1,14 +1,22 @@
 """Text from files, servers and users on its way to a terminal: escaped, shortened, and without passwords."""
 
+import html
 import re
 import sys
+from collections.abc import Iterable
 
 LONGEST = 2000
 """Characters of a message; a key or name from a file is shortened further by whoever puts it into one."""
 
-_USER = re.compile(r"(?<=//)(?:[^/]{0,500}@|[^/@:]{1,500}:(?!\d*(?:[/?#]|$)).{0,500}@)")
-"""Of a URL; the second form has a password with a slash in it."""
-_BARE_USER = re.compile(r"(?:^|(?<=[='\"(]))[^/:@='\"(]{1,500}:[^/@]{0,500}@(?=[\w.[-])")
+_HOST = r"(?=[^\W\d]|\[|\d{1,3}(?:\.\d{1,3}){3}\b)"
+_USER = re.compile(
+    rf"(?<=//)(?:[^/]{{0,500}}@|[^/@:]{{1,500}}:(?:(?!\d*(?:[/?#]|$)).{{0,500}}@|\d+[/?#].{{0,500}}@{_HOST}))"
+)
+"""Of a URL; the second form has a password with a slash in it. Where its beginning may be a port, it is one if no host
+follows."""
+_BARE_USER = re.compile(
+    rf"(?:^|(?<=[='\"(]))[^/:@='\"(]{{1,500}}:(?:[^/@]{{0,500}}@(?=[\w.[-])|(?!//)[^@]{{0,500}}@{_HOST}(?=[^/@]*$))"
+)
 """As proxies are given, too: ``user:password@host``."""
 _END = "]>})'\",.;:"
 _HARMLESS = {
@@ -30,6 +38,13 @@ def printable(text: object, longest: int = LONGEST) -> str:
         half = (longest - 3) // 2
         text = f"{text[:half]} … {text[len(text) - half :]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def html_table(rows: Iterable[tuple[object, object]]) -> str:
+    """Names and values as a table for a notebook, where nothing in them is taken for HTML."""
+    cells = ((html.escape(printable(name)), html.escape(printable(value))) for name, value in rows)
+    body = "".join(f'<tr><th style="text-align: left">{name}</th><td>{value}</td></tr>' for name, value in cells)
+    return f"<table>{body}</table>"
 
 
 def as_utf8(text: str) -> str:

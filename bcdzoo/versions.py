@@ -7,7 +7,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
 
 
-def own() -> str:
+def package_version() -> str:
     """This package's version."""
     return installed("bcdzoo") or "checkout"  # run from a checkout that is not installed
 
@@ -33,7 +33,7 @@ def kernels() -> str:
 def summary() -> str:
     """A line for this package, torch, the kernels and Python."""
     lines = {
-        "bcdzoo": own(),
+        "bcdzoo": package_version(),
         "torch": installed("torch") or "not installed",
         "kernels": kernels(),
         "Python": platform.python_version(),

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 import bcdzoo
-from bcdzoo.data.cache import prepare
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.data.prepare import prepare
 from bcdzoo.data.preprocess import PRESETS
+from bcdzoo.layers.int8 import with_int8
 from tests.photos import PHOTOS
 
 IMAGES = 800
@@ -70,7 +71,7 @@ def main() -> None:
     torch.set_num_threads(1)
     networks = {
         "mean of the pixels": (Pooled(), IMAGES),
-        "bcdnet-a": (bcdzoo.create_model("bcdnet-a").eval(), 160),
+        "bcdnet-a": (with_int8(bcdzoo.create_model("bcdnet-a").eval()), 160),
         "resnet-18": (bcdzoo.create_model("resnet-18").eval(), 160),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -19,6 +19,7 @@ import click
 import torch
 
 import bcdzoo
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
 from bcdzoo.packed.bench import measure, peak
 from benchmarks.torch_path import authors_network
@@ -28,10 +29,12 @@ LARQ = {"MeliusNet22": "meliusnet-22", "BiRealNet": "birealnet-18"}
 
 MEMORY = """
 import sys, torch, bcdzoo
+from bcdzoo.layers.int8 import with_int8
 torch.set_num_threads(int(sys.argv[2]))
 network = bcdzoo.create_model("bcdnet-a").eval()
 if sys.argv[1] == "packed":
     network = bcdzoo.pack(network)
+network = with_int8(network)
 images = torch.randn(32, 3, 224, 224)
 with torch.inference_mode():
     network(images)
@@ -65,7 +68,9 @@ def main(threads: int, lce: Path | None, authors: Path | None) -> None:
     plain = {
         name: bcdzoo.create_model(name).eval() for name in ("bcdnet-a", "meliusnet-22", "birealnet-18", "resnet-18")
     }
-    networks: dict[str, Callable[[torch.Tensor], Any]] = {f"{name}, torch": network for name, network in plain.items()}
+    networks: dict[str, Callable[[torch.Tensor], Any]] = {
+        f"{name}, torch": with_int8(network) for name, network in plain.items()
+    }
     networks |= {f"{name}, packed": bcdzoo.pack(plain[name]) for name in plain if name != "resnet-18"}
     if authors:
         networks["bcdnet-a, its authors' code"] = authors_network(authors).eval()

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 import bcdzoo
+from bcdzoo.layers.int8 import with_int8
 
 
 def authors_network(checkout: Path) -> nn.Module:
@@ -43,7 +44,10 @@ def authors_network(checkout: Path) -> nn.Module:
 def main(authors: Path, batch_size: int, threads: int, repeats: int) -> None:
     """Print images/s of both, alternating, the best of some repeats, and their ratio."""
     torch.set_num_threads(threads)
-    networks = {"authors": authors_network(authors).eval(), "bcdzoo": bcdzoo.create_model("bcdnet-a").eval()}
+    networks = {
+        "authors": authors_network(authors).eval(),
+        "bcdzoo": with_int8(bcdzoo.create_model("bcdnet-a").eval()),
+    }
     images = torch.randn(batch_size, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     best = dict.fromkeys(networks, 0.0)
     with torch.inference_mode():

@@ -30,11 +30,11 @@ from PIL import Image
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
 from bcdzoo.evaluation.loop import evaluate_all
-from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.evaluation.store import read_result
 from bcdzoo.train import checkpoint
-from bcdzoo.train.run import train
+from bcdzoo.train.stages import train
 from tests.own_networks import Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def images(folder: Path, count: int) -> Path:
 def run(data: Path, left: int) -> EvalResult:
     """Evaluate; with ``left`` batches until Ctrl-C comes."""
     torch.manual_seed(0)
-    options = Options(preprocess="resize=16,crop=16", batch_size=256, store=True, workers=0)
+    options = EvalOptions(preprocess="resize=16,crop=16", batch_size=256, store=True, workers=0)
     (result,) = evaluate_all([Interrupted(left)], data, options)
     if isinstance(result, BcdzooError):
         raise result

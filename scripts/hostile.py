@@ -92,7 +92,7 @@ def checkpoints(root: Path) -> Iterator[Case]:
         "a build of deep JSON": {"build": "[" * 100_000},
         "a build that is a number": {"build": "3"},
         "a build of long integers": {"build": '{"num_classes": ' + "9" * 5000 + "}"},
-        "no build": {"build": ""},
+        "no build": {"build": "", "preprocess": "resize=28,crop=28,mean=0,std=1"},
         "a step that is text": {"build": '{"step": "' + "x" * 10**6 + '"}'},
         "std=1e9999999999": {"preprocess": "resize=28,crop=28,mean=0,std=1e9999999999"},
         "resize=20000": {"preprocess": "resize=20000,crop=28,mean=0,std=1"},
@@ -104,7 +104,7 @@ def checkpoints(root: Path) -> Iterator[Case]:
     }.items():
         file = root / f"metadata-{len(list(root.iterdir()))}.safetensors"
         save_file(shipped, file, tiny | change)
-        used = "lineage" in name or "class names" in name
+        used = name.startswith(("lineage", "class names", "no build"))
         yield Case(name, ["eval", "bcdnet-tiny", "--weights", str(file), "--data", "demo", "--no-store"], used)
     for name, content in _files(root, one):
         file = content if isinstance(content, Path) else write(root / f"{name.replace(' ', '-')}.pth", content)
@@ -116,7 +116,10 @@ def _convert(name: str, file: Path) -> Case:
 
 
 def _files(root: Path, one: dict[str, Any]) -> Iterator[tuple[str, bytes | Path]]:
-    with zipfile.ZipFile(root / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("w.pth", "w") as member:
+    with (
+        zipfile.ZipFile(root / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("w.pth", "w", force_zip64=True) as member,
+    ):
         for _ in range(4096):
             member.write(bytes(1 << 20))
     yield "a zip of 4 GB", root / "bomb.zip"
@@ -127,7 +130,7 @@ def _files(root: Path, one: dict[str, Any]) -> Iterator[tuple[str, bytes | Path]
         zipfile.ZipFile(root / "deflated.pth", "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for entry in whole.namelist():
-            with archive.open(entry, "w") as member:
+            with archive.open(entry, "w", force_zip64=True) as member:
                 member.write(whole.read(entry))
                 for _ in range(4096 if entry.endswith("data/0") else 0):
                     member.write(bytes(1 << 20))

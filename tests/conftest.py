@@ -1,13 +1,27 @@
-"""Settings of the whole suite."""
+"""Settings of the whole suite: it runs in two processes, and with ``-n 0`` in this one, for ``-s`` and ``--pdb``."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+# Before torch is imported: sums are the same on every machine, and the suite's two processes share two cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("bcdzoo", deadline=None, derandomize=True)  # a busy machine is no failure; runs repeat
 settings.load_profile("bcdzoo")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Sums in two parts, for what was compared with other people's figures in that order."""
+    import torch
+
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

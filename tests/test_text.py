@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcdzoo.text import masked, printable, say
+from bcdzoo.text import html_table, masked, printable, say
 
 
 @given(st.text())
@@ -31,6 +31,10 @@ def test_a_terminal_gets_no_command_from_a_note(capsys: pytest.CaptureFixture[st
         ("exceeded with url: /f?id=7;token=secret (Caused", "exceeded with url: /f?id=7&token=… (Caused"),
         ("PROXY=me:secret@proxy:3128 or me:secret@proxy", "PROXY=…@proxy:3128 or …@proxy"),
         ("/home/me/cache@2, really? package.module:callable", "/home/me/cache@2, really? package.module:callable"),
+        ("http://user:12/ab@host/f or http://user:12/3/a@[::1]:8/f", "http://…@host/f or http://…@[::1]:8/f"),
+        ("http://user:1?ab@10.0.0.7:80/f, PROXY=user:12/ab@host", "http://…@10.0.0.7:80/f, PROXY=…@host"),
+        ("user:12/ab@host:3128 and 'me:pa/ss@proxy.org'", "…@host:3128 and '…@proxy.org'"),
+        ("https://host:443/pkg@1.2.3/f module:12 a.py:3/4", "https://host:443/pkg@1.2.3/f module:12 a.py:3/4"),
         ("https://user:pa?ss@host/x and //user:pw@host/x", "https://…@host/x and //…@host/x"),
         ("no link: a@b, 50 % //x", "no link: a@b, 50 % //x"),
     ],
@@ -44,3 +48,10 @@ def test_long_text_takes_no_time(text: str) -> None:
     clock = time.process_time()
     printable(masked(text))
     assert time.process_time() - clock < 5
+
+
+def test_a_notebook_takes_nothing_in_a_table_for_html() -> None:
+    assert html_table([("a<b", "<script>alert('x')</script>\x1b")]) == (
+        '<table><tr><th style="text-align: left">a&lt;b</th>'
+        "<td>&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;\\x1b</td></tr></table>"
+    )

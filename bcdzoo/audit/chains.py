@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from bcdzoo.audit.seen import Seen
-from bcdzoo.audit.values import Form, Inputs, Weights, look_at_weights
+from bcdzoo.audit.observed_layer import ObservedLayer
+from bcdzoo.audit.values import Form, Inputs, Weights, summarize_weights
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.unit import PackedStem, PackedUnit
 
 
-def look_at_chain(chain: PackedChain, images: int) -> Iterator[Seen]:
+def observe_chain(chain: PackedChain, images: int) -> Iterator[ObservedLayer]:
     """The layers of a chain that has just been run.
 
     Args:
@@ -25,7 +25,7 @@ def look_at_chain(chain: PackedChain, images: int) -> Iterator[Seen]:
         assert isinstance(unit, PackedUnit)
         shape = unit.shape
         numbers = len(shape.samplings) * shape.c_in * shape.c_out * shape.kernel**2
-        layer = Seen(
+        layer = ObservedLayer(
             name, unit, "packed", shape.c_in, size, (shape.kernel,) * 2, (shape.stride,) * 2, (shape.padding,) * 2
         )
         layer.weights = Weights(shape.c_out, numbers, 0, shape.c_out, 2, is_real=False, has_scale=True)
@@ -35,11 +35,11 @@ def look_at_chain(chain: PackedChain, images: int) -> Iterator[Seen]:
         yield layer
 
 
-def _stem(stem: PackedStem, size: tuple[int, ...], images: int) -> Iterator[Seen]:
+def _stem(stem: PackedStem, size: tuple[int, ...], images: int) -> Iterator[ObservedLayer]:
     for i, layer in enumerate(stem.sizes):
         weights: Tensor = stem.get_buffer(f"weights{i}")
         (c_out, c_in, *kernel), stride, padding = weights.shape, layer["stride"], layer["padding"]
-        seen = Seen(
+        observed = ObservedLayer(
             f"stem.{i}",
             stem,
             "conv",
@@ -48,9 +48,9 @@ def _stem(stem: PackedStem, size: tuple[int, ...], images: int) -> Iterator[Seen
             tuple(kernel),
             (stride, stride),
             (padding, padding),
-            weights=look_at_weights(weights.flatten(1)),
+            weights=summarize_weights(weights.flatten(1)),
             first=weights.flatten(1),
         )
         size = tuple((side + 2 * padding - k) // stride + 1 for side, k in zip(size, kernel, strict=True))
-        seen.macs, seen.calls = images * size[0] * size[1] * c_out * c_in * kernel[0] * kernel[1], images
-        yield seen
+        observed.macs, observed.calls = images * size[0] * size[1] * c_out * c_in * kernel[0] * kernel[1], images
+        yield observed

@@ -1,7 +1,7 @@
 """An audit: a network is loaded, run on some real images, watched and judged."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.size import Size, measure
-from bcdzoo.audit.verdict import Layer, judge, summarize
+from bcdzoo.audit.verdict import AuditedLayer, judge, summarize
 from bcdzoo.audit.watch import Watch
+from bcdzoo.custom_model import unwrapped
 from bcdzoo.data.imagenet import DEMO, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
-from bcdzoo.evaluation.subject import Subject, find_network
+from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.ops.count import multiply_accumulates
-from bcdzoo.own import unwrapped
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import REGISTRY, ModelSpec, create_model
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import split_part
 from bcdzoo.weights.fetch import fetch
-from bcdzoo.weights.load import Resolved, assume, is_path, named
+from bcdzoo.weights.load import assume, checkpoint_argument, is_path
 from bcdzoo.weights.manifest import load_manifest
 
 _BATCH = 8  # all maps of a layer are looked at together
@@ -41,7 +41,7 @@ class Audit:
         weights: Tag or file of its weights, None where it came as it is.
         data: The images' name; None where the weights alone were looked at.
         images: Their number, 0 without.
-        claimed: W/A as the zoo's table has it; None for a network that is not of the zoo.
+        claimed: W/A of its low-bit layers by the registry; None for a network that is not of the zoo.
         verdict: In words.
         layers: In the order of their calls.
         size: What its weights take.
@@ -58,7 +58,7 @@ class Audit:
     images: int
     claimed: str | None
     verdict: str
-    layers: list[Layer]
+    layers: list[AuditedLayer]
     size: Size
     unknown: list[str]
     elementwise: int
@@ -101,24 +101,25 @@ def audit(
         BcdzooError: As :func:`bcdzoo.evaluate` for the network, its weights and the images.
     """
     if isinstance(model, str) and ":" not in model:
-        model, weights = named(model, weights)
-    network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
+        model, weights = checkpoint_argument(model, weights)
+    loaded = load_network(model, weights, manifest, **build)
+    name = loaded.name
     spec = REGISTRY.get(name) if isinstance(model, str) else None
     try:
-        network = unwrapped(network).to("cpu", torch.float32).eval()
+        network = unwrapped(loaded.model).to("cpu", torch.float32).eval()
     except Exception as error:  # without values, exported, quantized in a way of its own
         reason = " ".join(str(error).split())[:300]
         raise BcdzooError(
             f"the network {name} cannot be put on the CPU, in float32 and to evaluate: {reason}"
         ) from error
-    loaded = Resolved(network, label or "", sha256 or "", own_preprocess, build)
+    loaded = replace(loaded, model=network)
     side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
-    spec_of_images = preprocess or own_preprocess
+    spec_of_images = preprocess or loaded.preprocess
     how = parse(spec_of_images) if spec_of_images else assume(name, side)
-    subject = Subject(loaded.model, name, label, sha256, build, how, "", torch.device("cpu"))
+    subject = EvalModel(loaded, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()
-    counted, not_counted = _count(network, spec, build, how.crop)
+    counted, not_counted = _count(network, spec, loaded.build, how.crop)
     if data is None and spec is not None and spec.input_size == _DEMO_SIZE:
         data = DEMO.name
     batches = _noise(subject) if data is None else batches_of(data, how, subject.outputs, layout, images)
@@ -132,10 +133,10 @@ def audit(
     ]
     return Audit(
         name,
-        label,
+        loaded.label,
         data,
         watch.images if data is not None else 0,
-        spec.wa if spec else None,
+        ", ".join(map(str, spec.bits)) if spec else None,
         summarize(layers, unknown),
         layers,
         measure(loaded, layers, spec, _file(spec, weights, manifest)),
@@ -158,25 +159,17 @@ def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
     Raises:
         BcdzooError: It fails.
     """
-    wanted = [parameter for parameter in network.parameters() if parameter.requires_grad]
     watch = Watch(network)
-    try:
-        for parameter in wanted:  # one by one, for scripted modules can not do it at once
-            parameter.requires_grad_(False)
-        # with gradients on, though of nothing: the zoo's convolutions then compute the same in floats, not in 8 bits
-        with torch.enable_grad():
-            for batch in batches:
-                try:
-                    watch.run(batch)
-                except Exception as error:  # anybody's network fails as it likes
-                    reason = " ".join(str(error).split())
-                    raise BcdzooError(
-                        f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
-                        f"while it is looked at: {type(error).__name__}: {reason[:300]}"
-                    ) from error
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
+    with torch.no_grad():
+        for batch in batches:
+            try:
+                watch.run(batch)
+            except Exception as error:  # anybody's network fails as it likes
+                reason = " ".join(str(error).split())
+                raise BcdzooError(
+                    f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
+                    f"while it is looked at: {type(error).__name__}: {reason[:300]}"
+                ) from error
     return watch
 
 
@@ -191,7 +184,7 @@ def _count(network: nn.Module, spec: ModelSpec | None, build: dict[str, Any], si
         return None, str(error)
 
 
-def _noise(subject: Subject) -> Iterator[Tensor]:
+def _noise(subject: EvalModel) -> Iterator[Tensor]:
     """An image, (1, 3, H, W)."""
     side = subject.preprocess.crop
     yield subject.preprocess.normalize(255 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from bcdzoo.audit.run import Audit
 from bcdzoo.audit.size import Size
 from bcdzoo.audit.values import NEAR, Form
-from bcdzoo.audit.verdict import Layer
+from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.text import printable
 
 _HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
@@ -69,7 +69,7 @@ def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
     return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
 
 
-def _row(layer: Layer, whole: int) -> tuple[str, ...]:
+def _row(layer: AuditedLayer, whole: int) -> tuple[str, ...]:
     before = layer.threshold
     notes = f" ({'; '.join(layer.notes)})" if layer.notes else ""
     bases = f", {layer.bases} bases" if layer.bases > 1 and not layer.role else ""
@@ -86,7 +86,7 @@ def _row(layer: Layer, whole: int) -> tuple[str, ...]:
     )
 
 
-def _weights(layer: Layer) -> str:
+def _weights(layer: AuditedLayer) -> str:
     weights = layer.weights
     if weights.is_real:
         return "real"
@@ -96,7 +96,7 @@ def _weights(layer: Layer) -> str:
     return values if layer.stored == values else f"{values} {layer.stored}"
 
 
-def _inputs(layer: Layer) -> str:
+def _inputs(layer: AuditedLayer) -> str:
     inputs = layer.inputs
     if inputs is None:
         return ""

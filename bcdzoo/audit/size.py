@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcdzoo.audit.verdict import Layer
+from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.metadata import declared_bits
 from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import ModelSpec, create_model
-from bcdzoo.weights.load import Resolved
+from bcdzoo.weights.load import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Size:
         float32: All parameters and statistics at 32 bits.
         found: Low-bit weights at the bits that were found, a scale of 32 bits for each of their output channels where
             they have one, and all else at 32 bits.
-        claimed: Likewise with the bits that the registry states; None for a network that is not of the zoo.
+        claimed: Likewise with the bits that the registry states, or the layers themselves where these are mixed; None
+            for a network that is not of the zoo.
         stored: The file that the weights were read from, None where there was none.
         packed: The file that ``bcdzoo export --packed`` writes, None where there is none.
         no_packed: Why not.
@@ -42,7 +43,7 @@ class Size:
     no_packed: str
 
 
-def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, stored: Path | None) -> Size:
+def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec | None, stored: Path | None) -> Size:
     """The sizes of a network.
 
     Args:
@@ -70,14 +71,14 @@ def measure(loaded: Resolved, layers: Sequence[Layer], spec: ModelSpec | None, s
     if spec is None:
         return Size(_bytes(state, {}), found, None, file, None, "not of the zoo")
     claims = {
-        layer.latent: (layer, spec.w_bits)
+        layer.latent: (layer, bits.w_bits if spec.w_bits is None else spec.w_bits)
         for layer in layers
-        if isinstance(network.get_submodule(layer.name), LowBitConv2d)
+        if (bits := declared_bits(network.get_submodule(layer.name))) is not None
     }
     return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
 
 
-def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[Layer, int]]) -> int:
+def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, int]]) -> int:
     """Of these tensors at 32 bits, but for the weights of some layers."""
     total = 0
     for name, tensor in state.items():
@@ -89,7 +90,7 @@ def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[Layer, int]]) -
     return total
 
 
-def _packed(loaded: Resolved, name: str) -> tuple[int | None, str]:
+def _packed(loaded: LoadedModel, name: str) -> tuple[int | None, str]:
     """Size of the packed file, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         try:

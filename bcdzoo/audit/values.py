@@ -85,7 +85,7 @@ class Inputs:
         return _form(values)[:2] if len(values) <= 2 else (Form.LEVELS, tuple(values.tolist()))
 
 
-def look_at_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -> tuple[Inputs, Tensor]:
+def summarize_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -> tuple[Inputs, Tensor]:
     """What the values of a layer's input are.
 
     Args:
@@ -100,7 +100,7 @@ def look_at_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -> 
     if border is None and padding:
         return _among_zeros(x, padding)
     form, levels, inexact = _form(inner)
-    off = _off(inner) if form >= Form.LEVELS else 0
+    off = _count_non_binary(inner) if form >= Form.LEVELS else 0
     zeros = int((inner == 0).sum())
     return Inputs(inner.numel(), zeros, off, form, levels, inexact, border, sides if border is not None else ()), inner
 
@@ -110,7 +110,7 @@ def _among_zeros(x: Tensor, padding: int) -> tuple[Inputs, Tensor]:
     size = x.abs().flatten(1).amax(1).reshape(-1, *[1] * (x.ndim - 1))
     inner = x if zeros else torch.where(x == 0, size, x)  # any value of theirs says the same of the others
     form, levels, inexact = _form(inner)
-    off = _off(inner) - padding * (zeros > 0) if form >= Form.LEVELS else 0
+    off = _count_non_binary(inner) - padding * (zeros > 0) if form >= Form.LEVELS else 0
     return Inputs(x.numel() - padding, zeros, max(off, 0), form, levels, inexact, 0.0), inner
 
 
@@ -179,7 +179,7 @@ def _representatives(values: Tensor) -> tuple[Tensor, float]:
     return levels, float((values - levels[first.cumsum(0) - 1]).max() / size)
 
 
-def _off(x: Tensor) -> int:
+def _count_non_binary(x: Tensor) -> int:
     """How many values are not ±α; all of them where less than half are, or hardly any is negative, or positive."""
     alpha = x.abs().flatten()[:: max(x.numel() // _SAMPLE, 1)].median()
     on = (x.abs() - alpha).abs() <= ROUNDING * alpha
@@ -228,7 +228,7 @@ class Weights:
         return max(self, other, key=lambda weights: (weights.is_real, weights.levels, -weights.binary))
 
 
-def look_at_weights(rows: Tensor) -> Weights:
+def summarize_weights(rows: Tensor) -> Weights:
     """What the weights of a layer are.
 
     Args:
@@ -283,7 +283,7 @@ class Threshold:
         )
 
 
-def look_at_threshold(distance: Tensor, deviation: Tensor, by: str) -> Threshold:
+def summarize_threshold(distance: Tensor, deviation: Tensor, by: str) -> Threshold:
     """How near its thresholds a map lies.
 
     Args:

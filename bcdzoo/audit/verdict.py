@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bcdzoo.audit.seen import Seen
-from bcdzoo.audit.values import Form, Inputs, Threshold, Weights, look_at_weights
-from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.audit.observed_layer import ObservedLayer
+from bcdzoo.audit.values import Form, Inputs, Threshold, Weights, summarize_weights
+from bcdzoo.bits import Bits
+from bcdzoo.layers.metadata import declared_bits
 from bcdzoo.text import printable
 
 _MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
@@ -17,7 +18,7 @@ _LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by
 
 
 @dataclass(frozen=True)
-class Layer:
+class AuditedLayer:
     """What was found of a layer.
 
     Attributes:
@@ -72,7 +73,7 @@ class Layer:
         return f"{self.kind} ({self.role})" if self.role else self.kind
 
 
-def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
+def judge(layers: Sequence[ObservedLayer], images: int, real_input: bool) -> list[AuditedLayer]:
     """The layers of a network.
 
     Args:
@@ -80,64 +81,66 @@ def judge(layers: Sequence[Seen], images: int, real_input: bool) -> list[Layer]:
         images: That were run.
         real_input: Whether they were real, so that the activations say something.
     """
-    bits = [bits_of(seen, real_input) for seen in layers]
+    bits = [bits_of(observed, real_input) for observed in layers]
     troubles = [
-        (*(_input_troubles(seen) if real_input and not seen.of_image else ()), *_weight_troubles(seen))
-        for seen in layers
+        (*(_input_troubles(observed) if real_input and not observed.of_image else ()), *_weight_troubles(observed))
+        for observed in layers
     ]
     low = [w < 32 or (a is not None and a <= _LOW) or bool(t) for (w, a), t in zip(bits, troubles, strict=True)]
     judged = []
-    for place, (seen, (w_bits, a_bits)) in enumerate(zip(layers, bits, strict=True)):
-        assert seen.weights is not None
-        stored, latent = _stored(seen)
+    for place, (observed, (w_bits, a_bits)) in enumerate(zip(layers, bits, strict=True)):
+        assert observed.weights is not None
+        stored, latent = _stored(observed)
         judged.append(
-            Layer(
-                name=seen.name,
-                type=type(seen.module).__name__,
-                operation=_operation(seen),
-                macs=seen.macs // images,
+            AuditedLayer(
+                name=observed.name,
+                type=type(observed.module).__name__,
+                operation=_operation(observed),
+                macs=observed.macs // images,
                 w_bits=w_bits,
                 a_bits=a_bits,
-                bases=seen.module.w_bases * seen.module.a_bases if isinstance(seen.module, LowBitConv2d) else 1,
-                weights=seen.weights,
+                bases=math.prod((declared_bits(observed.module) or Bits())[2:]),
+                weights=observed.weights,
                 stored=stored,
                 latent=latent,
-                inputs=seen.inputs if real_input else None,
-                threshold=seen.threshold if real_input and a_bits != 32 else None,
-                padding=_padding(seen),
-                role="" if low[place] else _role(seen, place, low, layers, images),
+                inputs=observed.inputs if real_input else None,
+                threshold=observed.threshold if real_input and a_bits != 32 else None,
+                padding=_padding(observed),
+                role="" if low[place] else _role(observed, place, low, layers, images),
                 troubles=troubles[place],
-                notes=_notes(seen, w_bits, a_bits, images, real_input),
-                constant=next((value for value in seen.constants if value is not None), None) if real_input else None,
+                notes=_notes(observed, w_bits, a_bits, images, real_input),
+                constant=next((value for value in observed.constants if value is not None), None)
+                if real_input
+                else None,
             )
         )
     return judged
 
 
-def bits_of(seen: Seen, real_input: bool) -> tuple[int, int | None]:
+def bits_of(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
     """Of a weight and of an input; what a fake quantizer has made has as many as that says."""
-    w_bits, a_bits = _bits_seen(seen, real_input)
-    w_declared, a_declared = seen.declared
-    return w_declared or w_bits, a_bits if a_bits is None else a_declared or a_bits
+    w_bits, a_bits = _observed_bits(observed, real_input)
+    w_fake, a_fake = observed.fake_bits
+    return w_fake or w_bits, a_bits if a_bits is None else a_fake or a_bits
 
 
-def _bits_seen(seen: Seen, real_input: bool) -> tuple[int, int | None]:
+def _observed_bits(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
     """Of a weight and of an input: some images may not reach all levels that a layer says it has.
 
     An image that is black and white is an image like others.
     """
-    assert seen.weights is not None
-    says = (seen.module.w_bits, seen.module.a_bits) if isinstance(seen.module, LowBitConv2d) else (1, 1)
-    most_w, most_a = (bits if bits < 32 else 1 for bits in says)
-    w_bits = max(seen.weights.bits, most_w)
-    inputs = seen.inputs if real_input or seen.kind == "packed" else None
+    assert observed.weights is not None
+    says = declared_bits(observed.module)
+    most_w, most_a = (bits if bits < 32 else 1 for bits in (says or Bits())[:2])
+    w_bits = max(observed.weights.bits, most_w)
+    inputs = observed.inputs if real_input or observed.kind == "packed" else None
     if inputs is None:
         return w_bits, None
     if inputs.form == Form.CONSTANT:  # it says nothing itself
-        if isinstance(seen.module, LowBitConv2d):
-            return w_bits, seen.module.a_bits
-        return w_bits, most_a if seen.threshold is not None and seen.threshold.by != "round" else None
-    if inputs.form == Form.REAL or seen.of_image:
+        if says is not None:
+            return w_bits, says.a_bits
+        return w_bits, most_a if observed.threshold is not None and observed.threshold.by != "round" else None
+    if inputs.form == Form.REAL or observed.of_image:
         return w_bits, 32
     if inputs.form == Form.LEVELS:
         return w_bits, max(math.ceil(math.log2(len(inputs.levels))), most_a)
@@ -163,9 +166,9 @@ def _kind(w_bits: int, a_bits: int | None) -> str:
     return f"low-bit (w{w_bits}a{a_bits})"
 
 
-def _input_troubles(seen: Seen) -> Iterator[str]:
+def _input_troubles(observed: ObservedLayer) -> Iterator[str]:
     """Why inputs that are meant to be binary are not."""
-    inputs, threshold = seen.inputs, seen.threshold
+    inputs, threshold = observed.inputs, observed.threshold
     if inputs is None:
         return
     if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
@@ -177,7 +180,12 @@ def _input_troubles(seen: Seen) -> Iterator[str]:
         yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
     elif _has_sign_of_zero(inputs, threshold):
         yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
-    elif inputs.form == Form.REAL and inputs.off < _MOST * inputs.count and seen.weights and seen.weights.bits < 32:
+    elif (
+        inputs.form == Form.REAL
+        and inputs.off < _MOST * inputs.count
+        and observed.weights
+        and observed.weights.bits < 32
+    ):
         zeros = f" ({_percent(inputs.zeros, inputs.count)} are 0)" if inputs.zeros else ""
         yield f"{_percent(inputs.off, inputs.count)} of the inputs are not ±α{zeros}"
 
@@ -191,8 +199,8 @@ def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
     return threshold is not None and threshold.by == "sign" and threshold.zeros == inputs.zeros
 
 
-def _weight_troubles(seen: Seen) -> Iterator[str]:
-    weights = seen.weights
+def _weight_troubles(observed: ObservedLayer) -> Iterator[str]:
+    weights = observed.weights
     assert weights is not None
     if weights.channels > weights.binary >= _MOST * weights.channels:
         odd = weights.channels - weights.binary
@@ -206,107 +214,112 @@ def _percent(part: int, whole: int) -> str:
     return f"{share:.1f} %" if share >= 0.1 else f"{part} of {whole}"
 
 
-def _stored(seen: Seen) -> tuple[str, str]:
+def _stored(observed: ObservedLayer) -> tuple[str, str]:
     """How a layer's weights are stored, and the name of this tensor."""
-    assert seen.weights is not None
-    if seen.kind == "packed":
+    assert observed.weights is not None
+    if observed.kind == "packed":
         return "bits", ""
-    named = [*seen.module.named_parameters(), *seen.module.named_buffers()]
-    if isinstance(seen.module, LowBitConv2d):  # its bases are more numbers
-        named = [("weight", seen.module.weight)]
+    named = [*observed.module.named_parameters(), *observed.module.named_buffers()]
+    latent = [(name, tensor) for name, tensor in named if name == "weight"]
+    if latent and declared_bits(observed.module) is not None:  # its bases are more numbers
+        named = latent
     else:
-        named = [(name, tensor) for name, tensor in named if tensor.numel() == seen.weights.numbers]
+        named = [(name, tensor) for name, tensor in named if tensor.numel() == observed.weights.numbers]
     if not named:
         return "computed", ""
-    assert seen.first is not None
-    signs = (seen.first > 0).flatten()
+    assert observed.first is not None
+    signs = (observed.first > 0).flatten()
     if len(named) > 1:
         named = [max(named, key=lambda pair: int(((pair[1] > 0).flatten() == signs).sum()))]
     name, tensor = named[0]
-    path = f"{seen.name}.{name}".lstrip(".")
-    if seen.weights.is_real:
+    path = f"{observed.name}.{name}".lstrip(".")
+    if observed.weights.is_real:
         return "real", path
-    rows = look_at_weights(tensor.detach().flatten(1)) if tensor.ndim > 1 and tensor.is_floating_point() else None
+    rows = summarize_weights(tensor.detach().flatten(1)) if tensor.ndim > 1 and tensor.is_floating_point() else None
     if rows is None or rows.is_real or rows.binary < rows.channels:
         return "latent", path
     return "±α" if rows.has_scale else "±1", path
 
 
-def _operation(seen: Seen) -> str:
-    if not seen.kernel:
-        return seen.kind
-    kernel = "×".join(map(str, seen.kernel))
-    return kernel if max(seen.stride) == 1 else f"{kernel} /{max(seen.stride)}"
+def _operation(observed: ObservedLayer) -> str:
+    if not observed.kernel:
+        return observed.kind
+    kernel = "×".join(map(str, observed.kernel))
+    return kernel if max(observed.stride) == 1 else f"{kernel} /{max(observed.stride)}"
 
 
-def _padding(seen: Seen) -> str:
-    inside = "0" if any(seen.padding) else ""
-    if seen.inputs is None or seen.inputs.border is None:
+def _padding(observed: ObservedLayer) -> str:
+    inside = "0" if any(observed.padding) else ""
+    if observed.inputs is None or observed.inputs.border is None:
         return inside
-    top, bottom, left, right = seen.inputs.sides or (0, 0, 0, 0)
+    top, bottom, left, right = observed.inputs.sides or (0, 0, 0, 0)
     uneven = f" {top},{bottom},{left},{right}" if len({top, bottom, left, right}) > 1 else ""
-    return ", ".join(filter(None, [f"{seen.inputs.border:.3g} outside{uneven}", inside]))
+    return ", ".join(filter(None, [f"{observed.inputs.border:.3g} outside{uneven}", inside]))
 
 
-def _role(seen: Seen, place: int, low: Sequence[bool], layers: Sequence[Seen], images: int) -> str:
+def _role(
+    observed: ObservedLayer, place: int, low: Sequence[bool], layers: Sequence[ObservedLayer], images: int
+) -> str:
     """What a real-valued layer is there for; ``inside`` where nothing excuses it."""
     if not any(low):
         return ""
     if not any(low[:place]):
         return "stem"
-    assert seen.weights is not None
-    if seen.weights.bits == 32 and not seen.weights.is_real:
+    assert observed.weights is not None
+    if observed.weights.bits == 32 and not observed.weights.is_real:
         return "equal weights"
-    on_map = seen.positions > 1 or seen.calls > _LOOP * images
+    on_map = observed.positions > 1 or observed.calls > _LOOP * images
     if not any(low[place:]) and not on_map:
         return "classifier"
     has_maps = any(is_low and other.positions > 1 for is_low, other in zip(low, layers, strict=True))
-    if has_maps and seen.kind != "product" and not on_map and math.prod(seen.kernel) == 1:
+    if has_maps and observed.kind != "product" and not on_map and math.prod(observed.kernel) == 1:
         return "of pooled features"
-    if seen.kernel == (1, 1) and seen.c_in != seen.weights.channels and _map_shrinks(place, low, layers):
+    if observed.kernel == (1, 1) and observed.c_in != observed.weights.channels and _map_shrinks(place, low, layers):
         return "1×1 downsampling"
-    if seen.kernel == (1, 1) and seen.weights.channels > max(other.c_in for other in layers[: place + 1]):
+    if observed.kernel == (1, 1) and observed.weights.channels > max(other.c_in for other in layers[: place + 1]):
         return "1×1 widening"
     return "inside"
 
 
-def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[Seen]) -> bool:
+def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[ObservedLayer]) -> bool:
     """Whether at a layer the map becomes smaller: by its stride, in the low-bit one before or in the next."""
-    seen = layers[place]
+    observed = layers[place]
     maps = [(at, other) for at, other in enumerate(layers) if low[at] and other.kernel]
     before = [other.positions for at, other in maps if at < place][-1:]
     after = [other.positions // math.prod(other.stride) for at, other in maps if at > place][:1]
     return (
-        max(seen.stride) > 1 or seen.positions < max(before, default=0) or seen.positions > min(after, default=math.inf)
+        max(observed.stride) > 1
+        or observed.positions < max(before, default=0)
+        or observed.positions > min(after, default=math.inf)
     )
 
 
-def _notes(seen: Seen, w_bits: int, a_bits: int | None, images: int, real_input: bool) -> tuple[str, ...]:
+def _notes(observed: ObservedLayer, w_bits: int, a_bits: int | None, images: int, real_input: bool) -> tuple[str, ...]:
     notes = []
-    if (calls := seen.calls // images) > 1 and not isinstance(seen.module, LowBitConv2d):  # which has bases
+    if (calls := observed.calls // images) > 1 and declared_bits(observed.module) is None:  # which may have bases
         notes.append(f"called {calls} times")
-    constant = [value for value in seen.constants if value is not None]
+    constant = [value for value in observed.constants if value is not None]
     if real_input and constant:
-        calls_of = f" of {len(constant)} of {len(seen.constants)} calls" if len(seen.constants) > 1 else ""
+        calls_of = f" of {len(constant)} of {len(observed.constants)} calls" if len(observed.constants) > 1 else ""
         notes.append(f"the input{calls_of} is constant, {', '.join(f'{value:+.4g}' for value in set(constant))}")
-    if real_input and a_bits is not None and a_bits <= _LOW and (count := _constant_channels(seen, images)):
+    if real_input and a_bits is not None and a_bits <= _LOW and (count := _constant_channels(observed, images)):
         are = "are" if count > 1 else "is"
-        notes.append(f"{count} of {seen.c_in} input channels {are} constant on these images")
-    if seen.has_bias and w_bits < 32:
+        notes.append(f"{count} of {observed.c_in} input channels {are} constant on these images")
+    if observed.has_bias and w_bits < 32:
         notes.append("bias after the sum")
-    if real_input and seen.inputs is not None and seen.inputs.inexact:
-        notes.append(f"inputs exact but for {seen.inputs.inexact:.0e}")
+    if real_input and observed.inputs is not None and observed.inputs.inexact:
+        notes.append(f"inputs exact but for {observed.inputs.inexact:.0e}")
     return tuple(notes)
 
 
-def _constant_channels(seen: Seen, images: int) -> int:
+def _constant_channels(observed: ObservedLayer, images: int) -> int:
     """Channels of the input that have had but one value; 0 where that may be chance, or where all are one value."""
-    assert seen.inputs is not None
-    enough = images >= _IMAGES and seen.inputs.count >= _VALUES * seen.c_in
-    return seen.constant_channels if enough and seen.inputs.form != Form.CONSTANT else 0
+    assert observed.inputs is not None
+    enough = images >= _IMAGES and observed.inputs.count >= _VALUES * observed.c_in
+    return observed.constant_channels if enough and observed.inputs.form != Form.CONSTANT else 0
 
 
-def summarize(layers: Sequence[Layer], unknown: Sequence[str] = ()) -> str:
+def summarize(layers: Sequence[AuditedLayer], unknown: Sequence[str] = ()) -> str:
     """The verdict on a network, in words.
 
     Args:
@@ -324,12 +337,12 @@ def summarize(layers: Sequence[Layer], unknown: Sequence[str] = ()) -> str:
     return f"not known: {number} not recognised ({names}); apart from that {head}{rest}"
 
 
-def _share(some: Sequence[Layer], layers: Sequence[Layer]) -> str:
+def _share(some: Sequence[AuditedLayer], layers: Sequence[AuditedLayer]) -> str:
     whole = sum(layer.macs for layer in layers) or 1
     return f"{100 * sum(layer.macs for layer in some) / whole:.1f} %"
 
 
-def _head(layers: Sequence[Layer]) -> str:
+def _head(layers: Sequence[AuditedLayer]) -> str:
     inside = [layer for layer in layers if layer.role == "inside"]
     low = [layer for layer in layers if not layer.role and (layer.troubles or layer.kind not in _REAL)]
     broken = [layer for layer in low if layer.troubles]
@@ -352,25 +365,25 @@ def _head(layers: Sequence[Layer]) -> str:
     return "mixed: " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
 
 
-def _real_parts(layers: Sequence[Layer]) -> Iterator[str]:
+def _real_parts(layers: Sequence[AuditedLayer]) -> Iterator[str]:
     roles = dict.fromkeys(layer.role for layer in layers if layer.role not in ("", "inside"))
     rest = [f"{role} {_share([layer for layer in layers if layer.role == role], layers)}" for role in roles]
     if rest:
         yield f"real-valued: {', '.join(rest)}"
 
 
-def _dead(layers: Sequence[Layer]) -> Iterator[str]:
+def _dead(layers: Sequence[AuditedLayer]) -> Iterator[str]:
     dead = [layer for layer in layers if layer.constant is not None]
     if dead:
         yield f"constant input, which carries nothing: {_names(dead)}"
 
 
-def _names(layers: Sequence[Layer]) -> str:
+def _names(layers: Sequence[AuditedLayer]) -> str:
     names = list(dict.fromkeys(map(_name, layers)))
     return ", ".join(names[:3]) + ", …" * (len(names) > 3)
 
 
-def _name(layer: Layer) -> str:
+def _name(layer: AuditedLayer) -> str:
     return printable(layer.name or "the network", 100)
 
 

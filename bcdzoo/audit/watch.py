@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.audit.chains import look_at_chain
-from bcdzoo.audit.seen import Seen
+from bcdzoo.audit.chains import observe_chain
+from bcdzoo.audit.observed_layer import ObservedLayer
 from bcdzoo.audit.values import (
     Threshold,
     is_coarse,
-    look_at_inputs,
-    look_at_threshold,
-    look_at_weights,
+    summarize_inputs,
+    summarize_threshold,
+    summarize_weights,
 )
 from bcdzoo.audit.zeros import Zeros
 from bcdzoo.ops.known import is_recognised
@@ -37,6 +37,7 @@ class _Quantized(NamedTuple):
     threshold: Threshold
     source: Tensor
     values: tuple[Any, ...]  # that it was compared with
+    version: int  # of the source: it may be overwritten with what it is quantized to
 
 
 class Watch(Running):
@@ -54,7 +55,7 @@ class Watch(Running):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(dict(network.named_modules()))
-        self.layers: dict[tuple[str, tuple[int, ...], int], Seen] = {}
+        self.layers: dict[tuple[str, tuple[int, ...], int], ObservedLayer] = {}
         self.images = self.runs = 0
         self.unknown: dict[str, list[str]] = {}
         self._quantized: dict[tuple[int, int], _Quantized] = {}
@@ -79,7 +80,7 @@ class Watch(Running):
         """Look at a chain of packed layers, inside of which torch does nothing."""
         module = self.modules[path]
         if isinstance(module, PackedChain):
-            for part in look_at_chain(module, self._batch):
+            for part in observe_chain(module, self._batch):
                 known = self.layers.setdefault((part.name, part.kernel, 0), part)
                 if known is not part:
                     known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
@@ -113,7 +114,7 @@ class Watch(Running):
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
         """Look at both operands."""
-        declared = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
+        fake_bits = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
         operation = operation._replace(inputs=_real(operation.inputs), weights=_real(operation.weights))
         x = operation.inputs
         # the parts of a product that is written out are one layer
@@ -121,25 +122,26 @@ class Watch(Running):
         key = path, tuple(operation.weights.shape), place
         layer = self.layers.get(key)
         if layer is None:
-            layer = self.layers[key] = Seen(
+            layer = self.layers[key] = ObservedLayer(
                 path, self.modules[path], operation.kind, x.shape[1], tuple(x.shape[2:]), *operation[3:7]
             )
             layer.rows = max(len(x) // self._batch, 1)
             layer.of_image = _is_any(x, self._image)
-            layer.declared = declared
+            layer.fake_bits = fake_bits
         layer.macs += macs
         layer.calls += self._batch
         if layer.first is None or not torch.equal(layer.first, operation.weights):
-            layer.weights = _sum(layer.weights, look_at_weights(operation.weights))
+            layer.weights = _sum(layer.weights, summarize_weights(operation.weights))
             layer.first = operation.weights if layer.first is None else layer.first
         given = x if operation.given is None else operation.given
         padding = self._zeros.number(given) if given.numel() == x.numel() else 0
-        inputs, inner = look_at_inputs(x, self._padded.get(_key(x), ()), padding)
+        inputs, inner = summarize_inputs(x, self._padded.get(_key(x), ()), padding)
         layer.inputs = _sum(layer.inputs, inputs)
         layer.see_channels(inner)
         layer.see_constant(self._calls[key], inputs, is_meant=self.is_made(x))
         self._calls[key] += 1
-        if quantized := self._quantized.get(_key(inner)):
+        quantized = self._quantized.get(_key(inner))
+        if quantized is not None and not _is_before(given, quantized):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
 
     def _place(self, path: str, weights: Tensor) -> int:
@@ -160,7 +162,7 @@ class Watch(Running):
         if (by == "sign" and is_coarse(x)) or (before is not None and same and before.threshold.by != "comparison"):
             return  # of what is ±1 already, or the mask of an estimator's derivative beside its sign
         values = args[1:]
-        found = look_at_threshold(distance, x.std(correction=0), by)
+        found = summarize_threshold(distance, x.std(correction=0), by)
         if before is not None and same and by == "comparison":
             if any(_is_same(values[0], value) for value in before.values):
                 return  # another layer that starts from the same map
@@ -172,7 +174,7 @@ class Watch(Running):
                 min(before.threshold.closest, found.closest),
                 by,
             )
-        entry = _Quantized(found, x, values)
+        entry = _Quantized(found, x, values, _version(x))
         self._quantized[_key(x)] = entry
         if x.ndim == 5:  # several bases of one map, each of which is convolved
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
@@ -190,6 +192,16 @@ def _is_same(value: Any, other: Any) -> bool:
     """Of two values that a map is compared with, numbers or tensors."""
     first, second = (torch.as_tensor(given, dtype=torch.float64) for given in (value, other))
     return torch.equal(first, second)
+
+
+def _is_before(given: Tensor, quantized: _Quantized) -> bool:
+    """Whether a layer takes the map itself that others quantize, as a shortcut does."""
+    return _is_any(given, [quantized.source]) and _version(quantized.source) == quantized.version
+
+
+def _version(x: Tensor) -> int:
+    """Changes when a tensor is written to."""
+    return 0 if x.is_inference() else x._version
 
 
 def _share(threshold: Threshold, parts: int) -> Threshold:

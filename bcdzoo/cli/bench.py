@@ -37,7 +37,7 @@ def command(
     """Images per second and milliseconds per image of MODEL with random weights, on the CPU."""
     import torch
 
-    from bcdzoo.own import import_network
+    from bcdzoo.custom_model import import_network
     from bcdzoo.packed import bench, native
     from bcdzoo.packed.pack import PackedNetwork, pack
     from bcdzoo.registry import create_model, find

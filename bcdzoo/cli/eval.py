@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from bcdzoo.evaluation.result import EvalResult
 
 
+_FASTER = ("amp", "compile", "channels_last")
+
+
+def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
+    return not flag
+
+
 @click.command("eval")
 @click.argument("models", type=MODEL, metavar="MODEL...", nargs=-1, required=True)
 @click.option(
@@ -36,7 +43,9 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
 @click.option("--skip-bad", is_flag=True, help="Leave out, count and list images that cannot be read.")
-@click.option("--no-check", is_flag=True, help="Evaluate although the data or the labels look wrong.")
+@click.option(
+    "--no-check", "check", is_flag=True, callback=_not, help="Evaluate although the data or the labels look wrong."
+)
 @click.option("--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: on 1-bit kernels.")
 @click.option("--amp", type=click.Choice(["bf16"]), help="Automatic mixed precision in place of full float32.")
 @click.option("--compile", is_flag=True, help="Run through torch.compile.")
@@ -48,24 +57,22 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file too.")
 @click.option("--per-class", type=click.Path(path_type=Path), help="Write the accuracy of each class to this CSV file.")
 @click.option("--confusion", type=click.Path(path_type=Path), help="Write what is taken for what to this CSV file.")
-@click.option("--no-store", is_flag=True, help="Keep nothing in the store that `bcdzoo table` reads; no resuming.")
+@click.option(
+    "--no-store",
+    "store",
+    is_flag=True,
+    callback=_not,
+    help="Keep nothing in the store that `bcdzoo table` reads; no resuming.",
+)
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @build_settings
 def command(
     models: tuple[str, ...],
     data: str,
-    weights: str | None,
-    no_check: bool,
-    backend: str,
-    amp: str | None,
-    compile: bool,
-    channels_last: bool,
-    check_stability: bool,
     build: dict[str, Any],
     out: Path | None,
     per_class: Path | None,
     confusion: Path | None,
-    no_store: bool,
     style: str,
     **options: Any,
 ) -> None:
@@ -74,27 +81,24 @@ def command(
     All are evaluated in one pass over the data, which is ImageNet's validation set in any layout. A run that was cut
     off goes on when the same command is given again.
     """
-    if weights and len(models) > 1:
+    if options["weights"] and len(models) > 1:
         raise click.UsageError("--weights is for one MODEL")
-    if check_stability and (backend != "torch" or amp or compile or channels_last):
+    if options["check_stability"] and (options["backend"] != "torch" or any(map(options.get, _FASTER))):
         raise click.UsageError(
             "--check-stability compares all modes: leave --backend, --amp, --compile and --channels-last out"
         )
-    if options["resume"] and (options["fresh"] or no_store):
+    if options["resume"] and (options["fresh"] or not options["store"]):
         raise click.UsageError("--resume needs what --fresh and --no-store throw away")
     names = _expand(models, options["manifest"])
 
     from bcdzoo.evaluation.loop import evaluate_all
-    from bcdzoo.evaluation.mode import FASTER, STRICT, Mode
-    from bcdzoo.evaluation.options import Options
-    from bcdzoo.evaluation.team import team
+    from bcdzoo.evaluation.options import EvalOptions
+    from bcdzoo.processes import joined
 
-    modes = (STRICT, *FASTER) if check_stability else (Mode(backend, amp, compile, channels_last),)
-    settings = Options(modes=modes, check=not no_check, store=not no_store, **options)
-    with team() as mates:
-        outcomes = evaluate_all(names, data, settings, mates, weights, **build)
+    with joined() as processes:
+        outcomes = evaluate_all(names, data, EvalOptions(**options), processes, **build)
         results = [outcome for outcome in outcomes if not isinstance(outcome, BcdzooError)]
-        if mates.leads and results:
+        if processes.first and results:
             _report(results, out, per_class, confusion, style)
         if failures := [str(outcome) for outcome in outcomes if isinstance(outcome, BcdzooError)]:
             raise BcdzooError("; ".join(failures))

@@ -96,12 +96,12 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
 
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), or a network's name.
     """
+    from bcdzoo.evaluation.model import load_network
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
-    from bcdzoo.weights.load import named, resolve
+    from bcdzoo.weights.load import checkpoint_argument
 
-    name, file = named(checkpoint, weights)
-    found = resolve(name, file)
-    _save(draw(found.model, f"{name}, weights {found.label}"), out)
+    found = load_network(*checkpoint_argument(checkpoint, weights))
+    _save(draw(found.model, f"{found.name}, weights {found.label or 'as built'}"), out)
 
 
 @command.command("cam")
@@ -115,13 +115,14 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
 
     MODEL is a network's name or a file of this zoo.
     """
+    from bcdzoo.evaluation.model import load_network
     from bcdzoo.report.plots.cam import cam as draw
-    from bcdzoo.weights.load import assume, named, resolve
+    from bcdzoo.weights.load import assume, checkpoint_argument
     from bcdzoo.weights.metadata import carried_preprocess
 
-    name, file = named(model, weights)
-    found = resolve(name, file)
-    _save(draw(found.model, image, carried_preprocess(found.model) or assume(name), name, target), out)
+    found = load_network(*checkpoint_argument(model, weights))
+    preprocess = carried_preprocess(found.model) or assume(found.name)
+    _save(draw(found.model, image, preprocess, found.name, target), out)
 
 
 def _save(figure: "Figure", out: Path) -> None:

@@ -39,8 +39,8 @@ def command(
     workers: int | None,
 ) -> None:
     """Decode, resize and crop all images once, so that every later `bcdzoo eval` on them need not."""
-    from bcdzoo.data.cache import prepare
     from bcdzoo.data.imagenet import open_dataset
+    from bcdzoo.data.prepare import prepare
     from bcdzoo.weights.manifest import load_manifest
 
     for model in models:

@@ -1,7 +1,6 @@
 """``bcdzoo train``."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,12 @@ def command(model: str, out: Path | None, style: str, **options: Any) -> None:
 
     The same command goes on with a run that was killed. Several processes: torchrun … -m bcdzoo train ….
     """
-    from bcdzoo.train.run import train
+    from bcdzoo.processes import speaks
+    from bcdzoo.train.stages import train
 
     done = train(model, out=out or Path("runs", model.replace(":", ".")), **options)
-    if os.environ.get("RANK", "0") != "0":
-        return  # the first process speaks for all
+    if not speaks():
+        return
     if style == "json":
         records = [{"stage": each.stage, "weights": str(each.weights), "lineage": each.lineage} for each in done]
         click.echo(json.dumps(records, indent=1))

@@ -42,9 +42,10 @@ def decode(encoded: bytes) -> Image.Image:
             _check(image, encoded)
             with _quiet() if image.format == "TIFF" else nullcontext():
                 image.load()
-            if image.mode in ("I", "F"):
+            is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+            if image.mode in ("I", "F") and not is_16_bit:
                 raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
-            if image.mode.startswith("I;16"):
+            if is_16_bit:
                 return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
 

@@ -48,7 +48,7 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
         import datasets
     except ImportError as error:
         raise BcdzooError("datasets of the hub need the package datasets: pip install 'bcdzoo[hf]'") from error
-    from bcdzoo.data.rows import Columns, cells
+    from bcdzoo.data.hf_columns import Columns, cells
 
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()

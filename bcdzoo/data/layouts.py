@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from bcdzoo.data.csv_layout import csv_file
 from bcdzoo.data.folders import class_folders, flat_folder, image_folder, parquet_in, validation_root
 from bcdzoo.data.hub import PREFIX, hub_dataset
 from bcdzoo.data.idx import TEST, has_idx, idx_files
 from bcdzoo.data.labels import wnid_indices
-from bcdzoo.data.listed import csv_file
 from bcdzoo.data.names import is_image, is_litter
 from bcdzoo.data.samples import Listing
 from bcdzoo.data.shards import is_shard, webdataset_shards

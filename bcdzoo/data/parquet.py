@@ -9,14 +9,15 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from bcdzoo.data.folders import parquet_in
+from bcdzoo.data.hf_columns import Columns, cells, parts
 from bcdzoo.data.names import PassedOver, choose_split, refuse_split_column, shown, some, splits_in
-from bcdzoo.data.rows import Columns, cells, parts
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular
 
 _LARGEST_ROW_GROUP = 1 << 29  # bytes; two are held in memory by every process that reads images
-_MOST_ROWS = 1 << 21  # a file of equal rows is small however many they are
+_MOST_ROWS = 1 << 21
+_MOST_EQUAL = 10_000  # a file of equal rows is small however many they are, and each takes memory
 
 
 class Row(NamedTuple):
@@ -51,6 +52,7 @@ def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = No
     samples: list[Sample] = []
     found: list[Columns] = []
     in_splits: dict[str, set[str]] = {}
+    size = 0
     for file in files:
         require_regular(file)
         try:
@@ -58,6 +60,12 @@ def parquet_files(path: Path, classes: int, columns: tuple[str, str] | None = No
                 found.append(Columns.of(str(file), opened.schema_arrow, classes, columns))
                 if len(samples) + opened.metadata.num_rows > _MOST_ROWS:
                     raise BcdzooError(f"{path} has more than {_MOST_ROWS} images")
+                size += file.stat().st_size
+                if len(samples) + opened.metadata.num_rows > max(_MOST_EQUAL, size):
+                    raise BcdzooError(
+                        f"{file} has {opened.metadata.num_rows} rows, more than its bytes, so that they are the same "
+                        "few again and again; write it anew with each image once"
+                    )
                 by_number = _by_number(opened.schema, found[-1])
             with parquet.ParquetFile(file, read_dictionary=by_number) as opened:
                 for column in found[-1].splits:

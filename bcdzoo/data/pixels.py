@@ -1,18 +1,16 @@
 """Decoded images for several networks at once, each image read and decoded a single time."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from bcdzoo.data.cache import Prepared
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.preprocess import Geometry
+from bcdzoo.data.workers import interruptible, started
 from bcdzoo.errors import BcdzooError
-
-if TYPE_CHECKING:
-    from bcdzoo.data.cache import Prepared
 
 Batch = tuple[list[int], list[Tensor], list[tuple[int, str]]]
 """Indices of the images that could be read; for each geometry their pixels, (n, 3, H, W); and (index, reason) of those
@@ -31,7 +29,7 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
     """
 
     def __init__(
-        self, images: ImageSet, geometries: Sequence[Geometry], prepared: "Mapping[Geometry, Prepared] | None" = None
+        self, images: ImageSet, geometries: Sequence[Geometry], prepared: Mapping[Geometry, Prepared] | None = None
     ) -> None:
         self.images = images
         self.geometries = geometries
@@ -51,7 +49,7 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
             return index, str(error)
 
 
-def loader(pixels: Pixels, batches: Sequence[Sequence[int]], workers: int, pin_memory: bool = False) -> Iterable[Batch]:
+def loader(pixels: Pixels, batches: Sequence[Sequence[int]], workers: int, pin_memory: bool = False) -> Iterator[Batch]:
     """Read batches of images in the given order, in processes of their own if there are workers.
 
     Args:
@@ -60,13 +58,16 @@ def loader(pixels: Pixels, batches: Sequence[Sequence[int]], workers: int, pin_m
         workers: Processes; 0 reads in this one.
         pin_memory: For copies to a GPU that need not be waited for.
     """
-    return DataLoader(
-        cast("Dataset[Batch]", pixels),  # torch's hints know no collate_fn that changes the type
-        batch_sampler=map(list, batches),
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=pin_memory,
-        generator=torch.Generator(),  # leaves the caller's random numbers alone
+    return started(
+        DataLoader(
+            pixels,
+            batch_sampler=map(list, batches),
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # leaves the caller's random numbers alone
+            worker_init_fn=interruptible,
+        )
     )
 
 

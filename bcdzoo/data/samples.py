@@ -1,10 +1,9 @@
 """What every layout speaks in: an image that has not been read yet."""
 
 import os
-import stat
 from typing import NamedTuple, Protocol
 
-from bcdzoo.files import kind_of
+from bcdzoo.files import regular_handle
 
 _LARGEST = 1 << 29  # bytes of an encoded image: more than the largest that is decoded takes uncompressed
 
@@ -31,16 +30,14 @@ class FileRange(NamedTuple):
         """Read it.
 
         Raises:
-            OSError: The file is gone, shorter than it was, no regular file any more, or too large for an image.
+            BcdzooError: The file is no regular file any more.
+            OSError: It is gone, shorter than it was, or too large for an image.
         """
         if self.size > _LARGEST:
             raise OSError(f"{self.size / 1e9:.1f} GB are too many for one image")
-        file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
+        file = regular_handle(self.path)
         try:
-            found = os.fstat(file)
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(f"{self.path} is {kind_of(found.st_mode)}, not a regular file")
-            if found.st_size < self.offset + self.size:
+            if os.fstat(file).st_size < self.offset + self.size:
                 raise OSError(f"{self.path} has become shorter since it was listed")
             content = os.pread(file, self.size, self.offset)
         finally:

@@ -22,7 +22,7 @@ def software() -> Iterator[Finding]:
     """Everything that is installed, or should be."""
     machine = f"{platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores"
     yield Finding("ok", "Python", f"{platform.python_version()} on {machine}")
-    yield Finding("ok", "bcdzoo", versions.own())
+    yield Finding("ok", "bcdzoo", versions.package_version())
     yield from packages()
     yield torch()
     yield kernels()

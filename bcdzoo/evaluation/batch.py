@@ -1,5 +1,7 @@
 """Whether a network's answer to an image depends on the other images of its batch, or on chance."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -7,33 +9,35 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from bcdzoo.data.names import some
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.subject import Subject
+from bcdzoo.evaluation.mode import STRICT
+from bcdzoo.evaluation.model import EvalModel
 
 _SAME_SHAPE = 1e-3  # of the logits' spread: the same arithmetic, whose results are equal but for a GPU's
 _OTHER_SHAPE = 0.2  # another arithmetic: where rounding turns a sign, a binary network's logits move visibly
 
 
-def batch_notes(subject: Subject, batch_size: int) -> list[str]:
+def batch_notes(model: EvalModel, batch_size: int) -> list[str]:
     """What a reader should know: an accuracy that is not the network's alone.
 
     Modules are asked whether they are in evaluation mode, and images of noise are run: one twice alone, then beside
     two others in turn, where a batch has room for them.
 
     Args:
-        subject: In evaluation mode, run strictly.
+        model: In evaluation mode; it is run strictly.
         batch_size: Images per step.
 
     Raises:
         BcdzooError: The network cannot take two images at once.
     """
-    size = subject.preprocess.crop
+    model = replace(model, loaded=replace(model.loaded, model=STRICT.prepare(model.network)))
+    size = model.preprocess.crop
     one, other, third = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0)).split(1)
     try:
         with torch.random.fork_rng():
-            alone, again = _logits(subject, one), _logits(subject, one)
+            alone, again = _logits(model, one), _logits(model, one)
             beside, beside_third = alone, alone
             if batch_size > 1:
-                beside, beside_third = (_logits(subject, torch.cat([one, another])) for another in (other, third))
+                beside, beside_third = (_logits(model, torch.cat([one, another])) for another in (other, third))
     except torch.OutOfMemoryError:
         return []  # the evaluation goes on with fewer at once, or says that it cannot
     except _NoiseError:
@@ -42,16 +46,16 @@ def batch_notes(subject: Subject, batch_size: int) -> list[str]:
     notes = []
     if _differ(alone, again, _SAME_SHAPE * spread):
         notes.append(
-            f"{subject.name}: two passes of one image give different logits, as with dropout that stays active: the "
+            f"{model.name}: two passes of one image give different logits, as with dropout that stays active: the "
             "accuracy is one of many"
         )
     elif _differ(beside, beside_third, _SAME_SHAPE * spread) or _differ(alone, beside, _OTHER_SHAPE * spread):
         notes.append(
-            f"{subject.name}: the logits of an image depend on the others of its batch: so does the accuracy, on "
+            f"{model.name}: the logits of an image depend on the others of its batch: so does the accuracy, on "
             "their order and the batch size"
         )
-    if training := [name or "the network" for name, module in subject.network.named_modules() if _trains(module)]:
-        notes.append(f"{subject.name}: {some(training)} stayed in training mode")
+    if training := [name or "the network" for name, module in model.network.named_modules() if _trains(module)]:
+        notes.append(f"{model.name}: {some(training)} stayed in training mode")
     return notes
 
 
@@ -59,9 +63,9 @@ class _NoiseError(Exception):
     """A network fails on an image of noise."""
 
 
-def _logits(subject: Subject, images: Tensor) -> Tensor:
+def _logits(model: EvalModel, images: Tensor) -> Tensor:
     try:
-        logits: Tensor = subject.network(images.to(subject.device))
+        logits: Tensor = model.network(images.to(model.device))
         return logits[0].double()
     except torch.OutOfMemoryError:
         raise
@@ -70,7 +74,7 @@ def _logits(subject: Subject, images: Tensor) -> Tensor:
             raise _NoiseError from error
         reason = " ".join(str(error).split())[:300]
         raise BcdzooError(
-            f"the network {subject.name} takes one image and fails on {len(images)}: {reason}; --batch-size 1 gives it "
+            f"the network {model.name} takes one image and fails on {len(images)}: {reason}; --batch-size 1 gives it "
             "one at a time"
         ) from error
 

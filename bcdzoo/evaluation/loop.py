@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,21 @@ from bcdzoo.data.preflight import Finding, preflight
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
+from bcdzoo.evaluation.chunks import Run, bring_to_leader
+from bcdzoo.evaluation.job import EvalJob
 from bcdzoo.evaluation.mode import Mode
-from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.model import EvalModel, load_eval_model
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.probe import probe, shifted
 from bcdzoo.evaluation.result import EvalResult, result_of
-from bcdzoo.evaluation.run import Run, bring_to_leader
-from bcdzoo.evaluation.subject import Subject, load_subject
-from bcdzoo.evaluation.task import Task
-from bcdzoo.evaluation.team import Team, team
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
+from bcdzoo.processes import Processes, joined
 from bcdzoo.seal import write_json
 from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.load import assume
 
-__all__ = ["EvalResult", "Options", "evaluate", "evaluate_all"]
+__all__ = ["EvalOptions", "EvalResult", "evaluate", "evaluate_all"]
 
 _FEW_IMAGES = 256  # fewer are read before worker processes would be up
 
@@ -96,24 +96,10 @@ def evaluate(
         BcdzooError: Nothing to evaluate, an image that cannot be read, a label that the network has no output for,
             logits that are not finite, or anything that is wrong with the data's layout or the weights.
     """
-    options = Options(
-        manifest=manifest,
-        preprocess=preprocess,
-        layout=layout,
-        label_offset=label_offset,
-        columns=columns,
-        modes=(Mode(backend, amp, compile, channels_last),),
-        batch_size=batch_size,
-        device=device,
-        workers=workers,
-        skip_bad=skip_bad,
-        check=check,
-        seed=seed,
-        progress=progress,
-        store=store,
-    )
-    with team() as mates:
-        (outcome,) = evaluate_all([model], data, options, mates, weights=weights, **build)
+    given = locals()
+    options = EvalOptions(**{field.name: given[field.name] for field in fields(EvalOptions) if field.name in given})
+    with joined() as processes:
+        (outcome,) = evaluate_all([model], data, options, processes, **build)
     if isinstance(outcome, BcdzooError):
         raise outcome
     return outcome
@@ -122,9 +108,8 @@ def evaluate(
 def evaluate_all(
     models: Sequence[nn.Module | str],
     data: str | os.PathLike[str] | ImageSet,
-    options: Options,
-    mates: Team | None = None,
-    weights: str | Path | None = None,
+    options: EvalOptions,
+    processes: Processes | None = None,
     **build: Any,
 ) -> list[EvalResult | BcdzooError]:
     """Measure several networks in one pass over the images, which are decoded once.
@@ -133,8 +118,7 @@ def evaluate_all(
         models: As for :func:`evaluate`; all with the same number of outputs.
         data: Likewise.
         options: For all of them.
-        mates: The processes that share the work; all of them get the results.
-        weights: As for :func:`evaluate`, of one single network.
+        processes: The processes that share the work; all of them get the results.
         **build: As for :func:`evaluate`.
 
     Returns:
@@ -142,72 +126,57 @@ def evaluate_all(
         fails on the way and others do not.
 
     Raises:
-        BcdzooError: As :func:`evaluate`; or networks with different numbers of outputs.
+        BcdzooError: As :func:`evaluate`; or the networks have different numbers of outputs, or one file of weights.
     """
-    mates = mates or Team()
-    _check_kinds(models, data, weights)
-    if any(mode.backend == "packed" and mode != Mode("packed") for mode in options.modes):
-        raise BcdzooError(
-            "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
-        )
-    place = _device("cpu" if any(mode.backend == "packed" for mode in options.modes) else options.device, mates)
+    processes = processes or Processes()
+    _check_kinds(models, data)
+    if options.weights is not None and len(models) > 1:
+        raise BcdzooError("weights: they are of one network, and several are given")
+    processes = processes.on("cpu" if options.backend == "packed" else options.device)
     with _full_precision(), torch.inference_mode():
-        loaded = [
-            load_subject(model, weights, options.manifest, options.preprocess, place, options.seed, build)
-            for model in models
-        ]
-        subjects = list(_in_modes(loaded, options.modes))
-        outputs = _common_outputs(subjects)
+        loaded = [load_eval_model(model, options, processes.device, **build) for model in models]
+        running = list(_in_modes(loaded, options.modes))
+        outputs = _common_outputs(running)
         images = data if isinstance(data, ImageSet) else _open(data, outputs, options)
-        for subject in loaded if mates.leads else []:
-            if subject.preprocess_from == "assumed":
-                assume(subject.name)
-        notes = _preflight(images, outputs, options.check, mates)
+        for each in loaded if processes.first else []:
+            if each.preprocess_from == "assumed":
+                assume(each.name)
+        notes = _preflight(images, outputs, options.check, processes)
         _check_labels(images, outputs)
-        with unfinished_runs(subjects, images, _place(data), options, mates) as runs:
-            before = [set[int]().union(*known) for known in zip(*mates.all([run.done() for run in runs]), strict=True)]
-            tasks = [Task(*parts) for parts in zip(subjects, runs, before, strict=True)]
-            odd = _odd(loaded, options, mates)
+        with unfinished_runs(running, images, _place(data), options, processes) as runs:
+            before = [
+                set[int]().union(*known) for known in zip(*processes.all([run.done() for run in runs]), strict=True)
+            ]
+            jobs = [EvalJob(*parts) for parts in zip(running, runs, before, strict=True)]
+            odd = _odd(loaded, options, processes)
             clock = time.perf_counter()
-            _compute(tasks, images, options, mates)
+            _compute(jobs, images, options, processes)
             seconds = time.perf_counter() - clock
             facts = {
                 "data": as_utf8(_place(data)),
-                "processes": mates.size,
+                "processes": processes.count,
                 "seconds": seconds,
-                "networks": len(tasks),
+                "networks": len(jobs),
             }
             outcomes: list[EvalResult | BcdzooError] = []
-            if mates.leads:
+            if processes.first:
                 outcomes = [
-                    task.failure or _finish(task, images, options, facts | {"notes": notes + odd[task.subject.state]})
-                    for task in tasks
+                    job.failure or _finish(job, images, options, facts | {"notes": notes + odd[job.model.state]})
+                    for job in jobs
                 ]
-            outcomes = mates.all(outcomes)[0]
-            for task, outcome in zip(tasks, outcomes, strict=True):
+            outcomes = processes.all(outcomes)[0]
+            for job, outcome in zip(jobs, outcomes, strict=True):
                 if not isinstance(outcome, BcdzooError):
-                    task.run.remove()
+                    job.run.remove()
     return outcomes
 
 
-def _check_kinds(models: Sequence[Any], data: Any, weights: Any) -> None:
+def _check_kinds(models: Sequence[Any], data: Any) -> None:
     for model in models:
         if not isinstance(model, nn.Module | str):
             raise BcdzooError(f"a network is a torch.nn.Module or a name, not {printable(repr(model), 60)}")
     if not isinstance(data, str | os.PathLike | ImageSet):
         raise BcdzooError(f"data: must be a path or what open_dataset gave, not {printable(repr(data), 60)}")
-    if not isinstance(weights, str | os.PathLike | None):
-        raise BcdzooError(f"weights: must be a tag, a path or None, not {printable(repr(weights), 60)}")
-
-
-def _device(name: str | torch.device | None, mates: Team) -> torch.device:
-    cuda = f"cuda:{mates.local_rank}" if mates.size > 1 else "cuda"
-    try:
-        device = torch.device(name or (cuda if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BcdzooError(f"cannot use device {name}: {str(error).splitlines()[0]}") from error
-    return device
 
 
 @contextmanager
@@ -222,11 +191,11 @@ def _full_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _in_modes(subjects: Sequence[Subject], modes: Sequence[Mode]) -> Iterator[Subject]:
+def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[EvalModel]:
     """Each network in each mode; of several modes one that cannot be had is named and left out."""
-    for subject in subjects:
+    for model in models:
         for mode in modes:
-            chosen = replace(subject, mode=mode, network=mode.prepare(subject.network))
+            chosen = replace(model, mode=mode, loaded=replace(model.loaded, model=mode.prepare(model.network)))
             try:
                 chosen.try_out()
             except BcdzooError as error:
@@ -237,9 +206,9 @@ def _in_modes(subjects: Sequence[Subject], modes: Sequence[Mode]) -> Iterator[Su
                 yield chosen
 
 
-def _common_outputs(subjects: Sequence[Subject]) -> int:
-    first = subjects[0]
-    for other in subjects:
+def _common_outputs(models: Sequence[EvalModel]) -> int:
+    first = models[0]
+    for other in models:
         if other.outputs != first.outputs:
             raise BcdzooError(
                 f"{first.name} has {first.outputs} outputs and {other.name} {other.outputs}: evaluate them one by one"
@@ -255,28 +224,28 @@ def _check_labels(images: ImageSet, outputs: int) -> None:
         )
 
 
-def _open(data: str | os.PathLike[str], outputs: int, options: Options) -> ImageSet:
+def _open(data: str | os.PathLike[str], outputs: int, options: EvalOptions) -> ImageSet:
     return open_dataset(data, outputs, options.layout, options.label_offset, options.columns)
 
 
-def _preflight(images: ImageSet, outputs: int, check: bool, mates: Team) -> list[str]:
+def _preflight(images: ImageSet, outputs: int, check: bool, processes: Processes) -> list[str]:
     """What a reader of the result should know of the data; said at once, too."""
     findings = preflight(images, outputs) if check else [Finding("note", note) for note in images.notes]
     for finding in findings:
         if finding.severity == "stop":
             raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")
     notes = [finding.message for finding in findings]
-    for note in notes if mates.leads else []:
+    for note in notes if processes.first else []:
         say(f"note: {note}")
     return notes
 
 
-def _odd(subjects: Sequence[Subject], options: Options, mates: Team) -> dict[str, list[str]]:
+def _odd(models: Sequence[EvalModel], options: EvalOptions, processes: Processes) -> dict[str, list[str]]:
     """What a reader of the result should know of each network, by its ``state``; said at once, too."""
     odd = {}
-    for subject in subjects:
-        odd[subject.state] = batch_notes(subject, options.batch_size)
-        for note in odd[subject.state] if mates.leads else []:
+    for model in models:
+        odd[model.state] = batch_notes(model, options.batch_size)
+        for note in odd[model.state] if processes.first else []:
             say(f"note: {note}")
     return odd
 
@@ -287,54 +256,56 @@ def _place(data: str | os.PathLike[str] | ImageSet) -> str:
     return str(Path(data).resolve()) if Path(data).exists() else str(data)
 
 
-def _compute(tasks: Sequence[Task], images: ImageSet, options: Options, mates: Team) -> None:
+def _compute(jobs: Sequence[EvalJob], images: ImageSet, options: EvalOptions, processes: Processes) -> None:
     """Compute the chunks that are missing, and bring all of them to the leader."""
-    plan = tasks[0].run.plan
-    left = [chunk for chunk in plan.chunks if any(chunk not in task.done for task in tasks)]
-    geometries = list(dict.fromkeys(task.subject.preprocess.geometry for task in tasks))
+    plan = jobs[0].run.plan
+    left = [chunk for chunk in plan.chunks if any(chunk not in job.done for job in jobs)]
+    geometries = list(dict.fromkeys(job.model.preprocess.geometry for job in jobs))
     prepared = {geometry: found for geometry in geometries if left and (found := find_prepared(images, geometry))}
     pixels = Pixels(images, geometries, prepared)
-    if options.check and left and not any(task.done for task in tasks):
-        probe([task.subject for task in tasks], pixels)
-    for task in tasks:
-        if task.done and mates.leads:
-            title = task.subject.title
-            say(f"{title}: going on, {task.before} of {plan.images} images are done")
+    if options.check and left and not any(job.done for job in jobs):
+        probe([job.model for job in jobs], pixels)
+    for job in jobs:
+        if job.done and processes.first:
+            title = job.model.title
+            say(f"{title}: going on, {job.before} of {plan.images} images are done")
     try:
-        _pass(tasks, pixels, left[mates.rank :: mates.size], options, mates)
+        _pass(jobs, pixels, left[processes.rank :: processes.count], options, processes)
     except KeyboardInterrupt:
-        kept = sum(len(plan.rows(chunk)) for chunk in tasks[0].run.done())
+        kept = sum(len(plan.rows(chunk)) for chunk in jobs[0].run.done())
         what = f"{kept} of {plan.images} images are kept, the same command goes on from there" if options.store else ""
         raise KeyboardInterrupt(what) from None
-    for task, failures in zip(tasks, zip(*mates.all([task.failure for task in tasks]), strict=True), strict=True):
-        task.failure = next(filter(None, failures), None)
-    bring_to_leader([task.run for task in tasks], mates)
+    for job, failures in zip(jobs, zip(*processes.all([job.failure for job in jobs]), strict=True), strict=True):
+        job.failure = next(filter(None, failures), None)
+    bring_to_leader([job.run for job in jobs], processes)
 
 
-def _pass(tasks: Sequence[Task], pixels: Pixels, chunks: Sequence[int], options: Options, mates: Team) -> None:
+def _pass(
+    jobs: Sequence[EvalJob], pixels: Pixels, chunks: Sequence[int], options: EvalOptions, processes: Processes
+) -> None:
     """Read the images of these chunks once, and give them to every network that lacks them."""
-    plan = tasks[0].run.plan
+    plan = jobs[0].run.plan
     batches = [batch for chunk in chunks for batch in plan.batches(chunk)]
-    on_gpu = tasks[0].subject.device.type == "cuda"
-    hidden = not (mates.leads and (sys.stderr.isatty() if options.progress is None else options.progress))
-    whose = f"process 1 of {mates.size}" if mates.size > 1 else None
+    on_gpu = jobs[0].model.device.type == "cuda"
+    hidden = not (processes.first and (sys.stderr.isatty() if options.progress is None else options.progress))
+    whose = f"process 1 of {processes.count}" if processes.count > 1 else None
     with tqdm(total=sum(map(len, batches)), unit=" images", disable=hidden, desc=whose) as bar:
         for indices, crops, unreadable in loader(pixels, batches, _workers(pixels, batches, options), on_gpu):
             if unreadable and not options.skip_bad:
                 raise BcdzooError(unreadable[0][1])
             chunk = [*indices, *(index for index, _ in unreadable)][0] // plan.chunk_size
             by_geometry = dict(zip(pixels.geometries, crops, strict=False))  # none where no image could be read
-            for task in tasks:
-                if task.wants(chunk):
-                    mine = by_geometry.get(task.subject.preprocess.geometry)
-                    task.take(chunk, pixels.images, indices, mine, unreadable)
-            if all(task.failure for task in tasks):
-                raise tasks[0].failure or AssertionError
+            for job in jobs:
+                if job.wants(chunk):
+                    mine = by_geometry.get(job.model.preprocess.geometry)
+                    job.take(chunk, pixels.images, indices, mine, unreadable)
+            if all(job.failure for job in jobs):
+                raise jobs[0].failure or AssertionError
             bar.update(len(indices) + len(unreadable))
-            bar.set_postfix_str(f"top-1 {tasks[0].top1:.2f} %", refresh=False)
+            bar.set_postfix_str(f"top-1 {jobs[0].top1:.2f} %", refresh=False)
 
 
-def _workers(pixels: Pixels, batches: Sequence[range], options: Options) -> int:
+def _workers(pixels: Pixels, batches: Sequence[range], options: EvalOptions) -> int:
     if options.workers is not None:
         return options.workers
     all_prepared = all(geometry in pixels.prepared for geometry in pixels.geometries)
@@ -343,10 +314,10 @@ def _workers(pixels: Pixels, batches: Sequence[range], options: Options) -> int:
     return min(os.cpu_count() or 1, 8)
 
 
-def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any]) -> EvalResult | BcdzooError:
+def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[str, Any]) -> EvalResult | BcdzooError:
     """Join a run's chunks, and keep the result if it is to be kept: not where its labels turn out to be shifted."""
-    subject, run = task.subject, task.run
-    name = re.sub(r"[^\w.-]", "_", f"{run.started}-{subject.name}-{run.folder.name[-8:]}")
+    model, run = job.model, job.run
+    name = re.sub(r"[^\w.-]", "_", f"{run.started}-{model.name}-{run.folder.name[-8:]}")
     predictions = results_dir() / f"{name}.parquet" if options.store else run.folder / "predictions.parquet"
     with _all_kept(run):
         run.join(predictions)
@@ -354,24 +325,12 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
         predictions,
         images,
         kept=options.store,
-        model=subject.name,
-        weights=as_utf8(subject.weights) if subject.weights else None,
-        sha256=subject.sha256,
-        state=subject.state,
-        build=subject.build,
-        backend=subject.mode.backend,
-        outputs=subject.outputs,
-        preprocess=str(subject.preprocess),
-        preprocess_from=subject.preprocess_from,
-        device=str(subject.device),
+        **model.record(),
         batch_size=options.batch_size,
-        images_at_once=subject.step or options.batch_size,
-        precision=subject.mode.amp or "float32",
-        compiled=subject.mode.compile,
-        channels_last=subject.mode.channels_last,
+        images_at_once=model.step or options.batch_size,
         seed=options.seed,
         threads=torch.get_num_threads(),
-        resumed=task.before,
+        resumed=job.before,
         started=run.started,
         versions=versions(),
         **facts,
@@ -381,7 +340,7 @@ def _finish(task: Task, images: ImageSet, options: Options, facts: dict[str, Any
     why = shifted(result.guesses[:, 0].tolist(), result.labels.tolist(), images.label_offset)
     if why and options.check:
         predictions.unlink(missing_ok=True)
-        return BcdzooError(f"{subject.title}: {why}; --no-check keeps the result nevertheless")
+        return BcdzooError(f"{model.title}: {why}; --no-check keeps the result nevertheless")
     if options.store:
         with _all_kept(run):
             write_json(results_dir() / f"{name}.json", result.to_json())

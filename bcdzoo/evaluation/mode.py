@@ -3,11 +3,13 @@
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.text import printable
 
 
@@ -48,8 +50,19 @@ class Mode:
         ]
         return ", ".join(words)
 
+    def record(self) -> dict[str, Any]:
+        """What a result says of it."""
+        return {
+            "backend": self.backend,
+            "precision": self.amp or "float32",
+            "compiled": self.compile,
+            "channels_last": self.channels_last,
+        }
+
     def prepare(self, network: nn.Module) -> nn.Module:
         """The network to call in this mode; the given one is left as it is.
+
+        On the torch backend binary convolutions compute in 8-bit integers where that gives the same bits.
 
         Raises:
             BcdzooError: It cannot be packed.
@@ -57,12 +70,10 @@ class Mode:
         if self.backend == "packed":
             from bcdzoo.packed.pack import PackedNetwork, pack
 
-            return network if isinstance(network, PackedNetwork) else pack(network)
+            network = network if isinstance(network, PackedNetwork) else pack(network)
         if self.channels_last:
             network = deepcopy(network).to(memory_format=torch.channels_last)
-        if self.compile:
-            network = torch.compile(network)  # type: ignore[assignment]
-        return network
+        return torch.compile(network) if self.compile else with_int8(network)  # type: ignore[return-value]
 
     def context(self, device: torch.device) -> AbstractContextManager[None]:
         """In which it is called."""

@@ -1,7 +1,7 @@
 """How to evaluate."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,16 @@ import torch
 
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.mode import STRICT, Mode
+from bcdzoo.evaluation.mode import FASTER, Mode
 from bcdzoo.text import printable
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to evaluate; what :func:`evaluate` says of its arguments holds.
+class EvalOptions:
+    """How to evaluate, from the command line or Python; what :func:`bcdzoo.evaluate` says of its arguments holds.
 
     Attributes:
-        modes: Ways to run each network, each with a result of its own.
+        check_stability: Run each network in each faster mode beside the strict one.
         resume: Go on with the unfinished run of these networks on these images, or fail.
         fresh: Throw away what an unfinished run of the same has done.
 
@@ -27,12 +27,17 @@ class Options:
         BcdzooError: A value that no evaluation has.
     """
 
+    weights: str | Path | None = None
     manifest: Path | None = None
     preprocess: str | Preprocess | None = None
     layout: str | None = None
     label_offset: int | None = None
     columns: tuple[str, str] | None = None
-    modes: Sequence[Mode] = (STRICT,)
+    backend: str = "torch"
+    amp: str | None = None
+    compile: bool = False
+    channels_last: bool = False
+    check_stability: bool = False
     batch_size: int = 32
     device: str | torch.device | None = None
     workers: int | None = None
@@ -49,6 +54,16 @@ class Options:
             for name in names:
                 if not right(value := getattr(self, name)):
                     raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
+        if self.backend == "packed" and self.modes != (Mode("packed"),):
+            raise BcdzooError(
+                "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
+            )
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """Ways to run each network, each with a result of its own."""
+        mode = Mode(self.backend, self.amp, self.compile, self.channels_last)
+        return (mode, *FASTER) if self.check_stability else (mode,)
 
 
 def _whole(lowest: int, highest: int) -> Callable[[Any], bool]:
@@ -67,11 +82,7 @@ def _two_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
 
 
-def _modes(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(mode, Mode) for mode in value)
-
-
-_FLAGS = ("skip_bad", "check", "store", "resume", "fresh")
+_FLAGS = ("check_stability", "skip_bad", "check", "store", "resume", "fresh")
 _MOST = 2**31 - 1
 
 _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -83,9 +94,9 @@ _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("progress",), _none_or(_of(bool)), "True, False or None"),
     (("layout",), _none_or(_of(str)), "a name or None"),
     (("manifest",), _none_or(_of(str, os.PathLike)), "a path or None"),
+    (("weights",), _none_or(_of(str, os.PathLike)), "a tag, a path or None"),
     (("preprocess",), _none_or(_of(str, Preprocess)), "a preset's name, a spec, a Preprocess or None"),
     (("columns",), _none_or(_two_names), "two names or None"),
     (("device",), _none_or(_of(str, torch.device)), "a torch.device, its name or None"),
-    (("modes",), _modes, "at least one Mode"),
 )
 """Arguments, when they are right, and what they should be in words."""

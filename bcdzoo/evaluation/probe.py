@@ -7,7 +7,7 @@ import numpy as np
 
 from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.subject import Subject
+from bcdzoo.evaluation.model import EvalModel
 
 _IMAGES = 256
 _BATCH = 32
@@ -18,27 +18,27 @@ _SHIFTED = 10  # images that fit a label beside theirs, and so many times as man
 _SPREAD = 5  # classes that they are of: in one of them a network may well prefer a neighbour
 
 
-def probe(subjects: Sequence[Subject], pixels: Pixels) -> None:
+def probe(models: Sequence[EvalModel], pixels: Pixels) -> None:
     """Evaluate every network on images spread evenly over the set, where that is little of the work.
 
     Raises:
         BcdzooError: A network is right no more often than by chance; the message says what is the likeliest reason.
     """
-    if len(pixels) < 4 * _IMAGES or subjects[0].outputs < _FEWEST_CLASSES:
+    if len(pixels) < 4 * _IMAGES or models[0].outputs < _FEWEST_CLASSES:
         return
     spread = np.linspace(0, len(pixels) - 1, _IMAGES, dtype=int).tolist()
     batches = [spread[start : start + _BATCH] for start in range(0, _IMAGES, _BATCH)]
     samples = pixels.images.samples
-    guesses: list[list[int]] = [[] for _ in subjects]
+    guesses: list[list[int]] = [[] for _ in models]
     labels: list[int] = []
     for indices, crops, _ in loader(pixels, batches, workers=0):
         labels += [samples[index].label for index in indices]
-        for subject, mine in zip(subjects, guesses, strict=True):
+        for model, mine in zip(models, guesses, strict=True):
             if indices:
-                of_geometry = crops[pixels.geometries.index(subject.preprocess.geometry)]
-                mine += subject.guess(of_geometry, [samples[index].id for index in indices])[0][:, 0].tolist()
-    for subject, mine in zip(subjects, guesses, strict=True):
-        _judge(subject, mine, labels, pixels)
+                of_geometry = crops[pixels.geometries.index(model.preprocess.geometry)]
+                mine += model.guess(of_geometry, [samples[index].id for index in indices])[0][:, 0].tolist()
+    for model, mine in zip(models, guesses, strict=True):
+        _judge(model, mine, labels, pixels)
 
 
 def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | None) -> str | None:
@@ -63,11 +63,11 @@ def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | N
     return None
 
 
-def _judge(subject: Subject, guesses: list[int], labels: list[int], pixels: Pixels) -> None:
+def _judge(model: EvalModel, guesses: list[int], labels: list[int], pixels: Pixels) -> None:
     hits = sum(guess == label for guess, label in zip(guesses, labels, strict=True))
     if why := shifted(guesses, labels, pixels.images.label_offset):
-        raise BcdzooError(f"{subject.title}: {why}; --no-check evaluates nevertheless")
-    if len(set(labels)) < _FEWEST_CLASSES or hits > _MORE + len(labels) / subject.outputs:
+        raise BcdzooError(f"{model.title}: {why}; --no-check evaluates nevertheless")
+    if len(set(labels)) < _FEWEST_CLASSES or hits > _MORE + len(labels) / model.outputs:
         return
     commonest = Counter(guesses).most_common(1)[0][1]
     if commonest > _SAME * len(guesses):
@@ -75,6 +75,6 @@ def _judge(subject: Subject, guesses: list[int], labels: list[int], pixels: Pixe
     else:
         why = f"its guesses vary and do not fit the labels (from {pixels.images.labels_from}): check their order"
     raise BcdzooError(
-        f"{subject.title} is right in {hits} of {len(labels)} images spread over the data, as if by chance; {why}; "
+        f"{model.title} is right in {hits} of {len(labels)} images spread over the data, as if by chance; {why}; "
         "--no-check evaluates nevertheless"
     )

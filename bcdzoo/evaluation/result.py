@@ -15,7 +15,7 @@ from bcdzoo.data.names import shown
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
-from bcdzoo.text import as_utf8, printable
+from bcdzoo.text import as_utf8, html_table, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,6 +183,19 @@ class EvalResult:
 
     def summary(self) -> str:
         """The same for a reader, in a few aligned lines."""
+        return "\n".join(f"{key:<15}{printable(value)}" for key, value in self._lines())
+
+    def __repr__(self) -> str:
+        name, dataset = printable(self.model, 100), printable(self.dataset, 100)
+        return (
+            f"EvalResult({name}, {self.mode}: top-1 {self.top1:.2f} %, top-5 {self.top5:.2f} % of {self.n} images of "
+            f"{dataset})"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
         low1, high1, low5, high5 = self.ci95["top1"] + self.ci95["top5"]
         lines = [
             ("model", self.model),
@@ -204,7 +217,7 @@ class EvalResult:
         ]
         if self.skipped:
             lines.append(("skipped", f"{len(self.skipped)}: {', '.join(shown(entry['id']) for entry in self.skipped)}"))
-        return "\n".join(f"{key:<15}{printable(value)}" for key, value in lines)
+        return lines
 
     def _real_line(self) -> list[tuple[str, str]]:
         if self.real is None:

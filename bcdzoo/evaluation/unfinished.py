@@ -17,49 +17,49 @@ import torchvision
 
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.options import Options
-from bcdzoo.evaluation.run import RECORD, Plan, Run, clear, read_record
-from bcdzoo.evaluation.subject import Subject
-from bcdzoo.evaluation.team import Team
+from bcdzoo.evaluation.chunks import RECORD, Plan, Run, clear, read_record
+from bcdzoo.evaluation.model import EvalModel
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import only_process, results_dir
+from bcdzoo.processes import Processes
 from bcdzoo.seal import digest
 from bcdzoo.text import say
-from bcdzoo.versions import own
+from bcdzoo.versions import package_version
 
 
 @contextmanager
 def unfinished_runs(
-    subjects: Sequence[Subject], images: ImageSet, place: str, options: Options, mates: Team
+    models: Sequence[EvalModel], images: ImageSet, place: str, options: EvalOptions, processes: Processes
 ) -> Iterator[list[Run]]:
-    """A run for every subject: in the results store, or where nothing is to be kept in a temporary folder.
+    """A run for every model: in the results store, or where nothing is to be kept in a temporary folder.
 
     Args:
-        subjects: The networks.
+        models: The networks.
         images: What they are evaluated on.
         place: Where the images are, as the user said it.
         options: For all.
-        mates: The processes that share the work; they must all mean the same.
+        processes: The processes that share the work; they must all mean the same.
 
     Raises:
         BcdzooError: Another process is at the same run; the folder cannot be written to; or what was done was done
             with something else.
     """
     plan = Plan(len(images), options.batch_size)
-    mine = [_identity(subject, images, options) for subject in subjects], datetime.now(UTC).isoformat()
-    identities, started = mates.all(mine)[0]
-    if any(theirs != identities for theirs, _ in mates.all(mine)):
+    mine = [_identity(model, images, options) for model in models], datetime.now(UTC).isoformat()
+    identities, started = processes.all(mine)[0]
+    if any(theirs != identities for theirs, _ in processes.all(mine)):
         raise BcdzooError("the processes do not have the same networks, images and software: give them the same")
     # the leader's alone: copies on other machines were written at other times
-    written = mates.all(_last_written(images))[0]
+    written = processes.all(_last_written(images))[0]
     identities = [identity | {"last change of the images": written} for identity in identities]
     with ExitStack() as stack:
         if not options.store:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bcdzoo-")))
         runs = []
-        for number, (subject, identity) in enumerate(zip(subjects, identities, strict=True)):
-            words = _words(subject, images, place, options)
+        for number, (model, identity) in enumerate(zip(models, identities, strict=True)):
+            words = _words(model, images, place, options)
             folder = _folder(words, identity, options) if options.store else root / str(number)
-            if mates.leads:
+            if processes.first:
                 try:
                     stack.enter_context(only_process(folder, "evaluating the same"))
                     if options.fresh:
@@ -68,7 +68,7 @@ def unfinished_runs(
                     raise BcdzooError(
                         f"cannot write to {folder}: {error.strerror}; --no-store evaluates without keeping anything"
                     ) from error
-            mates.all(None)  # a fresh start has removed the old chunks before anybody looks for them
+            processes.all(None)  # a fresh start has removed the old chunks before anybody looks for them
             runs.append(Run(folder, words, identity, plan, started))
         yield runs
 
@@ -76,7 +76,7 @@ def unfinished_runs(
 def versions() -> dict[str, str]:
     """Of the software that takes part in a prediction."""
     return {
-        "bcdzoo": own(),
+        "bcdzoo": package_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -84,14 +84,14 @@ def versions() -> dict[str, str]:
     }
 
 
-def _identity(subject: Subject, images: ImageSet, options: Options) -> dict[str, str]:
+def _identity(model: EvalModel, images: ImageSet, options: EvalOptions) -> dict[str, str]:
     """Everything that the predictions depend on, as a message would name it."""
     return {
-        "network": f"{subject.name} {subject.build or ''} {subject.state[:16]}",
-        "weights": f"{subject.weights or 'as built'} {(subject.sha256 or '')[:16]}".strip(),
-        "preprocessing": subject.preprocess.spec(),
+        "network": f"{model.name} {model.loaded.build or ''} {model.state[:16]}",
+        "weights": f"{model.loaded.label or 'as built'} {(model.loaded.sha256 or '')[:16]}".strip(),
+        "preprocessing": model.preprocess.spec(),
         "data": f"{images.name}, {len(images)} images, fingerprint {images.fingerprint[:16]}",
-        "precision": f"{subject.mode} on {subject.device.type}",
+        "precision": f"{model.mode} on {model.device.type}",
         "batch size": str(options.batch_size),
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
@@ -105,22 +105,22 @@ def _last_written(images: ImageSet) -> str:
     return f"{newest} ({digest(times)[:16]})"
 
 
-def _words(subject: Subject, images: ImageSet, place: str, options: Options) -> dict[str, str]:
+def _words(model: EvalModel, images: ImageSet, place: str, options: EvalOptions) -> dict[str, str]:
     """What was asked for: the same words again go on with the same run."""
     return {
-        "model": subject.name,
+        "model": model.name,
         "data": place,
-        "weights": str(subject.weights),
-        "build": json.dumps(subject.build, sort_keys=True),
+        "weights": str(model.loaded.label),
+        "build": json.dumps(model.loaded.build, sort_keys=True),
         "preprocess": str(options.preprocess),
-        "mode": str(subject.mode),
+        "mode": str(model.mode),
         "batch_size": str(options.batch_size),
         "skip_bad": str(options.skip_bad),
         "layout": images.layout,
     }
 
 
-def _folder(words: dict[str, str], identity: dict[str, str], options: Options) -> Path:
+def _folder(words: dict[str, str], identity: dict[str, str], options: EvalOptions) -> Path:
     """The folder of the run that these words mean; with ``resume`` of one that was begun in other words."""
     key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
     root = results_dir() / "unfinished"

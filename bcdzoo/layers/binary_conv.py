@@ -1,19 +1,18 @@
 """The low-bit convolution: one for every pair of quantizers."""
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers import int8
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.padding import check_padding, pad_same
 from bcdzoo.layers.quantizers.base import Levels, RealWeight, WeightQuantizer
-from bcdzoo.layers.quantizers.sign import SignWeight
+from bcdzoo.layers.quantizers.sign import RSign, SignWeight
 
 
 class LowBitConv2d(nn.Module):
@@ -27,13 +26,13 @@ class LowBitConv2d(nn.Module):
         c_out: Output channels.
         kernel_size: Height and width of the kernel.
         stride: Step in pixels.
-        quantizer: Of the weights; the sign and mean(|W|) if omitted.
+        quantizer: Quantizer of the weights; the sign and mean(|W|) if omitted.
         a_bits: Bits of the activations it is given (32: real values, then its multiplications are no bit operations).
-        a_bases: How many bases of ``a_bits`` each approximate an activation.
+        a_bases: Number of bases of ``a_bits`` each that approximate an activation.
         padding: Pixels on every side, or one of :data:`bcdzoo.layers.padding.PADDINGS`.
-        pad_value: What is padded with.
+        pad_value: Value that is padded with.
         dilation: Distance of the kernel's taps in pixels.
-        groups: Of the channels.
+        groups: Groups of channels.
 
     Shape:
         (N, c_in, H, W) or :class:`Levels` of it to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉), float32.
@@ -85,13 +84,20 @@ class LowBitConv2d(nn.Module):
             x = pad_same(x, self.extent, self.stride, self.pad_value)
         elif self.pad_value and padding:
             x, padding = F.pad(x, (padding,) * 4, value=self.pad_value), 0
-        # in training the levels may be relaxed, between integers; with several bases the weights are packed for each
-        if self.w_bits == self.a_bits == self.a_bases == 1 and not self.training and int8.applies(x):
-            sums = int8.conv2d(x, levels, scale, self.stride, padding, self.dilation, self.groups)
-        else:
-            sums = F.conv2d(x, levels, None, self.stride, padding, self.dilation, self.groups)
-            sums = sums.mul_(scale[:, None, None])
+        sums = self.multiply(x, levels, scale, padding)
         return sums if self.w_bases == 1 else sums.unflatten(1, (self.w_bases, -1)).sum(1)
+
+    def multiply(self, x: Tensor, levels: Tensor, scale: Tensor, padding: int) -> Tensor:
+        """The scaled sums of one activation basis; a backend has another arithmetic here (:mod:`bcdzoo.layers.int8`).
+
+        Args:
+            x: Activations, (N, c_in, H, W).
+            levels: Weights, (M·c_out, c_in / groups, k, k).
+            scale: Scale of each output channel, (M·c_out,).
+            padding: Zeros on every side, in pixels.
+        """
+        sums = F.conv2d(x, levels, None, self.stride, padding, self.dilation, self.groups)
+        return sums.mul_(scale[:, None, None])
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         macs = output.numel() * math.prod(self.kernel_shape[1:]) * self.w_bases * self.a_bases
@@ -113,38 +119,41 @@ class LowBitConv2d(nn.Module):
         )
 
 
-class BinaryConv2d(LowBitConv2d):
-    """The low-bit convolution of most 1-bit networks: ``conv(x, sign(W)) * mean(|W|)``; arguments as there."""
+class Quantizers(NamedTuple):
+    """What quantizes the numbers of a network's layers; the default makes them binary.
+
+    Attributes:
+        weight: Builder of a layer's weight quantizer.
+        activation: Builder of its activation quantizer, from the number of channels.
+        a_bits: Bits of what that gives.
+    """
+
+    weight: Callable[[], WeightQuantizer] = SignWeight
+    activation: Callable[[int], nn.Module] = RSign
+    a_bits: int = 1
+
+    def conv(self, c_in: int, c_out: int, kernel_size: int, stride: int = 1, **arguments: Any) -> LowBitConv2d:
+        """A convolution of such numbers; the arguments are those of :class:`LowBitConv2d`."""
+        return LowBitConv2d(c_in, c_out, kernel_size, stride, self.weight(), self.a_bits, **arguments)
 
 
-def binary_conv(
-    c_in: int,
-    c_out: int,
-    kernel_size: int,
-    stride: int = 1,
-    step: int = 2,
-    quantizer: WeightQuantizer | None = None,
-    **arguments: Any,
-) -> LowBitConv2d:
-    """A convolution of binary activations: its weights are real-valued in training step 1 and binary in step 2.
+REAL_VALUED = Quantizers(RealWeight, lambda channels: nn.Identity(), 32)
+"""Real-valued weights and activations."""
+
+
+def of_step(step: int, weight: Callable[[], WeightQuantizer] = SignWeight) -> Quantizers:
+    """Quantizers of a training step: the weights are real-valued in step 1, the activations are binary in both.
 
     Args:
-        c_in: Input channels.
-        c_out: Output channels.
-        kernel_size: Height and width of the kernel.
-        stride: Step in pixels.
         step: 1 or 2.
-        quantizer: Of step 2's weights, without state of its own; the sign and mean(|W|) if omitted.
-        **arguments: Others of :class:`LowBitConv2d`.
+        weight: Builder of step 2's weight quantizer, which has no state of its own.
 
     Raises:
         BcdzooError: ``step`` is neither.
     """
     if step not in (1, 2):
         raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")
-    if step == 2 and quantizer is None:
-        return BinaryConv2d(c_in, c_out, kernel_size, stride, **arguments)
-    return LowBitConv2d(c_in, c_out, kernel_size, stride, RealWeight() if step == 1 else quantizer, **arguments)
+    return Quantizers(RealWeight if step == 1 else weight)
 
 
 class Accumulate(nn.Module):

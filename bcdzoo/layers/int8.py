@@ -1,14 +1,49 @@
-"""Convolution of ±1 numbers with 8-bit integer instructions: the same bits as in float32, several times as fast.
+"""Convolutions of ±1 numbers with 8-bit integer instructions: the same bits as in float32, several times as fast.
 
-Inference on x86 CPUs only; elsewhere the ordinary convolution computes the same. The operation is oneDNN's, by the
-name under which torch.compile uses it for quantized networks.
+A backend that :func:`with_int8` puts into a network from outside, for inference; evaluation and benchmarks do. It is
+for x86 CPUs; elsewhere the ordinary convolution computes the same. The operation is oneDNN's, by the name under which
+torch.compile uses it for quantized networks.
 """
 
 import functools
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bcdzoo.layers.binary_conv import LowBitConv2d
+
+
+def with_int8(network: nn.Module) -> nn.Module:
+    """The same network, whose binary convolutions compute in 8-bit integers where that is possible.
+
+    It shares parameters, buffers and all other modules with the given one, which is left as it is, and is returned
+    itself if it has no such convolution.
+    """
+    return _with_int8(network, {})
+
+
+def _with_int8(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
+    if id(module) in known:
+        return known[id(module)]
+    known[id(module)] = module
+    parts = {name: part and _with_int8(part, known) for name, part in module._modules.items()}
+    is_binary = type(module) is LowBitConv2d and module.w_bits == module.a_bits == module.a_bases == 1
+    if is_binary or any(part is not module._modules[name] for name, part in parts.items()):
+        # not copy.copy: some modules, such as DistributedDataParallel, start anew when they are copied
+        mine: nn.Module = object.__new__(Int8Conv2d if is_binary else type(module))
+        mine.__dict__.update(module.__dict__, _modules=parts)
+        known[id(module)] = mine
+    return known[id(module)]
+
+
+class Int8Conv2d(LowBitConv2d):
+    """A binary convolution in 8-bit integers; as in float32 where these do not apply."""
+
+    def multiply(self, x: Tensor, levels: Tensor, scale: Tensor, padding: int) -> Tensor:
+        if self.training or not applies(x):  # in training the levels may be relaxed, between integers
+            return super().multiply(x, levels, scale, padding)
+        return conv2d(x, levels, scale, self.stride, padding, self.dilation, self.groups)
 
 
 def applies(x: Tensor) -> bool:

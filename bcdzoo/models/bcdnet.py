@@ -1,13 +1,14 @@
 """BCDNet-A and -B and their ResNet-18 variants (Xing et al., ECCV 2022)."""
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU
-from bcdzoo.layers.binary_conv import Accumulate, binary_conv
+from bcdzoo.layers.binary_conv import Accumulate, Quantizers, of_step
 from bcdzoo.layers.dynamic import DynamicEmbedding
-from bcdzoo.layers.quantizers.sign import RSign
 from bcdzoo.layers.shift import long_range, short_range
 from bcdzoo.layers.unit import AveragedHeads, BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.models.reactnet import pointwise_half, react_residual, spatial_half
@@ -16,6 +17,7 @@ from bcdzoo.models.trunks import (
     MOBILENET_WIDTHS,
     BinaryResNet,
     MobileNetStem,
+    Residual,
     mobilenet_blocks,
 )
 
@@ -27,12 +29,15 @@ class MLPBlock(nn.Module):
     BN → + shortcut → RPReLU. (N, C, H, W) to the same.
     """
 
-    def __init__(self, channels: int, step: int) -> None:
+    branches = ("local", "short", "long")
+    """Names of its convolutions that see the same map."""
+
+    def __init__(self, channels: int, quantizers: Quantizers) -> None:
         super().__init__()
-        self.sign = RSign(channels)
-        self.local = binary_conv(channels, channels, 1, step=step)
-        self.short = binary_conv(channels, channels, 1, step=step)
-        self.long = binary_conv(channels, channels, 1, step=step)
+        self.sign = quantizers.activation(channels)
+        self.local = quantizers.conv(channels, channels, 1)
+        self.short = quantizers.conv(channels, channels, 1)
+        self.long = quantizers.conv(channels, channels, 1)
         self.accumulate = Accumulate()
         self.bn = nn.BatchNorm2d(channels)
         self.activation = RPReLU(channels)
@@ -74,9 +79,10 @@ class BCDNet(nn.Module):
         return self.head.separately(self.features(x))
 
 
-def mlp_group(channels: int, step: int) -> nn.Sequential:
+def mlp_group(channels: int, quantizers: Quantizers) -> nn.Sequential:
     """Three MLP blocks and a point-wise block: the operations of one convolutional block of 1024 channels at 7×7."""
-    return nn.Sequential(*(MLPBlock(channels, step) for _ in range(3)), pointwise_half(channels, channels, step))
+    blocks = (MLPBlock(channels, quantizers) for _ in range(3))
+    return nn.Sequential(*blocks, pointwise_half(channels, channels, quantizers))
 
 
 def tradeoff_widths(mlp_groups: int) -> tuple[int, ...]:
@@ -105,12 +111,13 @@ def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.
         step: 2, or 1 for the form with real-valued weights.
         mlp_groups: 3, or 0 to 5 for the trade-off figure's family (:func:`tradeoff_widths`).
     """
+    quantizers = of_step(step)
     blocks = mobilenet_blocks(
         tradeoff_widths(mlp_groups),
-        lambda channels, stride: spatial_half(channels, stride, step),
-        lambda c_in, c_out: pointwise_half(c_in, c_out, step),
+        partial(spatial_half, quantizers=quantizers),
+        partial(pointwise_half, quantizers=quantizers),
     )
-    return BCDNet(blocks, _mlp_stage(mlp_groups, step), num_classes)
+    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers), num_classes)
 
 
 def bcdnet_b(
@@ -129,31 +136,37 @@ def bcdnet_b(
         reduction: r of the embeddings.
         dynamic_pointwise: Whether the 1×1 convolutions have embeddings too, not the 3×3 ones alone.
     """
+    quantizers = of_step(step)
 
     def pointwise(c_in: int, c_out: int) -> nn.Module:
         if not dynamic_pointwise:
-            return pointwise_half(c_in, c_out, step)
+            return pointwise_half(c_in, c_out, quantizers)
         shortcut = Duplicate() if c_out == 2 * c_in else None
-        return _dynamic_unit(c_in, c_out, 1, 1, shortcut, step, reduction)
+        return _dynamic_unit(c_in, c_out, 1, 1, shortcut, quantizers, reduction)
 
     def spatial(channels: int, stride: int) -> nn.Module:
         shortcut = HalvingPool() if stride == 2 else None
-        return _dynamic_unit(channels, channels, 3, stride, shortcut, step, reduction)
+        return _dynamic_unit(channels, channels, 3, stride, shortcut, quantizers, reduction)
 
-    return BCDNet(
-        mobilenet_blocks(tradeoff_widths(mlp_groups), spatial, pointwise), _mlp_stage(mlp_groups, step), num_classes
-    )
+    blocks = mobilenet_blocks(tradeoff_widths(mlp_groups), spatial, pointwise)
+    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers), num_classes)
 
 
-def _mlp_stage(groups: int, step: int) -> nn.Sequential:
-    return nn.Sequential(*(mlp_group(MOBILENET_WIDTHS[-1], step) for _ in range(groups)))
+def _mlp_stage(groups: int, quantizers: Quantizers) -> nn.Sequential:
+    return nn.Sequential(*(mlp_group(MOBILENET_WIDTHS[-1], quantizers) for _ in range(groups)))
 
 
 def _dynamic_unit(
-    c_in: int, c_out: int, kernel_size: int, stride: int, shortcut: nn.Module | None, step: int, reduction: int
+    c_in: int,
+    c_out: int,
+    kernel_size: int,
+    stride: int,
+    shortcut: nn.Module | None,
+    quantizers: Quantizers,
+    reduction: int,
 ) -> nn.Module:
     """A unit whose threshold and offset come from the image: the embedding binarizes, RSign's place is empty."""
-    conv = DynamicConv(binary_conv(c_in, c_out, kernel_size, stride, step), DynamicEmbedding(c_in, c_out, reduction))
+    conv = DynamicConv(quantizers.conv(c_in, c_out, kernel_size, stride), DynamicEmbedding(c_in, c_out, reduction))
     return BinaryUnit(nn.Identity(), conv, c_out, RPReLU(c_out), shortcut)
 
 
@@ -162,24 +175,21 @@ def bcdnet_a_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:
 
     ReActNet-R18 in which nine MLP blocks replace the last three binary 3×3 convolutions of stage 4: the BOPs are equal.
     """
-    net = BinaryResNet(
-        lambda c_in, c_out, stride, shortcut: react_residual(c_in, c_out, stride, shortcut, step),
-        (4, 4, 4, 1),
-        num_classes,
-    )
-    return _with_mlp_blocks(net, step)
+    quantizers = of_step(step)
+    return _with_mlp_blocks(partial(react_residual, quantizers=quantizers), quantizers, num_classes)
 
 
 def bcdnet_b_r18(num_classes: int = 1000, step: int = 2, reduction: int = 4) -> nn.Module:
     """BCDNet-B on ResNet-18 (reconstruction): BCDNet-A's, with dynamic embeddings in its binary convolutions."""
-    net = BinaryResNet(
-        lambda c_in, c_out, stride, shortcut: _dynamic_unit(c_in, c_out, 3, stride, shortcut, step, reduction),
-        (4, 4, 4, 1),
-        num_classes,
-    )
-    return _with_mlp_blocks(net, step)
+    quantizers = of_step(step)
+
+    def residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
+        return _dynamic_unit(c_in, c_out, 3, stride, shortcut, quantizers, reduction)
+
+    return _with_mlp_blocks(residual, quantizers, num_classes)
 
 
-def _with_mlp_blocks(net: BinaryResNet, step: int) -> BinaryResNet:
-    net.stages.append(nn.Sequential(*(MLPBlock(512, step) for _ in range(9))))
+def _with_mlp_blocks(residual: Residual, quantizers: Quantizers, num_classes: int) -> nn.Module:
+    net = BinaryResNet(residual, (4, 4, 4, 1), num_classes)
+    net.stages.append(nn.Sequential(*(MLPBlock(512, quantizers) for _ in range(9))))
     return net

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.binary_conv import of_step
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.layers.unit import BinaryUnit
 from bcdzoo.models.trunks import BinaryResNet
@@ -46,11 +46,12 @@ def _birealnet(
     bn_eps: float = 1e-5,
 ) -> nn.Module:
     """Sign → binary 3×3 → BN → + shortcut → activation."""
+    quantizers = of_step(step)
     if activation not in _ACTIVATIONS:
         raise BcdzooError(f"activation must be one of {', '.join(_ACTIVATIONS)}, not {activation!r}")
 
     def residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
-        conv = binary_conv(c_in, c_out, 3, stride, step, padding=padding)
+        conv = quantizers.conv(c_in, c_out, 3, stride, padding=padding)
         return BinaryUnit(Sign(), conv, c_out, _ACTIVATIONS[activation](), shortcut)
 
     return BinaryResNet(residual, depths, num_classes, padding, bn_eps)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from bcdzoo.layers.agreements import Agreements
-from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.grey import FirstChannel
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 from bcdzoo.models.trunks import RESNET_WIDTHS
@@ -32,7 +32,7 @@ def counting_conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1, padd
         padding: Pixels on every side; half the kernel if omitted.
     """
     padding = kernel_size // 2 if padding is None else padding
-    conv = binary_conv(c_in, c_out, kernel_size, stride, quantizer=ClippedSignWeight(), padding=padding, pad_value=1.0)
+    conv = LowBitConv2d(c_in, c_out, kernel_size, stride, quantizer=ClippedSignWeight(), padding=padding, pad_value=1.0)
     return nn.Sequential(OrderedDict(conv=conv, agreements=Agreements(c_in * kernel_size**2)))
 
 

@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.binary_conv import Quantizers, of_step
 from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 
@@ -22,11 +23,11 @@ THRESHOLD = 1.3
 class BinaryBranch(nn.Module):
     """BN → sign → binary 3×3 to 64 channels."""
 
-    def __init__(self, c_in: int, step: int) -> None:
+    def __init__(self, c_in: int, quantizers: Quantizers) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
         self.sign = clipped_sign(THRESHOLD)
-        self.conv = binary_conv(c_in, GROWTH, 3, step=step, quantizer=ClippedSignWeight(THRESHOLD))
+        self.conv = quantizers.conv(c_in, GROWTH, 3)
 
     def branch(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 64, H, W)."""
@@ -115,6 +116,7 @@ class MeliusNet(nn.Module):
         stem_pool: int = 3,
     ) -> None:
         super().__init__()
+        quantizers = of_step(step, partial(ClippedSignWeight, THRESHOLD))
         self.stem = stem(padding, stem_pool)
         self.stages = nn.Sequential()
         channels = GROWTH
@@ -122,7 +124,7 @@ class MeliusNet(nn.Module):
             stage = nn.Sequential()
             for _ in range(depth):
                 pair = OrderedDict[str, nn.Module](
-                    dense=DenseBlock(channels, step), improve=ImprovementBlock(channels + GROWTH, step)
+                    dense=DenseBlock(channels, quantizers), improve=ImprovementBlock(channels + GROWTH, quantizers)
                 )
                 stage.append(nn.Sequential(pair))
                 channels += GROWTH

@@ -2,13 +2,13 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.layers.activation import RPReLU
-from bcdzoo.layers.binary_conv import binary_conv
-from bcdzoo.layers.quantizers.sign import RSign
+from bcdzoo.layers.binary_conv import Quantizers, of_step
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
 from bcdzoo.models.trunks import (
     MOBILENET_STEM_WIDTH,
@@ -19,26 +19,26 @@ from bcdzoo.models.trunks import (
 )
 
 
-def spatial_half(channels: int, stride: int, step: int) -> nn.Module:
+def spatial_half(channels: int, stride: int, quantizers: Quantizers) -> nn.Module:
     """RSign → binary 3×3 → BN → + shortcut (2×2 average pooling when the stride is 2) → RPReLU."""
     return BinaryUnit(
-        RSign(channels),
-        binary_conv(channels, channels, 3, stride, step),
+        quantizers.activation(channels),
+        quantizers.conv(channels, channels, 3, stride),
         channels,
         RPReLU(channels),
         HalvingPool() if stride == 2 else None,
     )
 
 
-def pointwise_half(c_in: int, c_out: int, step: int) -> nn.Module:
+def pointwise_half(c_in: int, c_out: int, quantizers: Quantizers) -> nn.Module:
     """RSign → binary 1×1 → BN → + shortcut → RPReLU.
 
     Where the width doubles, the authors run two parallel 1×1 convolutions, each with its own BN and the same shortcut,
     and concatenate. That is one convolution to twice the channels, and the shortcut twice.
     """
     return BinaryUnit(
-        RSign(c_in),
-        binary_conv(c_in, c_out, 1, step=step),
+        quantizers.activation(c_in),
+        quantizers.conv(c_in, c_out, 1),
         c_out,
         RPReLU(c_out),
         Duplicate() if c_out == 2 * c_in else None,
@@ -77,37 +77,35 @@ class ReActNet(nn.Module):
 
 def reactnet_a(num_classes: int = 1000, step: int = 2) -> nn.Module:
     """ReActNet-A: all blocks binary."""
-    return _reactnet(num_classes, step, widening=lambda c_in, c_out: pointwise_half(c_in, c_out, step))
+    return _reactnet(num_classes, step, pointwise_half)
 
 
 def reactnet_b(num_classes: int = 1000, step: int = 2) -> nn.Module:
     """ReActNet-B: the 1×1 of the five widening blocks real-valued, in 4 groups (reconstruction)."""
-    return _reactnet(num_classes, step, widening=lambda c_in, c_out: real_pointwise_half(c_in, c_out, groups=4))
+    return _reactnet(num_classes, step, lambda c_in, c_out, _: real_pointwise_half(c_in, c_out, groups=4))
 
 
 def reactnet_c(num_classes: int = 1000, step: int = 2) -> nn.Module:
     """ReActNet-C: as B, without groups (reconstruction)."""
-    return _reactnet(num_classes, step, widening=lambda c_in, c_out: real_pointwise_half(c_in, c_out, groups=1))
+    return _reactnet(num_classes, step, lambda c_in, c_out, _: real_pointwise_half(c_in, c_out, groups=1))
 
 
-def _reactnet(num_classes: int, step: int, widening: Callable[[int, int], nn.Module]) -> nn.Module:
+def _reactnet(num_classes: int, step: int, widening: Callable[[int, int, Quantizers], nn.Module]) -> nn.Module:
+    quantizers = of_step(step)
     blocks = mobilenet_blocks(
         MOBILENET_WIDTHS,
-        lambda channels, stride: spatial_half(channels, stride, step),
-        lambda c_in, c_out: pointwise_half(c_in, c_out, step) if c_in == c_out else widening(c_in, c_out),
+        lambda channels, stride: spatial_half(channels, stride, quantizers),
+        lambda c_in, c_out: (pointwise_half if c_in == c_out else widening)(c_in, c_out, quantizers),
     )
     return ReActNet(blocks, num_classes)
 
 
-def react_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, step: int) -> nn.Module:
+def react_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, quantizers: Quantizers) -> nn.Module:
     """RSign → binary 3×3 → BN → + shortcut → RPReLU, of the ResNet-18 trunk."""
-    return BinaryUnit(RSign(c_in), binary_conv(c_in, c_out, 3, stride, step), c_out, RPReLU(c_out), shortcut)
+    conv = quantizers.conv(c_in, c_out, 3, stride)
+    return BinaryUnit(quantizers.activation(c_in), conv, c_out, RPReLU(c_out), shortcut)
 
 
 def reactnet_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:
     """ReActNet on Bi-Real-18's trunk: RSign and RPReLU in place of sign and identity."""
-    return BinaryResNet(
-        lambda c_in, c_out, stride, shortcut: react_residual(c_in, c_out, stride, shortcut, step),
-        (4, 4, 4, 4),
-        num_classes,
-    )
+    return BinaryResNet(partial(react_residual, quantizers=of_step(step)), (4, 4, 4, 4), num_classes)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binary_conv import binary_conv
+from bcdzoo.layers.binary_conv import Quantizers, of_step
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 from bcdzoo.models.trunks import BinaryResNet
 
@@ -53,18 +53,26 @@ class GatedUnit(nn.Module):
         c_out: Output channels.
         stride: Of the binary 3×3.
         shortcut: Brings the input to the output's shape.
-        step: 1 (real-valued weights) or 2.
+        quantizers: Quantizers of the weights.
         padding: One of :data:`bcdzoo.layers.padding.PADDINGS`.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
     """
 
-    def __init__(self, c_in: int, c_out: int, stride: int, shortcut: nn.Module | None, step: int, padding: str) -> None:
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        stride: int,
+        shortcut: nn.Module | None,
+        quantizers: Quantizers,
+        padding: str,
+    ) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
         self.sign = clipped_sign()
-        self.conv = binary_conv(c_in, c_out, 3, stride, step, ClippedSignWeight(), padding=padding)
+        self.conv = quantizers.conv(c_in, c_out, 3, stride, padding=padding)
         self.gate = ChannelGate(c_in, c_out)
         self.activation = nn.PReLU(c_out)
         self.shortcut = shortcut or nn.Identity()
@@ -87,8 +95,9 @@ def real_to_binary_r18(
         padding: "symmetric" (reconstruction: the ResNet the paper starts from), or "tensorflow" for larq's weights.
         bn_eps: What batch normalization adds to the variance; Keras' default, and so larq's, is 1e-3.
     """
+    quantizers = of_step(step, ClippedSignWeight)
     return BinaryResNet(
-        lambda c_in, c_out, stride, shortcut: GatedUnit(c_in, c_out, stride, shortcut, step, padding),
+        lambda c_in, c_out, stride, shortcut: GatedUnit(c_in, c_out, stride, shortcut, quantizers, padding),
         (4, 4, 4, 4),
         num_classes,
         padding,

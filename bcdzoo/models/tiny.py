@@ -10,8 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.quantizers.sign import RSign
+from bcdzoo.layers.binary_conv import REAL_VALUED, Quantizers, of_step
 from bcdzoo.models.bcdnet import BCDNet, mlp_group
 from bcdzoo.models.reactnet import ReActNet, pointwise_half, spatial_half
 
@@ -25,30 +24,29 @@ GROUPS = 1
 
 def bcdnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
     """A BCDNet-A of three convolutional blocks, counting the stem, and one group of the MLP stage."""
-    mlp = nn.Sequential(*(mlp_group(WIDTHS[-1], step) for _ in range(GROUPS)))
-    return BCDNet(_blocks(WIDTHS, step), mlp, num_classes, WIDTHS[-1], STEM_WIDTH)
+    return _bcdnet(num_classes, of_step(step))
 
 
 def reactnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
     """A ReActNet-A of the same operations as :func:`bcdnet_tiny`."""
-    return ReActNet(_blocks((*WIDTHS, *WIDTHS[-1:] * GROUPS), step), num_classes, WIDTHS[-1], STEM_WIDTH)
+    blocks = _blocks((*WIDTHS, *WIDTHS[-1:] * GROUPS), of_step(step))
+    return ReActNet(blocks, num_classes, WIDTHS[-1], STEM_WIDTH)
 
 
 def bcdnet_tiny_real(num_classes: int = 10) -> nn.Module:
     """:func:`bcdnet_tiny` with real-valued weights and activations: its nonlinearities are the RPReLU alone."""
-    network = bcdnet_tiny(num_classes, step=1)
-    for module in network.modules():
-        if isinstance(module, LowBitConv2d):
-            module.a_bits = 32
-        elif isinstance(getattr(module, "sign", None), RSign):
-            module.sign = nn.Identity()
-    return network
+    return _bcdnet(num_classes, REAL_VALUED)
 
 
-def _blocks(widths: Sequence[int], step: int) -> nn.Sequential:
+def _bcdnet(num_classes: int, quantizers: Quantizers) -> nn.Module:
+    mlp = nn.Sequential(*(mlp_group(WIDTHS[-1], quantizers) for _ in range(GROUPS)))
+    return BCDNet(_blocks(WIDTHS, quantizers), mlp, num_classes, WIDTHS[-1], STEM_WIDTH)
+
+
+def _blocks(widths: Sequence[int], quantizers: Quantizers) -> nn.Sequential:
     blocks = nn.Sequential()
     for c_in, c_out in pairwise((STEM_WIDTH, *widths)):
         stride = 2 if c_in != c_out else 1
-        halves = OrderedDict(spatial=spatial_half(c_in, stride, step), pointwise=pointwise_half(c_in, c_out, step))
-        blocks.append(nn.Sequential(halves))
+        spatial, pointwise = spatial_half(c_in, stride, quantizers), pointwise_half(c_in, c_out, quantizers)
+        blocks.append(nn.Sequential(OrderedDict(spatial=spatial, pointwise=pointwise)))
     return blocks

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bcdzoo.layers.binary_conv import LowBitConv2d, binary_conv
+from bcdzoo.layers.binary_conv import LowBitConv2d, Quantizers, of_step
 from bcdzoo.layers.quantizers.sign import clipped_sign
 from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
 from bcdzoo.models.trunks import ResNet18, classifier, projection, resnet_stem
@@ -25,16 +25,16 @@ class XnorUnit(nn.Module):
     Args:
         c_in: Input channels.
         c_out: Output channels.
-        stride: Of the convolution.
-        step: 2, or 1 for real-valued weights.
+        stride: Stride of the convolution.
+        quantizers: Quantizers of the weights.
         input_scale: Whether to multiply by K.
     """
 
-    def __init__(self, c_in: int, c_out: int, stride: int, step: int, input_scale: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, quantizers: Quantizers, input_scale: bool) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
         self.sign = clipped_sign()
-        self.conv = binary_conv(c_in, c_out, 3, stride, step, XnorWeight())
+        self.conv = quantizers.conv(c_in, c_out, 3, stride)
         self.input_scale = InputScale(3, stride) if input_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,10 +46,10 @@ class XnorUnit(nn.Module):
 class XnorBlock(nn.Module):
     """Two units, and one shortcut around both; (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, step: int, input_scale: bool) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, quantizers: Quantizers, input_scale: bool) -> None:
         super().__init__()
-        self.first = XnorUnit(c_in, c_out, stride, step, input_scale)
-        self.second = XnorUnit(c_out, c_out, 1, step, input_scale)
+        self.first = XnorUnit(c_in, c_out, stride, quantizers, input_scale)
+        self.second = XnorUnit(c_out, c_out, 1, quantizers, input_scale)
         self.shortcut = projection(c_in, c_out, stride) or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,10 +65,11 @@ def xnornet_r18(num_classes: int = 1000, step: int = 2, input_scale: bool = True
         step: 2, or 1 for the form with real-valued weights.
         input_scale: Whether the convolutions have the activations' scale K, as in the paper, or not, as in its code.
     """
+    quantizers = of_step(step, XnorWeight)
     before = nn.Sequential(OrderedDict(bn=nn.BatchNorm2d(512), activation=nn.ReLU()))
     return ResNet18(
         resnet_stem(nn.ReLU()),
-        lambda c_in, c_out, stride: XnorBlock(c_in, c_out, stride, step, input_scale),
+        lambda c_in, c_out, stride: XnorBlock(c_in, c_out, stride, quantizers, input_scale),
         classifier(num_classes, before),
     )
 

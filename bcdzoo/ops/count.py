@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
 from bcdzoo.ops.known import FREE, NORMS, packets
 from bcdzoo.ops.products import Multiplication
 from bcdzoo.ops.running import MAKES, Running
-from bcdzoo.own import import_network, unwrapped
 from bcdzoo.registry import create_model, find
-from bcdzoo.text import printable
+from bcdzoo.text import html_table, printable
 
 aten = torch.ops.aten
 
@@ -101,6 +101,26 @@ class OpsReport:
         """Parameters."""
         return sum(layer.params for layer in self.layers)
 
+    def __repr__(self) -> str:
+        return f"OpsReport({', '.join(f'{name} {value}' for name, value in self._lines())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._lines())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        known = [("warnings", self.warnings), ("not counted", self.unsupported)]
+        return [
+            ("model", printable(self.model, 100)),
+            ("image", f"3×{self.input_size}×{self.input_size}"),
+            ("convention", self.convention),
+            ("BOPs", f"{self.bops / 1e9:.3f}e9"),
+            ("FLOPs", f"{self.flops / 1e8:.4f}e8"),
+            ("OPs", f"{self.ops / 1e8:.4f}e8"),
+            ("parameters", f"{self.params / 1e6:.2f}e6"),
+            ("layers", str(len(self.layers))),
+            *((name, str(len(entries))) for name, entries in known if entries),
+        ]
+
 
 def count_ops(
     model: str | nn.Module,
@@ -133,7 +153,8 @@ def count_ops(
         raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
     if not isinstance(convention, str) or convention not in CONVENTIONS:
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
-    if isinstance(model, str) and ":" not in model:
+    is_named = isinstance(model, str) and ":" not in model
+    if isinstance(model, str) and is_named:
         name = model
         with torch.device("meta"):
             model = create_model(name, **arguments)
@@ -147,7 +168,7 @@ def count_ops(
         from bcdzoo.ops.observe import crop_of
 
         input_size = crop_of(preprocess, input_size)
-    network = Countable(model, input_size or 224)
+    network = Countable(model, input_size or 224, is_named)
     report = OpsReport(name, convention, network.input_size)
     if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
         from bcdzoo.ops.observe import observe  # not of use to the zoo's networks, and slow to import
@@ -219,13 +240,13 @@ class Countable:
     Attributes:
         model: It.
         input_size: Of the image.
-        is_of_zoo: Whether its layers state their bits.
+        is_of_zoo: Whether its layers state their bits, so that shapes alone are run.
         trace: Its operations.
     """
 
-    def __init__(self, model: nn.Module, input_size: int) -> None:
+    def __init__(self, model: nn.Module, input_size: int, is_of_zoo: bool = False) -> None:
         self.input_size = input_size
-        self.is_of_zoo = type(model).__module__.startswith("bcdzoo.models.")
+        self.is_of_zoo = is_of_zoo or type(model).__module__.startswith("bcdzoo.models.")
         with torch.random.fork_rng(devices=[]):
             self.model = model
             self._complete()
@@ -285,11 +306,7 @@ class Countable:
         try:
             if training:  # frozen TorchScript has no mode
                 self.model.eval()
-            # with gradients on, though of nothing: the zoo's convolutions then compute in floats, not in 8 bits
-            with (
-                torch.set_grad_enabled(not is_meta and not scripted),
-                torch.device("meta") if is_meta else nullcontext(),
-            ):
+            with torch.no_grad(), torch.device("meta") if is_meta else nullcontext():
                 running.run(images, call)
         finally:
             for module, mode in training.items():

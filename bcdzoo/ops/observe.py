@@ -56,13 +56,13 @@ def observe(report: "OpsReport", network: "Countable", data: str | None, preproc
     trace, layers, share = network.trace, 0, 0
     whole = sum(counts["mac"] for counts in trace.undeclared())
     largest: dict[str, int] = {}
-    for seen in watch.layers.values():
-        if seen.name not in trace.modules or isinstance(trace.modules[seen.name], Counted):
+    for observed in watch.layers.values():
+        if observed.name not in trace.modules or isinstance(trace.modules[observed.name], Counted):
             continue
-        name = printable(seen.name or "the network", 100)
-        macs, counts = seen.macs // watch.images, trace.counts[seen.name]
-        w_bits, a_bits = bits_of(seen, real_input=True)
-        if any(value is not None for value in seen.constants):
+        name = printable(observed.name or "the network", 100)
+        macs, counts = observed.macs // watch.images, trace.counts[observed.name]
+        w_bits, a_bits = bits_of(observed, real_input=True)
+        if any(value is not None for value in observed.constants):
             report.warnings.append(f"{name}: an input is constant" + " (counted as real)" * (a_bits is None))
         if a_bits is None or w_bits == 32 or a_bits == 32:
             continue
@@ -72,8 +72,8 @@ def observe(report: "OpsReport", network: "Countable", data: str | None, preproc
         counts["mac"] -= moved
         counts[BINARY] += moved * w_bits * a_bits
         layers, share = layers + 1, share + moved
-        if moved > largest.get(seen.name, 0):
-            largest[seen.name], trace.bits[seen.name] = moved, (w_bits, a_bits)
+        if moved > largest.get(observed.name, 0):
+            largest[observed.name], trace.bits[observed.name] = moved, (w_bits, a_bits)
     if layers:
         are = f"{layers} layers, {{}}, are" if layers > 1 else "one layer, {}, are"
         share_of = are.format(f"{100 * share / whole:.1f} % of the multiply-accumulates")

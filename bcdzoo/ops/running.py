@@ -74,7 +74,7 @@ class Running(TorchDispatchMode):
         """A module has been run."""
 
     def run(self, images: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
-        """Run the network on some images, in the caller's mode of gradients.
+        """Run the network on some images.
 
         Args:
             images: (N, 3, H, W).

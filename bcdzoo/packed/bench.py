@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.pack import pack
@@ -18,7 +19,7 @@ _SECONDS = 0.5  # of one measurement, at least
 _PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
 
 
-class Layer(NamedTuple):
+class LayerTime(NamedTuple):
     """Time of one packed unit.
 
     Attributes:
@@ -46,9 +47,9 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
             packed = pack(model)
             if not packed.is_packed:
                 raise BcdzooError("the 1-bit kernels are not there: leave the backend packed out")
-            made[backend] = packed
+            made[backend] = with_int8(packed)
         else:
-            made[backend] = torch.compile(model) if backend == "torch.compile" else model
+            made[backend] = torch.compile(model) if backend == "torch.compile" else with_int8(model)
     return made
 
 
@@ -68,7 +69,7 @@ def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds
 
 
 @torch.inference_mode()
-def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[Layer]:
+def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTime]:
     """Time of each packed unit, the mean of some repeats, on one thread.
 
     Args:
@@ -93,7 +94,7 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[Layer]:
             chain.nanoseconds = None
 
 
-def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[Layer]:
+def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[LayerTime]:
     assert chain.nanoseconds is not None
     size = chain.last_size
     if chain.stem is not None:
@@ -103,7 +104,7 @@ def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[Layer]
         size = (unit.shape.output_size(size[0]), unit.shape.output_size(size[1]))
         bops = unit.shape.macs * size[0] * size[1]
         calls = spent / images / 1e9
-        yield Layer(name, bops, calls * 1e6, bops / calls / limit)
+        yield LayerTime(name, bops, calls * 1e6, bops / calls / limit)
 
 
 def peak(threads: int) -> float:

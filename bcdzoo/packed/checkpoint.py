@@ -17,7 +17,7 @@ from bcdzoo.packed.pack import pack_in_place
 from bcdzoo.registry import create_model
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import Resolved, resolve
+from bcdzoo.weights.load import LoadedModel, resolve
 from bcdzoo.weights.tensors import read_tensors, write_tensors
 
 FORMAT = "bcdzoo packed 1"
@@ -58,7 +58,7 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
     return write_packed(resolve(name, weights, manifest), name, out)
 
 
-def write_packed(found: Resolved, name: str, out: Path) -> Sizes:
+def write_packed(found: LoadedModel, name: str, out: Path) -> Sizes:
     """As :func:`export`, of a network that is loaded already; its modules are used up."""
     plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
     network = pack_in_place(found.model)
@@ -70,7 +70,7 @@ def write_packed(found: Resolved, name: str, out: Path) -> Sizes:
         "model": name,
         "build": json.dumps(found.build, sort_keys=True),
         "preprocess": found.preprocess or "",
-        "source_sha256": found.sha256,
+        "source_sha256": found.sha256 or "",
     }
     write_tensors(out, state, metadata)
     planes = sum(tensor.nbytes for tensor in state.values() if tensor.dtype == torch.uint64)
@@ -98,7 +98,7 @@ def is_packed_file(path: Path) -> bool:
     return path.suffix == ".safetensors" and path.is_file() and safetensors_metadata(path).get("format") == FORMAT
 
 
-def load_packed(path: Path, name: str | None = None) -> Resolved:
+def load_packed(path: Path, name: str | None = None) -> LoadedModel:
     """A packed network from its file.
 
     Args:
@@ -140,4 +140,6 @@ def load_packed(path: Path, name: str | None = None) -> Resolved:
         if tensor.is_floating_point() and given[key].isnan().any():
             raise BcdzooError(f"{path} does not fit {model}: {key} has values that are not numbers")
     network.load_state_dict(given)
-    return Resolved(network, str(path), metadata.get("source_sha256", ""), metadata.get("preprocess") or None, build)
+    return LoadedModel(
+        network, model, str(path), metadata.get("source_sha256", ""), metadata.get("preprocess") or None, build
+    )

@@ -338,7 +338,8 @@ def _mlp_block(block: MLPBlock) -> Lowered | None:
     channels = block.bn.num_features
     branches = [conv for conv in (block.local, block.short, block.long) if _is_binary(conv)]
     activation = _activation(block.activation, channels)
-    if len(branches) < 3 or activation is None or channels % (4 * WORD):
+    threshold = _threshold(block.sign, block.local)
+    if len(branches) < 3 or activation is None or threshold is None or channels % (4 * WORD):
         return None  # a quarter of the channels must be whole words
     quantized = [conv.quantizer(conv.weight) for conv in branches]
     alpha, beta = fold(block.bn)
@@ -347,7 +348,7 @@ def _mlp_block(block: MLPBlock) -> Lowered | None:
         shape,
         [levels for levels, _ in quantized],
         [scale for _, scale in quantized],
-        threshold=-block.sign.bias,
+        threshold=threshold,
         alpha=alpha,
         beta=beta,
         **activation,

@@ -6,6 +6,7 @@ workers.
 
 import functools
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from bcdzoo.data.labels import FROM_ORDER
 from bcdzoo.data.layouts import detect
 from bcdzoo.data.names import shown
 from bcdzoo.data.preprocess import parse, require_resizable
+from bcdzoo.data.workers import interruptible, started
 from bcdzoo.errors import BcdzooError
+from bcdzoo.processes import Processes
 from bcdzoo.text import printable
-from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
 from bcdzoo.weights.metadata import check_class_names, read_class_names
 
@@ -221,12 +223,15 @@ def check_batches(stage: Stage, images: ImageSet, processes: Processes) -> None:
 
 def batches(
     images: TrainingImages, stage: Stage, processes: Processes, done: int, workers: int
-) -> DataLoader[tuple[Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor]]:
     """This process's parts of the batches that are left when ``done`` updates have been made."""
-    return DataLoader(
-        images,  # type: ignore[arg-type]  # collated to tensors
-        batch_sampler=_Places(stage, processes, done),
-        num_workers=workers,
-        pin_memory=processes.device.type == "cuda",
-        generator=torch.Generator(),
+    return started(
+        DataLoader(
+            images,
+            batch_sampler=_Places(stage, processes, done),
+            num_workers=workers,
+            pin_memory=processes.device.type == "cuda",
+            generator=torch.Generator(),
+            worker_init_fn=interruptible,
+        )
     )

@@ -17,12 +17,12 @@ from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
 from bcdzoo.layers.quantizers.base import set_training_progress
+from bcdzoo.processes import Processes
 from bcdzoo.text import printable
 from bcdzoo.train import checkpoint
 from bcdzoo.train.images import TrainingImages, batches, derived_seed
 from bcdzoo.train.loss import Objective
 from bcdzoo.train.metrics import Metrics
-from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage
 from bcdzoo.train.schedule import learning_rate
 
@@ -76,7 +76,7 @@ def train_stage(
     training = _Training(network, stage, processes, teacher)
     done = training.resume(path)
     metrics = Metrics(folder, stage.name, done, tensorboard) if processes.first else None
-    loader = iter(batches(TrainingImages(images, stage), stage, processes, done, workers))
+    loader = batches(TrainingImages(images, stage), stage, processes, done, workers)
     recent = _Recent(processes)
     hidden = None if processes.first else True  # None: shown on a terminal
     with tqdm(total=stage.iterations, initial=done, desc=stage.name, disable=hidden) as progress:

@@ -1,27 +1,33 @@
 """What is minimized: labels, and a teacher's outputs."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.custom_model import unwrapped
+from bcdzoo.errors import BcdzooError
 
-@runtime_checkable
-class TwoClassifiers(Protocol):
-    """What a network declares that has a classifier for the labels and another one for a teacher."""
+Logits = tuple[Tensor, Tensor]
 
-    def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of each for images of shape (N, 3, H, W)."""
+
+def separate_logits_of(network: nn.Module) -> Callable[[Tensor], Logits] | None:
+    """What a network declares that has a classifier for the labels and another one for a teacher; None for others.
+
+    It is a method ``separate_logits``, from images of shape (N, 3, H, W) to the logits of each.
+    """
+    return getattr(unwrapped(network), "separate_logits", None)
 
 
 class Objective(nn.Module):
     """Loss of a network on a batch.
 
     ``(1 - d)·CE(labels) + d·CE(teacher)``: cross entropy with the smoothed labels, and with the teacher's softmax
-    (ReActNet's distributional loss). A network of :class:`TwoClassifiers` gets the teacher's share in the second
-    and the labels' in the first, both with d = 1/2 in BCDNet's code; d = 1 would leave the first as it was built.
-    ReActNet has d = 1. Without a teacher the labels train the average of two classifiers.
+    (ReActNet's distributional loss). A network with two classifiers (:func:`separate_logits_of`) gets the teacher's
+    share in the second and the labels' in the first, both with d = 1/2 in BCDNet's code; d = 1 would leave the first as
+    it was built. ReActNet has d = 1. Without a teacher the labels train the average of two classifiers.
 
     Args:
         network: To be trained.
@@ -40,8 +46,9 @@ class Objective(nn.Module):
         self.distillation = distillation
 
     def forward(self, images: Tensor, labels: Tensor, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        if teacher is not None and isinstance(self.network, TwoClassifiers):
-            logits, imitating = (each.float() for each in self.network.separate_logits(images))
+        separate = None if teacher is None else separate_logits_of(self.network)
+        if separate is not None:
+            logits, imitating = _two(separate(images), len(images))
         else:
             logits = imitating = self.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
@@ -51,3 +58,16 @@ class Objective(nn.Module):
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
         return loss, right
+
+
+def _two(logits: Any, images: int) -> Logits:
+    """Of a network's two classifiers, as float32.
+
+    Raises:
+        BcdzooError: They are something else.
+    """
+    if isinstance(logits, tuple | list) and len(logits) == 2:
+        first, second = logits
+        if all(isinstance(each, Tensor) and each.ndim == 2 and len(each) == images for each in logits):
+            return first.float(), second.float()
+    raise BcdzooError(f"separate_logits must give two tensors of shape ({images}, classes), one for each classifier")

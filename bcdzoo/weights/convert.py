@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ _MOST_TENSORS = 20_000  # of a pickle: each is looked for on its own
 _MOST_UNPACKED = 4 << 30  # of a zip archive's member,
 _MOST_TIMES = 100  # and of its size when it is packed: weights that are all ±1 have 30
 _DEEPEST = 4  # of tables in tables
-_MOST_TABLES = 100  # that are compared with a network
+_MOST_TABLES = 10  # that are compared with a network
 
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed by gzip: unpack it first",
@@ -47,6 +47,7 @@ _OTHER_KINDS = {
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
+Fits: TypeAlias = Callable[[Collection[str]], tuple[Any, ...]]
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|grad", re.IGNORECASE)
 _AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|polyak|shadow)(?![a-z])", re.IGNORECASE)
 # What torch's own wrappers put into the keys of the modules that they wrap, anywhere.
@@ -65,9 +66,7 @@ def split_part(weights: str | Path) -> tuple[Path, str | None]:
     return Path(path), "#".join(names) if names else None
 
 
-def load_state(
-    weights: str | Path, member: str | None = None, fits: Callable[[Collection[str]], tuple[Any, ...]] | None = None
-) -> State:
+def load_state(weights: str | Path, member: str | None = None, fits: Fits | None = None) -> State:
     """The tensors of a checkpoint file, without optimizers and what else stands beside them.
 
     Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and the containers of the
@@ -164,9 +163,7 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         raise BcdzooError(f"{path} is a damaged zip archive ({printable(error, 200)}); fetch it again") from None
 
 
-def _weights(
-    content: Any, path: Path, part: str | None, fits: Callable[[Collection[str]], tuple[Any, ...]]
-) -> tuple[dict[str, Stored], str | None]:
+def _weights(content: Any, path: Path, part: str | None, fits: Fits) -> tuple[dict[str, Stored], str | None]:
     """The table of weights in a checkpoint, and the part of it that is still to be taken."""
     tables = dict(_tables(content, "", _DEEPEST, set()))
     named, _, below = (None, "", "") if part is None else part.partition("#")
@@ -195,7 +192,7 @@ def _weights(
     return tables[chosen], part
 
 
-def _fittest(tables: Mapping[str, Collection[str]], fits: Callable[[Collection[str]], tuple[Any, ...]]) -> list[str]:
+def _fittest(tables: Mapping[str, Collection[str]], fits: Fits) -> list[str]:
     """Names of the tables that fit best, those with usual names before averages."""
     names = sorted(tables, key=lambda name: len(tables[name]), reverse=True)[:_MOST_TABLES]
     if len(names) < 2:
@@ -230,23 +227,39 @@ def _below(table: Mapping[str, Any], part: str) -> dict[str, Any]:
     return {key.removeprefix(f"{part}."): value for key, value in table.items() if key.startswith(f"{part}.")}
 
 
-def layout_of(state: State, model: nn.Module, source: str, format: str = "") -> Layout:
+class _Match(NamedTuple):
+    """A checkpoint's keys, taken for a network's.
+
+    Attributes:
+        layout: The layout that names most of the network's keys.
+        renamed: New key -> the checkpoint's keys it is made of.
+        missing: The network's keys that are not among the new ones.
+        extra: The checkpoint's keys that are left over.
+    """
+
+    layout: Layout
+    renamed: dict[str, list[str]]
+    missing: list[str]
+    extra: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every key has its place."""
+        return not self.missing and not self.extra
+
+
+def layout_of(state: State, model: nn.Module, format: str = "") -> Layout:
     """The layout that a checkpoint has for a network; arguments as in :func:`convert_state`."""
-    target = _target(model)
-    _require_comparable(state, target, model, source)
-    return _best(state, target, format)[0]
+    return _match(state, _target(model), format).layout
 
 
-def fit_of(model: nn.Module, format: str = "") -> Callable[[Collection[str]], tuple[Any, ...]]:
+def fit_of(model: nn.Module, format: str = "") -> Fits:
     """A function that says of a table's keys how well they fit a network: the larger, the better."""
     target = _target(model)
 
     def fit(keys: Collection[str]) -> tuple[Any, ...]:
-        if len(keys) > _most_keys(target):
-            return False, 0, 0
-        renamed = _best(keys, target, format)[1]
-        whole = not any(_misfits(renamed, target))
-        return whole, len(target.keys() & renamed.keys()), not whole and len(keys)
+        match = _match(keys, target, format)
+        return match.whole, -len(match.missing), not match.whole and len(keys)
 
     return fit
 
@@ -269,22 +282,22 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
             it.
     """
     target, name = _target(model), type(model).__name__
-    _require_comparable(state, target, model, source)
-    layout, renamed = _best(state, target, format)
-    missing, extra = _misfits(renamed, target)
-    if missing or extra:
-        others = [other for other in FORMATS if format and other != format and _is_whole(state, target, other)]
+    layout, renamed, missing, extra = match = _match(state, target, format)
+    if not match.whole:
+        others = [other for other in FORMATS if format and other != format and _match(state, target, other).whole]
         if others:
-            raise BcdzooError(f"{source} is not of the format {format!r}, as its entry says, but of {others[0]!r}")
+            raise BcdzooError(
+                f"{source} has the keys of the format {others[0]!r}, and its entry in the manifest says {format!r}: "
+                "it is another file, or the entry is wrong"
+            )
         problems = [
             f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
             + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
             for what, keys in (("missing", missing), ("left over", extra))
             if keys
         ]
-        raise BcdzooError(
-            f"{source} does not fit {name}: {'; '.join(problems)}{_networks(state, target, source, format)}"
-        )
+        problems += _networks(state, target, source, format)
+        raise BcdzooError(f"{source} does not fit {name}: {'; '.join(problems)}")
     if reason := layout.unfit(state):
         raise BcdzooError(f"{source} does not fit {name}: {reason}")
     return {
@@ -306,60 +319,45 @@ def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     return target
 
 
-def _most_keys(target: Collection[str]) -> int:
-    return 4 * len(target) + 1000  # looking for the layout of more would take long
-
-
-def _require_comparable(state: State, target: Collection[str], model: nn.Module, source: str) -> None:
-    if len(state) > _most_keys(target):
-        raise BcdzooError(f"{source} does not fit {type(model).__name__}: {len(state)} tensors for {len(target)}")
-
-
-def _best(keys: Collection[str], target: Mapping[str, Any], format: str) -> tuple[Layout, dict[str, list[str]]]:
-    """The layout, and the prefix that all keys share, with which most keys are the network's; and the renamed keys."""
+def _match(keys: Collection[str], target: Mapping[str, Any], format: str) -> _Match:
+    """Take the layout, and take off the prefix that all keys share, with which most keys are the network's."""
     families = [FORMATS[format]] if format else FORMATS.values()
     layouts = [layout for family in families for layout in family.layouts]
     named = [(_TORCH_WRAPPERS.sub("", key), key) for key in keys if key != "n_averaged"]
-    best: tuple[Layout, dict[str, list[str]]] = (Layout(), {})
-    most = -1
+    best, fitting = (Layout(), _rename(named, ())), -1
+    if len(keys) > 4 * len(target) + 1000:  # looking for a layout would take long
+        layouts = []
     for _ in range(_DEEPEST + 1):
         for layout in layouts:
             renamed = _rename(named, layout.rules)
-            if (fitting := len(target.keys() & renamed.keys())) > most:
-                best, most = (layout, renamed), fitting
+            if (found := len(target.keys() & renamed.keys())) > fitting:
+                best, fitting = (layout, renamed), found
             if fitting == len(target):
-                return best
+                break
         first = _shared_prefix([key for key, _ in named])
-        if not first:
+        if not first or fitting == len(target):
             break
         named = [(key.removeprefix(first), original) for key, original in named]
-    return best
-
-
-def _shared_prefix(keys: list[str]) -> str:
-    """The first word of all keys, with its dot; empty where they have different ones."""
-    first = keys[0].partition(".")[0] + "." if keys else ""
-    return first if first and all(key.startswith(first) for key in keys) else ""
-
-
-def _misfits(renamed: Mapping[str, list[str]], target: Collection[str]) -> tuple[list[str], list[str]]:
-    """The network's keys that are missing, and the checkpoint's that are left over."""
+    layout, renamed = best
     # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
     missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
-    return missing, [original for key, originals in renamed.items() if key not in target for original in originals]
+    extra = [original for key, originals in renamed.items() if key not in target for original in originals]
+    return _Match(layout, renamed, missing, extra)
 
 
-def _is_whole(keys: Collection[str], target: Mapping[str, Any], format: str) -> bool:
-    return not any(_misfits(_best(keys, target, format)[1], target))
+def _shared_prefix(keys: Collection[str]) -> str:
+    """The first word of all keys, with its dot; empty where they have different ones."""
+    first = next(iter(keys), "").partition(".")[0] + "."
+    return first if keys and all(key.startswith(first) for key in keys) else ""
 
 
 def _networks(state: State, target: Mapping[str, Any], source: str, format: str) -> list[str]:
     """How to take one of several networks whose tensors are in one table, each behind a prefix of its own."""
     shared, table = "", dict.fromkeys(state)
-    while (first := _shared_prefix(list(table))) and shared.count(".") < _DEEPEST:
+    while (first := _shared_prefix(table)) and shared.count(".") < _DEEPEST:
         shared, table = shared + first, _below(table, first.removesuffix("."))
     prefixes = list(dict.fromkeys(key.partition(".")[0] for key in table))[:20]
-    whole = [f"{shared}{prefix}" for prefix in prefixes if _is_whole(_below(table, prefix), target, format)]
+    whole = [f"{shared}{prefix}" for prefix in prefixes if _match(_below(table, prefix), target, format).whole]
     return [f"{source}#NAME takes the tensors of {_listed(whole)} alone"] if whole else []
 
 
@@ -374,14 +372,17 @@ def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> dict[str, li
 
 
 def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
-    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out."""
+    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out.
+
+    Without rules all keys stay as they are; beside rules, a key that none of them matches gets no name.
+    """
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
             if replacement is None:
                 return None
             start, _, part = (replacement(match) if callable(replacement) else match.expand(replacement)).partition("#")
             return start + key[match.end() :], part
-    return key, ""
+    return "" if rules else key, ""
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:

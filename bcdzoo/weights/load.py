@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +25,13 @@ from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_me
 __all__ = [
     "ASSUMED",
     "FORMAT",
-    "Resolved",
+    "LoadedModel",
     "assume",
+    "checkpoint_argument",
     "convert",
     "converted",
     "load_into",
     "load_model",
-    "named",
     "resolve",
 ]
 
@@ -41,22 +41,24 @@ ASSUMED = "imagenet"
 
 
 @dataclass(frozen=True)
-class Resolved:
+class LoadedModel:
     """A network with its weights, and where they are from.
 
     Attributes:
-        model: The network, in evaluation mode.
-        label: Tag of the checkpoint in the manifest, or path of a file.
-        sha256: Of the file the weights were published in (for a file of the user: of that file).
+        model: The network; one of the zoo is in evaluation mode.
+        name: A zoo name, ``package.module:callable``, or the class of a module that was given.
+        label: Tag of the checkpoint in the manifest, or path of a file; None for a network that was given as it is.
+        sha256: Of the file the weights were published in (for a file of the user: of that file), if there is one.
         preprocess: The preset they were trained for; None where nobody said.
         build: Arguments of :func:`bcdzoo.create_model` that they need.
     """
 
     model: nn.Module
-    label: str
-    sha256: str
-    preprocess: str | None
-    build: dict[str, Any]
+    name: str
+    label: str | None = None
+    sha256: str | None = None
+    preprocess: str | None = None
+    build: dict[str, Any] = field(default_factory=dict)
 
 
 def load_model(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> nn.Module:
@@ -80,7 +82,7 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
     return resolve(name, weights, manifest, **build).model
 
 
-def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> Resolved:
+def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
     """As :func:`load_model`, with the weights' origin and preprocessing."""
     if weights is not None and is_path(weights):
         path, _ = split_part(weights)
@@ -98,7 +100,7 @@ def is_path(weights: str | Path) -> bool:
     return path.exists() or len(path.parts) > 1 or bool(path.suffix)
 
 
-def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str | Path | None]:
+def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str | Path | None]:
     """A network's name and its weights, where a file of this zoo may stand for both: it says itself what it holds.
 
     Args:
@@ -120,12 +122,12 @@ def named(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str 
 
 def _resolve_file(
     name: str, weights: str, label: str, sha256: str, build: dict[str, Any], known: Checkpoint | None = None
-) -> Resolved:
+) -> LoadedModel:
     read = _read(name, weights, sha256, build, known)
     model = create_model(name, **read.build)
     model.load_state_dict(read.state)
     remember(model, read.preprocess, read.class_names)
-    return Resolved(model.eval(), label, sha256, read.preprocess, read.build)
+    return LoadedModel(model.eval(), name, label, sha256, read.preprocess, read.build)
 
 
 class _Read(NamedTuple):
@@ -135,7 +137,7 @@ class _Read(NamedTuple):
         state: Its tensors under this zoo's keys.
         build: Arguments of :func:`bcdzoo.create_model` that the file, its layout or the user gives.
         unsaid: The network's defaults for those that nobody gave, and that its tensors do not show.
-        preprocess: As in :class:`Resolved`.
+        preprocess: As in :class:`LoadedModel`.
         class_names: Of the outputs; None where nobody said.
     """
 
@@ -182,7 +184,7 @@ def _read(
     except BcdzooError as error:  # which may be the file's fault
         raise BcdzooError(f"{path}: {error}") from error
     state = load_state(weights, member, fit_of(network, format))
-    layout = layout_of(state, network, weights, format)
+    layout = layout_of(state, network, format)
     unsaid: dict[str, Any] = {}
     if said is None:
         taken = default_arguments(name)
@@ -231,7 +233,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
             of the network that a module does not tell.
     """
     state = load_state(weights, fits=fit_of(model))
-    if needed := layout_of(state, model, str(weights)).build:
+    if needed := layout_of(state, model).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
         raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
     converted = convert_state(state, model, str(weights))

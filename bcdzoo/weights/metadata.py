@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from bcdzoo.custom_model import unwrapped
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular
-from bcdzoo.own import unwrapped
 from bcdzoo.registry import REGISTRY
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import safetensors_metadata

@@ -11,7 +11,7 @@ from bcdzoo import count_ops
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_text
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from tests.ops.strangers import HARMLESS, NO_PRODUCTS, PADDED, REAL, UNKNOWN, WIDTH, Between, Net, Padded, tokens
 
 OWN = 27 * WIDTH * 16 + 2 * 9 * WIDTH * WIDTH * 16 + 10 * WIDTH  # multiply-accumulates of what is always there
@@ -82,7 +82,7 @@ def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> 
             out: Tensor = F.conv2d(x, signs, padding=1) * scale[:, None, None]
             return out
 
-    plain, zoo = Plain(WIDTH, WIDTH, 3, padding=1, bias=False), BinaryConv2d(WIDTH, WIDTH, 3)
+    plain, zoo = Plain(WIDTH, WIDTH, 3, padding=1, bias=False), LowBitConv2d(WIDTH, WIDTH, 3)
     with torch.no_grad():
         zoo.weight.copy_(plain.weight)
     for before in (nn.Identity(), nn.ReLU()):  # behind a ReLU every sign is +1

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process, its output, its exit code."""
+"""The command line as a user meets it: its output, its exit code, and where it matters its process."""
 
 import importlib.metadata
 import json
@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from bcdzoo.cli import COMMANDS
 from bcdzoo.packed import native
+from tests.command import bcdzoo
 from tests.weights import authors
 
 
-def bcdzoo(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bcdzoo", *arguments], capture_output=True, text=True, timeout=120, cwd=cwd
     )
@@ -48,7 +49,7 @@ def test_help_version_list_and_table_never_import_torch(command: str) -> None:
 def test_the_version_names_torch_and_the_kernels(wanted: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if wanted:
         monkeypatch.setenv(native.VARIABLE, wanted)
-    done = bcdzoo("--version")
+    done = process("--version")
     own, torchs, kernels, python = done.stdout.splitlines()
     assert own == f"bcdzoo {importlib.metadata.version('bcdzoo')}"
     assert torchs == f"torch {importlib.metadata.version('torch')}"
@@ -85,7 +86,7 @@ def test_count_ops_takes_a_networks_own_arguments() -> None:
 
 def test_count_ops_takes_anybodys_network_from_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import torch\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\n")
-    done = bcdzoo("count-ops", "mine:net", "--format", "csv", "--input-size", "10", cwd=tmp_path)
+    done = process("count-ops", "mine:net", "--format", "csv", "--input-size", "10", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == "(network),Conv2d,32,32,4×8×8,0,6912,112"
 
@@ -146,4 +147,12 @@ def test_bad_input_is_one_line_on_stderr_and_the_right_exit_code(
 
 
 def test_debug_shows_the_traceback() -> None:
-    assert "Traceback" in bcdzoo("--debug", "count-ops", "bcdnet-c").stderr
+    done = process("--debug", "info", "bcdnet-c")
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("list", 0), ("info bcdnet-c", 1), ("frobnicate", 2)])
+def test_the_exit_code_is_that_of_the_process(arguments: str, code: int) -> None:
+    done = process(*arguments.split())
+    assert done.returncode == code
+    assert bool(done.stdout) == (code == 0) and bool(done.stderr) == (code != 0)

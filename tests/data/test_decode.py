@@ -189,3 +189,26 @@ def test_the_largest_image_takes_less_than_two_gibibytes(tmp_path: Path, form: s
         [sys.executable, "-c", code, str(tmp_path), spec], capture_output=True, check=True, timeout=60
     )
     assert int(done.stdout) < 2 << 20
+
+
+@pytest.mark.parametrize("most", [65535, 1023])
+def test_of_16_bit_grey_the_high_byte_is_taken_in_every_format(most: int) -> None:
+    values = np.linspace(0, most, 256).astype(np.uint16).reshape(16, 16)
+    header = b"P5 16 16 %d\n" % most
+    found = np.asarray(decode(header + values.astype(">u2").tobytes()))
+    full = np.round(values * (65535 / most)).astype(np.uint16)
+    assert np.array_equal(found, np.stack([full >> 8] * 3, axis=-1))
+    for kind in ("PNG", "TIFF", "JPEG2000"):
+        file = io.BytesIO()
+        Image.fromarray(full).save(file, kind)
+        assert np.array_equal(np.asarray(decode(file.getvalue())), found), kind
+    plain = b"P2 16 16 %d\n" % most + " ".join(map(str, values.ravel())).encode()
+    assert np.array_equal(np.asarray(decode(plain)), found)
+
+
+def test_grey_without_a_defined_white_is_refused_as_what_it_is() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.int32)).save(file, "TIFF")
+    for content in (file.getvalue(), b"Pf 4 4 -1.0\n" + bytes(64)):
+        with pytest.raises(ValueError, match="32-bit grey has no defined white"):
+            decode(content)

@@ -53,7 +53,19 @@ def test_any_order_of_reading_gives_the_same_bytes(images: ImageSet, tmp_path: P
     found = open_dataset(parquet_folder(images, tmp_path / "hf", NAMES), 12)
     order = random.Random(0).choices(range(36), k=200)
     assert [found.samples[i].read() for i in order] == [images.samples[i].read() for i in order]
-    assert layout._row_group.cache_info().currsize <= 2
+
+
+def test_no_more_than_two_row_groups_are_in_memory(tmp_path: Path) -> None:
+    noise = random.Random(0)
+    content = [image(noise.randbytes(1 << 20), f"{number}.png") for number in range(8)]
+    parquet.write_table(pa.table({"image": content, "label": range(8)}), tmp_path / "a.parquet", row_group_size=1)
+    samples = open_dataset(tmp_path / "a.parquet", 8).samples
+    before = pa.total_allocated_bytes()
+    held = []
+    for sample, cell in zip(samples, content, strict=True):
+        assert sample.read() == cell["bytes"]
+        held.append(pa.total_allocated_bytes() - before)
+    assert 1 << 20 <= max(held) < 3 << 20
 
 
 def test_a_file_that_was_written_anew_is_not_taken_for_the_one_in_memory(images: ImageSet, tmp_path: Path) -> None:
@@ -155,7 +167,7 @@ def test_a_damaged_file_is_one_line_that_names_it(images: ImageSet, tmp_path: Pa
     for damaged in (whole[:-1000], whole[:1000], b"", b"<html>", whole[:4] + b"\0" * (len(whole) - 8) + whole[-4:]):
         file.write_bytes(damaged)
         assert f"{file} is damaged or no parquet file: " in complaint(folder, 12)
-    rng = random.Random(0)
+    rng, refused = random.Random(0), 0
     for _ in range(200):
         changed = bytearray(whole)
         for _ in range(rng.randint(1, 4)):
@@ -165,6 +177,8 @@ def test_a_damaged_file_is_one_line_that_names_it(images: ImageSet, tmp_path: Pa
             open_dataset(folder, 12)
         except BcdzooError as error:
             assert "\n" not in str(error)
+            refused += 1
+    assert refused > 20
 
 
 def test_a_row_group_too_large_for_memory_is_refused(
@@ -286,10 +300,21 @@ def test_a_value_in_many_rows_is_in_memory_once(tmp_path: Path) -> None:
     assert pa.default_memory_pool().max_memory() < before + 100_000_000
 
 
-def test_more_rows_than_images_can_be_are_refused(tmp_path: Path) -> None:
-    rows = 3 << 20
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(3 << 20, "has more than 2097152 images"), (2 << 20, "2097152 rows, more than its bytes")],
+)
+def test_more_rows_than_images_can_be_are_refused(tmp_path: Path, rows: int, expected: str) -> None:
     images = pa.DictionaryArray.from_arrays(pa.nulls(rows, pa.int32()).fill_null(0), pa.array([b"x"]))
     parquet.write_table(
         pa.table({"image": images, "label": pa.nulls(rows, pa.int8()).fill_null(0)}), tmp_path / "a.parquet"
     )
-    assert "has more than 2097152 images" in complaint(tmp_path / "a.parquet", 2)
+    assert expected in complaint(tmp_path / "a.parquet", 2)
+
+
+def test_equal_rows_in_many_small_files_are_counted_together(tmp_path: Path) -> None:
+    rows = 9000
+    table = pa.table({"image": pa.array([b"x"] * rows, pa.binary()), "label": [0] * rows})
+    for number in range(4):
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+    assert "more than its bytes" in complaint(tmp_path, 2)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
-from bcdzoo.evaluation.subject import load_subject
+from bcdzoo.evaluation.model import load_eval_model
+from bcdzoo.evaluation.options import EvalOptions
 from tests.noise import noise
 
 RANDOM, OTHERS, TRAINING = "two passes of one image", "depend on the others of its batch", "stayed in training mode"
@@ -35,9 +36,9 @@ class AlwaysTraining(Net):
 
 def found(network: nn.Module, size: int = 16, batch_size: int = 32) -> list[str]:
     spec = f"resize={size},crop={size}"
-    subject = load_subject(network, None, None, spec, torch.device("cpu"), 0, {})
+    model = load_eval_model(network, EvalOptions(preprocess=spec), torch.device("cpu"))
     with torch.inference_mode():
-        return batch_notes(subject, batch_size)
+        return batch_notes(model, batch_size)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
+import dataclasses
 import importlib
+import inspect
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.weights.load import convert
 from tests import own_networks
 from tests.photos import LABELS, PHOTOS, csv_file, flat_folder, image_folder, official_names
@@ -186,7 +189,7 @@ def test_weights_that_do_not_fit_are_an_error_that_names_the_keys(flat: Path, tm
     message = complaint("tests.own_networks:Wide", flat, weights=tmp_path / "weights.pt")
     assert "layer.bias" in message
     assert "layer.gain" in message
-    assert complaint("tests.own_networks:Wide", flat, weights=tmp_path / "absent.pt").startswith("no weights file")
+    assert complaint("tests.own_networks:Wide", flat, weights=tmp_path / "absent.pt").startswith("no file")
 
 
 def test_weights_of_an_own_network_may_be_wrapped_and_prefixed(tmp_path: Path) -> None:
@@ -308,3 +311,26 @@ def test_the_source_of_a_network_may_be_in_any_encoding(tmp_path: Path, monkeypa
         mine = importlib.import_module("latin_network").Mine()
         states.append(evaluate(mine, colours(tmp_path, "red", "lime"), preprocess="imagenet").state)
     assert states[0] != states[1]  # as it is part of what identifies a network
+
+
+def test_the_arguments_of_evaluate_are_its_options_with_the_same_defaults() -> None:
+    given = inspect.signature(evaluate).parameters
+    options = {field.name: field.default for field in dataclasses.fields(EvalOptions)}
+    ours = {name: given[name].default for name in given if name not in ("model", "data", "build")}
+    assert ours == {name: options[name] for name in ours}
+    assert options.keys() - ours.keys() == {"check_stability", "resume", "fresh"}
+
+
+def test_a_result_is_short_where_python_and_notebooks_show_it(tmp_path: Path) -> None:
+    folder = tmp_path / "<b>colours"
+    folder.mkdir()
+    result = evaluate(
+        own_networks.Wide(), colours(folder, "red", "lime", "blue"), preprocess="resize=32,crop=32", check=False
+    )
+    result = dataclasses.replace(result, dataset="<b>colours\n")
+    assert repr(result) == (
+        f"EvalResult(Wide, float32: top-1 {result.top1:.2f} %, top-5 {result.top5:.2f} % of 3 images of <b>colours\\n)"
+    )
+    page = result._repr_html_()
+    assert "3 of &lt;b&gt;colours\\n (csv)" in page and "<b>" not in page
+    assert f"{result.top1:.2f} %, 95 % interval" in page

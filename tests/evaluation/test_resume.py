@@ -17,10 +17,11 @@ from PIL import Image
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation import loop
 from bcdzoo.evaluation.loop import evaluate, evaluate_all
-from bcdzoo.evaluation.options import Options
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.seal import SEAL, read_json, write_json
+from tests.command import bcdzoo, on_a_full_disk
 from tests.noise import noise
 from tests.own_networks import Interrupted, Steady
 
@@ -52,7 +53,7 @@ def seeded(network: type[Steady], *arguments: int) -> Steady:
 
 def run(network: Steady, images: Path, **options: object) -> EvalResult:
     settings = {"preprocess": SMALL, "batch_size": 16, "store": True, "workers": 0} | options
-    (result,) = evaluate_all([network], images, Options(**settings))  # type: ignore[arg-type]
+    (result,) = evaluate_all([network], images, EvalOptions(**settings))  # type: ignore[arg-type]
     assert isinstance(result, EvalResult)
     return result
 
@@ -239,7 +240,7 @@ def test_a_second_process_with_the_same_command_is_told_so(images: Path, monkeyp
 
 def command(images: Path) -> list[str]:
     arguments = ["eval", "tests.own_networks:Steady", "--data", str(images), "--preprocess", SMALL]
-    return [sys.executable, "-m", "bcdzoo", *arguments, "--batch-size", "8", "--workers", "1", "--format", "json"]
+    return [*arguments, "--batch-size", "8", "--workers", "0", "--format", "json"]
 
 
 @pytest.fixture
@@ -248,16 +249,17 @@ def environment(home: Path, tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "BCDZOO_HOME": str(home), "PAUSE": "0.02", "PIDS": str(tmp_path / "pids")}
 
 
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_after_any_number_of_kills_the_predictions_are_those_of_one_run_byte_for_byte(
-    images: Path, home: Path, environment: dict[str, str], tmp_path: Path
+    images: Path, home: Path, environment: dict[str, str], tmp_path: Path, kills: int
 ) -> None:
-    quiet = {**environment, "PAUSE": "0", "BCDZOO_HOME": str(tmp_path / "other")}
-    whole = json.loads(subprocess.run(command(images), env=quiet, cwd=ROOT, check=True, capture_output=True).stdout)
+    whole = json.loads(bcdzoo(*command(images), BCDZOO_HOME=str(tmp_path / "other")).stdout)
     dice = random.Random(0)
-    for kill in range(4):
+    for kill in range(kills):
         process = subprocess.Popen(
-            command(images), env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL
-        )
+            [sys.executable, "-m", "bcdzoo", *command(images), "--workers", "1"],
+            env=environment, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
         begun, deadline = len(chunks(home)), time.monotonic() + 60
         while len(chunks(home)) < min(begun + kill % 2, 2) and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -268,9 +270,7 @@ def test_after_any_number_of_kills_the_predictions_are_those_of_one_run_byte_for
         process.wait()
         (tmp_path / "pids" / "0").unlink(missing_ok=True)
     assert read_results() == []
-    last = json.loads(
-        subprocess.run(command(images), env=environment, cwd=ROOT, check=True, capture_output=True).stdout
-    )
+    last = json.loads(bcdzoo(*command(images)).stdout)
     assert last["resumed"] > 0
     assert last["predictions_sha256"] == whole["predictions_sha256"]
     assert last["hits"] == whole["hits"]
@@ -279,19 +279,9 @@ def test_after_any_number_of_kills_the_predictions_are_those_of_one_run_byte_for
     assert not list((home / "results" / "unfinished").iterdir())
 
 
-def test_a_disk_that_is_full_keeps_what_was_done(images: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount a small file system")
-    (tmp_path / "small").mkdir()
-    script = """
-        mount -t tmpfs -o size=40k none "$BCDZOO_HOME" && "$@" > /dev/null
-        mount -o remount,size=1m "$BCDZOO_HOME" && exec "$@"
-    """
-    environment |= {"BCDZOO_HOME": str(tmp_path / "small"), "PAUSE": "0"}
-    done = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", *command(images)],
-        env=environment, cwd=ROOT, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+def test_a_disk_that_is_full_keeps_what_was_done(images: Path, tmp_path: Path) -> None:
+    done = on_a_full_disk(tmp_path / "small", ("40k", "1m"), command(images), BCDZOO_HOME=str(tmp_path / "small"))
+    assert done.returncode == 0, done.stderr
     full, goes_on = done.stderr.splitlines()
     assert full.startswith("bcdzoo: cannot write predictions to ")
     assert full.endswith("No space left on device; 2 of 3 parts are kept, and the same command goes on from there")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.sign import sign, sign_activation, sign_weight
 
 floats = st.floats(-3, 3, width=32)
@@ -24,11 +24,18 @@ def test_the_sign_of_either_zero_is_plus_one() -> None:
 def test_an_activation_becomes_one_of_two_values_and_its_gradient_is_the_polynomials(values: list[float]) -> None:
     x = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     y = sign_activation(x)
-    assert set(y.tolist()) <= {-1.0, 1.0}
+    assert y.tolist() == [1 if value >= 0 else -1 for value in values]
     (gradient,) = torch.autograd.grad(y.sum(), x)
     reference = torch.tensor(values, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(polynomial(reference).sum(), reference)
     torch.testing.assert_close(gradient, expected)
+
+
+def test_in_inference_a_sign_takes_the_memory_of_its_result_and_no_surrogate() -> None:
+    x = torch.randn(1, 8, 64, 64)
+    with torch.inference_mode(), torch.profiler.profile(profile_memory=True) as profile:
+        sign_activation(x)
+    assert x.nbytes <= sum(max(event.self_cpu_memory_usage, 0) for event in profile.events()) < 1.1 * x.nbytes
 
 
 def test_the_activation_gradient_is_the_polynomials_by_finite_differences() -> None:
@@ -50,7 +57,7 @@ def test_a_weights_scale_is_the_mean_magnitude_of_its_output_channel() -> None:
 
 def test_a_weights_gradient_is_straight_through_inside_one_and_ignores_the_scale() -> None:
     generator = torch.Generator().manual_seed(0)
-    conv = BinaryConv2d(3, 4, 3).double()
+    conv = LowBitConv2d(3, 4, 3).double()
     with torch.no_grad():
         conv.weight.copy_(1.2 * torch.randn(conv.weight.shape, generator=generator))
     x = sign(torch.randn(2, 3, 6, 6, generator=generator)).double()
@@ -64,7 +71,7 @@ def test_a_weights_gradient_is_straight_through_inside_one_and_ignores_the_scale
 
 
 def test_an_all_zero_channel_gives_zeros_and_no_nan_gradient() -> None:
-    conv = BinaryConv2d(2, 1, 1)
+    conv = LowBitConv2d(2, 1, 1)
     torch.nn.init.zeros_(conv.weight)
     out = conv(torch.ones(1, 2, 2, 2))
     out.sum().backward()
@@ -77,7 +84,7 @@ def test_an_all_zero_channel_gives_zeros_and_no_nan_gradient() -> None:
 @pytest.mark.parametrize("kernel_size", [1, 3])
 def test_a_binary_convolution_lies_on_its_lattice_and_padding_adds_nothing(kernel_size: int, stride: int) -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(7, 5, kernel_size, stride)
+    conv = LowBitConv2d(7, 5, kernel_size, stride)
     x = sign(torch.randn(2, 7, 9, 9))
     scale = conv.weight.abs().mean((1, 2, 3))
     sums = conv(x) / scale[:, None, None]
@@ -91,7 +98,7 @@ def test_a_binary_convolution_lies_on_its_lattice_and_padding_adds_nothing(kerne
 
 def test_the_same_image_gives_the_same_bits_in_any_batch() -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(64, 64, 3)
+    conv = LowBitConv2d(64, 64, 3)
     x = sign(torch.randn(16, 64, 14, 14))
     with torch.inference_mode():
         together = conv(x)

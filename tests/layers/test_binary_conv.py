@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import LowBitConv2d, binary_conv
+from bcdzoo.layers.binary_conv import REAL_VALUED, LowBitConv2d, Quantizers, of_step
+from bcdzoo.layers.int8 import with_int8
 from bcdzoo.layers.quantizers.sign import sign
 
 CASES = [
@@ -43,14 +44,15 @@ def test_every_padding_dilation_and_grouping_is_torchs_convolution_of_the_padded
         expected = by_hand(conv, x, arguments["padding"])
         torch.testing.assert_close(conv(x).detach(), expected, msg=str(case))
         with torch.inference_mode():  # in 8-bit integers where the processor has them
-            torch.testing.assert_close(conv(x), expected, msg=str(case))
+            torch.testing.assert_close(with_int8(conv)(x), expected, msg=str(case))
         counted = conv.op_counts((x,), expected)
         assert counted == {"binary_mac": expected.numel() * arguments["kernel_size"] ** 2 * 8 // arguments["groups"]}
 
 
-def test_step_1_is_an_ordinary_convolution() -> None:
+@pytest.mark.parametrize("quantizers", [of_step(1), REAL_VALUED])
+def test_a_convolution_of_real_valued_weights_is_an_ordinary_one(quantizers: Quantizers) -> None:
     torch.manual_seed(0)
-    conv = binary_conv(6, 4, 3, 2, step=1)
+    conv = quantizers.conv(6, 4, 3, 2)
     plain = nn.Conv2d(6, 4, 3, 2, 1, bias=False)
     plain.load_state_dict(conv.state_dict())
     x = sign(torch.randn(2, 6, 9, 9))
@@ -63,4 +65,4 @@ def test_an_unknown_padding_or_step_is_refused() -> None:
     with pytest.raises(BcdzooError, match="symmetric, tensorflow"):
         LowBitConv2d(3, 3, 3, padding="valid")
     with pytest.raises(BcdzooError, match="step must be 1"):
-        binary_conv(3, 3, 3, step=3)
+        of_step(3)

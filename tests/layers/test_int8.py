@@ -2,11 +2,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from bcdzoo import create_model
+from bcdzoo.audit.run import watched
+from bcdzoo.evaluation.mode import STRICT
 from bcdzoo.layers import int8
-from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.int8 import with_int8
+from bcdzoo.packed.bench import runners
 
 pytestmark = pytest.mark.skipif(not int8._available(), reason="this CPU or build of torch lacks the operation")
 
@@ -34,18 +39,69 @@ def test_integer_and_float_convolutions_give_the_same_bits(
     assert torch.equal(ours, F.conv2d(x, signs, stride=stride, padding=kernel // 2) * scale[:, None, None])
 
 
-def test_a_network_gives_the_same_signs_with_and_without_gradients() -> None:
+def operations(network: nn.Module, x: torch.Tensor) -> set[str]:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        network(x)
+    return {event.key for event in profile.key_averages()}
+
+
+INTEGERS = "onednn::qconv2d_pointwise"
+
+
+@torch.inference_mode()
+def test_a_network_computes_in_8_bits_where_it_is_asked_to_and_gives_the_same() -> None:
     torch.manual_seed(0)
-    conv = BinaryConv2d(128, 64, 3).eval()  # in training the ordinary way is always taken
+    network = create_model("bcdnet-tiny").eval()
+    before = {path: type(module) for path, module in network.named_modules()}
+    images = torch.randn(2, 3, 28, 28)
+    faster = with_int8(network)
+    torch.testing.assert_close(faster(images), network(images), atol=1e-4, rtol=1e-4)
+    assert INTEGERS in operations(faster, images) and INTEGERS not in operations(network, images)
+    assert {path: type(module) for path, module in network.named_modules()} == before
+    shared = dict(faster.named_parameters())
+    assert all(shared[name] is parameter for name, parameter in network.named_parameters())
+
+
+@torch.inference_mode()
+def test_one_convolution_gives_the_same_bits_in_both() -> None:
+    conv = LowBitConv2d(128, 64, 3).eval()
     x = torch.randn(2, 128, 14, 14).sign()
-    with torch.no_grad():
-        inference = conv(x)
-    assert torch.equal(inference, conv(x))
-    model = create_model("bcdnet-a", num_classes=10).eval()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        inference = model(images)
-    torch.testing.assert_close(inference, model(images), atol=1e-4, rtol=1e-4)
+    assert torch.equal(with_int8(conv)(x), conv(x))
+
+
+@torch.inference_mode()
+def test_evaluation_and_benchmarks_ask_for_it_and_an_audit_does_not() -> None:
+    network = create_model("bcdnet-tiny").eval()
+    images = torch.randn(2, 3, 28, 28)
+    assert INTEGERS in operations(STRICT.prepare(network), images)
+    (timed,) = runners(network, ("torch",)).values()
+    assert isinstance(timed, nn.Module) and INTEGERS in operations(timed, images)
+    assert not watched(network, [images], "it").unknown
+
+
+def test_what_has_no_binary_convolution_stays_itself() -> None:
+    for other in (nn.Linear(2, 2), LowBitConv2d(2, 2, 1, a_bits=2), create_model("bcdnet-tiny", step=1)):
+        assert with_int8(other) is other
+
+
+@torch.inference_mode()
+def test_shared_cyclic_and_training_networks_are_taken_as_they_are() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = self.second = LowBitConv2d(4, 4, 3)
+            self.missing = None
+            self.register_module("nothing", None)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.second(self.first(x).sign())
+            return out
+
+    network, x = Twice().eval(), torch.randn(1, 4, 5, 5).sign()
+    network.first.register_module("owner", network)
+    faster = with_int8(network)
+    assert faster.first is faster.second and torch.equal(faster(x), network(x))
+    assert INTEGERS not in operations(with_int8(LowBitConv2d(4, 4, 3).train()), x)
 
 
 def test_what_is_not_float32_on_a_cpu_takes_the_ordinary_way() -> None:

@@ -5,6 +5,8 @@ import torch
 
 from bcdzoo import count_ops, create_model
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import of_step
+from bcdzoo.layers.quantizers.sign import ClippedSignWeight
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock
 from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.weights.convert import convert_state
@@ -39,8 +41,8 @@ def test_the_counts_are_those_of_larqs_own_summary() -> None:
 def test_a_dense_block_appends_64_channels_and_an_improvement_block_changes_these_alone() -> None:
     x = torch.randn(2, 128, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        dense = DenseBlock(128, step=2).eval()(x)
-        improved = ImprovementBlock(192, step=2).eval()(dense)
+        dense = DenseBlock(128, of_step(2)).eval()(x)
+        improved = ImprovementBlock(192, of_step(2)).eval()(dense)
     assert dense.shape == improved.shape == (2, 192, 8, 8)
     assert torch.equal(dense[:, :128], x)
     assert torch.equal(improved[:, :128], x)
@@ -52,7 +54,9 @@ def test_a_dense_block_appends_64_channels_and_an_improvement_block_changes_thes
 
 def test_a_gated_unit_is_its_formula() -> None:
     torch.manual_seed(0)
-    unit = GatedUnit(16, 32, 2, torch.nn.Conv2d(16, 32, 1, stride=2), step=2, padding="symmetric").eval()
+    unit = GatedUnit(
+        16, 32, 2, torch.nn.Conv2d(16, 32, 1, stride=2), of_step(2, ClippedSignWeight), padding="symmetric"
+    ).eval()
     x = torch.randn(3, 16, 8, 8)
     with torch.inference_mode():
         out = unit(x)

@@ -3,18 +3,19 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from bcdzoo import count_ops, create_model
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.binary_conv import BinaryConv2d
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.ops.conventions import CONVENTIONS, KINDS
 from bcdzoo.ops.count import HANDLERS
 from bcdzoo.ops.show import show
@@ -88,7 +89,7 @@ def test_layers_add_up_to_the_totals() -> None:
     assert sum(layer.params for layer in report.layers) == 46_146_384
     by_name = {layer.name: layer for layer in report.layers}
     long = by_name["mlp.1.2.long"]
-    assert (long.type, long.w_bits, long.a_bits, long.output_shape) == ("BinaryConv2d", 1, 1, (1024, 7, 7))
+    assert (long.type, long.w_bits, long.a_bits, long.output_shape) == ("LowBitConv2d", 1, 1, (1024, 7, 7))
     assert long.bops == 1024 * 1024 * 49
     assert long.flops == 0
     assert by_name["stem.conv"].flops == 27 * 32 * 112 * 112
@@ -192,7 +193,7 @@ def test_bits_are_observed_on_images_that_are_given() -> None:
 
 
 def test_layers_of_the_zoo_in_ones_own_network_count_what_they_declare() -> None:
-    net = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 8, 1), BinaryConv2d(WIDTH, WIDTH, 3), nn.Flatten(), nn.Linear(512, 10))
+    net = nn.Sequential(nn.Conv2d(3, WIDTH, 3, 8, 1), LowBitConv2d(WIDTH, WIDTH, 3), nn.Flatten(), nn.Linear(512, 10))
     report = count_ops(net, "dagger", input_size=SMALL)  # its inputs are real, but the layer says 1/1
     assert (report.bops, report.flops) == (BINARY_CONV, STEM + 5120)
     assert not report.observed or not any(layer.observed for layer in report.layers)
@@ -337,3 +338,28 @@ def test_what_is_no_network_is_refused() -> None:
         count_ops(None)  # type: ignore[arg-type]
     with pytest.raises(BcdzooError, match="no convention named None"):
         count_ops("bcdnet-tiny", None)  # type: ignore[arg-type]
+
+
+def test_a_report_is_short_where_python_and_notebooks_show_it() -> None:
+    report = count_ops(create_model("bcdnet-tiny"), input_size=28)
+    report.model = "<img src=x>\n"
+    assert repr(report).startswith("OpsReport(model <img src=x>\\n, image 3×28×28, convention full, BOPs ")
+    assert f"OPs {report.ops / 1e8:.4f}e8" in repr(report)
+    assert f"layers {len(report.layers)})" in repr(report) and len(repr(report)) < 200
+    page = report._repr_html_()
+    assert "<td>&lt;img src=x&gt;\\n</td>" in page and f"<td>{len(report.layers)}</td>" in page
+
+
+def test_a_network_that_is_trained_by_several_processes_counts_what_is_inside(tmp_path: Path) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        network = nn.parallel.DistributedDataParallel(Net())
+        report = count_ops(network, "dagger", input_size=SMALL)
+    finally:
+        distributed.destroy_process_group()
+    assert report.model == "Net" and (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
+    assert not report.unsupported and not any(layer.name.startswith("module") for layer in report.layers)
+
+
+def test_a_network_of_the_zoo_is_counted_without_a_word_about_its_values() -> None:
+    assert not count_ops("resnet-18", input_size=64).warnings  # torchvision's class, without values

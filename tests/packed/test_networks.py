@@ -19,7 +19,7 @@ from bcdzoo.report.counts import counts
 from tests.packed.instructions import each_instruction_set, forced
 from tests.packed.test_kernels import unsettle
 
-LOW_BIT = [name for name in bcdzoo.list_models() if REGISTRY[name].a_bits < 32]
+LOW_BIT = [name for name in bcdzoo.list_models() if any(bits.a_bits < 32 for bits in REGISTRY[name].bits)]
 LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}
 # Units that are packed as a whole, convolutions that are packed by themselves, and whether the stem is packed too: a
 # unit that is not recognised any more would be slower without a word.

@@ -11,6 +11,7 @@ from PIL import Image
 from bcdzoo.data.imagenet import ImageSet, decode, open_dataset
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
+from bcdzoo.processes import Processes
 from bcdzoo.train.images import (
     TrainingImages,
     batches,
@@ -20,12 +21,11 @@ from bcdzoo.train.images import (
     name_classes,
     open_training_set,
 )
-from bcdzoo.train.processes import Processes
 from bcdzoo.train.recipe import Stage, load_recipe
 from tests.train.idx import stripes, write
 
 CPU = torch.device("cpu")
-ALONE = Processes(0, 1, CPU)
+ALONE = Processes()
 
 
 def stage(**options: object) -> Stage:
@@ -139,12 +139,12 @@ def test_batches_do_not_depend_on_workers_nor_on_where_the_run_goes_on(images: I
 
 def test_processes_and_parts_divide_a_batch_without_remainder(images: ImageSet) -> None:
     whole = drawn(images, stage(), ALONE, 0, 0)
-    halves = [drawn(images, stage(), Processes(rank, 2, CPU), 0, 0) for rank in range(2)]
+    halves = [drawn(images, stage(), Processes(rank, 2), 0, 0) for rank in range(2)]
     assert torch.equal(torch.cat(halves, dim=1), whole)
     parts = drawn(images, stage(accumulate=4), ALONE, 0, 0)
     assert torch.equal(parts.unflatten(0, (12, 4)).flatten(1, 2), whole)
     with pytest.raises(BcdzooError, match="batch_size 16 cannot be divided among 3 processes"):
-        check_batches(stage(), images, Processes(0, 3, CPU))
+        check_batches(stage(), images, Processes(0, 3))
     with pytest.raises(BcdzooError, match="batch_size 97 is more than the 96 images"):
         check_batches(stage(batch_size=97), images, ALONE)
 
@@ -196,7 +196,7 @@ def test_an_unvaried_image_is_the_evaluations(images: ImageSet) -> None:
     preprocess = parse(plain.preprocess)
     seen = {tuple(preprocess.normalize(training[place][0]).flatten().tolist()) for place in range(20)}
     expected = {tuple(preprocess(decode(sample.read())).flatten().tolist()) for sample in images.samples}
-    assert seen <= expected
+    assert len(seen) > 1 and seen <= expected
 
 
 def test_class_folders_from_1_are_taken_with_an_offset(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 """What is minimized, against the formulas written out."""
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 import bcdzoo
+from bcdzoo.errors import BcdzooError
 from bcdzoo.models.bcdnet import BCDNet
 from bcdzoo.train.loss import Objective
 
@@ -65,13 +70,25 @@ def test_both_classifiers_have_a_gradient_with_a_teacher_and_without() -> None:
             assert gradient is not None and gradient.abs().sum() > 0
 
 
-def test_anybodys_network_of_two_classifiers_declares_it() -> None:
-    class Two(Fixed):
-        def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            return self.logits, 2 * self.logits
+class Two(Fixed):
+    def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits, 2 * self.logits
 
+
+@pytest.mark.parametrize("wrap", [lambda network: network, nn.DataParallel, torch.compile])
+def test_anybodys_network_of_two_classifiers_declares_it(wrap: Callable[[nn.Module], nn.Module]) -> None:
     taught = torch.randn(6, 10)
-    loss, _ = Objective(Two(), 0.0, 0.5)(IMAGES, LABELS, taught)
+    loss, _ = Objective(wrap(Two()), 0.0, 0.5)(IMAGES, LABELS, taught)
     logits = Fixed().logits
     own = cross_entropy(logits, smoothed(LABELS, 0.0))
     torch.testing.assert_close(loss, (own + cross_entropy(2 * logits, taught.softmax(1))) / 2)
+
+
+@pytest.mark.parametrize(
+    "given", [torch.zeros(6, 10), (torch.zeros(6, 10),), (torch.zeros(6, 10), torch.zeros(10)), None]
+)
+def test_what_is_not_the_logits_of_two_classifiers_is_refused(given: Any) -> None:
+    network = Fixed()
+    network.separate_logits = lambda images: given  # type: ignore[assignment]
+    with pytest.raises(BcdzooError, match=r"separate_logits must give two tensors of shape \(6, classes\)"):
+        Objective(network, 0.0, 0.5)(IMAGES, LABELS, torch.randn(6, 10))

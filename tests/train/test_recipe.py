@@ -11,11 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import REGISTRY
 from bcdzoo.text import printable
+from bcdzoo.train.loop import _optimizer as optimizer_of
 from bcdzoo.train.recipe import RECIPES, load_recipe, recipe_names
 from bcdzoo.train.schedule import learning_rate
+from tests.weights import authors
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -172,3 +175,18 @@ def test_a_file_that_takes_long_to_parse_is_refused_at_once(tmp_path: Path, cont
     path.write_text(content)
     with pytest.raises(BcdzooError, match=r"deep.toml is not a recipe: (it has more|a line has|it is nested)"):
         load_recipe(str(path), {})
+
+
+@pytest.mark.parametrize(("decay", "dimensions"), [("authors", 4), ("all", 0)])
+def test_what_decays_is_what_decays_in_the_authors_network(decay: str, dimensions: int) -> None:
+    (stage, *_) = load_recipe("reactnet-r18", {"decay": decay, "weight_decay": 1e-5})
+    optimizer = optimizer_of(bcdzoo.create_model("reactnet-r18"), stage)
+    rates = {group["weight_decay"]: sum(p.numel() for p in group["params"]) for group in optimizer.param_groups}
+    parameters = [
+        shape
+        for key, shape in authors.record("reactnet-r18")["keys"].items()
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    theirs = sum(math.prod(shape) for shape in parameters if len(shape) >= dimensions)
+    assert rates.pop(1e-5) == theirs
+    assert sum(rates.values()) == sum(map(math.prod, parameters)) - theirs

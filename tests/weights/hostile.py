@@ -261,7 +261,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (lambda path: path.touch(), "is empty"),
     "folder": (lambda path: path.mkdir(), "a folder, not a regular file"),
     "pipe": (os.mkfifo, "a named pipe, not a regular file"),
-    "socket": (listening, "socket|cannot read"),
+    "socket": (listening, "is a socket, not a regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),
     "dangling link": (lambda path: path.symlink_to("nowhere"), "no file"),
     "header of 100 MB": (huge_header, "its header has 100000000 bytes"),

@@ -27,6 +27,7 @@ def state(keys: dict[str, list[int]]) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     "size", ["t", "s", pytest.param("m", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("two_threads")
 def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(size: str) -> None:
     record = authors.record(f"bnext-{size}")
     with torch.device("meta"):

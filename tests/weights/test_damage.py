@@ -1,6 +1,6 @@
 """Campaigns on a cache: flips in what is stored, and kills while it is being filled.
 
-The long ones print their figures: pytest -m slow -s tests/weights/test_damage.py
+The long ones print their figures: pytest -n 0 -m slow -s tests/weights/test_damage.py
 """
 
 import os

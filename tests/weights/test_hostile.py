@@ -16,7 +16,7 @@ import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.weights import pickles
 from bcdzoo.weights.convert import load_state
-from bcdzoo.weights.load import convert, named
+from bcdzoo.weights.load import checkpoint_argument, convert
 from bcdzoo.weights.metadata import read_metadata
 from bcdzoo.weights.push import prepare
 from bcdzoo.weights.sources import SHIPPED
@@ -147,7 +147,7 @@ def test_a_name_in_a_file_is_never_imported(
         path = tmp_path / "evil.safetensors"
         save_file(tensors, path, GOOD | {"model": name})
         with pytest.raises(BcdzooError, match="which is no network of this zoo"):
-            named(str(path))
+            checkpoint_argument(str(path))
         with pytest.raises(BcdzooError, match="not a file of a network of this zoo"):
             prepare(path, "me/x", "MIT")
     assert not Path("CANARY").exists()

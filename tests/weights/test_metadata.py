@@ -13,7 +13,8 @@ from bcdzoo.cli import main
 from bcdzoo.data.classes import names
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.subject import find_network, load_subject
+from bcdzoo.evaluation.model import load_eval_model, load_network
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import convert, resolve
@@ -39,8 +40,8 @@ def test_every_way_to_load_a_file_uses_the_preprocessing_in_it(own: str, capsys:
     assert model.preprocess == bcdzoo.pack(model).preprocess == parse(SPEC)
     ways = (model, None), (bcdzoo.create_model("bcdnet-tiny"), TINY), (own, TINY), ("bcdnet-tiny", None)
     for network, weights in ways:
-        subject = load_subject(network, weights, None, None, torch.device("cpu"), 0, {})
-        assert (subject.preprocess, subject.preprocess_from) == (parse(SPEC), "weights")
+        found = load_eval_model(network, EvalOptions(weights=weights), torch.device("cpu"))
+        assert (found.preprocess, found.preprocess_from) == (parse(SPEC), "weights")
     assert "assumed" not in capsys.readouterr().err
 
 
@@ -56,9 +57,9 @@ def test_a_guess_is_said_in_python_too(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_is_given_goes_before_what_a_module_carries(capsys: pytest.CaptureFixture[str]) -> None:
     model = bcdzoo.create_model("bcdnet-tiny")
     model.preprocess = "not one"  # type: ignore[assignment]
-    assert find_network(model, None, None, {})[4] is None
+    assert load_network(model).preprocess is None
     model.__dict__["preprocess"] = Preprocess(30, 28)
-    assert parse(find_network(model, None, None, {})[4] or "") == Preprocess(30, 28)
+    assert parse(load_network(model).preprocess or "") == Preprocess(30, 28)
 
 
 def test_a_file_that_says_nothing_is_taken_for_the_usual_form_and_that_is_said(

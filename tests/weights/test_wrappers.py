@@ -20,8 +20,9 @@ from torch import nn
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
-from bcdzoo.weights.convert import load_state
+from bcdzoo.weights.convert import convert_state, load_state
 from bcdzoo.weights.load import convert, load_into, resolve
+from tests.weights import authors
 
 State = dict[str, torch.Tensor]
 
@@ -213,6 +214,32 @@ def test_of_several_networks_in_one_table_none_is_guessed(state: State, tmp_path
         with pytest.raises(BcdzooError, match=rf"{file}#NAME takes the tensors of model, model_ema alone"):
             loaded(tmp_path / file)
         assert same(loaded(f"{tmp_path / file}#model_ema"), average(state))
+
+
+def test_they_are_offered_whatever_their_keys_and_prefixes_are(tmp_path: Path) -> None:
+    weights = authors.state(authors.record("reactnet-r18")["keys"])
+    both = behind(weights, "module.", "model.") | behind(weights, "module.", "model_ema.", "module.")
+    torch.save({"state_dict": both, "lr": 0.1}, tmp_path / "x.pth")
+    with torch.device("meta"):
+        model = bcdzoo.create_model("reactnet-r18")
+    for source in f"{tmp_path / 'x.pth'}", f"{tmp_path / 'x.pth'}#state_dict":
+        with pytest.raises(BcdzooError, match=r"takes the tensors of module\.model, module\.model_ema alone"):
+            convert_state(load_state(source), model, source)
+        assert (
+            convert_state(load_state(f"{source}#module.model_ema"), model, source).keys() == model.state_dict().keys()
+        )
+
+
+def test_the_table_that_fits_the_network_is_taken_whatever_it_is_called(
+    state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {f"layer{i}.weight": torch.ones(2) for i in range(50)}
+    torch.save({"model": other, "mine": state, "grads": average(state)}, tmp_path / "x.pth")
+    assert same(loaded(tmp_path / "x.pth"), state)
+    assert capsys.readouterr().err == ""
+    torch.save({"model": state, "teacher": average(state)}, tmp_path / "x.pth")
+    with pytest.raises(BcdzooError, match=r"several tables of weights: say which, as in .*x\.pth#model, teacher"):
+        loaded(tmp_path / "x.pth")
 
 
 def test_a_file_may_really_be_called_so(state: State, tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ class FixedPointInput(nn.Module):
 
     def __init__(self, bits: int = 8) -> None:
         super().__init__()
-        self.half = 2 ** (bits - 1)
+        self.offset = 2 ** (bits - 1)
 
     def forward(self, x: Tensor) -> Levels:
-        levels = round_straight_through(x * self.half).clamp(-self.half, self.half - 1) + self.half
-        return Levels(levels[None], x.new_full((1,), 1 / self.half))
+        levels = round_straight_through(x * self.offset).clamp(-self.offset, self.offset - 1) + self.offset
+        return Levels(levels[None], x.new_full((1,), 1 / self.offset))
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
         return {}  # the image's own numbers

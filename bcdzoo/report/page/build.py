@@ -64,7 +64,7 @@ def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = it
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        versions={"bcdzoo": versions.own(), "torch": versions.installed("torch")},
+        versions={"bcdzoo": versions.package_version(), "torch": versions.installed("torch")},
         headers=HEADERS,
         tables=[(TITLES[key], [_cells(row, best.get(row["model"])) for row in table]) for key, table in tables.items()],
         legend=legend(tables["beyond"]),

@@ -1,4 +1,6 @@
-"""How much of the weights is lost by their sign: the three branches of each MLP block (the poster's last figure)."""
+"""How much of the weights is lost by their sign: the branches of each MLP block (the poster's last figure)."""
+
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -6,10 +8,7 @@ from torch import nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.quantizers.sign import sign_weight
-from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.report.plots.style import SERIES, new_figure, styled
-
-BRANCHES = ("local", "short", "long")
 
 
 @styled
@@ -26,7 +25,8 @@ def binarization_error(model: nn.Module, title: str) -> Figure:
     errors = branch_errors(model)
     figure, axes = new_figure(6.5, 3.4)
     places = list(range(1, len(errors) + 1))
-    for branch, (color, marker) in zip(BRANCHES, SERIES, strict=False):
+    branches = next(iter(errors.values()))
+    for branch, (color, marker) in zip(branches, SERIES, strict=False):
         axes.plot(places, [block[branch] for block in errors.values()], color=color, marker=marker, label=branch)
     axes.set_xticks(places)
     axes.set_xlabel("MLP block")
@@ -43,11 +43,12 @@ def branch_errors(model: nn.Module) -> dict[str, dict[str, float]]:
     Raises:
         BcdzooError: As :func:`binarization_error`.
     """
-    blocks = {path: module for path, module in model.named_modules() if isinstance(module, MLPBlock)}
+    modules: dict[str, Any] = dict(model.named_modules())
+    blocks = {path: module for path, module in modules.items() if isinstance(getattr(module, "branches", None), tuple)}
     if not blocks:
         raise BcdzooError("this network has no MLP blocks: take bcdnet-a, bcdnet-b, their R18 variants or bcdnet-tiny")
     errors = {
-        path: {branch: relative_error(getattr(block, branch).weight) for branch in BRANCHES}
+        path: {branch: relative_error(getattr(block, branch).weight) for branch in block.branches}
         for path, block in blocks.items()
     }
     if not any(error for block in errors.values() for error in block.values()):

@@ -1,10 +1,13 @@
 """Layout ``csv``: a file of images' paths and their labels."""
 
+import codecs
 import csv
 import os
+import re
 import stat
 from collections.abc import Iterator
-from io import TextIOWrapper
+from io import BufferedReader, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
@@ -16,6 +19,8 @@ from bcdzoo.files import kind_of, open_regular
 IMAGE_COLUMNS = ("path", "image", "img", "file", "filename", "file_name", "image_path", "filepath", "image_id", "name")
 LABEL_COLUMNS = ("label", "class", "target", "cls", "labels", "class_id", "label_id", "class_index", "category")
 _LONGEST_LINE = 1 << 17  # characters
+_SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
+"""A first line for Excel: it is no row."""
 
 
 def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
@@ -71,17 +76,31 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not empty, each with its number; cells without spaces around them."""
     try:
-        with TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            first = next(_lines(file), "")
-            file.seek(0)
-            marks = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
-            delimiter = next((mark for mark in marks if mark in first), marks[0])
-            for number, row in enumerate(csv.reader(_lines(file), strict=True, delimiter=delimiter), start=1):
+        with open_regular(path) as content, TextIOWrapper(content, encoding=_encoding(content), newline="") as file:
+            lines, start = _lines(file), 1
+            first = next(lines, "")
+            if said := _SEPARATOR.fullmatch(first):
+                delimiter, start = said[1], 2
+            else:
+                marks = "\t,;" if path.suffix.lower() == ".tsv" else ",;\t"
+                delimiter = next((mark for mark in marks if mark in first), marks[0])
+                lines = chain([first], lines)
+            for number, row in enumerate(csv.reader(lines, strict=True, delimiter=delimiter), start):
                 cells = [cell.strip() for cell in row]
                 if any(cells):
                     yield number, cells
     except (csv.Error, UnicodeError) as error:
-        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}") from error
+        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}; write it anew so") from error
+
+
+def _encoding(content: BufferedReader) -> str:
+    """UTF-16 and UTF-32 are known by their first bytes, as Excel's "Unicode text" has them; all else must be UTF-8."""
+    first = content.peek(4)[:4]
+    if first in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
+    if 0 in first[:2]:
+        raise csv.Error("it seems to be UTF-16 without a mark at its beginning")
+    return "utf-16" if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def _lines(file: TextIOWrapper) -> Iterator[str]:

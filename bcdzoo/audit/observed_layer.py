@@ -10,7 +10,7 @@ from bcdzoo.audit.values import Form, Inputs, Threshold, Weights
 
 
 @dataclass
-class Seen:
+class ObservedLayer:
     """A layer: what one module does with the same weights.
 
     Attributes:
@@ -31,7 +31,7 @@ class Seen:
         first: The weights of the first call, to know them again.
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
         of_image: Whether it is given the network's own input.
-        declared: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
+        fake_bits: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
         lowest: Of each channel of the inputs, over all images and positions.
         highest: Likewise.
         constants: For each of its calls in a forward pass, the one value that all its inputs have had, or None.
@@ -54,7 +54,7 @@ class Seen:
     first: Tensor | None = None
     rows: int = 1
     of_image: bool = False
-    declared: tuple[int, int] = (0, 0)
+    fake_bits: tuple[int, int] = (0, 0)
     lowest: Tensor | None = None
     highest: Tensor | None = None
     constants: list[float | None] = field(default_factory=list)

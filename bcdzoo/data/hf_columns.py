@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bcdzoo.data.classes import official_number
+from bcdzoo.data.csv_layout import LABEL_COLUMNS
 from bcdzoo.data.labels import folder_labels, label_of, wnid_indices
-from bcdzoo.data.listed import LABEL_COLUMNS
 from bcdzoo.data.names import image_id, is_split_column, relative, shown
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable

@@ -17,8 +17,8 @@ import pyarrow as pa
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.predictions import read_predictions, write_predictions
-from bcdzoo.evaluation.team import Team
 from bcdzoo.files import atomic_write
+from bcdzoo.processes import Processes
 from bcdzoo.seal import DamagedError, digest, read_json, write_json
 from bcdzoo.text import as_utf8, say
 
@@ -220,16 +220,16 @@ def clear(folder: Path) -> None:
         old.unlink(missing_ok=True)
 
 
-def bring_to_leader(runs: Sequence[Run], mates: Team) -> None:
+def bring_to_leader(runs: Sequence[Run], processes: Processes) -> None:
     """Send the leader the chunks that it cannot see: those of machines with a disk of their own."""
-    have = mates.all([run.done() for run in runs])
+    have = processes.all([run.done() for run in runs])
     parcels = {
         (number, chunk): run.path(chunk).read_bytes()
         for number, run in enumerate(runs)
         for chunk in run.done() - have[0][number]
     }
-    for parcel in mates.all(parcels):
-        if mates.leads:
+    for parcel in processes.all(parcels):
+        if processes.first:
             for (number, chunk), content in parcel.items():
                 with atomic_write(runs[number].path(chunk)) as temporary:
                     temporary.write_bytes(content)

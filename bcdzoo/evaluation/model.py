@@ -2,7 +2,7 @@
 
 import hashlib
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.custom_model import import_network
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.mode import Mode
+from bcdzoo.evaluation.mode import STRICT, Mode
+from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
-from bcdzoo.own import import_network
+from bcdzoo.packed.checkpoint import is_packed_file, load_packed
 from bcdzoo.registry import find
-from bcdzoo.text import say
+from bcdzoo.text import as_utf8, say
 from bcdzoo.weights.convert import split_part
-from bcdzoo.weights.load import ASSUMED, load_into, resolve
+from bcdzoo.weights.load import ASSUMED, LoadedModel, load_into, resolve
 from bcdzoo.weights.metadata import carried_preprocess, read_metadata, remember
 
 _GUESSES = 5
 
 
 @dataclass
-class Subject:
-    """A network on its device, in evaluation mode, with everything it was made of.
+class EvalModel:
+    """A network on its device, in evaluation mode, and how it is run.
 
     Attributes:
-        network: From float32 images of shape (N, 3, H, W) to logits of shape (N, ``outputs``).
-        name: A zoo name, ``package.module:callable``, or the class of a module that was given.
-        weights: Tag or path of its weights; None for a network that was given as it is.
-        sha256: Hex hash of the weights' file, if there is one.
-        build: Arguments that the network was built with.
+        loaded: The network, from float32 images of shape (N, 3, H, W) to logits of shape (N, ``outputs``), with
+            everything it was made of.
         preprocess: What its images are made with.
         preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
         device: Where it is.
@@ -44,23 +43,45 @@ class Subject:
         step: Images at once: fewer than a batch where a GPU's memory is too small for one; None for a whole batch.
     """
 
-    network: nn.Module
-    name: str
-    weights: str | None
-    sha256: str | None
-    build: dict[str, Any]
+    loaded: LoadedModel
     preprocess: Preprocess
     preprocess_from: str
     device: torch.device
-    mode: Mode = field(default_factory=Mode)
+    mode: Mode = STRICT
     outputs: int = 0
     state: str = ""
     step: int | None = None
 
     @property
+    def network(self) -> nn.Module:
+        """What is called."""
+        return self.loaded.model
+
+    @property
+    def name(self) -> str:
+        """Name of the network."""
+        return self.loaded.name
+
+    def record(self) -> dict[str, Any]:
+        """What a result says of it."""
+        label = self.loaded.label
+        return {
+            "model": self.name,
+            "weights": as_utf8(label) if label else None,
+            "sha256": self.loaded.sha256,
+            "state": self.state,
+            "build": self.loaded.build,
+            "outputs": self.outputs,
+            "preprocess": str(self.preprocess),
+            "preprocess_from": self.preprocess_from,
+            "device": str(self.device),
+            **self.mode.record(),
+        }
+
+    @property
     def title(self) -> str:
         """Name, and mode if it is not the strict one."""
-        return self.name if self.mode == Mode() else f"{self.name} ({self.mode})"
+        return self.name if self.mode == STRICT else f"{self.name} ({self.mode})"
 
     @property
     def width(self) -> int:
@@ -137,61 +158,47 @@ class Subject:
         self.outputs = logits.shape[1]
 
 
-def load_subject(
-    model: nn.Module | str,
-    weights: str | Path | None,
-    manifest: Path | None,
-    preprocess: str | Preprocess | None,
-    device: torch.device,
-    seed: int,
-    build: dict[str, Any],
-) -> Subject:
+def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.device, **build: Any) -> EvalModel:
     """Build and load a network; the arguments are those of :func:`bcdzoo.evaluate`.
 
     Raises:
         BcdzooError: It cannot be built or its weights do not fit.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(seed)  # for somebody's network that draws its own weights
-        network, name, label, sha256, own_preprocess, build = find_network(model, weights, manifest, build)
-    preprocess_from = "given" if preprocess else "weights" if own_preprocess else "assumed"
+        torch.manual_seed(options.seed)  # for somebody's network that draws its own weights
+        loaded = load_network(model, options.weights, options.manifest, **build)
+    preprocess = options.preprocess
+    preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
-        spec = preprocess or own_preprocess
-        preprocess = parse(spec or ASSUMED)
-    network = network.to(device, torch.float32).eval()
-    return Subject(network, name, label, sha256, build, preprocess, preprocess_from, device, state=_state_hash(network))
+        preprocess = parse(preprocess or loaded.preprocess or ASSUMED)
+    loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
+    return EvalModel(loaded, preprocess, preprocess_from, device, state=_state_hash(loaded.model))
 
 
-def find_network(
-    model: nn.Module | str, weights: str | Path | None, manifest: Path | None, build: dict[str, Any]
-) -> tuple[nn.Module, str, str | None, str | None, str | None, dict[str, Any]]:
-    """Network, name, weights' label and hash, their preprocessing, and build arguments.
+def load_network(
+    model: nn.Module | str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any
+) -> LoadedModel:
+    """A network of the zoo with its weights, packed or not, or anybody's own; the arguments are those of an evaluation.
 
     Raises:
         BcdzooError: It cannot be built or its weights do not fit.
     """
-    from bcdzoo.packed.checkpoint import is_packed_file, load_packed
-
     if isinstance(model, str) and ":" not in model:
         find(model)  # a misspelt name should get the near ones, not a search for its weights
-        if weights is not None and is_packed_file(Path(weights)):
-            found = load_packed(Path(weights), model)
-            remember(found.model, found.preprocess, None)
-        else:
-            found = resolve(model, weights, manifest, **build)
-        return found.model, model, found.label, found.sha256, found.preprocess, found.build
+        if weights is None or not is_packed_file(Path(weights)):
+            return resolve(model, weights, manifest, **build)
+        found = load_packed(Path(weights), model)
+        remember(found.model, found.preprocess, None)
+        return found
     if isinstance(model, str):
-        network = import_network(model, **build)
+        network, name = import_network(model, **build), model
     elif build:
         raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; build yours so")
     else:
-        network = model
-    name = model if isinstance(model, str) else type(model).__name__
+        network, name = model, type(model).__name__
     label = sha256 = None
     if weights is not None:
         path, _ = split_part(weights)
-        if not path.exists():
-            raise BcdzooError(f"no weights file {path}")
         require_regular(path)
         said = read_metadata(path)
         load_into(network, weights)
@@ -199,7 +206,7 @@ def find_network(
             remember(network, said.preprocess, said.class_names)
         label, sha256 = str(weights), sha256_of(path)
     own = carried_preprocess(network)
-    return network, name, label, sha256, str(own) if own else None, {}
+    return LoadedModel(network, name, label, sha256, str(own) if own else None)
 
 
 def _state_hash(network: nn.Module) -> str:

@@ -1,6 +1,7 @@
 """CSV files as people write them."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,27 @@ def test_a_tsv_file_is_read_with_tabs_whatever_else_is_in_its_lines(folder: Path
     assert listed(folder, "path,label\nval/a.png,3\nval/b.png,4\n", name="commas.tsv") == BOTH
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("mark", [";", "|", "\t"])
+def test_files_of_excel_are_read_as_they_are(folder: Path, encoding: str, mark: str) -> None:
+    text = f"path{mark}label\r\nval/a.png{mark}3\r\nval/b.png{mark}4\r\n"
+    assert listed(folder, f"sep={mark}\r\n{text}".encode(encoding)) == BOTH
+    assert listed(folder, f'"SEP={mark}"\n{text}'.encode(encoding)) == BOTH
+    if mark != "|":
+        assert listed(folder, text.encode(encoding)) == BOTH
+
+
+def test_a_line_is_called_by_its_number_in_the_file_where_the_first_is_for_excel(folder: Path) -> None:
+    (folder / "list.csv").write_text("sep=;\nval/a.png;3\nval/b.png\n")
+    assert "list.csv, line 3: 1 columns" in complaint(folder / "list.csv", 10)
+
+
+def test_big_endian_files_and_images_called_sep_are_read_too(folder: Path) -> None:
+    assert listed(folder, "\ufeffval/a.png,3\nval/b.png,4".encode("utf-16-be")) == BOTH
+    (folder / "sep=").symlink_to(folder / "val" / "a.png")
+    assert listed(folder, "sep=,3\nval/b.png,4") == [("sep=", 3), BOTH[1]]
+
+
 @pytest.mark.parametrize("column", ["split", "Subset", "fold"])
 def test_rows_of_several_splits_are_refused(folder: Path, column: str) -> None:
     with pytest.raises(BcdzooError, match=rf"its rows are of several splits, as column {column} says \(train, val\)"):
@@ -96,10 +118,12 @@ def test_columns_that_are_not_clear_have_to_be_named(folder: Path) -> None:
         ("val/\0.png,1", "line 1: cannot read val/\\x00.png: embedded null byte"),
         ("val/a.png," + "1" * 5000, "is neither a class index"),
         ("x" * 200_000 + ",1", "is not a CSV file in UTF-8: "),
-        ("path,label\nval/a.png,1".encode("utf-16"), "is not a CSV file in UTF-8"),
+        ("path,label\nval/a.png,1".encode("utf-16-le"), "it seems to be UTF-16 without a mark"),
+        ("path,label\nval/a.png,1".encode("utf-16")[:-1], "is not a CSV file in UTF-8"),
         ("val/\xe9.png,1".encode("latin-1"), "is not a CSV file in UTF-8"),
         ("val\\a.png,1", "No such file or directory; write its path with / in place of \\"),
         ("pipe.png,1", "line 1: pipe.png is a named pipe, not a regular file"),
+        ("socket.png,1", "line 1: socket.png is a socket, not a regular file"),
         ("val,1", "line 1: val is a folder, not a regular file"),
         ("circle.png,1", "line 1: cannot read circle.png: Too many levels of symbolic links"),
         ("/dev/zero,1", "line 1: /dev/zero is a device"),
@@ -110,6 +134,8 @@ def test_columns_that_are_not_clear_have_to_be_named(folder: Path) -> None:
 )
 def test_a_line_that_means_harm_is_one_short_line(folder: Path, text: str | bytes, expected: str) -> None:
     os.mkfifo(folder / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(folder / "socket.png"))
     (folder / "circle.png").symlink_to("circle.png")
     (folder / "list.csv").write_bytes(text.encode() if isinstance(text, str) else text)
     message = complaint(folder / "list.csv", 10)

@@ -13,14 +13,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from bcdzoo.custom_model import import_network
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.preflight import preflight
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
-from bcdzoo.evaluation.subject import Subject
+from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.files import only_process, require_regular, sha256_of
-from bcdzoo.own import import_network
+from bcdzoo.layers.int8 import with_int8
+from bcdzoo.processes import Processes, joined
 from bcdzoo.registry import create_model, find
 from bcdzoo.seal import DamagedError, read_json, write_json
 from bcdzoo.text import say
@@ -33,11 +35,10 @@ from bcdzoo.train.images import (
     open_training_set,
 )
 from bcdzoo.train.loop import checkpoint_path, train_stage
-from bcdzoo.train.loss import TwoClassifiers
-from bcdzoo.train.processes import Processes, joined
+from bcdzoo.train.loss import separate_logits_of
 from bcdzoo.train.recipe import AS_BUILT, Stage, load_recipe, recipe_names
 from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import FORMAT, load_into, resolve
+from bcdzoo.weights.load import FORMAT, LoadedModel, load_into
 from bcdzoo.weights.tensors import write_tensors
 
 RUN = "run.json"
@@ -102,7 +103,7 @@ def train(
     data, out = Path(data), Path(out)
     named = Path(class_names) if class_names is not None else None
     with ExitStack() as stack:
-        processes = stack.enter_context(joined(device))
+        processes = stack.enter_context(joined()).on(device)
         if processes.first:
             stack.enter_context(_only_process(out))
         images, classes = open_training_set(data, classes, label_offset)
@@ -288,7 +289,7 @@ def _check_network(model: str, stage: Stage, classes: int, taught: Taught, proce
         return
     if (theirs := _outputs(teacher, stage.teacher, stage)) != outputs:
         raise BcdzooError(f"the teacher {stage.teacher} tells {theirs} classes apart, and {model} {outputs}")
-    if isinstance(network, TwoClassifiers) and stage.distillation == 1:
+    if separate_logits_of(network) and stage.distillation == 1:
         raise BcdzooError(
             f"{stage.name}: distillation: 1 leaves nothing to {model}'s classifier for the labels, which is half of "
             "its answer: give the labels a share too (the authors: 0.5)"
@@ -297,10 +298,10 @@ def _check_network(model: str, stage: Stage, classes: int, taught: Taught, proce
 
 def _outputs(network: nn.Module, name: str, stage: Stage) -> int:
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    subject = Subject(network.eval(), name, None, None, {}, parse(stage.preprocess), "given", device)
+    model = EvalModel(LoadedModel(network.eval(), name), parse(stage.preprocess), "given", device)
     with torch.no_grad():
-        subject.try_out()
-    return subject.outputs
+        model.try_out()
+    return model.outputs
 
 
 def _teachers(stages: list[Stage], processes: Processes) -> dict[str, Taught]:
@@ -315,21 +316,12 @@ def _teachers(stages: list[Stage], processes: Processes) -> dict[str, Taught]:
 
 def _teacher(stage: Stage, processes: Processes) -> Taught:
     weights = stage.teacher_weights or None
-    if ":" in stage.teacher:
-        network = import_network(stage.teacher)
-        known = {"weights": weights, "sha256": None}
-        if weights is not None and weights != AS_BUILT:
-            require_regular(Path(weights))
-            load_into(network, Path(weights))
-            known["sha256"] = sha256_of(Path(weights))
-    else:
-        found = resolve(stage.teacher, weights)
-        network, known = found.model, {"weights": found.label, "sha256": found.sha256}
-        theirs = found.preprocess
-        if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
-            say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
-    network = network.to(processes.device).eval().requires_grad_(False)
-    return network, {"model": stage.teacher, **known}
+    found = load_network(stage.teacher, None if weights == AS_BUILT else weights)
+    theirs = found.preprocess
+    if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
+        say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
+    network = found.model.to(processes.device).eval().requires_grad_(False)
+    return with_int8(network), {"model": stage.teacher, "weights": found.label or weights, "sha256": found.sha256}
 
 
 def _evaluated(

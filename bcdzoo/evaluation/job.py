@@ -4,15 +4,15 @@ from torch import Tensor
 
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.run import Predictions, Run
-from bcdzoo.evaluation.subject import Subject
+from bcdzoo.evaluation.chunks import Predictions, Run
+from bcdzoo.evaluation.model import EvalModel
 
 
-class Task:
+class EvalJob:
     """A network, its run on disk, and the chunk it is at.
 
     Args:
-        subject: The network.
+        model: The network.
         run: Where its chunks go.
         done: Chunks that need no computing, of all processes.
 
@@ -20,8 +20,8 @@ class Task:
         failure: Why the network had to be left out; the others of a pass go on without it.
     """
 
-    def __init__(self, subject: Subject, run: Run, done: set[int]) -> None:
-        self.subject, self.run, self.done = subject, run, done
+    def __init__(self, model: EvalModel, run: Run, done: set[int]) -> None:
+        self.model, self.run, self.done = model, run, done
         self.failure: BcdzooError | None = None
         self._pending: Predictions | None = None
         self._right = self._seen = 0
@@ -56,13 +56,13 @@ class Task:
             BcdzooError: The chunk cannot be written.
         """
         if self._pending is None:
-            self._pending = Predictions(self.run.plan.rows(chunk), self.subject.width)
+            self._pending = Predictions(self.run.plan.rows(chunk), self.model.width)
         for index, reason in unreadable:
             self._pending.refuse(index, reason)
         if pixels is not None:
             samples = [images.samples[index] for index in indices]
             try:
-                guesses, logits = self.subject.guess(pixels, [sample.id for sample in samples])
+                guesses, logits = self.model.guess(pixels, [sample.id for sample in samples])
             except BcdzooError as error:
                 self.failure = error
                 return
