@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import open_regular
+from bcdzoo.files import open_regular, sha256_of
 from bcdzoo.text import printable
 
 LARGEST = 64 << 20
@@ -134,9 +134,13 @@ def write_files(files: Mapping[str, bytes], out: Path) -> None:
     out.write_bytes(_tar(files))
 
 
-def sha256_of_files(files: Mapping[str, bytes]) -> str:
-    """Hash of the archive that :func:`write_files` writes."""
-    return hashlib.sha256(_tar(files)).hexdigest()
+def sha256_of_weights(path: Path) -> str:
+    """Hash of a file; of a folder, that of the archive that :func:`write_files` makes of it.
+
+    Raises:
+        BcdzooError: It is neither, or the folder holds more than a checkpoint.
+    """
+    return hashlib.sha256(_tar(read_files(path))).hexdigest() if path.is_dir() else sha256_of(path)
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -106,6 +106,9 @@ def load_state(weights: str | Path, member: str | None = None, fits: Fits | None
 
 
 def _head(path: Path) -> bytes:
+    """The beginning of a file; empty for a folder."""
+    if path.is_dir():
+        return b""
     require_regular(path)
     with open_regular(path) as file:
         head = file.read(64)

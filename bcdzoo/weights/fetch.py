@@ -18,6 +18,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import cache_dir, own_place, remove_leftovers, sha256_of
 from bcdzoo.seal import DamagedError, read_json, write_json
 from bcdzoo.text import masked, printable, say
+from bcdzoo.weights.bundle import read_files
 from bcdzoo.weights.manifest import Checkpoint
 from bcdzoo.weights.sources import UNPACKED, by_browser, leftovers, obtain, origin, place, quoted
 
@@ -238,7 +239,8 @@ def _lock(checkpoint: Checkpoint, wait: bool = True) -> Iterator[None]:
 
 
 def _published(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {"size": checkpoint.size, "member": checkpoint.member, **checkpoint.hashes}
+    files = {"files": checkpoint.files} if checkpoint.files else {}
+    return {"size": checkpoint.size, "member": checkpoint.member, **files, **checkpoint.hashes}
 
 
 def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
@@ -256,9 +258,14 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
             if not got.startswith(expected):
                 raise BcdzooError(f"{what} is not the published one: {key} should be {expected} and is {got}")
 
+    if checkpoint.files:
+        found = {name: hashlib.sha256(content).hexdigest() for name, content in read_files(path).items()}
+        if wrong := [name for name, _ in sorted(found.items() ^ checkpoint.files.items())]:
+            raise BcdzooError(f"{what} does not hold the published files: {printable(wrong[0], 100)} differs")
     sha256 = sha256_of(path)
     held = _held(checkpoint)
-    if not checkpoint.hashes and held and held.sha256 != sha256:
+    is_published = bool(checkpoint.hashes or checkpoint.files)
+    if not is_published and held and held.sha256 != sha256:
         raise BcdzooError(
             f"{what} is not the one first fetched {held.fetched[:10]}: sha256 was {held.sha256} and is {sha256}; "
             f"if the new one is right, delete {_record_path(checkpoint)} and fetch again"
@@ -269,7 +276,7 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
         origin=masked(origin(checkpoint)),
         obtained=masked(obtained),
         fetched=datetime.now(UTC).isoformat(timespec="seconds"),
-        trust="published" if checkpoint.hashes else "first fetch",
+        trust="published" if is_published else "first fetch",
         published=_published(checkpoint),
     )
 
@@ -326,7 +333,7 @@ def _checked_again(checkpoint: Checkpoint) -> tuple[Path | None, str]:
     except BcdzooError as error:
         damage = f"{checkpoint.name}: {error}"
     path = _location(checkpoint, record) if record else _final(checkpoint)
-    known = checkpoint.hashes or (record and _is_of(record, checkpoint))
+    known = checkpoint.hashes or checkpoint.files or (record and _is_of(record, checkpoint))
     if not (known and path.is_file()):
         return None, damage
     try:

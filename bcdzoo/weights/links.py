@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from bcdzoo.text import masked, printable
 from bcdzoo.weights.manifest import Checkpoint
@@ -19,7 +19,7 @@ AT_ONCE = 4
 
 _NO_HEAD = (400, 403, 405, 501)  # what servers answer that only know GET
 _LOGIN = ("accounts.google.com", "login.microsoftonline.com", "login.live.com")
-_FILES = ("url", "onedrive")  # the others' links are pages
+_FILES = ("url", "files", "onedrive")  # the others' links are pages
 _HASH_DIGITS = 64  # of the hub's ETag of a large file, its SHA-256
 
 
@@ -53,6 +53,8 @@ def probe(checkpoint: Checkpoint) -> Probe:
         return Probe("ok", "in this package") if there else Probe("gone", "not in this package: install bcdzoo again")
     if checkpoint.source == "hf":
         return _probe_hub(checkpoint)
+    if checkpoint.files:
+        return _probe_url(checkpoint, direct(checkpoint) + quote(min(checkpoint.files)))
     if not direct(checkpoint):
         return Probe("by hand", "the manifest has no link")
     return _probe_url(checkpoint, direct(checkpoint))

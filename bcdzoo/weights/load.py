@@ -17,6 +17,7 @@ from bcdzoo.registry import create_model, default_arguments, find
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 from bcdzoo.weights import tensors
+from bcdzoo.weights.bundle import sha256_of_weights
 from bcdzoo.weights.convert import convert_state, fit_of, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
@@ -86,12 +87,17 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
     """As :func:`load_model`, with the weights' origin and preprocessing."""
     if weights is not None and is_path(weights):
         path, _ = split_part(weights)
-        require_regular(path)
-        return _resolve_file(name, str(weights), str(weights), sha256_of(path), build)
+        return _resolve_file(name, str(weights), str(weights), _sha256_of(path), build)
     checkpoint = load_manifest(manifest).find(name, None if weights is None else str(weights))
     file = converted(checkpoint, fetch(checkpoint))
     source_sha256 = safetensors_metadata(file)["source_sha256"]
     return _resolve_file(name, str(file), checkpoint.tag, source_sha256, build, checkpoint)
+
+
+def _sha256_of(path: Path) -> str:
+    if not path.is_dir():
+        require_regular(path)
+    return sha256_of_weights(path)
 
 
 def is_path(weights: str | Path) -> bool:
@@ -289,8 +295,7 @@ def _convert(
     known: Checkpoint | None,
 ) -> None:
     path, _ = split_part(source)
-    require_regular(path)
-    sha256 = sha256_of(path)
+    sha256 = _sha256_of(path)
     read = _read(model, source, sha256, build, known, member)
     build = read.build | read.unsaid
     classes = build.get("num_classes", find(model).num_classes)

@@ -27,8 +27,10 @@ SOURCES = {
     "gdrive": ("gdrive_id",),
     "gdrive-folder": ("gdrive_id",),
     "onedrive": ("url",),
+    "files": ("url", "filename", "files"),
     "manual": (),
 }
+_MOST_FILES, _LONGEST_NAME = 5_000, 90  # a tar archive's names
 
 _HEX_DIGITS = {"sha256": (64, 64), "sha256_prefix": (8, 64), "sha1": (40, 40), "sha384": (96, 96)}
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
@@ -36,13 +38,14 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "top1": ((int, float), "a number"),
     "top5": ((int, float), "a number"),
     "build": (dict, "a table"),
+    "files": (dict, "a table"),
     "default": (bool, "true or false"),
 }
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file of weights; the keys of ``weights.toml`` are described at the top of that file."""
+    """A file of weights, or several small ones; the keys of ``weights.toml`` are described at the top of that file."""
 
     model: str
     tag: str
@@ -60,6 +63,7 @@ class Checkpoint:
     sha256_prefix: str = ""
     sha1: str = ""
     sha384: str = ""
+    files: dict[str, str] = field(default_factory=dict, hash=False)
     build: dict[str, Any] = field(default_factory=dict, hash=False)
     top1: float | None = None
     top5: float | None = None
@@ -252,6 +256,17 @@ def _problem(checkpoint: Checkpoint) -> str | None:
             return f"{key}: must be a relative path with / and without .."
     if checkpoint.url and not _is_url(checkpoint.url):
         return "url: must begin with http:// or https:// and name a host"
+    if checkpoint.files and checkpoint.source != "files":
+        return f"files: source {checkpoint.source!r} has one file"
+    if checkpoint.source == "files" and not checkpoint.url.endswith("/"):
+        return "url: of several files it is their folder, and ends with /"
+    if len(checkpoint.files) > _MOST_FILES:
+        return f"files: {len(checkpoint.files)} are more than {_MOST_FILES}"
+    for name, sha256 in checkpoint.files.items():
+        if not name.isprintable() or len(name) > _LONGEST_NAME or not _is_plain_relative(name):
+            return f"files: {_named(name)} must be a relative path with / and without .., of {_LONGEST_NAME} characters"
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            return f"files: {_named(name)} must have its sha256 in 64 hexadecimal digits"
     for key, value in checkpoint.build.items():
         if not isinstance(value, str | int | float | bool):
             return f"build: {_named(key)} must be a number, a string, or true or false"

@@ -39,7 +39,7 @@ def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple
         OSError: It cannot be written.
     """
     if from_file is not None:
-        return _copy(checkpoint, from_file, final), str(from_file)
+        return (_pack if checkpoint.files else _copy)(checkpoint, from_file, final), str(from_file)
     if checkpoint.source == "package":
         return _copy(checkpoint, SHIPPED / checkpoint.filename, final), f"this package's own {checkpoint.filename}"
     if found := _from_mirror(checkpoint, final):
@@ -52,6 +52,8 @@ def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple
             return _from_hub(checkpoint, forbidden), link
         case "url":
             return _from_url(checkpoint, link, final), link
+        case "files":
+            return _from_folder(checkpoint, final), link
         case "onedrive":
             return _from_url(checkpoint, direct(checkpoint), final), link
         case "gdrive":
@@ -193,6 +195,27 @@ def _from_url(checkpoint: Checkpoint, url: str, final: Path) -> Path:
     except RefusedError as error:
         raise BcdzooError(f"{checkpoint.name}: {error}; {by_browser(checkpoint)}") from error
     return part
+
+
+def _from_folder(checkpoint: Checkpoint, final: Path) -> Path:
+    from bcdzoo.weights.collect import collect
+    from bcdzoo.weights.download import RefusedError
+
+    part = _beside(final, ".part")
+    try:
+        collect(checkpoint, part)
+    except RefusedError as error:
+        raise BcdzooError(f"{checkpoint.name}: {error}; {by_browser(checkpoint)}") from error
+    return part
+
+
+def _pack(checkpoint: Checkpoint, given: Path, final: Path) -> Path:
+    from bcdzoo.weights.collect import take
+
+    copy = _beside(final, ".copy")
+    copy.unlink(missing_ok=True)  # also if it is somebody's link
+    take(checkpoint, given, copy)
+    return copy
 
 
 def _with_query(url: str, **values: str) -> str:
