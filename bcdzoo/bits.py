@@ -30,7 +30,7 @@ class Bits(NamedTuple):
 BINARY, REAL = Bits(1, 1), Bits(32, 32)
 
 
-def shown(layers: Iterable[Bits]) -> str:
+def bits_label(layers: Iterable[Bits]) -> str:
     """The bits of a network's layers in one word: theirs if all have the same, else ``mixed``."""
     kinds = set(layers)
     return str(kinds.pop()) if len(kinds) == 1 else "mixed"

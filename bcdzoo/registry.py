@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
-from bcdzoo.bits import BINARY, REAL, Bits, shown
+from bcdzoo.bits import BINARY, REAL, Bits, bits_label
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -54,7 +54,7 @@ class ModelSpec:
     @property
     def wa(self) -> str:
         """The bits as the tables print them."""
-        return shown(self.bits)
+        return bits_label(self.bits)
 
 
 def _same(numbers: Iterable[int]) -> int | None:

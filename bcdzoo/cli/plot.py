@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcdzoo.cli.options import CHECKPOINT, MODEL, WEIGHTS, build_settings
+from bcdzoo.errors import BcdzooError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from bcdzoo.evaluation.model import EvalModel
 
 _convention = click.option(
     "--convention",
@@ -94,14 +97,12 @@ def tradeoff(convention: str, out: Path) -> None:
 def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
     """What the sign loses of the weights in the three branches of each MLP block.
 
-    CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), or a network's name.
+    CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), a network's name, or package.module:callable.
     """
-    from bcdzoo.evaluation.model import load_network
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
-    from bcdzoo.weights.load import checkpoint_argument
 
-    found = load_network(*checkpoint_argument(checkpoint, weights))
-    _save(draw(found.model, f"{found.name}, weights {found.label or 'as built'}"), out)
+    found = _loaded(checkpoint, weights)
+    _save(draw(found.network, f"{found.name}, weights {found.loaded.label or 'as built'}"), out)
 
 
 @command.command("cam")
@@ -113,16 +114,31 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
 def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path) -> None:
     """What MODEL looks at in IMAGE: Grad-CAM.
 
-    MODEL is a network's name or a file of this zoo.
+    MODEL is a network's name, a file of this zoo, or package.module:callable.
     """
-    from bcdzoo.evaluation.model import load_network
     from bcdzoo.report.plots.cam import cam as draw
-    from bcdzoo.weights.load import assume, checkpoint_argument
-    from bcdzoo.weights.metadata import carried_preprocess
+    from bcdzoo.weights.load import assume
 
-    found = load_network(*checkpoint_argument(model, weights))
-    preprocess = carried_preprocess(found.model) or assume(found.name)
-    _save(draw(found.model, image, preprocess, found.name, target), out)
+    found = _loaded(model, weights)
+    found.try_out()
+    if found.preprocess_from == "assumed":
+        assume(found.name)
+    _save(draw(found.network, image, found.preprocess, found.name, target), out)
+
+
+def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
+    import torch
+
+    from bcdzoo.evaluation.model import load_eval_model
+    from bcdzoo.evaluation.options import EvalOptions
+    from bcdzoo.packed.pack import PackedNetwork
+    from bcdzoo.weights.load import checkpoint_argument
+
+    name, file = checkpoint_argument(checkpoint, weights)
+    found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"))
+    if isinstance(found.network, PackedNetwork):
+        raise BcdzooError(f"{file} is packed: give the weights that it was made of")
+    return found
 
 
 def _save(figure: "Figure", out: Path) -> None:

@@ -18,7 +18,7 @@ _ALONE = "give the images alone (a flat folder, ILSVRC2012_img_val.tar), for the
 Ints = npt.NDArray[np.int64]
 
 
-class Finding(NamedTuple):
+class DataFinding(NamedTuple):
     """One thing that was found.
 
     Attributes:
@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     message: str
 
 
-def preflight(images: ImageSet, outputs: int) -> list[Finding]:
+def preflight(images: ImageSet, outputs: int) -> list[DataFinding]:
     """Check labels and completeness of a dataset, all of it or a part.
 
     Args:
@@ -53,13 +53,13 @@ def preflight(images: ImageSet, outputs: int) -> list[Finding]:
         found += _first_class(labels, numbers, outputs, len(images.class_names))
     return [
         *found,
-        *(Finding("note", note) for note in images.notes),
+        *(DataFinding("note", note) for note in images.notes),
         *_official(images, numbers),
         *_balance(labels, outputs, bool(numbers.any())),
     ]
 
 
-def _class_order(class_names: tuple[str, ...]) -> Iterator[Finding]:
+def _class_order(class_names: tuple[str, ...]) -> Iterator[DataFinding]:
     """Class names in the data that say that its labels count the classes in another order than the network does."""
     numbers = [as_number(name) for name in class_names]
     if set(numbers) == set(range(len(class_names))):
@@ -72,7 +72,7 @@ def _class_order(class_names: tuple[str, ...]) -> Iterator[Finding]:
     wrong = [label for label, indices in enumerate(meant) if indices and label not in indices]
     if len(wrong) > 1:  # no order differs in one place; that is a class by a name that another has here
         label = wrong[0]
-        yield Finding(
+        yield DataFinding(
             "stop",
             f"the data names its classes in another order: label {label} is {class_names[label]!r}, which is the "
             f"network's class {min(meant[label])} ({len(wrong)} such labels); renumber the labels, or give them as a "
@@ -93,7 +93,7 @@ def _first_word(words: str) -> str:
     return words.lower().partition(",")[0]
 
 
-def _against_truth(images: ImageSet, labels: Ints, numbers: Ints) -> Iterator[Finding]:
+def _against_truth(images: ImageSet, labels: Ints, numbers: Ints) -> Iterator[DataFinding]:
     """The labels of official images that differ from the ground truth, and the mistake that explains them."""
     official = np.flatnonzero(numbers)
     given, truth = labels[official], validation_labels()[numbers[official] - 1]
@@ -101,7 +101,7 @@ def _against_truth(images: ImageSet, labels: Ints, numbers: Ints) -> Iterator[Fi
     if len(wrong):
         what = f"{len(wrong)} of {len(official)} labels contradict ImageNet's ground truth"
         files = [images.samples[index].id for index in wrong]
-        yield Finding("stop", f"{what}: {_mistake(given, truth, files)}")
+        yield DataFinding("stop", f"{what}: {_mistake(given, truth, files)}")
 
 
 def _mistake(given: Ints, truth: Ints, files: list[str]) -> str:
@@ -148,7 +148,7 @@ def _is_one_to_one(given: Ints, truth: Ints) -> bool | None:
     return agreeing >= _MOST * repeats and len(np.unique(pairs[1, chosen])) >= _MOST * len(chosen)
 
 
-def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[Finding]:
+def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[DataFinding]:
     """Labels that the network has no output for."""
     beyond = np.flatnonzero(labels >= outputs)
     if len(beyond):
@@ -156,18 +156,18 @@ def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[Finding]:
         fix = "take the network that was trained for these classes, or correct the labels"
         if 1 <= labels.min() < labels.max() == outputs:
             fix = f"they seem to be 1 to {outputs} where 0 to {outputs - 1} are meant; --label-offset -1 says so"
-        yield Finding(
+        yield DataFinding(
             "stop",
             f"{len(beyond)} labels are beyond the network's {outputs} outputs ({shown(one.id)} has {one.label}): {fix}",
         )
 
 
-def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Iterator[Finding]:
+def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Iterator[DataFinding]:
     """Labels that may count the classes from another number than the network's outputs do."""
     official = np.flatnonzero(numbers)
     if len(official):
         if outputs > 1000 and (labels[official] == validation_labels()[numbers[official] - 1]).mean() >= _MOST:
-            yield Finding(
+            yield DataFinding(
                 "stop", f"the labels are ImageNet's 0 to 999, and the network has {outputs} outputs: {_which()}"
             )
         return
@@ -176,13 +176,13 @@ def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Itera
     present = np.unique(labels)
     lowest, highest, all_between = int(present[0]), int(present[-1]), len(present) == present[-1] - present[0] + 1
     if outputs == 1001 and highest != 1000:
-        yield Finding(
+        yield DataFinding(
             "stop",
             f"the labels are {lowest} to {highest}, perhaps of 1000 classes, and the network has 1001 outputs: "
             f"{_which()}",
         )
     elif outputs != 1001 and lowest == 1 and all_between and len(present) > 1:
-        yield Finding(
+        yield DataFinding(
             "stop",
             f"the labels are 1 to {highest} and none is 0: if they begin with 1, --label-offset -1 (from Python "
             "label_offset=-1) says so; if they begin with 0 and class 0 has no images, --label-offset 0",
@@ -193,31 +193,31 @@ def _which() -> str:
     return f"{BACKGROUND}; if the data's label 0 is output 0, --label-offset 0"
 
 
-def _official(images: ImageSet, numbers: Ints) -> Iterator[Finding]:
+def _official(images: ImageSet, numbers: Ints) -> Iterator[DataFinding]:
     """Official images that are missing, and others beside them."""
     if not numbers.any():
         return
     missing = np.setdiff1d(np.arange(1, VALIDATION_IMAGES + 1), numbers)
     if len(missing):
         names = some(f"ILSVRC2012_val_{number:08d}.JPEG" for number in missing)
-        yield Finding(
+        yield DataFinding(
             "note", f"of ImageNet's {VALIDATION_IMAGES} validation images {len(missing)} are missing: {names}"
         )
     others = [sample.id for sample, number in zip(images.samples, numbers, strict=True) if not number]
     if others:
-        yield Finding("note", f"beside ImageNet's validation images there are {len(others)} others: {some(others)}")
+        yield DataFinding("note", f"beside ImageNet's validation images there are {len(others)} others: {some(others)}")
 
 
-def _balance(labels: Ints, outputs: int, official: bool) -> Iterator[Finding]:
+def _balance(labels: Ints, outputs: int, official: bool) -> Iterator[DataFinding]:
     """Classes with more images than others, or with none."""
     counts = np.bincount(labels[labels < outputs], minlength=outputs)
     absent = np.flatnonzero(counts == 0)
     if len(absent):
         few = ", ".join(map(str, absent[:3]))
-        yield Finding(
+        yield DataFinding(
             "note", f"{len(absent)} of {outputs} classes have no images: class {few}{', …' * (len(absent) > 3)}"
         )
     present = counts[counts > 0]
     if len(present) and present.min() != present.max():
         usual = "; ImageNet's validation set has 50 of each" if official else ""
-        yield Finding("note", f"the classes have {present.min()} to {present.max()} images each{usual}")
+        yield DataFinding("note", f"the classes have {present.min()} to {present.max()} images each{usual}")

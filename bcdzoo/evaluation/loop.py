@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bcdzoo.data.cache import find_prepared
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
-from bcdzoo.data.preflight import Finding, preflight
+from bcdzoo.data.preflight import DataFinding, preflight
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
@@ -230,7 +230,7 @@ def _open(data: str | os.PathLike[str], outputs: int, options: EvalOptions) -> I
 
 def _preflight(images: ImageSet, outputs: int, check: bool, processes: Processes) -> list[str]:
     """What a reader of the result should know of the data; said at once, too."""
-    findings = preflight(images, outputs) if check else [Finding("note", note) for note in images.notes]
+    findings = preflight(images, outputs) if check else [DataFinding("note", note) for note in images.notes]
     for finding in findings:
         if finding.severity == "stop":
             raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")

@@ -54,7 +54,8 @@ class EvalOptions:
             for name in names:
                 if not right(value := getattr(self, name)):
                     raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
-        if self.backend == "packed" and self.modes != (Mode("packed"),):
+        modes = self.modes  # made at once, so that what no mode has is refused
+        if self.backend == "packed" and modes != (Mode("packed"),):
             raise BcdzooError(
                 "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
             )

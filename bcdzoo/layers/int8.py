@@ -27,7 +27,7 @@ def _with_int8(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
     if id(module) in known:
         return known[id(module)]
     known[id(module)] = module
-    parts = {name: part and _with_int8(part, known) for name, part in module._modules.items()}
+    parts = {name: part if part is None else _with_int8(part, known) for name, part in module._modules.items()}
     is_binary = type(module) is LowBitConv2d and module.w_bits == module.a_bits == module.a_bases == 1
     if is_binary or any(part is not module._modules[name] for name, part in parts.items()):
         # not copy.copy: some modules, such as DistributedDataParallel, start anew when they are copied

@@ -143,7 +143,7 @@ class Story:
             arguments += standins.QUICKER.get(words[words.index("bcdzoo") + 1], ())
         if program == "bcdzoo":
             return [sys.executable, "-m", "bcdzoo", *arguments]
-        modules = {"torchrun": ["-m", "torch.distributed.run"], "pytest": ["-m", "pytest"]}
+        modules = {"torchrun": ["-m", "torch.distributed.run"], "pytest": ["-m", "pytest", "-n", "0"]}
         return [sys.executable, *modules.get(program, ()), *arguments]
 
     @property

@@ -4,6 +4,7 @@ import inspect
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from PIL import Image, ImageColor
 from torch import nn
 from torchvision.models import resnet18
 
+from bcdzoo.cli.eval import command
 from bcdzoo.data.classes import real_labels
 from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.data.preprocess import PRESETS
@@ -319,6 +321,14 @@ def test_the_arguments_of_evaluate_are_its_options_with_the_same_defaults() -> N
     ours = {name: given[name].default for name in given if name not in ("model", "data", "build")}
     assert ours == {name: options[name] for name in ours}
     assert options.keys() - ours.keys() == {"check_stability", "resume", "fresh"}
+    asked = {parameter.name for parameter in command.params} - {"models", "data", "build", "style"}
+    assert asked - {"out", "per_class", "confusion"} == options.keys() - {"progress"}
+
+
+@pytest.mark.parametrize("wrong", [{"backend": "tpu"}, {"amp": "fp8"}, {"backend": "packed", "compile": True}])
+def test_options_that_no_network_can_be_run_with_are_refused_before_one_is_loaded(wrong: dict[str, Any]) -> None:
+    with pytest.raises(BcdzooError, match=r"none of|leave amp, compile"):
+        EvalOptions(**wrong)
 
 
 def test_a_result_is_short_where_python_and_notebooks_show_it(tmp_path: Path) -> None:

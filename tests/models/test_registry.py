@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bcdzoo
-from bcdzoo.bits import REAL, Bits, shown
+from bcdzoo.bits import REAL, Bits, bits_label
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
@@ -158,7 +158,7 @@ def test_bits_are_shown_in_one_word() -> None:
     assert [str(kind) for kind in (Bits(), Bits(1, 2), Bits(1, 1, 5, 5), Bits(1, 2, 3, 1))] == [
         "1/1", "1/2", "(1/1)x5", "(1/2)x3x1",
     ]  # fmt: skip
-    assert shown([Bits(), Bits()]) == "1/1" and shown([Bits(), Bits(1, 2)]) == "mixed"
+    assert bits_label([Bits(), Bits()]) == "1/1" and bits_label([Bits(), Bits(1, 2)]) == "mixed"
 
 
 @pytest.mark.parametrize("name", NAMES)

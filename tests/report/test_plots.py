@@ -196,6 +196,8 @@ def test_a_figure_is_written_in_each_format_and_always_to_the_same_bytes(
         (["binarization-error", "reactnet-tiny", "--weights", "no.pth"], 1, "no file no.pth"),
         (["binarization-error", "no.safetensors"], 1, "no file no.safetensors"),
         (["cam", "bcdnet-tiny", "no.png"], 1, "no file no.png"),
+        (["cam", "tests.own_networks:Pair", "no.png"], 1, "must give logits of shape (1, classes), not a tuple"),
+        (["binarization-error", "tests.own_networks:Brightness"], 1, "this network has no MLP blocks"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -216,8 +218,13 @@ def test_the_shipped_networks_error_and_cam_are_drawn_by_the_command(tmp_path: P
         assert Image.open(tmp_path / f"{words[0]}.png").width == 1300
 
 
-def test_a_packed_file_has_no_latent_weights_to_draw(tmp_path: Path) -> None:
+def test_a_packed_file_has_no_latent_weights_to_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export("bcdnet-tiny", tmp_path / "packed.safetensors")
+    file = str(tmp_path / "packed.safetensors")
+    for words in (["binarization-error", file], ["cam", file, "no.png"]):
+        with pytest.raises(SystemExit, match="1"):
+            main(["plot", *words])
+        assert "packed.safetensors is packed: give the weights that it was made of" in capsys.readouterr().err
     with pytest.raises(BcdzooError, match="is a packed file, of bits alone"):
         bcdzoo.load_model("bcdnet-tiny", tmp_path / "packed.safetensors")
 

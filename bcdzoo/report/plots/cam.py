@@ -28,7 +28,7 @@ def cam(model: nn.Module, image: Path, preprocess: Preprocess, title: str, targe
         target: Class index; None for the network's first guess.
 
     Raises:
-        BcdzooError: The file is no image, there is no such class, or the network has no maps.
+        BcdzooError: The file is no image, there is no such class, or the network has no maps or gradients.
     """
     try:
         from pytorch_grad_cam import GradCAM
@@ -43,8 +43,12 @@ def cam(model: nn.Module, image: Path, preprocess: Preprocess, title: str, targe
     if target is not None and target not in range(len(logits)):
         raise BcdzooError(f"no class {target}: the network has 0 to {len(logits) - 1}")
     of = guess if target is None else target
-    with GradCAM(model, [last_maps(model, images)]) as grad_cam:
-        heat = grad_cam(images, [ClassifierOutputTarget(of)])[0]
+    maps = last_maps(model, images)
+    try:
+        with GradCAM(model, [maps]) as grad_cam:
+            heat = grad_cam(images, [ClassifierOutputTarget(of)])[0]
+    except Exception as error:  # anybody's network fails as it likes
+        raise BcdzooError(f"there is no gradient of {title} to draw: {' '.join(str(error).split())[:300]}") from error
     seen = pixels.permute(1, 2, 0).numpy() / 255
     figure, (left, right) = new_figure(6.5, 3.7, ncols=2)
     left.imshow(seen)
