@@ -10,6 +10,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 from hypothesis import settings
 
+_REAL_DATA = os.environ.get("BCDZOO_TEST_DATA")  # own_home takes such variables away
+
 settings.register_profile("bcdzoo", deadline=None, derandomize=True)  # a busy machine is no failure; runs repeat
 settings.load_profile("bcdzoo")
 
@@ -33,3 +35,13 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("BCDZOO_HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of trained networks and photographs that others have published; they are not in this repository."""
+    if not _REAL_DATA:
+        pytest.skip("BCDZOO_TEST_DATA names no folder of trained networks and photographs")
+    folder = Path(_REAL_DATA)
+    assert folder.is_dir(), f"BCDZOO_TEST_DATA is {folder}, which is no folder"
+    return folder

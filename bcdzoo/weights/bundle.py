@@ -35,6 +35,17 @@ def is_archive(path: Path, head: bytes) -> bool:
     return head[257:262] == b"ustar"
 
 
+def names_in_zip(path: Path, head: bytes) -> list[str]:
+    """The names in a zip archive; none in any other file, nor in a damaged one."""
+    if not head.startswith(_ZIP):
+        return []
+    try:
+        with open_regular(path) as file:
+            return zipfile.ZipFile(file).namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return []
+
+
 def read_files(path: Path) -> dict[str, bytes]:
     """The files in a folder or an archive, by their paths in it, sorted.
 

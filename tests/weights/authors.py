@@ -40,7 +40,7 @@ def tensor(key: str, shape: list[int]) -> Tensor:
         values = random.standard_normal(shape) / np.sqrt(fan_in)
     else:
         values = random.standard_normal(shape) * 0.2
-    return torch.from_numpy(values.astype(np.float32))
+    return torch.from_numpy(np.asarray(values, np.float32))
 
 
 def state(keys: dict[str, list[int]], stored_as_signs: bool = False) -> dict[str, Tensor]:

@@ -259,7 +259,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty zip": (raw(b"PK\x05\x06" + bytes(18)), "found nothing"),
     "gzip": (raw(gzip.compress(bytes(1 << 20))), "compressed by gzip"),
     "empty": (lambda path: path.touch(), "is empty"),
-    "folder": (lambda path: path.mkdir(), "a folder, not a regular file"),
+    "folder": (lambda path: path.mkdir(), "a folder, not a file of weights"),
     "pipe": (os.mkfifo, "a named pipe, not a regular file"),
     "socket": (listening, "is a socket, not a regular file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "a device, not a regular file"),

@@ -10,14 +10,13 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 from bcdzoo.weights.keys.family import Container, Family, Layout, State
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 _FILE = re.compile(r"(?:(.*)/)?(\d{1,2})-(\d{1,2})-(weights|thres)\.bin", re.DOTALL)
@@ -72,9 +71,9 @@ PROGRAMS = {
 
 
 def _holds(path: Path, head: bytes) -> bool:
-    from bcdzoo.weights.bundle import is_archive
+    from bcdzoo.weights.bundle import is_archive, names_in_zip
 
-    return path.is_dir() or is_archive(path, head)
+    return path.is_dir() or is_archive(path, head) or any(map(_FILE.fullmatch, names_in_zip(path, head)))
 
 
 def _read(path: Path) -> State:
@@ -92,8 +91,10 @@ def _read(path: Path) -> State:
         for key, tensor in _tensors(parts, program, where).items():
             state[f"{prefix}{program}.{key}"] = tensor
     if not state:
+        kind = "a folder" if path.is_dir() else "an archive"
         raise BcdzooError(
-            f"{path} holds no L-P-weights.bin as FINN's networks do; of other archives, give a file in it"
+            f"{path} is {kind}, not a file of weights, and holds no L-P-weights.bin as FINN's networks do: give a file "
+            "in it"
         )
     return state
 
@@ -108,12 +109,15 @@ def _program(parts: Parts, where: str) -> str:
 
 
 def _tensors(parts: Parts, program: str, where: str) -> State:
+    import numpy as np
     import torch
 
     state: dict[str, Tensor] = {}
     for layer, folding in enumerate(PROGRAMS[program]):
         matrix = _matrix(parts, layer, folding, where)
         used = matrix[: folding.outputs, : folding.inputs * folding.kernel**2]
+        if (matrix[: folding.outputs, used.shape[1] :] < 0).any():  # beyond the inputs there are only bits of 0
+            raise BcdzooError(f"{where}: layer {layer} fills up its rows with bits that can agree: it is not read")
         kernel = used.reshape(folding.outputs, folding.kernel, folding.kernel, folding.inputs).transpose(0, 3, 1, 2)
         state[f"{layer}.weight"] = torch.from_numpy(kernel.astype(np.float32))
         if folding.has_thresholds:
@@ -126,15 +130,19 @@ def _tensors(parts: Parts, program: str, where: str) -> State:
     return state
 
 
-def _matrix(parts: Parts, layer: int, folding: Folding, where: str) -> npt.NDArray[np.int64]:
+def _matrix(parts: Parts, layer: int, folding: Folding, where: str) -> "npt.NDArray[np.int64]":
     """A layer's ±1 matrix, with the rows and columns that fill it up."""
+    import numpy as np
+
     words = _interleaved(parts, layer, folding, "weights", where)
     bits = words[:, :, None] >> np.arange(folding.simd) & 1
     return bits.reshape(len(words), -1) * 2 - 1
 
 
-def _interleaved(parts: Parts, layer: int, folding: Folding, kind: str, where: str) -> npt.NDArray[np.int64]:
+def _interleaved(parts: Parts, layer: int, folding: Folding, kind: str, where: str) -> "npt.NDArray[np.int64]":
     """Rows of 64-bit numbers of all elements in the order of the layer's outputs."""
+    import numpy as np
+
     columns = folding.columns or folding.inputs * folding.kernel**2
     numbers = columns // folding.simd if kind == "weights" else 1
     folds = -(-folding.outputs // folding.elements) if folding.outputs > _CLASSES else 64 // folding.elements
