@@ -96,9 +96,10 @@ def load_state(weights: str | Path, member: str | None = None, fits: Fits | None
             table, part = _weights(pickle.content, path, part, fits or (lambda keys: (len(keys),)))
             state = {key: pickle.tensor(value) for key, value in table.items()}
     for name in part.split("#") if part is not None else []:
-        state = _below(state, name)
+        there, state = state, _below(state, name)
         if not state:
-            raise BcdzooError(f"{path} holds no weights called {name!r}")
+            first = list(dict.fromkeys(key.partition(".")[0] for key in there))
+            raise BcdzooError(f"{path} holds no weights called {printable(repr(name), 100)}, but {_listed(first)}")
     for key in state:
         if len(key) > _LONGEST_KEY:
             raise BcdzooError(f"{path} holds a tensor with a name of {len(key)} characters: {printable(key, 60)}")
@@ -327,24 +328,25 @@ def _match(keys: Collection[str], target: Mapping[str, Any], format: str) -> _Ma
     families = [FORMATS[format]] if format else FORMATS.values()
     layouts = [layout for family in families for layout in family.layouts]
     named = [(_TORCH_WRAPPERS.sub("", key), key) for key in keys if key != "n_averaged"]
-    best, fitting = (Layout(), _rename(named, ())), -1
+    best, fitting = (Layout(), *_rename(named, ())), -1
     if len(keys) > 4 * len(target) + 1000:  # looking for a layout would take long
         layouts = []
     for _ in range(_DEEPEST + 1):
         for layout in layouts:
-            renamed = _rename(named, layout.rules)
+            renamed, doubled = _rename(named, layout.rules)
             if (found := len(target.keys() & renamed.keys())) > fitting:
-                best, fitting = (layout, renamed), found
+                best, fitting = (layout, renamed, doubled), found
             if fitting == len(target):
                 break
         first = _shared_prefix([key for key, _ in named])
         if not first or fitting == len(target):
             break
         named = [(key.removeprefix(first), original) for key, original in named]
-    layout, renamed = best
+    layout, renamed, doubled = best
     # The counter of batches is no weight; files from before torch 0.4.1 and some batch norms lack it.
     missing = [key for key in target if key not in renamed and not key.endswith("num_batches_tracked")]
     extra = [original for key, originals in renamed.items() if key not in target for original in originals]
+    extra += doubled
     return _Match(layout, renamed, missing, extra)
 
 
@@ -364,14 +366,16 @@ def _networks(state: State, target: Mapping[str, Any], source: str, format: str)
     return [f"{source}#NAME takes the tensors of {_listed(whole)} alone"] if whole else []
 
 
-def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> dict[str, list[str]]:
-    """New key -> the original keys it is made of, in the order of their ``#`` marks."""
-    renamed: dict[str, list[tuple[str, str]]] = {}
+def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> tuple[dict[str, list[str]], list[str]]:
+    """New key -> the original keys it is made of, in the order of their ``#`` marks; and those that come twice."""
+    renamed: dict[str, dict[str, str]] = {}
+    doubled = []
     for key, original in named:
         if new := _new_key(key, rules):
             name, part = new
-            renamed.setdefault(name, []).append((part, original))
-    return {name: [original for _, original in sorted(parts, key=lambda p: p[0])] for name, parts in renamed.items()}
+            if renamed.setdefault(name, {}).setdefault(part, original) != original:
+                doubled.append(original)
+    return {name: [original for _, original in sorted(parts.items())] for name, parts in renamed.items()}, doubled
 
 
 def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:

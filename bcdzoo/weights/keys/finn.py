@@ -84,10 +84,13 @@ def _read(path: Path) -> State:
         if match := _FILE.fullmatch(name):
             folders[match[1] or ""][int(match[2]), int(match[3]), match[4]] = content
     state: State = {}
+    names: dict[str, str] = {}
     for folder, parts in folders.items():
+        prefix = re.sub("[.#]", "_", folder) + "." if folder else ""
+        if (other := names.setdefault(prefix, folder)) != folder:
+            raise BcdzooError(f"{path}: {printable(other, 60)} and {printable(folder, 60)} cannot be told apart")
         where = f"{path}/{printable(folder, 100)}" if folder else str(path)
         program = _program(parts, where)
-        prefix = folder.replace(".", "_") + "." if folder else ""
         for key, tensor in _tensors(parts, program, where).items():
             state[f"{prefix}{program}.{key}"] = tensor
     if not state:

@@ -49,10 +49,14 @@ def _state(graph: "onnx.GraphProto", path: Path) -> State:
     if [node.op_type for node in nodes] != _OPERATIONS:
         raise BcdzooError(f"{path} has other operations than TFC_1W1A of the QONNX model zoo: it is not read")
     values = {tensor.name: tensor for tensor in graph.initializer}
+    if len(values) < len(graph.initializer):
+        raise ValueError("a tensor is in it twice")
 
     def value(name: str) -> Any:
         if values[name].data_location:
             raise BcdzooError(f"{path} keeps its weights in other files: it is not read")
+        if any(length < 0 for length in values[name].dims):
+            raise ValueError("a tensor has a negative length")
         return torch.from_numpy(numpy_helper.to_array(values[name]).copy())
 
     for node in nodes:
