@@ -354,7 +354,7 @@ def test_what_a_killed_command_left_half_written_goes_at_the_next(
         ({"batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"step2.batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"build": {"steps": 1}}, "bcdnet-tiny: got an unexpected keyword argument 'steps'"),
-        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no checkpoint of 'resnet-50' is known"),
+        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no network named 'resnet-50'"),
         ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
         (
             {"teacher": "tests.train.test_stages:three", "teacher_weights": "as built", "distillation": 0.5},
