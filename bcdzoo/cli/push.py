@@ -13,7 +13,7 @@ import click
 @click.option("--dry-run", is_flag=True, help="Print the model card and publish nothing.")
 def command(weights: Path, repo: str, license: str | None, private: bool, dry_run: bool) -> None:
     """Publish WEIGHTS, a file of `bcdzoo train` or `bcdzoo convert`, with a model card; print its manifest entry."""
-    from bcdzoo.weights.push import manifest_entry, prepare, push
+    from bcdzoo.push import manifest_entry, prepare, push
 
     publication = prepare(weights, repo, license)
     click.echo(publication.card if dry_run else manifest_entry(push(publication, private)))

@@ -22,7 +22,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place
 from bcdzoo.seal import read_json, write_json
 from bcdzoo.text import masked, printable
-from bcdzoo.weights.sources import LARGEST, UNPACKED
+from bcdzoo.weights.limits import LARGEST, UNPACKED
 
 ATTEMPTS = 5  # in a row without progress
 BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one

@@ -18,8 +18,9 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import cache_dir, own_place, remove_leftovers, sha256_of
 from bcdzoo.seal import DamagedError, read_json, write_json
 from bcdzoo.text import masked, printable, say
+from bcdzoo.weights.limits import UNPACKED
 from bcdzoo.weights.manifest import Checkpoint
-from bcdzoo.weights.sources import UNPACKED, by_browser, leftovers, obtain, origin, place, quoted
+from bcdzoo.weights.sources import by_browser, leftovers, obtain, origin, place, quoted
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular, own_place
 from bcdzoo.text import masked, printable
+from bcdzoo.weights.limits import LARGEST
 from bcdzoo.weights.manifest import Checkpoint
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Checkpoints in this package."""
-
-LARGEST = 8 << 30  # bytes of a file whose size nobody tells
-UNPACKED = 100  # times its size is the most that anything compressed may hold: weights are noise
 
 _CHECKPOINT_SUFFIXES = (".pth", ".pth.tar", ".pt", ".tar")
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
+from bcdzoo.push import prepare
 from bcdzoo.weights import pickles
 from bcdzoo.weights.convert import load_state
 from bcdzoo.weights.load import checkpoint_argument, convert
 from bcdzoo.weights.metadata import read_metadata
-from bcdzoo.weights.push import prepare
 from bcdzoo.weights.sources import SHIPPED
 from tests.weights.hostile import FILES
 

@@ -13,10 +13,10 @@ import yaml
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
+from bcdzoo.push import prepare
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import load_manifest
-from bcdzoo.weights.push import prepare
 from bcdzoo.weights.sources import SHIPPED
 from bcdzoo.weights.tensors import write_tensors
 from tests.weights.hub import Hub, hub
