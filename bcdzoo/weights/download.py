@@ -139,6 +139,8 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
             with tqdm(total=length, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar:
                 for piece in pieces:
                     have += len(piece)
+                    if encoding != "identity" and have > UNPACKED * (packed := max(response.raw.tell(), 1 << 16)):
+                        most, too_much = 0, f"{shown}: the first {packed:,} bytes unpack to {have:,}: no weights do"
                     if have > most:
                         discard(part)
                         raise BcdzooError(too_much)

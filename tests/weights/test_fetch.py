@@ -524,7 +524,7 @@ def test_a_compressed_bomb_is_stopped(
     server.pages["/net.pth"] = Page(bomb, headers={"Content-Encoding": encoding}, with_length=with_length)
     with grows_at_most(50_000_000):
         message = failure(at(server))
-    assert any(words in message for words in ("unpack to more than", "without telling how many", "sends it compressed"))
+    assert any(words in message for words in ("unpack to", "sends it compressed"))
     assert not names_in(at(server))
 
 
