@@ -167,9 +167,9 @@ def test_classes_are_called_by_the_file_the_data_or_their_numbers(images: ImageS
     ("content", "message"),
     [
         (b"cat\n", "has 1 names, a line each, for 2 classes"),
-        (b"cat\n\ndog\n", "line 2: '' is no name of a class"),
-        (b"\xff\xfe", "is no text in UTF-8"),
-        (b"cat\n" + b"x" * 2000, "line 2: .* is no name"),
+        (b"cat\n\ndog\n", "line 2: '' is not a class name"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"cat\n" + b"x" * 2000, "line 2: .* is not a class name"),
         (None, "no file"),
     ],
 )
