@@ -39,7 +39,7 @@ def real_labels() -> list[tuple[int, ...]]:
     """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each validation image.
 
     Returns:
-        50,000 entries, ``ILSVRC2012_val_00000001`` first; images with an empty one are not counted.
+        50,000 entries, ``ILSVRC2012_val_00000001`` first; empty for images without accepted classes.
     """
     ends = np.cumsum(_stored("real_counts"), dtype=np.int64)
     return [tuple(labels.tolist()) for labels in np.split(_stored("real_labels"), ends[:-1])]

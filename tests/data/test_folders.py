@@ -73,13 +73,13 @@ def test_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str]
         for name in ("cat", "dog"):
             put(tmp_path / "data" / split / name / f"{split}.png")
     path = tar_file(tmp_path / "data", tmp_path / "a.tar") if archive else tmp_path / "data"
-    assert f"holds splits, not classes ({', '.join(sorted(names))}): use one of them" in complaint(path, 2)
+    assert f"has splits, not classes ({', '.join(sorted(names))}): use one of them" in complaint(path, 2)
     assert len(open_dataset(tmp_path / "data" / names[0], 2)) == 2
 
 
 def test_a_single_split_is_no_class_and_a_class_may_be_called_train(tmp_path: Path) -> None:
     put(tmp_path / "a" / "Validation" / "cat" / "a.png")
-    assert "holds splits, not classes (Validation)" in complaint(tmp_path / "a", 1)
+    assert "has splits, not classes (Validation)" in complaint(tmp_path / "a", 1)
     for name in ("bus", "train"):
         put(tmp_path / "b" / name / "a.png")
     assert [sample.label for sample in open_dataset(tmp_path / "b", 2).samples] == [0, 1]

@@ -126,7 +126,7 @@ def test_shards_in_folders_of_splits_are_found_or_named(tmp_path: Path) -> None:
         shard_of(tmp_path / "a" / split / "0.tar", sample(split))
     assert [image.id for image in open_dataset(tmp_path / "a", 2).samples] == ["val.jpg"]
     (tmp_path / "a" / "val").rename(tmp_path / "a" / "valid")
-    assert "holds splits, not classes (train, valid)" in complaint(tmp_path / "a", 2)
+    assert "has splits, not classes (train, valid)" in complaint(tmp_path / "a", 2)
 
 
 def test_a_name_may_have_dots(tmp_path: Path) -> None:
