@@ -5,20 +5,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.size import Size, measure
 from bcdzoo.audit.verdict import AuditedLayer, judge, summarize
-from bcdzoo.audit.watch import Watch
 from bcdzoo.custom_model import unwrapped
-from bcdzoo.data.imagenet import DEMO, open_dataset
-from bcdzoo.data.pixels import Pixels, loader
-from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.data.batches import AT_ONCE, batches_of
+from bcdzoo.data.imagenet import DEMO
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.model import EvalModel, load_network
+from bcdzoo.observe.watch import Watch
 from bcdzoo.ops.count import multiply_accumulates
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import REGISTRY, ModelSpec, create_model
@@ -28,7 +27,6 @@ from bcdzoo.weights.fetch import fetch
 from bcdzoo.weights.load import assume, checkpoint_argument, is_path
 from bcdzoo.weights.manifest import load_manifest
 
-_BATCH = 8  # all maps of a layer are looked at together
 _DEMO_SIZE = 28
 
 
@@ -126,7 +124,7 @@ def audit(
     watch = watched(network.network if isinstance(network, PackedNetwork) else network, batches, name)
     layers = judge(list(watch.layers.values()), watch.images, real_input=data is not None)
     with torch.no_grad():
-        notes = batch_notes(subject, _BATCH if watch.images > 1 else 1)
+        notes = batch_notes(subject, AT_ONCE if watch.images > 1 else 1)
     unknown = [
         f"{operation} ×{-(-len(paths) // watch.runs)}, first in {printable(paths[0] or 'the network', 100)}"
         for operation, paths in watch.unknown.items()
@@ -188,25 +186,6 @@ def _noise(subject: EvalModel) -> Iterator[Tensor]:
     """An image, (1, 3, H, W)."""
     side = subject.preprocess.crop
     yield subject.preprocess.normalize(255 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
-
-
-def batches_of(data: str, preprocess: Preprocess, outputs: int, layout: str | None, number: int) -> Iterator[Tensor]:
-    """Normalized images spread evenly over a set, (n, 3, H, W).
-
-    Args:
-        data: In any layout.
-        preprocess: What they are made with.
-        outputs: Of the network.
-        layout: Of the data, where it is given.
-        number: Of the images.
-    """
-    found = open_dataset(data, outputs, layout)
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found)), dtype=int)).tolist()
-    parts = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-    for _, crops, unreadable in loader(Pixels(found, [preprocess.geometry]), parts, workers=0):
-        if unreadable:
-            raise BcdzooError(unreadable[0][1])
-        yield preprocess.normalize(crops[0])
 
 
 def _file(spec: Any, weights: str | Path | None, manifest: Path | None) -> Path | None:

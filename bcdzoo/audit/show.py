@@ -8,8 +8,8 @@ from tabulate import tabulate
 
 from bcdzoo.audit.run import Audit
 from bcdzoo.audit.size import Size
-from bcdzoo.audit.values import NEAR, Form
 from bcdzoo.audit.verdict import AuditedLayer
+from bcdzoo.observe.values import NEAR, Form
 from bcdzoo.text import printable
 
 _HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bcdzoo.audit.observed_layer import ObservedLayer
-from bcdzoo.audit.values import Form, Inputs, Threshold, Weights, summarize_weights
 from bcdzoo.bits import Bits
 from bcdzoo.layers.metadata import declared_bits
+from bcdzoo.observe.bits import bits_of
+from bcdzoo.observe.observed_layer import ObservedLayer
+from bcdzoo.observe.values import Form, Inputs, Threshold, Weights, summarize_weights
 from bcdzoo.text import printable
 
 _MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
@@ -115,36 +116,6 @@ def judge(layers: Sequence[ObservedLayer], images: int, real_input: bool) -> lis
             )
         )
     return judged
-
-
-def bits_of(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input; what a fake quantizer has made has as many as that says."""
-    w_bits, a_bits = _observed_bits(observed, real_input)
-    w_fake, a_fake = observed.fake_bits
-    return w_fake or w_bits, a_bits if a_bits is None else a_fake or a_bits
-
-
-def _observed_bits(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input: some images may not reach all levels that a layer says it has.
-
-    An image that is black and white is an image like others.
-    """
-    assert observed.weights is not None
-    says = declared_bits(observed.module)
-    most_w, most_a = (bits if bits < 32 else 1 for bits in (says or Bits())[:2])
-    w_bits = max(observed.weights.bits, most_w)
-    inputs = observed.inputs if real_input or observed.kind == "packed" else None
-    if inputs is None:
-        return w_bits, None
-    if inputs.form == Form.CONSTANT:  # it says nothing itself
-        if says is not None:
-            return w_bits, says.a_bits
-        return w_bits, most_a if observed.threshold is not None and observed.threshold.by != "round" else None
-    if inputs.form == Form.REAL or observed.of_image:
-        return w_bits, 32
-    if inputs.form == Form.LEVELS:
-        return w_bits, max(math.ceil(math.log2(len(inputs.levels))), most_a)
-    return w_bits, most_a
 
 
 def _kind(w_bits: int, a_bits: int | None) -> str:

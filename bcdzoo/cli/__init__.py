@@ -10,28 +10,28 @@ import click
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import say
 
-# command -> module in this package that defines a click command named `command`, and its one-line help:
-# the help is here so that `bcdzoo --help` need not import any of them.
+# command -> (module in this package with a click command named `command`, one-line help).
+# The help is here so that `bcdzoo --help` imports none of the modules.
 COMMANDS = {
-    "list": ("list_models", "Networks of the zoo and what is known of them."),
-    "info": ("info", "Everything known of one network and its checkpoints."),
+    "list": ("list_models", "List the networks of the zoo."),
+    "info": ("info", "Show everything known about one network and its checkpoints."),
     "fetch": ("fetch", "Download checkpoints, safely and only once."),
-    "verify": ("verify", "Hash the cached checkpoints again."),
-    "eval": ("eval", "Top-1 and top-5 accuracy on ImageNet."),
+    "verify": ("verify", "Check the cached checkpoints against their hashes."),
+    "eval": ("eval", "Evaluate top-1 and top-5 accuracy on ImageNet."),
     "prepare": ("prepare", "Decode the images once, for faster evaluations."),
-    "results": ("results", "The evaluation runs in the results store."),
-    "compare": ("compare", "Whether one run is better than another, and on which images."),
-    "count-ops": ("count_ops", "BOPs, FLOPs and OPs of a network, layer by layer."),
-    "audit": ("audit", "Whether a network is really binary, layer by layer."),
-    "table": ("table", "The paper's two comparison tables."),
-    "plot": ("plot", "Figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),
-    "report": ("report", "Everything on one HTML page: tables, figures, layers, runs and pairs."),
-    "train": ("train", "Train a network by a recipe, on any images."),
-    "bench": ("bench", "Images per second on each backend, and layer by layer."),
-    "export": ("export", "A network with its weights as a packed file."),
-    "push": ("push", "Weights with a model card to the Hugging Face hub."),
-    "convert": ("convert", "Other people's checkpoints to this zoo's safetensors."),
-    "doctor": ("doctor", "Whether what bcdzoo needs is there and works."),
+    "results": ("results", "List the evaluation runs in the results store."),
+    "compare": ("compare", "Test whether one run is better than another, and on which images."),
+    "count-ops": ("count_ops", "Count BOPs, FLOPs and OPs of a network, layer by layer."),
+    "audit": ("audit", "Check whether a network is really binary, layer by layer."),
+    "table": ("table", "Print the paper's two comparison tables."),
+    "plot": ("plot", "Draw figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),
+    "report": ("report", "Write everything to one HTML page: tables, figures, layers, runs and pairs."),
+    "train": ("train", "Train a network with a recipe, on any images."),
+    "bench": ("bench", "Measure images per second on each backend, and layer by layer."),
+    "export": ("export", "Write a network with its weights to a packed file."),
+    "push": ("push", "Publish weights with a model card on the Hugging Face hub."),
+    "convert": ("convert", "Convert other people's checkpoints to this zoo's safetensors."),
+    "doctor": ("doctor", "Check that what bcdzoo needs is installed and works."),
 }
 
 
@@ -73,10 +73,10 @@ def cli(debug: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: runs a command, prints a failure as one line and exits with 0, 1 (failed) or 2 (wrong usage)."""
+    """Run a command, print a failure as one line, and exit with 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
     arguments = sys.argv[1:] if args is None else args
     if "--debug" not in arguments:
-        warnings.simplefilter("ignore")  # libraries' own, about their insides; ours are said
+        warnings.simplefilter("ignore")  # those of libraries; our own go through `say`
     try:
         result: Any = cli.main(arguments, prog_name="bcdzoo", standalone_mode=False)
     except click.exceptions.Abort as abort:
@@ -85,7 +85,7 @@ def main(args: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; nothing is left to tell it
+        sys.stderr.close()  # whoever read our output is gone
         sys.exit(1)
     except Exception as error:
         if "--debug" in arguments:

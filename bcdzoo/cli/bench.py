@@ -19,10 +19,10 @@ from bcdzoo.text import say
     "backends",
     type=click.Choice(["torch", "torch.compile", "packed"]),
     multiple=True,
-    help="Repeatable; by default all that there are for MODEL.",
+    help="Backend to measure; repeatable. Default: all that MODEL supports.",
 )
-@click.option("--threads", type=click.IntRange(1), help="By default those that torch takes.")
-@click.option("--layers", is_flag=True, help="Time of each packed block beside its BOPs and the kernels' peak.")
+@click.option("--threads", type=click.IntRange(1), help="Number of threads; default: torch's.")
+@click.option("--layers", is_flag=True, help="Time each packed block, with its BOPs and fraction of the kernels' peak.")
 @click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
 @build_settings
 def command(
@@ -34,7 +34,7 @@ def command(
     style: str,
     build: dict[str, Any],
 ) -> None:
-    """Images per second and milliseconds per image of MODEL with random weights, on the CPU."""
+    """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU."""
     import torch
 
     from bcdzoo.custom_model import import_network

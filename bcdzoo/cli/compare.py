@@ -15,15 +15,13 @@ _SHOWN = 10
 @click.command("compare")
 @click.argument("first", type=RUN, metavar="RUN")
 @click.argument("second", type=RUN, metavar="RUN")
-@click.option(
-    "--changed", type=click.Path(path_type=Path), help="Write the images whose guess differs to this CSV file."
-)
+@click.option("--changed", type=click.Path(path_type=Path), help="CSV file for the images whose prediction differs.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(first: str, second: str, changed: Path | None, style: str) -> None:
-    """Whether one RUN is better than another on the same images, and on which they differ.
+    """Test whether one RUN is better than another on the same images, and show where they differ.
 
-    A RUN is a network's name, for its latest run in the store; a name in the store (`bcdzoo results`) or its beginning;
-    or a file of a result (.json) or of predictions (.parquet).
+    A RUN is a network's name (its latest run in the store), a run's name (`bcdzoo results`) or the beginning of one,
+    or a file with a result (.json) or predictions (.parquet).
     """
     from bcdzoo.evaluation.compare import compare
     from bcdzoo.files import atomic_write
@@ -39,7 +37,7 @@ def command(first: str, second: str, changed: Path | None, style: str) -> None:
             click.echo(f"               {name}: label {row.label}, {row.first} → {row.second}, right: {row.right}")
         if len(rows) > _SHOWN and not changed:
             click.echo(f"               and {len(rows) - _SHOWN} more: --changed FILE lists them")
-    if changed:  # last, so that a full disk does not cost the answer
+    if changed:  # last, so that the answer is printed even if the disk is full
         try:
             with atomic_write(changed) as temporary:
                 rows.to_csv(temporary, index=False)

@@ -14,21 +14,21 @@ from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings
     type=click.Choice(["full", "dagger"]),
     default="full",
     show_default=True,
-    help="What is counted as a FLOP (docs/counting.md).",
+    help="What counts as a FLOP (docs/counting.md).",
 )
-@click.option("--per-layer/--total", default=True, show_default=True, help="One line per layer, or the totals alone.")
-@click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
+@click.option("--per-layer/--total", default=True, show_default=True, help="One line per layer, or only the totals.")
+@click.option("--input-size", type=click.IntRange(1), help="Image side in pixels; default: the network's own.")
 @click.option(
     "--data",
     type=FILE,
     metavar="PATH",
-    help="Images on which the bits of your own network are observed; a random one if omitted.",
+    help="Images on which to observe the bits of your own network; one random image if omitted.",
 )
 @click.option(
     "--preprocess",
     type=PRESET,
     metavar="PRESET|SPEC",
-    help="Preprocessing of these images, such as resize=256,crop=224.",
+    help="Preprocessing of --data, such as resize=256,crop=224.",
 )
 @click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
 @build_settings
@@ -44,7 +44,7 @@ def command(
 ) -> None:
     """Count BOPs, FLOPs and OPs of MODEL for one image.
 
-    MODEL is a network of the zoo or package.module:callable, which is called to build anybody's own.
+    MODEL is a network of the zoo, or package.module:callable, which is called to build your own.
     """
     from bcdzoo.ops.count import count_ops
     from bcdzoo.ops.show import show

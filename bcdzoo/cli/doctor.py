@@ -9,12 +9,12 @@ from bcdzoo.text import printable
 
 
 @click.command("doctor")
-@click.option("--links", is_flag=True, help="Ask for every link of the manifest whether its file is still there.")
+@click.option("--links", is_flag=True, help="Check that every link in the manifest still leads to its file.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(links: bool, style: str) -> int:
-    """Examine what is installed, the kernels, the folders, the settings, the hub and a mirror.
+    """Check the installed packages, kernels, folders, settings, the hub and a mirror.
 
-    A line for each: ok, note, or problem with what to do. The exit code is 1 if there is a problem, which stops work.
+    Prints a line for each: ok, note, or problem and what to do about it. The exit code is 1 if there is a problem.
     """
     from bcdzoo.doctor import examine
 

@@ -30,39 +30,50 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
 @click.option("--layout", metavar="LAYOUT", help="Data layout; detected if omitted.")
 @labels_options
 @click.option(
-    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`."
+    "--weights",
+    type=WEIGHTS,
+    metavar="FILE|TAG",
+    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
 )
-@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 @click.option(
     "--preprocess",
     type=PRESET,
     metavar="PRESET|SPEC",
-    help="In place of the weights' own, such as resize=256,crop=224.",
+    help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
 )
-@click.option("--device", help="Such as cuda:1; by default CUDA where there is one.")
+@click.option("--device", help="Torch device, such as cuda:1; default: CUDA if available.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
-@click.option("--skip-bad", is_flag=True, help="Leave out, count and list images that cannot be read.")
 @click.option(
-    "--no-check", "check", is_flag=True, callback=_not, help="Evaluate although the data or the labels look wrong."
+    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
 )
-@click.option("--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: on 1-bit kernels.")
-@click.option("--amp", type=click.Choice(["bf16"]), help="Automatic mixed precision in place of full float32.")
+@click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and list them.")
+@click.option(
+    "--no-check", "check", is_flag=True, callback=_not, help="Evaluate even if the data or the labels look wrong."
+)
+@click.option(
+    "--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: run on 1-bit kernels."
+)
+@click.option("--amp", type=click.Choice(["bf16"]), help="Automatic mixed precision instead of full float32.")
 @click.option("--compile", is_flag=True, help="Run through torch.compile.")
 @click.option("--channels-last", is_flag=True, help="Run in channels-last memory order.")
-@click.option("--check-stability", is_flag=True, help="Run in each of these too, and count the guesses that change.")
-@click.option("--seed", default=0, show_default=True, help="For a network of yours that draws its own weights.")
-@click.option("--resume", is_flag=True, help="Go on with an unfinished run, or fail and say what differs.")
-@click.option("--fresh", is_flag=True, help="Throw away what an unfinished run has done.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file too.")
-@click.option("--per-class", type=click.Path(path_type=Path), help="Write the accuracy of each class to this CSV file.")
-@click.option("--confusion", type=click.Path(path_type=Path), help="Write what is taken for what to this CSV file.")
+@click.option(
+    "--check-stability", is_flag=True, help="Also run in each of these modes, and count the predictions that change."
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Random seed, for your own networks that draw their weights."
+)
+@click.option("--resume", is_flag=True, help="Continue an unfinished run, or fail and say what differs.")
+@click.option("--fresh", is_flag=True, help="Discard an unfinished run and start over.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file for the result.")
+@click.option("--per-class", type=click.Path(path_type=Path), help="CSV file for the accuracy of each class.")
+@click.option("--confusion", type=click.Path(path_type=Path), help="CSV file for the confused pairs of classes.")
 @click.option(
     "--no-store",
     "store",
     is_flag=True,
     callback=_not,
-    help="Keep nothing in the store that `bcdzoo table` reads; no resuming.",
+    help="Store no result (`bcdzoo table` reads the store) and do not resume.",
 )
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @build_settings
@@ -76,19 +87,19 @@ def command(
     style: str,
     **options: Any,
 ) -> None:
-    """Top-1 and top-5 accuracy of each MODEL: zoo names, patterns such as 'bcdnet*', or package.module:callable.
+    """Evaluate each MODEL, top-1 and top-5: a zoo name, a pattern such as 'bcdnet*', or package.module:callable.
 
-    All are evaluated in one pass over the data, which is ImageNet's validation set in any layout. A run that was cut
-    off goes on when the same command is given again.
+    All are evaluated in one pass over the data: ImageNet's validation set in any layout. A run that was interrupted
+    continues when the same command is run again.
     """
     if options["weights"] and len(models) > 1:
         raise click.UsageError("--weights is for one MODEL")
     if options["check_stability"] and (options["backend"] != "torch" or any(map(options.get, _FASTER))):
         raise click.UsageError(
-            "--check-stability compares all modes: leave --backend, --amp, --compile and --channels-last out"
+            "--check-stability compares all modes: omit --backend, --amp, --compile and --channels-last"
         )
     if options["resume"] and (options["fresh"] or not options["store"]):
-        raise click.UsageError("--resume needs what --fresh and --no-store throw away")
+        raise click.UsageError("--resume cannot be combined with --fresh or --no-store")
     names = _expand(models, options["manifest"])
 
     from bcdzoo.evaluation.loop import evaluate_all
@@ -105,7 +116,7 @@ def command(
 
 
 def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
-    """Names in place of patterns, which leave out and name networks without public weights or of other classes."""
+    """Expand patterns to names; networks without public weights or with other classes are skipped and named."""
     from bcdzoo.weights.manifest import load_manifest
 
     names: list[str] = []
@@ -117,7 +128,7 @@ def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
         matching = list_models(model)
         with_weights = [name for name in matching if known.of(name)]
         if not with_weights:
-            raise BcdzooError(f"no network of the zoo that has public weights matches {model!r}: see `bcdzoo list`")
+            raise BcdzooError(f"no network with public weights matches {model!r}: see `bcdzoo list`")
         if without := [name for name in matching if name not in with_weights]:
             say(f"left out because they have no public weights: {', '.join(without)}")
         classes = find(with_weights[0]).num_classes
@@ -142,5 +153,5 @@ def _report(
             if path:
                 with atomic_write(path) as temporary:
                     frame(results).to_csv(temporary, index=False)
-    finally:  # a full disk must not cost the run
+    finally:  # print the result even if the disk is full
         click.echo(json.dumps(as_json(results), indent=1) if style == "json" else as_text(results))

@@ -10,16 +10,19 @@ from bcdzoo.text import printable
 
 @click.command("export")
 @click.argument("model", type=MODEL)
-@click.option("--packed", is_flag=True, help="As bit planes and folded constants; the only form there is.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file to write.")
+@click.option("--packed", is_flag=True, help="Write bit planes and folded constants; required, the only form so far.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file (.safetensors).")
 @click.option(
-    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default weights; see `bcdzoo info MODEL`."
+    "--weights",
+    type=WEIGHTS,
+    metavar="FILE|TAG",
+    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
 )
-@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 def command(model: str, packed: bool, out: Path, weights: str | None, manifest: Path | None) -> None:
     """Write MODEL with its weights as one packed file, which `bcdzoo eval --weights` and `--backend packed` take."""
     if not packed:
-        raise click.UsageError("say --packed: it is the only form to export")
+        raise click.UsageError("--packed is required: it is the only form to export")
     if out.suffix != ".safetensors":
         raise click.UsageError(f"--out must end in .safetensors, not {out.suffix or 'nothing'}")
     from bcdzoo.packed.checkpoint import export

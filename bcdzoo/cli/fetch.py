@@ -1,4 +1,4 @@
-"""bcdzoo fetch."""
+"""``bcdzoo fetch``."""
 
 from pathlib import Path
 
@@ -11,24 +11,32 @@ from bcdzoo.text import printable, say
 
 @click.command("fetch")
 @click.argument("models", type=MODEL, nargs=-1, metavar="MODEL...")
-@click.option("--all", "everything", is_flag=True, help="The default checkpoint of every network that has one.")
-@click.option("--tag", type=TAG, help="Another checkpoint than the network's default.")
-@click.option("--from", "from_file", type=click.Path(path_type=Path), metavar="FILE", help="Take a file you have.")
-@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
+@click.option("--all", "everything", is_flag=True, help="Fetch the default checkpoint of every network that has one.")
+@click.option("--tag", type=TAG, help="Tag of a checkpoint other than the network's default.")
+@click.option(
+    "--from",
+    "from_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Local file to use instead of downloading one.",
+)
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="File with additional weight entries."
+)
 def command(
     models: tuple[str, ...], everything: bool, tag: str | None, from_file: Path | None, manifest: Path | None
 ) -> int:
-    """Download checkpoints, check them and convert them, once.
+    """Download, check and convert checkpoints, each only once.
 
-    Prints a line for each: model, tag, file, sha256 of the original, and whether that hash is published or was recorded
-    at the first fetch; separated by tabs.
+    Prints a tab-separated line for each: model, tag, file, SHA-256 of the original, and whether that hash is published
+    or was recorded at the first fetch.
     """
     from bcdzoo.registry import REGISTRY
     from bcdzoo.weights.fetch import fetch, read_record
     from bcdzoo.weights.manifest import load_manifest
 
     if everything == bool(models):
-        raise click.UsageError("name networks, or give --all")
+        raise click.UsageError("name networks, or use --all")
     if (from_file or tag) and len(models) != 1:
         raise click.UsageError("--tag and --from take exactly one network")
     known = load_manifest(manifest)
@@ -42,7 +50,7 @@ def command(
 
                 path = converted(checkpoint, path)
             record = read_record(checkpoint)
-        except (BcdzooError, OSError) as error:  # also a full disk while a file is converted
+        except (BcdzooError, OSError) as error:  # such as a full disk
             say(f"{model}: {error.strerror}: {error.filename}" if isinstance(error, OSError) else error)
             failed += 1
         else:

@@ -15,10 +15,10 @@ from bcdzoo.weights.manifest import load_manifest
 
 @click.command("info")
 @click.argument("model", type=MODEL)
-@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(model: str, manifest: Path | None, style: str) -> None:
-    """Everything known of MODEL: paper, operations, published and measured accuracy, checkpoints and their licences."""
+    """Show all that is known about MODEL: paper, operations, published and measured accuracy, checkpoints, licences."""
     facts = details(load_manifest(manifest), model, read_results())
     click.echo(json.dumps(facts, indent=1) if style == "json" else "\n".join(_lines(facts, "")))
 

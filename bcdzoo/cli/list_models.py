@@ -16,13 +16,13 @@ _HEADERS = ("model", "W/A", "parameters", "OPs", "OPs †", "Top-1", "Top-5", "c
 
 @click.command("list")
 @click.argument("pattern", type=MODEL, default="*")
-@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 @click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
 def command(pattern: str, manifest: Path | None, style: str) -> None:
-    """Networks of the zoo whose name matches PATTERN, such as 'bcdnet*'.
+    """List the networks of the zoo whose names match PATTERN, such as 'bcdnet*'.
 
-    Top-1 and Top-5 are the paper's; OPs are counted here, † under the dagger convention. The checkpoint is cached
-    (here), public (to be fetched) or none (train it, or give your own with --weights).
+    Top-1 and Top-5 are published; OPs are counted here, † under the dagger convention. A checkpoint is cached (on this
+    machine), public (can be fetched) or none (train it, or pass your own with --weights).
     """
     known = load_manifest(manifest)
     entries = [summary(known, model) for model in list_models(pattern)]

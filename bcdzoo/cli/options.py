@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 
 
 class _Offered(click.types.StringParamType):
-    """Any text; the shell is offered some, or else its own completion of files where a file may be given too."""
+    """Any text; shell completion offers some values, or files where a file is allowed too."""
 
     def __init__(self, name: str, offers: Callable[[click.Context], Iterable[str]], files: bool = False) -> None:
         self.name = name
@@ -24,7 +24,7 @@ class _Offered(click.types.StringParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         try:
             fitting = [CompletionItem(text) for text in self._offers(ctx) if text.startswith(incomplete)]
-        except BcdzooError:  # it is told when the command runs
+        except BcdzooError:  # reported when the command runs
             fitting = []
         return fitting or ([CompletionItem(incomplete, type="file")] if self._files else [])
 
@@ -32,7 +32,7 @@ class _Offered(click.types.StringParamType):
 def _tags(ctx: click.Context) -> list[str]:
     from bcdzoo.weights.manifest import load_manifest
 
-    # While the option that is being completed has no value, click leaves the arguments before it unread.
+    # While the option being completed has no value, click has not parsed the arguments before it.
     named = {ctx.params.get("model"), *(ctx.params.get("models") or ()), *ctx.args}
     known = load_manifest(ctx.params.get("manifest")).checkpoints
     return list(dict.fromkeys(checkpoint.tag for checkpoint in known if checkpoint.model in named))
@@ -58,9 +58,9 @@ def _runs(ctx: click.Context) -> list[str]:
 
 
 MODEL = _Offered("model", lambda ctx: REGISTRY)
-"""A network's name; where a command takes it, also a pattern or package.module:callable."""
+"""A network's name; for some commands also a pattern or package.module:callable."""
 CHECKPOINT = _Offered("checkpoint", lambda ctx: REGISTRY, files=True)
-"""A network's name, or a file of this zoo, which says itself what it holds."""
+"""A network's name, or a file of this zoo, whose metadata name the network."""
 TAG = _Offered("tag", _tags)
 WEIGHTS = _Offered("weights", _tags, files=True)
 PRESET = _Offered("preset", _presets)
@@ -83,17 +83,17 @@ def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tu
 
 
 def settings_option(name: str, help: str) -> Callable[[Command], Command]:
-    """``--set KEY=VALUE``, repeatable, as a dictionary; a value is TOML, or else a bare word.
+    """Return ``--set KEY=VALUE``, repeatable, which becomes a dictionary; a value is TOML or a bare word.
 
     Args:
-        name: The parameter that the command gets.
-        help: What can be set.
+        name: Name of the command's parameter.
+        help: Help text.
     """
     return click.option("--set", name, metavar="KEY=VALUE", multiple=True, callback=_parse_settings, help=help)
 
 
 build_settings = settings_option(
-    "build", "An argument of the network itself, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable."
+    "build", "Argument of the network, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable."
 )
 
 
@@ -107,13 +107,13 @@ def _parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | N
 
 
 def labels_options(command: Command) -> Command:
-    """``--label-offset`` and ``--columns``: what data does not say itself."""
+    """Add ``--label-offset`` and ``--columns``, for what the data does not say itself."""
     command = click.option(
-        "--columns", metavar="IMAGE,LABEL", callback=_parse_columns, help="Their names in a table (CSV, parquet)."
+        "--columns", metavar="IMAGE,LABEL", callback=_parse_columns, help="Column names in a table (CSV, parquet)."
     )(command)
     return click.option(
         "--label-offset",
         type=click.IntRange(-1000, 1000),
         metavar="N",
-        help="Added to every label: -1 where they begin with 1, 1 where the network's output 0 is a background class.",
+        help="Offset added to every label: -1 if labels start at 1, 1 if the network's output 0 is a background class.",
     )(command)

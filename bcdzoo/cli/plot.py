@@ -19,10 +19,13 @@ _convention = click.option(
     type=click.Choice(["full", "dagger"]),
     default="full",
     show_default=True,
-    help="What is counted as a FLOP (docs/counting.md).",
+    help="What counts as a FLOP (docs/counting.md).",
 )
 _weights = click.option(
-    "--weights", type=WEIGHTS, metavar="FILE|TAG", help="In place of the default ones; see `bcdzoo info MODEL`."
+    "--weights",
+    type=WEIGHTS,
+    metavar="FILE|TAG",
+    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
 )
 
 
@@ -40,13 +43,13 @@ def _out(name: str) -> Callable[..., Any]:
         default=f"{name}.png",
         show_default=True,
         callback=check,
-        help="The file: .png, .svg or .pdf.",
+        help="Output file (.png, .svg or .pdf).",
     )
 
 
 @click.group("plot")
 def command() -> None:
-    """Figures, as PNG, SVG or PDF."""
+    """Draw figures as PNG, SVG or PDF."""
 
 
 @command.command("accuracy-ops")
@@ -54,7 +57,7 @@ def command() -> None:
 @_convention
 @_out("accuracy-ops")
 def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
-    """Top-1 over operations, the paper's first figure: MeliusNet, ReActNet and BCDNet, or what matches PATTERN.
+    """Plot top-1 over operations, the paper's first figure: MeliusNet, ReActNet and BCDNet, or what matches PATTERN.
 
     Open points are published accuracies, filled ones those that `bcdzoo eval` measured.
     """
@@ -68,11 +71,11 @@ def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
 @command.command("layers")
 @click.argument("model", type=MODEL)
 @_convention
-@click.option("--input-size", type=click.IntRange(1), help="Pixels of the image's side; by default the network's own.")
+@click.option("--input-size", type=click.IntRange(1), help="Image side in pixels; default: the network's own.")
 @_out("layers")
 @build_settings
 def layers(model: str, convention: str, input_size: int | None, out: Path, build: dict[str, Any]) -> None:
-    """Where the operations of MODEL are: BOPs/64 and FLOPs as stacked bars."""
+    """Plot where the operations of MODEL are: BOPs/64 and FLOPs as stacked bars."""
     from bcdzoo.ops.count import count_ops
     from bcdzoo.report.plots.layers import layers as draw
 
@@ -83,7 +86,7 @@ def layers(model: str, convention: str, input_size: int | None, out: Path, build
 @_convention
 @_out("tradeoff")
 def tradeoff(convention: str, out: Path) -> None:
-    """BCDNet-A's family from 14/0 to 9/15 convolutional and MLP blocks: operations, and accuracies that are known."""
+    """Plot BCDNet-A's family, from 14/0 to 9/15 convolutional and MLP blocks: operations and known accuracies."""
     from bcdzoo.evaluation.store import read_results
     from bcdzoo.report.plots.tradeoff import tradeoff as draw
 
@@ -95,7 +98,7 @@ def tradeoff(convention: str, out: Path) -> None:
 @_weights
 @_out("binarization-error")
 def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
-    """What the sign loses of the weights in the three branches of each MLP block.
+    """Plot the binarization error of the weights in the three branches of each MLP block.
 
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), a network's name, or package.module:callable.
     """
@@ -109,10 +112,12 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
 @click.argument("model", type=CHECKPOINT)
 @click.argument("image", type=click.Path(path_type=Path))
 @_weights
-@click.option("--class", "target", type=click.IntRange(0), help="Index of a class; by default the first guess.")
+@click.option(
+    "--class", "target", type=click.IntRange(0), help="Index of the class to explain; default: the top-1 prediction."
+)
 @_out("cam")
 def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path) -> None:
-    """What MODEL looks at in IMAGE: Grad-CAM.
+    """Show what MODEL looks at in IMAGE (Grad-CAM).
 
     MODEL is a network's name, a file of this zoo, or package.module:callable.
     """
@@ -137,7 +142,7 @@ def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
     name, file = checkpoint_argument(checkpoint, weights)
     found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"))
     if isinstance(found.network, PackedNetwork):
-        raise BcdzooError(f"{file} is packed: give the weights that it was made of")
+        raise BcdzooError(f"{file} is packed: use the weights that it was made from")
     return found
 
 

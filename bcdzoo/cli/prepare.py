@@ -18,15 +18,25 @@ from bcdzoo.text import printable, say
 )
 @click.option("--layout", metavar="LAYOUT", help="Data layout; detected if omitted.")
 @labels_options
-@click.option("--classes", default=1000, show_default=True, help="Outputs of the networks.")
+@click.option("--classes", default=1000, show_default=True, help="Number of outputs of the networks.")
 @click.option(
-    "--preprocess", type=PRESET, metavar="PRESET|SPEC", multiple=True, help="Repeatable; by default imagenet."
+    "--preprocess",
+    type=PRESET,
+    metavar="PRESET|SPEC",
+    multiple=True,
+    help="Preprocessing to prepare for; repeatable. Default: imagenet.",
 )
 @click.option(
-    "--model", "models", type=MODEL, multiple=True, help="The preset of this network's default weights; repeatable."
+    "--model",
+    "models",
+    type=MODEL,
+    multiple=True,
+    help="Network whose default weights' preprocessing to prepare for; repeatable.",
 )
-@click.option("--manifest", type=click.Path(path_type=Path), help="A file of additional weights' entries.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode; by default one per core, up to 8.")
+@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Number of processes that decode; default: one per core, up to 8."
+)
 def command(
     data: str,
     layout: str | None,
@@ -38,7 +48,7 @@ def command(
     manifest: Path | None,
     workers: int | None,
 ) -> None:
-    """Decode, resize and crop all images once, so that every later `bcdzoo eval` on them need not."""
+    """Decode, resize and crop all images once, so that later runs of `bcdzoo eval` are faster."""
     from bcdzoo.data.imagenet import open_dataset
     from bcdzoo.data.prepare import prepare
     from bcdzoo.weights.manifest import load_manifest

@@ -7,13 +7,15 @@ import click
 
 @click.command("push")
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--repo", required=True, metavar="OWNER/NAME", help="On the Hugging Face hub; made if it is not there.")
-@click.option("--license", metavar="SPDX", help="Of weights of your own; others keep theirs.")
-@click.option("--private", is_flag=True, help="Make the repository a private one.")
+@click.option(
+    "--repo", required=True, metavar="OWNER/NAME", help="Repository on the Hugging Face hub; created if missing."
+)
+@click.option("--license", metavar="SPDX", help="License of your own weights; converted weights keep theirs.")
+@click.option("--private", is_flag=True, help="Create a private repository.")
 @click.option("--dry-run", is_flag=True, help="Print the model card and publish nothing.")
 def command(weights: Path, repo: str, license: str | None, private: bool, dry_run: bool) -> None:
-    """Publish WEIGHTS, a file of `bcdzoo train` or `bcdzoo convert`, with a model card; print its manifest entry."""
-    from bcdzoo.weights.push import manifest_entry, prepare, push
+    """Publish WEIGHTS, a file from `bcdzoo train` or `bcdzoo convert`, with a model card; print its manifest entry."""
+    from bcdzoo.push import manifest_entry, prepare, push
 
     publication = prepare(weights, repo, license)
     click.echo(publication.card if dry_run else manifest_entry(push(publication, private)))

@@ -9,9 +9,9 @@ import click
 @click.command("report")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
 def command(out: Path) -> None:
-    """One page with both tables, figures, every network layer by layer, the runs in the results store and their pairs.
+    """Write one page with the tables, the figures, every network layer by layer, the stored runs and their comparisons.
 
-    The file needs nothing beside it and no network. Every network of the zoo is counted for it.
+    The file is self-contained and works offline. Every network of the zoo is counted for it.
     """
     from tqdm import tqdm
 

@@ -21,11 +21,11 @@ _COLUMNS = (
 
 @click.command("results")
 @click.argument("pattern", type=MODEL, default="*")
-@click.option("--dataset", help="Only runs on this set of images, such as imagenet.")
-@click.option("--since", metavar="DATE", help="Only runs started then or later, such as 2026-11-01.")
+@click.option("--dataset", help="Show only runs on this data set, such as imagenet.")
+@click.option("--since", metavar="DATE", help="Show only runs started on or after this date, such as 2026-11-01.")
 @click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
 def command(pattern: str, dataset: str | None, since: str | None, style: str) -> None:
-    """Evaluation runs in the results store, oldest first, of networks whose name matches PATTERN."""
+    """List evaluation runs in the results store, oldest first, of networks whose names match PATTERN."""
     found = [
         result
         for result in read_results()

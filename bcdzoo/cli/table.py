@@ -12,7 +12,7 @@ from bcdzoo.report.tables import Table, render, rows
     type=click.Choice(["1", "2", "all", "beyond"]),
     default="all",
     show_default=True,
-    help="1 or 2 of the paper's, or both; beyond: other networks.",
+    help="Table 1 or 2 of the paper, or both (all); beyond: networks that are in neither.",
 )
 @click.option(
     "--format",
@@ -22,6 +22,6 @@ from bcdzoo.report.tables import Table, render, rows
     show_default=True,
 )
 def command(which: str, style: str) -> None:
-    """The paper's comparison tables: published numbers, and beside them the computed and measured ones."""
+    """Print the paper's comparison tables: published numbers beside computed and measured ones."""
     chosen: dict[str, tuple[Table, ...]] = {"1": (1,), "2": (2,), "all": (1, 2), "beyond": ("beyond",)}
     click.echo(render(rows(chosen[which], read_results()), style))

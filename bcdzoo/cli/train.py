@@ -12,28 +12,33 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
 @click.command("train")
 @click.argument("model", type=MODEL)
 @click.option(
-    "--data", required=True, type=click.Path(path_type=Path), help="Images: class folders, idx files, a CSV …"
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Training images: class folders, idx files, a CSV file …",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="The run's folder; by default runs/MODEL.")
-@click.option("--recipe", type=RECIPE, metavar="NAME|FILE", help="In place of the network's own.")
-@click.option("--classes", type=click.IntRange(2, 1_000_000), help="Their number, where the data does not tell.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: runs/MODEL.")
+@click.option("--recipe", type=RECIPE, metavar="NAME|FILE", help="Recipe to use instead of the network's own.")
+@click.option("--classes", type=click.IntRange(2, 1_000_000), help="Number of classes, if the data does not say.")
 @click.option("--weights", type=FILE, metavar="FILE", help="Initial weights of the first stage.")
-@click.option("--device", help="Such as cuda:1; by default a GPU for each process, or the CPU where there is none.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that read images; by default one per core, up to 8.")
-@click.option("--class-names", type=FILE, metavar="FILE", help="Names of the classes, a line each.")
+@click.option("--device", help="Torch device, such as cuda:1; default: a GPU per process, or the CPU if there is none.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
+)
+@click.option("--class-names", type=FILE, metavar="FILE", help="File with one class name per line.")
 @click.option(
     "--label-offset",
     type=click.IntRange(-1000, 1000),
     metavar="N",
-    help="Added to every label of the data: -1 if they begin with 1.",
+    help="Offset added to every label: -1 if labels start at 1.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write TensorBoard's files too.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard files.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@settings_option("settings", "An option of the recipe, of all stages (lr=0.001) or one (step2.lr=0.001); repeatable.")
+@settings_option("settings", "Option of the recipe, for all stages (lr=0.001) or one (step2.lr=0.001); repeatable.")
 def command(model: str, out: Path | None, style: str, **options: Any) -> None:
-    """Train MODEL, a zoo name or package.module:callable, by a recipe (docs/training.md).
+    """Train MODEL, a zoo name or package.module:callable, with a recipe (docs/training.md).
 
-    The same command goes on with a run that was killed. Several processes: torchrun … -m bcdzoo train ….
+    The same command resumes an interrupted run. For several processes: torchrun … -m bcdzoo train ….
     """
     from bcdzoo.processes import speaks
     from bcdzoo.train.stages import train

@@ -1,4 +1,4 @@
-"""bcdzoo verify."""
+"""``bcdzoo verify``."""
 
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from bcdzoo.text import say
 
 @click.command("verify")
 @click.argument("models", type=MODEL, nargs=-1, metavar="[MODEL]...")
-@click.option("--manifest", type=click.Path(path_type=Path), metavar="FILE", help="Additional or other entries.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="File with additional weight entries."
+)
 def command(models: tuple[str, ...], manifest: Path | None) -> int:
     """Hash the cached checkpoints again and compare them with their records and the manifest.
 
-    Prints a line for each checkpoint of the networks (without any: of all): model, tag, and ok, differs or missing;
-    separated by tabs.
+    Prints a tab-separated line for each checkpoint of the given networks, or of all: model, tag, and ok, differs or
+    missing.
     """
     from bcdzoo.errors import BcdzooError
     from bcdzoo.weights.fetch import cached, converted_path, verify
@@ -31,7 +33,7 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
         verdict = verify(checkpoint)
         damage = ""
         if verdict == "differs":
-            # the cached file is none if its size or its record is wrong, too
+            # `cached` is also None if the size or the record is wrong
             damage = (
                 f"{cached(checkpoint) or checkpoint.name} differs from what was fetched: `bcdzoo fetch` replaces it"
             )
@@ -41,7 +43,7 @@ def command(models: tuple[str, ...], manifest: Path | None) -> int:
             try:
                 read_header(path)
             except BcdzooError as error:
-                verdict, damage = "differs", f"{error}; it is converted anew when it is used"
+                verdict, damage = "differs", f"{error}; it will be converted again when it is used"
         click.echo(f"{checkpoint.model}\t{checkpoint.tag}\t{verdict}")
         if damage:
             failed = True

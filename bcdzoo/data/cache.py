@@ -1,8 +1,8 @@
-"""Decoded, resized and cropped images on disk, so that later runs need not decode: what ``bcdzoo prepare`` writes.
+"""The cache of decoded, resized and cropped images that ``bcdzoo prepare`` writes.
 
-A folder per set of images and geometry, below the cache folder: the pixels of all images in one file that is mapped
+One folder per set of images and geometry in the cache folder: the pixels of all images in one file that is mapped
 into memory, a checksum of each image's pixels and of the file it was decoded from, and the images that could not be
-read with the reason. Results from it are those from the files, bit for bit.
+read with the reason. Results equal those from the original files, bit for bit.
 """
 
 import zlib
@@ -24,17 +24,17 @@ from bcdzoo.files import cache_dir, require_regular, sha256_of
 from bcdzoo.seal import read_json
 from bcdzoo.text import say
 
-_SPREAD = 64  # files compared with their checksums before a cache is used, beside all that may have changed
+_SPREAD = 64  # evenly spaced files compared with their checksums before use, besides all that may have changed
 _BATCH = 32
 
 
 class Prepared:
-    """Pixels of one set of images under one geometry.
+    """The pixels of one set of images with one geometry.
 
     Args:
-        folder: As :func:`prepare` wrote it.
-        images: How many there are.
-        geometry: Theirs.
+        folder: Folder that :func:`prepare` wrote.
+        images: Number of images.
+        geometry: Geometry of the pixels.
 
     Raises:
         BcdzooError: The folder is damaged.
@@ -51,7 +51,7 @@ class Prepared:
             self.facts, sealed = read_json(folder / "facts.json")
             if sealed and self.facts["checksums"] != sha256_of(checksums):
                 raise ValueError("checksums.npy is not what was written")
-            # of the pixels and of the file; mapped, because a header may say any size
+            # of pixels and file; mapped, because the header may state any size
             self.checksums = np.array(np.load(checksums, mmap_mode="r", allow_pickle=False))
             self.unreadable = {int(index): str(reason) for index, reason in self.facts["unreadable"].items()}
             self.versions = dict(self.facts["versions"])
@@ -60,31 +60,31 @@ class Prepared:
         except (OSError, ValueError, KeyError, AttributeError, TypeError, EOFError, BcdzooError) as error:
             raise self._damaged(str(error)) from error
         if self.checksums.shape != (images, 2) or self.checksums.dtype != np.uint32:
-            raise self._damaged("its checksums are not of the right size")
+            raise self._damaged("its checksums have the wrong size")
         if size != self.dtype.itemsize * int(np.prod(self.shape)):
-            raise self._damaged("its pixels are not of the right size")
+            raise self._damaged("its pixels have the wrong size")
         if not sealed:
-            say(f"{folder} is of an older version: which images were unreadable is unchecked")
+            say(f"{folder} is from an older version: the list of unreadable images is unchecked")
 
     @cached_property
     def _pixels(self) -> npt.NDArray[Any]:
         return np.memmap(self.folder / "pixels", self.dtype, "r", shape=self.shape)
 
     def pixels(self, index: int) -> Tensor:
-        """Pixels of one image, as :meth:`Geometry.pixels` gives them.
+        """Return the pixels of one image, as :meth:`Geometry.pixels` does.
 
         Raises:
             BcdzooError: The image could not be read when the cache was made; or the cache is damaged.
         """
         if index in self.unreadable:
             raise BcdzooError(self.unreadable[index])
-        pixels = np.array(self._pixels[index])  # a copy: torch wants writable memory
+        pixels = np.array(self._pixels[index])  # a copy, because torch needs writable memory
         if zlib.crc32(pixels.data) != self.checksums[index, 0]:
-            raise self._damaged(f"image {index} has another checksum")
+            raise self._damaged(f"image {index} has a different checksum")
         return torch.from_numpy(pixels)
 
     def check(self, images: ImageSet) -> None:
-        """Compare files with those that were prepared: all that were touched since, and some others, spread evenly.
+        """Compare files with their checksums: all that were touched since, and some others, evenly spaced.
 
         Raises:
             BcdzooError: A file has changed although its name and size have not.
@@ -106,7 +106,7 @@ class Prepared:
             raise ValueError("times.npy is not what was written")
         found = np.array(np.load(times, mmap_mode="r", allow_pickle=False))
         if found.shape != (images,) or found.dtype != np.int64:
-            raise ValueError("its times are not of the right size")
+            raise ValueError("its times have the wrong size")
         return found
 
     def _damaged(self, why: str) -> BcdzooError:
@@ -117,12 +117,12 @@ class Prepared:
 
 
 def prepared_folder(images: ImageSet, geometry: Geometry) -> Path:
-    """Where the pixels of a set lie, or would."""
+    """Folder for the pixels of a set; it may not exist."""
     return cache_dir() / "prepared" / f"{images.name}-{images.fingerprint[:16]}-{geometry}"
 
 
 def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:
-    """What was prepared for these images with these versions of the libraries that decode and resize, if anything.
+    """Find what was prepared for these images with these versions of the libraries that decode and resize, if anything.
 
     Raises:
         BcdzooError: It is damaged, or a file has changed since.
@@ -132,24 +132,24 @@ def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:
         return None
     found = Prepared(folder, len(images), geometry)
     if found.versions != library_versions():
-        say(f"{folder} is of other versions ({found.versions}) and is not used")
+        say(f"{folder} is from other versions ({found.versions}) and is not used")
         return None
     found.check(images)
     return found
 
 
 def pixel_shape(geometry: Geometry) -> tuple[int, int, int]:
-    """Of one image."""
+    """Shape of one image's pixels."""
     return 3, geometry.crop, geometry.crop
 
 
 def pixel_dtype(geometry: Geometry) -> np.dtype[Any]:
-    """How :meth:`Geometry.pixels` gives a channel of a pixel."""
+    """Data type of :meth:`Geometry.pixels`."""
     return np.dtype(np.uint8 if geometry.whole else np.float32)
 
 
 def change_times(images: ImageSet) -> npt.NDArray[np.int64]:
-    """When the file of each image last changed in any way, in ns; unlike the time of writing nobody can set it."""
+    """Time of the last change (ctime) of each image's file, in ns; unlike mtime it cannot be set."""
     paths = [sample.read.path for sample in images.samples]
     times = {path: _changed_at(path) for path in set(paths)}
     return np.array([times[path] for path in paths], np.int64)
@@ -163,13 +163,13 @@ def _changed_at(path: str) -> int:
 
 
 def encoded(images: ImageSet, index: int) -> bytes:
-    """An image's file; empty where it cannot be read."""
+    """Read an image's encoded bytes; empty if it cannot be read."""
     try:
         return images.samples[index].read()
-    except Exception:  # unreadable then, and now: the same
+    except Exception:  # unreadable before and now counts as equal
         return b""
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that decode and resize."""
+    """Versions of the libraries that decode and resize."""
     return {"pillow": PIL.__version__, "torchvision": torchvision.__version__}

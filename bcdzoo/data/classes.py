@@ -21,7 +21,7 @@ def _stored(field: str) -> npt.NDArray[np.generic]:
 
 
 def wnids() -> list[str]:
-    """The WordNet ids of the 1000 classes, for example ``n01440764``, sorted: a place in the list is a class index."""
+    """The WordNet ids of the 1000 classes, for example ``n01440764``, sorted: the position is the class index."""
     return [str(wnid) for wnid in _stored("wnids")]
 
 
@@ -36,21 +36,21 @@ def validation_labels() -> npt.NDArray[np.int64]:
 
 
 def real_labels() -> list[tuple[int, ...]]:
-    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): each validation image's accepted class indices.
+    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each validation image.
 
     Returns:
-        50,000 entries, ``ILSVRC2012_val_00000001`` first; an empty one leaves its image out of the ReaL accuracy.
+        50,000 entries, ``ILSVRC2012_val_00000001`` first; empty for images without accepted classes.
     """
     ends = np.cumsum(_stored("real_counts"), dtype=np.int64)
     return [tuple(labels.tolist()) for labels in np.split(_stored("real_labels"), ends[:-1])]
 
 
 def official_number(name: str) -> int | None:
-    """The number, 1 to 50,000, of a validation image by its official name; None for any other name.
+    """Return the number, 1 to 50,000, of a validation image from its official name; None for any other name.
 
     Args:
-        name: For example ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the Hugging Face hub
-            writes it; folders before it do not matter.
+        name: File name, such as ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the Hugging Face hub
+            writes it; folders in front are ignored.
     """
     match = _OFFICIAL_NAME.fullmatch(name)
     return int(match[1]) if match and 1 <= int(match[1]) <= VALIDATION_IMAGES else None

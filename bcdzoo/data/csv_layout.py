@@ -1,4 +1,4 @@
-"""Layout ``csv``: a file of images' paths and their labels."""
+"""Layout ``csv``: a file with image paths and labels."""
 
 import codecs
 import csv
@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
-from bcdzoo.data.names import PassedOver, image_id, is_split_column, refuse_split_column, shown, some
+from bcdzoo.data.names import SkippedFiles, image_id, is_split_column, refuse_split_column, shown, some
 from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import kind_of, open_regular
@@ -20,19 +20,19 @@ IMAGE_COLUMNS = ("path", "image", "img", "file", "filename", "file_name", "image
 LABEL_COLUMNS = ("label", "class", "target", "cls", "labels", "class_id", "label_id", "class_index", "category")
 _LONGEST_LINE = 1 << 17  # characters
 _SEPARATOR = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
-"""A first line for Excel: it is no row."""
+"""A first line for Excel, which is not a row."""
 
 
 def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
     """List the images that a CSV file names; relative paths start at its folder, labels are indices or wnids.
 
     Args:
-        path: The file, with commas, semicolons or tabs; these go first in a ``.tsv``.
-        classes: Outputs of the network.
-        columns: Names of the columns of paths and of labels; by default those that usual names say, or the only two.
+        path: File with commas, semicolons or tabs, which are tried first for a ``.tsv``.
+        classes: Number of outputs of the network.
+        columns: Names of the columns of paths and labels; by default recognized by common names, or the only two.
 
     Raises:
-        BcdzooError: A line that cannot be understood, or an image that is not there.
+        BcdzooError: A line cannot be parsed, or an image is missing.
         OSError: The file cannot be read.
     """
     imagenet = wnid_indices(classes)
@@ -40,7 +40,7 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
     places: tuple[int, int] | None = None
     width = 2
     seen: dict[tuple[int, int], str] = {}
-    again = PassedOver()
+    again = SkippedFiles()
     in_splits: dict[tuple[int, str], set[str]] = {}
     for number, cells in _rows(path):
         if places is None:
@@ -66,7 +66,7 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
         found = _regular(where, name, image)
         size = found.st_size
         if seen.setdefault((found.st_dev, found.st_ino), name) != name:
-            again.add("images that are there already under another name, and are counted again", name)
+            again.add("images listed again under another name, and counted twice", name)
         samples.append(Sample(image_id(Path(name).as_posix()), label, size, FileRange(str(image), 0, size)))
     for (_, column), values in in_splits.items():
         refuse_split_column(str(path), column, sorted(values - {""}))
@@ -74,7 +74,7 @@ def csv_file(path: Path, classes: int, columns: tuple[str, str] | None = None) -
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, each with its number; cells without spaces around them."""
+    """Yield the non-empty rows with their line numbers; cells are stripped."""
     try:
         with open_regular(path) as content, TextIOWrapper(content, encoding=_encoding(content), newline="") as file:
             lines, start = _lines(file), 1
@@ -90,16 +90,16 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 if any(cells):
                     yield number, cells
     except (csv.Error, UnicodeError) as error:
-        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}; write it anew so") from error
+        raise BcdzooError(f"{path} is not a CSV file in UTF-8: {error}; save it as one") from error
 
 
 def _encoding(content: BufferedReader) -> str:
-    """UTF-16 and UTF-32 are known by their first bytes, as Excel's "Unicode text" has them; all else must be UTF-8."""
+    """Detect UTF-16 and UTF-32 by their byte order mark, which Excel's "Unicode text" has; all else must be UTF-8."""
     first = content.peek(4)[:4]
     if first in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
         return "utf-32"
     if 0 in first[:2]:
-        raise csv.Error("it seems to be UTF-16 without a mark at its beginning")
+        raise csv.Error("it seems to be UTF-16 without a byte order mark")
     return "utf-16" if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
@@ -111,7 +111,7 @@ def _lines(file: TextIOWrapper) -> Iterator[str]:
 
 
 def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tuple[int, int] | None:
-    """The places of paths and labels if this first row names the columns, else None."""
+    """Return the indices of the columns of paths and labels if this first row is a header, else None."""
     if columns:
         if missing := [name for name in columns if cells.count(name) != 1]:
             raise BcdzooError(f"{where}: no single column {some(missing)}; there are: {shown(', '.join(cells))}")
@@ -125,7 +125,7 @@ def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tu
         return 0, 1
     if len(images) > 1 or len(labels) > 1 or (len(cells) > 2 and (images or labels)):
         raise BcdzooError(
-            f"{where}: which columns are the paths and the labels is not clear from {shown(', '.join(cells))}; say it "
+            f"{where}: it is not clear which columns of {shown(', '.join(cells))} are the paths and labels; name them "
             "with --columns PATH,LABEL"
         )
     return None
@@ -133,11 +133,11 @@ def _header(where: str, cells: list[str], columns: tuple[str, str] | None) -> tu
 
 def _regular(where: str, name: str, image: Path) -> os.stat_result:
     try:
-        found = os.stat(image)  # noqa: PTH116 - 50,000 times, and pathlib is slow
+        found = os.stat(image)  # noqa: PTH116 - pathlib is too slow for 50,000 files
     except ValueError as error:  # a NUL
         raise BcdzooError(f"{where}: cannot read {shown(name)}: {error}") from error
     except OSError as error:
-        hint = "; write its path with / in place of \\" if "\\" in name else ""
+        hint = "; write its path with / instead of \\" if "\\" in name else ""
         raise BcdzooError(f"{where}: cannot read {shown(name)}: {error.strerror}{hint}") from error
     if not stat.S_ISREG(found.st_mode):
         raise BcdzooError(f"{where}: {shown(name)} is {kind_of(found.st_mode)}, not a regular file")

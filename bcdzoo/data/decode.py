@@ -1,4 +1,4 @@
-"""From the bytes of an image file to its pixels, whatever the bytes are."""
+"""Decode image files, which may be hostile."""
 
 import os
 import warnings
@@ -16,9 +16,9 @@ FORMATS = (
     *("BMP", "GIF", "JPEG", "PPM", "PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "DIB", "PCX", "QOI", "SGI", "SUN", "ICO"),
     "TGA",  # last: any bytes may be one
 )
-"""Pillow's decoders that are used: none that starts a program (PostScript) or reads anything but pixels."""
+"""Pillow's decoders that are used: none that starts another program (PostScript) or reads anything but pixels."""
 
-_MOST_SCANNED = 1 << 31  # pixels times scans of a JPEG file; each scan of a progressive one goes over all pixels
+_MOST_SCANNED = 1 << 31  # pixels times scans of a JPEG file; each scan of a progressive one visits all pixels
 
 
 @cache
@@ -28,16 +28,16 @@ def _formats() -> list[str]:
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """Decode an image as torchvision's default loader does: to RGB, alpha dropped, EXIF rotation not applied.
+    """Decode an image like torchvision's default loader: to RGB, alpha dropped, EXIF rotation not applied.
 
-    One thing differs: of 16-bit grey the high byte is taken, as Pillow itself does for 16-bit colour; its own
+    One thing differs: for 16-bit grey the high byte is used, as Pillow does for 16-bit colour; its own
     conversion would clip everything above 255 to white.
 
     Raises:
-        Exception: Whatever Pillow raises on a file that is broken or truncated, or is no image.
+        Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata that does not matter here
+        warnings.simplefilter("ignore")  # about irrelevant metadata
         with Image.open(BytesIO(encoded), formats=_formats()) as image:
             _check(image, encoded)
             with _quiet() if image.format == "TIFF" else nullcontext():
@@ -52,7 +52,7 @@ def decode(encoded: bytes) -> Image.Image:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep libtiff, which knows no other way, from writing its opinion of a file on the terminal."""
+    """Silence libtiff, which writes warnings directly to stderr."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
@@ -64,7 +64,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _check(image: Image.Image, encoded: bytes) -> None:
-    """What the header says, before pixels are made of it."""
+    """Check the header before pixels are decoded."""
     require_moderate(image.width, image.height)
     if image.format in ("JPEG", "MPO"):
         scans = encoded.count(b"\xff\xda")
@@ -72,4 +72,4 @@ def _check(image: Image.Image, encoded: bytes) -> None:
             raise ValueError(f"a JPEG file of {image.width}×{image.height} pixels in {scans} scans")
     tags = getattr(image, "tag_v2", {})
     if image.format == "TIFF" and 322 in tags and 323 in tags:
-        require_moderate(int(tags[322]), int(tags[323]))  # a tile, which is decoded as a whole
+        require_moderate(int(tags[322]), int(tags[323]))  # tiles are decoded as a whole

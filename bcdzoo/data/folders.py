@@ -1,4 +1,4 @@
-"""Layouts ``imagefolder`` and ``flat``: images as files. Archives of such folders share their rules."""
+"""Layouts ``imagefolder`` and ``flat``: images as files. Archives of such folders follow the same rules."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bcdzoo.data.classes import VALIDATION_IMAGES, official_number, validation_labels
 from bcdzoo.data.labels import FROM_GROUND_TRUTH, FROM_WNIDS, LabelError, folder_labels
-from bcdzoo.data.names import PassedOver, image_id, is_image, is_litter, several_splits, shown, some, split_of
+from bcdzoo.data.names import SkippedFiles, image_id, is_image, is_litter, several_splits, shown, some, split_of
 from bcdzoo.data.samples import FileRange, Listing, Sample
 from bcdzoo.errors import BcdzooError
 
@@ -18,8 +18,8 @@ class File(NamedTuple):
     """An image in a folder or an archive.
 
     Attributes:
-        name: Path relative to the folder of the classes, with ``/``.
-        read: Gives its bytes.
+        name: Path relative to the folder that holds the classes, with ``/``.
+        read: Reader of its bytes.
     """
 
     name: str
@@ -30,28 +30,28 @@ class File(NamedTuple):
         return Sample(image_id(self.name), label, self.read.size, self.read)
 
 
-def validation_root(path: Path, passed: PassedOver | None = None) -> Path:
-    """The folder that holds the images or the class folders: ``val`` where there is one.
+def validation_root(path: Path, skipped: SkippedFiles | None = None) -> Path:
+    """Find the folder that holds the images or the class folders: ``val`` if there is one.
 
     Args:
-        path: The dataset.
-        passed: Gets the folders beside ``val`` that may be meant as well.
+        path: Folder of the dataset.
+        skipped: Collector for the folders beside ``val`` that may also be splits.
 
     Raises:
-        BcdzooError: It is no folder.
+        BcdzooError: It is not a folder.
     """
     if not path.is_dir():
         raise BcdzooError(f"{path} is not a folder")
     if not (path / "val").is_dir():
         return path
     for name in class_folders(path):
-        if passed and name != "val" and split_of(name) in ("validation", "test"):
-            passed.add("folders passed over, for the folder val beside them is taken", name)
+        if skipped and name != "val" and split_of(name) in ("validation", "test"):
+            skipped.add("folders skipped because the folder val beside them is used", name)
     return path / "val"
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders in a folder, but for litter and for links to where they stand in, sorted."""
+    """List the names of the folders in a folder, sorted, without litter and links to a folder above."""
     return sorted(
         child.name
         for child in root.iterdir()
@@ -60,7 +60,7 @@ def class_folders(root: Path) -> list[str]:
 
 
 def parquet_in(path: Path) -> list[Path]:
-    """The parquet files in a folder, else in the folders in it, sorted."""
+    """List the parquet files in a folder, else in its subfolders, sorted."""
     for pattern in ("*.parquet", "*/*.parquet"):
         files = sorted(file for file in path.glob(pattern) if not is_litter(file.relative_to(path).as_posix()))
         if files:
@@ -72,43 +72,45 @@ def image_folder(path: Path, classes: int) -> Listing:
     """List a folder of one folder per class.
 
     Raises:
-        BcdzooError: It has another form, or folders whose class is not known.
+        BcdzooError: It has a different structure, or folders of unknown classes.
         OSError: It cannot be read.
     """
-    passed = PassedOver()
-    root = validation_root(path, passed)
-    return by_class_folder(str(root), list(walk(root, passed)), class_folders(root), classes, passed)
+    skipped = SkippedFiles()
+    root = validation_root(path, skipped)
+    return by_class_folder(str(root), list(walk(root, skipped)), class_folders(root), classes, skipped)
 
 
 def flat_folder(path: Path, classes: int) -> Listing:
     """List a folder of officially named validation images.
 
     Raises:
-        BcdzooError: It is no folder, or has an image with another name.
+        BcdzooError: It is not a folder, or has an image with another name.
         OSError: It cannot be read.
     """
-    passed = PassedOver()
-    root = validation_root(path, passed)
-    return by_official_name(str(root), list(walk(root, passed)), classes, passed)
+    skipped = SkippedFiles()
+    root = validation_root(path, skipped)
+    return by_official_name(str(root), list(walk(root, skipped)), classes, skipped)
 
 
-def by_class_folder(where: str, files: list[File], folders: Sequence[str], classes: int, passed: PassedOver) -> Listing:
+def by_class_folder(
+    where: str, files: list[File], folders: Sequence[str], classes: int, skipped: SkippedFiles
+) -> Listing:
     """Label files by the first folder in their names.
 
     Args:
-        where: The dataset, for messages.
+        where: Name of the dataset in messages.
         files: All images.
-        folders: The class folders.
-        classes: Outputs of the network.
-        passed: What was left out.
+        folders: Names of the class folders.
+        classes: Number of outputs of the network.
+        skipped: Collector that has the skipped files.
 
     Raises:
-        BcdzooError: Files beside the folders, splits, or folders whose class is not known.
+        BcdzooError: Images beside the folders, splits, or folders of unknown classes.
     """
     loose = [file.name for file in files if "/" not in file.name]
     if loose:
         raise BcdzooError(
-            f"{shown(where)} holds class folders and beside them images ({some(loose)}): move one or the other"
+            f"{shown(where)} has class folders and images beside them ({some(loose)}): move one or the other"
         )
     if not folders:
         raise BcdzooError(f"{where} has no class folders")
@@ -116,12 +118,12 @@ def by_class_folder(where: str, files: list[File], folders: Sequence[str], class
     if labels_from != FROM_WNIDS:
         _refuse_deeper_classes(where, files, folders)
     return Listing(
-        [file.sample(labels[file.name.partition("/")[0]]) for file in files], labels_from, notes=passed.notes()
+        [file.sample(labels[file.name.partition("/")[0]]) for file in files], labels_from, notes=skipped.notes()
     )
 
 
 def _refuse_deeper_classes(where: str, files: list[File], folders: Sequence[str]) -> None:
-    """Stop where the folders may be parts of a dataset, each with folders of the same classes."""
+    """Raise an error if the folders may be parts of a dataset that each contain the same class folders."""
     below: dict[str, set[str]] = {}
     for file in files:
         top, *middle, _ = file.name.split("/")
@@ -131,16 +133,16 @@ def _refuse_deeper_classes(where: str, files: list[File], folders: Sequence[str]
         len(below) == len(folders) > 1
         and len(first) > 1
         and "" not in first
-        and not several_splits(first)  # for which open_dataset has better words
+        and not several_splits(first)  # open_dataset has a better message for those
         and all(s == first for s in below.values())
     ):
         raise BcdzooError(
-            f"{where}: its folders ({some(folders)}) all hold folders of the same names ({some(first)}), so either may "
-            "be the classes: give one folder, or the labels as a CSV of path,label"
+            f"{where}: its folders ({some(folders)}) all have folders of the same names ({some(first)}), so either may "
+            "be the classes: pass one folder, or the labels as a CSV of path,label"
         )
 
 
-def by_official_name(where: str, files: list[File], classes: int, passed: PassedOver) -> Listing:
+def by_official_name(where: str, files: list[File], classes: int, skipped: SkippedFiles) -> Listing:
     """Label files by their official names, from the shipped ground truth.
 
     Raises:
@@ -148,7 +150,7 @@ def by_official_name(where: str, files: list[File], classes: int, passed: Passed
     """
     if files and classes != 1000:
         raise LabelError(
-            f"{where} has no class folders, and the network {classes} outputs, not ImageNet's 1000: "
+            f"{where} has no class folders, and the network has {classes} outputs, not ImageNet's 1000: "
             "give the labels as a CSV of path,label"
         )
     numbers = [official_number(file.name) for file in files]
@@ -160,18 +162,18 @@ def by_official_name(where: str, files: list[File], classes: int, passed: Passed
         )
     truth = validation_labels().tolist()
     samples = [file.sample(truth[number - 1]) for file, number in zip(files, numbers, strict=True) if number]
-    return Listing(samples, FROM_GROUND_TRUTH, notes=passed.notes())
+    return Listing(samples, FROM_GROUND_TRUTH, notes=skipped.notes())
 
 
-def walk(root: Path, passed: PassedOver) -> Iterator[File]:
-    """The images in a folder and the folders in it, those behind links too, each folder once.
+def walk(root: Path, skipped: SkippedFiles) -> Iterator[File]:
+    """Yield the images in a folder and its subfolders, including linked ones, each folder once.
 
     Args:
-        root: The folder.
-        passed: Gets what is left out.
+        root: Folder to search.
+        skipped: Collector for what is skipped.
 
     Raises:
-        BcdzooError: A folder is there twice, through a link, under two names in ``root``.
+        BcdzooError: A folder occurs twice, through a link, under two names in ``root``.
         OSError: A folder cannot be read.
     """
     where = str(root)
@@ -179,7 +181,7 @@ def walk(root: Path, passed: PassedOver) -> Iterator[File]:
     seen: dict[tuple[int, int], str] = {}
     images: dict[tuple[int, int], str] = {}
     while folders or links:
-        base = (folders or links).popleft()  # links last, so that a folder's own name goes before another
+        base = (folders or links).popleft()  # links last, so that a folder gets its own name
         place = os.path.join(where, base)  # noqa: PTH118 - 50,000 times, and pathlib is slow
         found = os.stat(place)  # noqa: PTH116
         before = seen.setdefault((found.st_dev, found.st_ino), base)
@@ -189,7 +191,7 @@ def walk(root: Path, passed: PassedOver) -> Iterator[File]:
                     f"{where}: {shown(before)} and {shown(base)} are the same folder, so its images would have two "
                     "classes: remove one"
                 )
-            passed.add("links passed over, to folders that are listed already", base)
+            skipped.add("links skipped, to folders that are already listed", base)
             continue
         with os.scandir(place) as entries:
             children = sorted((entry for entry in entries if not is_litter(entry.name)), key=lambda entry: entry.name)
@@ -200,22 +202,22 @@ def walk(root: Path, passed: PassedOver) -> Iterator[File]:
             elif (found_here := _stat(child)) and stat.S_ISDIR(found_here.st_mode):
                 links.append(name)
             elif not is_image(child.name):
-                passed.other(name)
+                skipped.other(name)
             elif found_here is None or not stat.S_ISREG(found_here.st_mode):
-                passed.add("passed over that are no regular files (pipes, devices, links to nothing)", name)
+                skipped.add("skipped that are not regular files (pipes, devices, broken links)", name)
             else:
                 if images.setdefault((found_here.st_dev, found_here.st_ino), name) != name:
-                    passed.add("images that are there already under another name, and are counted again", name)
+                    skipped.add("images listed again under another name, and counted twice", name)
                 yield File(name, FileRange(child.path, 0, found_here.st_size))
 
 
 def _stat(entry: "os.DirEntry[str]") -> os.stat_result | None:
     try:
         return entry.stat()
-    except OSError:  # a link to nothing, or to itself
+    except OSError:  # a broken or circular link
         return None
 
 
 def _holds(outer: str, inner: str) -> bool:
-    """Whether a folder is another one, or one above it, when all links are followed."""
+    """Whether a folder is another one, or above it, after following all links."""
     return os.path.commonpath((os.path.realpath(outer), os.path.realpath(inner))) == os.path.realpath(outer)

@@ -1,4 +1,4 @@
-"""Rows of a table of images: a column with their bytes, as Hugging Face's datasets have it, and one with labels."""
+"""Tables of images as in Hugging Face's datasets: a column with the images' bytes, and one with labels."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -22,13 +22,13 @@ _LARGEST_LABEL = 10**9
 
 
 class Columns(NamedTuple):
-    """What a schema says.
+    """The columns of a table.
 
     Attributes:
         image: Name of the column of images.
         label: Name of the column of labels.
-        class_names: By label; empty if they are not known.
-        splits: Columns that may say which split a row is of.
+        class_names: Names by label; empty if unknown.
+        splits: Columns that may state the split of a row.
     """
 
     image: str
@@ -38,20 +38,21 @@ class Columns(NamedTuple):
 
     @classmethod
     def of(cls, where: str, schema: pa.Schema, classes: int, columns: tuple[str, str] | None = None) -> "Columns":
-        """Find the columns.
+        """Find the columns in a schema.
 
         Args:
-            where: The table, for messages.
-            schema: Its columns.
-            classes: Outputs of the network: of several columns of labels that one is taken which names so many classes.
-            columns: Names of the columns of images and of labels, if they are given.
+            where: Name of the table in messages.
+            schema: Schema of the table.
+            classes: Number of outputs of the network; of several label columns, the one with as many class names is
+                used.
+            columns: Names of the columns of images and labels, if given.
 
         Raises:
-            BcdzooError: There are none of the types that are understood, or it is not clear which are meant.
+            BcdzooError: There are no columns of supported types, or it is not clear which to use.
         """
         there = printable(", ".join(f"{field.name} ({field.type})" for field in schema), 500)
         if len(set(schema.names)) < len(schema.names):
-            raise BcdzooError(f"{where} has two columns of one name: {there}")
+            raise BcdzooError(f"{where} has two columns with the same name: {there}")
         images = [field.name for field in schema if _holds_images(field.type)]
         labels = [field.name for field in schema if _holds_labels(field.type)]
         floats = [field.name for field in schema if pa.types.is_floating(field.type)]
@@ -60,13 +61,13 @@ class Columns(NamedTuple):
                 [name] if name in names else [] for name, names in zip(columns, (images, labels + floats), strict=True)
             )
         images = [name for name in _IMAGES if name in images][:1] or images
-        if not columns:  # numbers with a fraction, such as scores, only where nothing else can be the label
+        if not columns:  # floats, such as scores, only if nothing else can be the label
             labels = [name for name in labels if name in _LABELS] or [name for name in floats if name in _LABELS]
         labels = ["label"] if "label" in labels else labels
         if not images or not labels:
             raise BcdzooError(
                 f"{where} must have a column of images, binary or a struct of bytes and path, and one of labels, "
-                f"integers or text, with names such as image and label{', or as --columns says' if columns else ''}; "
+                f"integers or text, named image and label or the like{', or as --columns says' if columns else ''}; "
                 f"there are: {there}"
             )
         named = {name: _class_names(schema, name) for name in labels}
@@ -74,7 +75,7 @@ class Columns(NamedTuple):
             labels = [name for name in labels if len(named[name]) == classes] or labels
         if len(images) > 1 or len(labels) > 1:
             raise BcdzooError(
-                f"{where}: which columns are the images and the labels is not clear from {there}; say it with "
+                f"{where}: it is not clear which columns of {there} are the images and the labels; specify them with "
                 "--columns IMAGE,LABEL"
             )
         splits = (field.name for field in schema if is_split_column(field.name) and _may_name_splits(field.type))
@@ -82,7 +83,7 @@ class Columns(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """An image in a row: its id, class index, number of bytes if they are there, and its path if there is one."""
+    """An image in a row: id, class index, number of bytes if stored in the row, and path if there is one."""
 
     id: str
     label: int
@@ -91,13 +92,13 @@ class Cell(NamedTuple):
 
 
 def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: int) -> Iterator[Cell]:
-    """The images of some rows.
+    """Yield the images of some rows.
 
     Args:
-        where: The file, for messages and for the ids of images without a name.
-        table: The rows.
-        columns: What is where in it.
-        classes: Outputs of the network.
+        where: Name of the file, for messages and for the ids of images without a name.
+        table: Rows of the file.
+        columns: Columns of the table.
+        classes: Number of outputs of the network.
         first: Number of the first row in the file.
 
     Raises:
@@ -113,15 +114,17 @@ def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: in
         at = f"{where}, row {first + row}"
         if isinstance(label, str):
             label = label_of(at, label.strip(), imagenet)
-        elif label is not None and not isinstance(label, int):  # a float; one that is none is no label either
+        elif label is not None and not isinstance(label, int):  # a float; NaN is not a label
             label = label_of(at, repr(float(label)), imagenet) if label >= 0 else -1 if label < 0 else None
         if label is None or label < 0:
             what = "no label" if label is None else f"label {label}, which means that this split has no labels"
-            raise BcdzooError(f"{at}: {what}; take a split that has labels")
+            raise BcdzooError(f"{at}: {what}; use a split that has labels")
         if names and label >= len(names):
             raise BcdzooError(f"{at}: label {label}, but the file names {len(names)} classes")
         if label >= _LARGEST_LABEL or len(path or "") > _LONGEST_NAME:
-            raise BcdzooError(f"{at}: label {label} of image {shown(path)} is no class index, or its path is no path")
+            raise BcdzooError(
+                f"{at}: label {label} of image {shown(path)} is not a class index, or its path is not a path"
+            )
         name = f"{PurePosixPath(where).stem}/{first + row:06d}"
         if path is not None:
             name = _name(path, names[label] if names else str(label))
@@ -129,7 +132,7 @@ def cells(where: str, table: pa.Table, columns: Columns, classes: int, first: in
 
 
 def parts(column: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    """The bytes of a column of images, and their paths if it has them."""
+    """Split a column of images into bytes and, if it has them, paths."""
     if not pa.types.is_struct(column.type):
         return {"bytes": column}
     return dict(zip((field.name for field in column.type), column.flatten(), strict=True))
@@ -144,7 +147,7 @@ def _lengths(chunk: pa.Array) -> list[int | None]:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """What a column holds; of one that names its values by number, each value is in memory once."""
+    """Return a column's values; each value of a dictionary column is in memory only once."""
     found: list[Any] = []
     for chunk in column.chunks:
         if pa.types.is_dictionary(chunk.type):
@@ -189,14 +192,14 @@ def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     try:
         names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][label]["names"]
         return tuple(map(str, names)) if isinstance(names, list) else ()
-    except (TypeError, KeyError, ValueError, RecursionError):  # written by something else, or no class label
+    except (TypeError, KeyError, ValueError, RecursionError):  # written by another program, or not a class label
         return ()
 
 
 def _class_index(where: str, names: tuple[str, ...], classes: int) -> Callable[[int], int]:
-    """From a label to the network's class index.
+    """Return a function from a label to the network's class index.
 
-    They are the same where there are as many classes, or no names. Fewer names are understood as those of class
+    It is the identity if there are as many names as classes, or no names. Fewer names are treated like class
     folders: ten wnids are ten of ImageNet's classes.
     """
     if len(names) in (0, classes):
@@ -206,6 +209,6 @@ def _class_index(where: str, names: tuple[str, ...], classes: int) -> Callable[[
 
 
 def _name(path: str, class_name: str) -> str:
-    # datasets keeps the files' bare names, which may be there once per class: the class's folder was before them
+    # datasets stores file names without their folders, the classes, so a name may occur once per class
     path = PurePosixPath(path).name if path.startswith("/") else relative(path)
     return image_id(path if "/" in path or official_number(path) is not None else f"{class_name}/{path}")

@@ -1,4 +1,4 @@
-"""Layout ``hf``: a dataset of the Hugging Face hub by its name, through the package ``datasets``."""
+"""Layout ``hf``: a dataset on the Hugging Face hub, through the package ``datasets``."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ PREFIX = "hf:"
 
 
 class HubRow(NamedTuple):
-    """Reads an image from a dataset, which ``datasets`` keeps in a file and maps into memory."""
+    """Reader of an image in a dataset, which ``datasets`` stores in a memory-mapped file."""
 
     dataset: "Dataset"
     column: str
@@ -28,21 +28,21 @@ class HubRow(NamedTuple):
         return str(self.dataset.cache_files[0]["filename"])
 
     def __call__(self) -> bytes:
-        """Read it."""
+        """Read the image's bytes."""
         content: bytes = self.dataset[self.row][self.column]["bytes"]
         return content
 
 
 def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
-    """List the images of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:SPLIT``; what is not there yet is fetched.
+    """List the images of ``hf:OWNER/NAME`` or ``hf:OWNER/NAME:SPLIT``; what is missing is fetched.
 
     Args:
-        path: That name.
-        classes: Outputs of the network.
-        columns: Names of the columns of images and of labels; by default those that usual names say.
+        path: Name of the dataset with ``hf:``.
+        classes: Number of outputs of the network.
+        columns: Names of the columns of images and labels; by default recognized by common names.
 
     Raises:
-        BcdzooError: The package is not installed, the dataset cannot be had, or it is not one of labelled images.
+        BcdzooError: The package is not installed, the dataset cannot be obtained, or it has no labelled images.
     """
     try:
         import datasets
@@ -63,7 +63,7 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
     for table in dataset.with_format("arrow").iter(1000):
         for cell in cells(name, table, found, classes, len(samples)):
             read: Reader = HubRow(dataset, found.image, len(samples))
-            if cell.size is None and cell.path is not None:  # of a folder of files only the paths are kept
+            if cell.size is None and cell.path is not None:  # for a folder of files only the paths are stored
                 read = _own_file(cell.path, name)
             elif cell.size is None:
                 raise BcdzooError(f"{name}, row {len(samples)}: no image bytes; leave the row out of the dataset")
@@ -73,11 +73,11 @@ def hub_dataset(path: Path, classes: int, columns: tuple[str, str] | None = None
 
 
 def _own_file(path: str, name: str) -> FileRange:
-    """A file of the dataset: what it was fetched to, or a part of the local repository.
+    """Return a file of the dataset, which must be in the cache or in the local repository.
 
     Raises:
-        BcdzooError: The dataset names somebody else's file.
-        OSError: It is not there.
+        BcdzooError: The dataset names a file outside of these.
+        OSError: It does not exist.
     """
     from datasets import config
     from huggingface_hub import constants
@@ -85,7 +85,7 @@ def _own_file(path: str, name: str) -> FileRange:
     local = name.removeprefix(PREFIX).partition(":")[0]
     places = [Path(config.HF_DATASETS_CACHE), Path(config.DOWNLOADED_DATASETS_PATH), Path(constants.HF_HUB_CACHE)]
     places += [Path(local)] if Path(local).is_dir() else []
-    whole = os.path.abspath(path)  # noqa: PTH100 - without following the links that the cache consists of
+    whole = os.path.abspath(path)  # noqa: PTH100 - without following the cache's links
     if not any(Path(whole).is_relative_to(place.absolute()) for place in places):
         raise BcdzooError(f"{name} names a file that is not its own, {shown(path)}: its images must be in the dataset")
     return FileRange(whole, 0, Path(whole).stat().st_size)
@@ -96,14 +96,14 @@ def _load(name: str) -> "Dataset":
 
     repository, _, wanted = name.partition(":")
     if not repository:
-        raise BcdzooError(f"{PREFIX}{name} names no dataset: give {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME:SPLIT")
+        raise BcdzooError(f"{PREFIX}{name} names no dataset: write {PREFIX}OWNER/NAME or {PREFIX}OWNER/NAME:SPLIT")
     try:
         found = datasets.load_dataset_builder(repository).config.data_files
         files = {str(split): list(urls) for split, urls in found.items()}
         split = wanted or choose_split(files)
         if split not in files:
-            raise BcdzooError(f"{repository} has the splits {some(files)}: give one as hf:{repository}:SPLIT")
-        # Without the files of this split datasets would fetch those of all: ImageNet's training images, too.
+            raise BcdzooError(f"{repository} has the splits {some(files)}: select one as hf:{repository}:SPLIT")
+        # Otherwise datasets would fetch the files of all splits, including ImageNet's training images.
         chosen = {split: files[split]}
         return datasets.load_dataset(repository, data_files=chosen, split=split, verification_mode="no_checks")
     except BcdzooError:

@@ -1,7 +1,7 @@
-"""Layout ``idx``: the four files that MNIST and its successors come in (Fashion-MNIST, KMNIST, EMNIST …).
+"""Layout ``idx``: the four files of MNIST and its successors (Fashion-MNIST, KMNIST, EMNIST …).
 
 A file is a big-endian header (two zero bytes, the type 8 for bytes, the number of dimensions, then each dimension in
-four bytes) and the bytes themselves; http://yann.lecun.com/exdb/mnist. It may be compressed with gzip.
+four bytes) and the data; http://yann.lecun.com/exdb/mnist. It may be compressed with gzip.
 """
 
 import gzip
@@ -22,12 +22,12 @@ _LARGEST = 640 << 20  # bytes; all are held in memory, and EMNIST's largest file
 
 
 class IdxImage(NamedTuple):
-    """Gives an image of an idx file as a PGM file, which every decoder of images reads.
+    """Reader of an image in an idx file, as a PGM file.
 
     Attributes:
-        path: The idx file.
-        header: Of the PGM file.
-        pixels: Its grey levels, row by row.
+        path: Path of the idx file.
+        header: Header of the PGM file.
+        pixels: Grey levels, row by row.
     """
 
     path: str
@@ -35,7 +35,7 @@ class IdxImage(NamedTuple):
     pixels: bytes
 
     def __call__(self) -> bytes:
-        """The PGM file."""
+        """Return the PGM file."""
         return self.header + self.pixels
 
 
@@ -50,11 +50,11 @@ def idx_files(path: Path, classes: int) -> Listing:
 
 
 def read_split(folder: Path, split: str) -> Listing:
-    """List the images of one split; their ids are the split and the place in its file.
+    """List the images of one split; an id is the split and the index in its file.
 
     Args:
-        folder: Where the files are.
-        split: ``train`` or ``t10k``.
+        folder: Folder of the files.
+        split: Name of the split, ``train`` or ``t10k``.
 
     Raises:
         BcdzooError: A file is missing, or is not what its name says.
@@ -83,7 +83,7 @@ def _find(folder: Path, name: str) -> Path | None:
 def _read(folder: Path, name: str, dimensions: int) -> tuple[Path, list[int], bytes]:
     path = _find(folder, name)
     if path is None:
-        raise BcdzooError(f"{folder} has no {name}, nor that with .gz")
+        raise BcdzooError(f"{folder} has neither {name} nor {name}.gz")
     with open_regular(path) as stored:
         file: gzip.GzipFile | BufferedReader = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
         try:
@@ -96,8 +96,8 @@ def _read(folder: Path, name: str, dimensions: int) -> tuple[Path, list[int], by
                 )
             if shape[0] > _MOST_IMAGES or size > _LARGEST:
                 raise BcdzooError(
-                    f"{path} says it has {'×'.join(map(str, shape))} bytes; at most {_MOST_IMAGES} images of together "
-                    f"{_LARGEST >> 20} MiB are read"
+                    f"{path} says it has {'×'.join(map(str, shape))} bytes; at most {_MOST_IMAGES} images with a total "
+                    f"of {_LARGEST >> 20} MiB are read"
                 )
             content = file.read(size + 1)  # one more than there should be
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:

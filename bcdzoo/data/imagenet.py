@@ -1,6 +1,6 @@
-"""Images with labels, from every layout that ImageNet's validation set is kept in.
+"""Images with labels, in any layout of ImageNet's validation set.
 
-A layout is one function that lists :class:`~bcdzoo.data.samples.Sample`; everything behind it (decoding, preprocessing,
+A layout is one function that lists :class:`~bcdzoo.data.samples.Sample`; the rest (decoding, preprocessing,
 order, fingerprint) is the same for all.
 """
 
@@ -21,7 +21,7 @@ from bcdzoo.data.decode import decode
 from bcdzoo.data.hub import PREFIX
 from bcdzoo.data.labels import BACKGROUND, FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS, LabelError
 from bcdzoo.data.layouts import LAYOUTS, TABLES, detect
-from bcdzoo.data.names import ARCHIVES_PASSED, IMAGE_EXTENSIONS, several_splits, shown, some, split_in
+from bcdzoo.data.names import ARCHIVES_SKIPPED, IMAGE_EXTENSIONS, several_splits, shown, some, split_in
 from bcdzoo.data.preprocess import PRESETS, Preprocess
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
@@ -38,15 +38,15 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
     """Images in order of their ids, each as (float32 of shape (3, H, W), class index, id).
 
     Attributes:
-        samples: What there is, sorted by id.
-        name: ``imagenet`` when the labels are wnids or those of the shipped ground truth, ``imagenet-v2`` for images
-            of other names in folders 0 to 999, else the path's name.
-        layout: One of :data:`bcdzoo.data.layouts.LAYOUTS`.
-        labels_from: Where the labels come from, in words.
-        preprocess: Applied to each decoded image.
-        class_names: Name of each class index, as far as the data says so; else empty.
-        notes: What was passed over or chosen, in words.
-        label_offset: What was added to the data's labels because somebody said so; None if nobody did.
+        samples: Images, sorted by id.
+        name: ``imagenet`` if the labels are wnids or those of the shipped ground truth, ``imagenet-v2`` for images
+            with other names in folders 0 to 999, else the path's name.
+        layout: Name in :data:`bcdzoo.data.layouts.LAYOUTS`.
+        labels_from: Description of where the labels come from.
+        preprocess: Preprocessing of each decoded image.
+        class_names: Name of each class index, if the data states them; else empty.
+        notes: Notes on what was skipped or chosen.
+        label_offset: Offset that the user asked to add to the labels; None if unspecified.
     """
 
     samples: list[Sample]
@@ -76,14 +76,14 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
 
     @contextmanager
     def named(self, index: int) -> Iterator[None]:
-        """Whatever goes wrong inside is the fault of one image.
+        """Turn any error inside into one that names the image.
 
         Raises:
-            BcdzooError: It went wrong.
+            BcdzooError: Something failed.
         """
         try:
             yield
-        except Exception as error:  # on a broken file Pillow's decoders raise what they like: OSError, SyntaxError, …
+        except Exception as error:  # Pillow's decoders raise anything on a broken file: OSError, SyntaxError, …
             reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
             raise BcdzooError(
                 f"cannot read image {shown(self.samples[index].id)}: {printable(reason or type(error).__name__, 300)}; "
@@ -97,7 +97,7 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of all ids, labels and file sizes: cheap, and equal for the same images in another layout."""
+        """Hex SHA-256 of all ids, labels and file sizes: cheap, and the same in every layout."""
         lines = (f"{sample.id}\0{sample.label}\0{sample.size}\n" for sample in self.samples)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -112,16 +112,16 @@ def open_dataset(
     """List the images of a dataset; none is decoded yet.
 
     Args:
-        path: A folder, an archive, a file or a name in one of :data:`bcdzoo.data.layouts.LAYOUTS`; see
-            docs/evaluating.md. ``demo`` for the images in this package, where there is no such file.
-        classes: Outputs of the network: 1000 means ImageNet's classes.
-        layout: Its name; by default it is detected.
-        label_offset: Added to every label of the data: -1 where they begin with 1, 1 for a network whose output 0 is a
-            background class. None where nobody says so: labels that look shifted are then refused.
-        columns: Names of a table's columns of images and of labels.
+        path: Folder, archive, file or name in one of :data:`bcdzoo.data.layouts.LAYOUTS`; see
+            docs/evaluating.md. ``demo`` is the images in this package, unless there is such a file.
+        classes: Number of outputs of the network; 1000 means ImageNet's classes.
+        layout: Name of the layout; detected if omitted.
+        label_offset: Offset added to every label: -1 if labels start at 1, 1 for a network whose output 0 is a
+            background class. If omitted, labels that look shifted are refused.
+        columns: Names of a table's columns of images and labels.
 
     Raises:
-        BcdzooError: Nothing there, no images, another layout, damaged data, or a label that is not known.
+        BcdzooError: No such path, no images, another layout, damaged data, or an unknown label.
     """
     path = meant_by(path)
     if layout is not None and layout not in LAYOUTS:
@@ -129,7 +129,9 @@ def open_dataset(
     try:
         layout = layout or detect(path)
         if columns and layout not in TABLES:
-            raise BcdzooError(f"{path} has no columns: it is read as {layout}, and only {', '.join(TABLES)} have some")
+            raise BcdzooError(
+                f"{path} has no columns: it is read as {layout}, and only {', '.join(TABLES)} have columns"
+            )
         listing: Listing = LAYOUTS[layout](path, classes - (label_offset or 0), *([columns] if columns else []))
     except OSError as error:
         raise BcdzooError(f"cannot read {shown(error.filename or path)}: {error.strerror or error}") from error
@@ -139,19 +141,19 @@ def open_dataset(
         ) from error
     if not listing.samples:
         looked = f"looked for files ending in {' '.join(IMAGE_EXTENSIONS)}"
-        archives = tuple(note for note in listing.notes if ARCHIVES_PASSED in note)
+        archives = tuple(note for note in listing.notes if ARCHIVES_SKIPPED in note)
         raise BcdzooError(f"no images in {path}: {'; '.join(archives or (*listing.notes, looked))}")
     samples = sorted(listing.samples, key=lambda sample: sample.id)
     for first, second in pairwise(samples):
         if first.id == second.id:
             places = " and ".join(map(shown, sorted({first.read.path, second.read.path})))
-            raise BcdzooError(f"{path}: {shown(first.id)} is there twice (in {places}); remove one")
+            raise BcdzooError(f"{path}: {shown(first.id)} occurs twice (in {places}); remove one")
     notes = listing.notes
     if splits := _splits([sample.id for sample in samples]):
         what = f"images of several splits, as their names say ({some(splits)})"
         if layout != "csv":
-            raise BcdzooError(f"{path} has {what}: give those of one of them")
-        notes += (f"the file lists {what}",)  # somebody's own choice
+            raise BcdzooError(f"{path} has {what}: use those of one of them")
+        notes += (f"the file lists {what}",)  # probably on purpose
     name, labels_from, class_names = _name(path, samples, listing.labels_from), listing.labels_from, listing.class_names
     if label_offset:
         class_names = (("",) * label_offset + class_names)[max(-label_offset, 0) :] if class_names else ()
@@ -165,15 +167,15 @@ def open_dataset(
 
 
 def meant_by(path: str | os.PathLike[str]) -> Path:
-    """A dataset's place: ``demo`` is in this package, where there is no such file."""
+    """Resolve a dataset's path: ``demo`` is in this package, unless there is such a file."""
     return DEMO if str(path) == DEMO.name and not Path(path).exists() else Path(path)
 
 
 def _splits(ids: list[str]) -> list[str]:
-    """Names of the splits that the images are of, if several: of folders at one depth, or in every image's own name."""
+    """Return the images' splits if there are several: by folders at one depth, or by every image's own name."""
     depths: list[set[str]] = []
     for image in ids:
-        # An official image has lost its folders, but is known to be of the validation set.
+        # An official image's id has no folders, but it belongs to the validation set.
         folders = ["val"] if official_number(image) else image.split("/")[:-1]
         depths += [set() for _ in folders[len(depths) :]]
         for names, folder in zip(depths, folders, strict=False):

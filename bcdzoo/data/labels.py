@@ -1,4 +1,4 @@
-"""From what layouts call a class (a wnid, a number, a folder's name) to its index."""
+"""Class indices from wnids, numbers and folder names."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ FROM_ORDER = "folder names in sorted order"
 
 BACKGROUND = (
     "if it is one of TensorFlow's, whose output 0 is a background class, --label-offset 1 (from Python label_offset=1) "
-    "puts ImageNet's classes behind it"
+    "shifts the labels accordingly"
 )
 
 _WHOLE = re.compile(r"(?<=\d)\.0*\Z", re.ASCII)
@@ -22,26 +22,26 @@ _CSV = "give the labels as a CSV of path,label"
 
 
 class LabelError(BcdzooError):
-    """What the data calls a class is none of the network's."""
+    """A label in the data does not name a class of the network."""
 
 
 def wnid_indices(classes: int) -> dict[str, int]:
-    """The class index of each wnid for a network of so many outputs: empty unless they are ImageNet's 1000."""
+    """Map each wnid to its class index for a network with that many outputs: empty unless 1000, ImageNet's classes."""
     return {wnid: index for index, wnid in enumerate(wnids())} if classes == 1000 else {}
 
 
 def as_number(text: str) -> int | None:
-    """A number of at most nine digits; None for any other text."""
+    """Parse a number of at most nine digits; None for any other text."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
 
 def label_of(where: str, text: str, imagenet: dict[str, int]) -> int:
-    """The class index that a text stands for.
+    """Parse a label to a class index.
 
     Args:
-        where: Its place, for messages.
-        text: A number, ``3.0`` too as pandas writes it, or one of ImageNet's wnids.
-        imagenet: Of :func:`wnid_indices`.
+        where: Location of the label in messages.
+        text: Number (also ``3.0``, as pandas writes it), or one of ImageNet's wnids.
+        imagenet: Result of :func:`wnid_indices`.
 
     Raises:
         LabelError: It is neither.
@@ -53,25 +53,25 @@ def label_of(where: str, text: str, imagenet: dict[str, int]) -> int:
 
 
 def refuse_splits(where: str, names: Collection[str]) -> None:
-    """Check that folders are not the splits of a dataset: one class may be called ``train``, not two of them so.
+    """Check that folders are not the splits of a dataset; a single class may be called ``train``.
 
     Raises:
         BcdzooError: They are.
     """
     if splits := splits_among(names):
-        raise BcdzooError(f"{where} holds splits, not classes ({some(splits)}): give one of them")
+        raise BcdzooError(f"{where} has splits, not classes ({some(splits)}): use one of them")
 
 
 def folder_labels(where: str, names: Sequence[str], classes: int) -> tuple[dict[str, int], str]:
-    """The class indices of class folders by their names, and where they come from in words.
+    """Map names of class folders to class indices; also returns a description of where these come from.
 
     Args:
-        where: The dataset, for messages.
-        names: Of the folders, at least one.
-        classes: Outputs of the network: 1000 means ImageNet's classes.
+        where: Name of the dataset in messages.
+        names: Names of the folders, at least one.
+        classes: Number of outputs of the network; 1000 means ImageNet's classes.
 
     Raises:
-        BcdzooError: The names leave it open which class is meant.
+        BcdzooError: The names are ambiguous.
     """
     imagenet = wnid_indices(classes)
     foreign = [name for name in names if name not in imagenet]
@@ -85,11 +85,11 @@ def folder_labels(where: str, names: Sequence[str], classes: int) -> tuple[dict[
         if sorted(numbers) != sorted(numbers, key=numbers.__getitem__):
             raise LabelError(
                 f"{where}: class folders {min(numbers.values())} to {max(numbers.values())} are not the class indices "
-                f"0 to {classes - 1}, and sorted as numbers or as text they differ; rename the folders, or {_CSV}"
-                + (", or if they begin with 1, --label-offset -1" if min(numbers.values()) == 1 else "")
+                f"0 to {classes - 1}, and sort differently as numbers and as text; rename the folders, or {_CSV}"
+                + (", or if they start at 1, use --label-offset -1" if min(numbers.values()) == 1 else "")
             )
     if len(names) == classes and (classes != 1000 or len(foreign) == 1000):
         return {name: index for index, name in enumerate(sorted(names))}, FROM_ORDER
     if classes == 1000:
         raise LabelError(f"{where}: not wnids of ImageNet: {some(foreign)}; {_CSV}")
-    raise LabelError(f"{where} has {len(names)} class folders, the network {classes} outputs: {_CSV}")
+    raise LabelError(f"{where} has {len(names)} class folders, but the network has {classes} outputs: {_CSV}")

@@ -1,4 +1,4 @@
-"""The layouts by name, and how one is told from the other. Imports no torch."""
+"""The layouts by name, and their detection. Does not import torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from bcdzoo.data.tar import class_archives, tar_archive
 from bcdzoo.errors import BcdzooError
 
 Layout = Callable[..., Listing]
-"""From a path and the number of the network's outputs; a table's takes the names of its columns too."""
+"""Function of a path and the network's number of outputs; for tables also of the names of their columns."""
 
 
 def _parquet(path: Path, classes: int, columns: tuple[str, str] | None = None) -> Listing:
@@ -41,10 +41,10 @@ _PACKED = (".zip", ".rar", ".7z")
 
 
 def detect(path: Path) -> str:
-    """The name of the layout that a path has.
+    """Return the name of a path's layout.
 
     Raises:
-        BcdzooError: There is nothing, or nothing that is known.
+        BcdzooError: There is nothing, or no known layout.
         OSError: It cannot be read.
     """
     if str(path).startswith(PREFIX):
@@ -61,11 +61,9 @@ def detect(path: Path) -> str:
     if ".tar" in path.name.lower() or ending == ".tgz":
         return "webdataset" if is_shard(path) else "tar"
     if ending in _PACKED and path.exists():
-        raise BcdzooError(
-            f"{path} is a {ending[1:]} archive, and images are not read from it: unpack it, and give the folder"
-        )
-    what = "is neither a folder nor a .tar, .parquet, .csv or .tsv file" if path.exists() else "is not there"
-    raise BcdzooError(f"{path} {what}; give a folder of images, of .parquet files or of shards, or such a file")
+        raise BcdzooError(f"{path} is a {ending[1:]} archive, which is not supported: unpack it, and use the folder")
+    what = "is neither a folder nor a .tar, .parquet, .csv or .tsv file" if path.exists() else "does not exist"
+    raise BcdzooError(f"{path} {what}; use a folder of images, of .parquet files or of shards, or such a file")
 
 
 def _detect_folder(path: Path) -> str:
@@ -73,7 +71,7 @@ def _detect_folder(path: Path) -> str:
         return "idx"
     root = validation_root(path)
     folders = class_folders(root)
-    # A stray archive among images is none of their business, hence in this order.
+    # Images go first, because there may be a stray archive among them.
     if wnid_indices(1000).keys() & set(folders):
         return "imagefolder"
     names = [child.name for child in root.iterdir() if not is_litter(child.name)]

@@ -1,4 +1,4 @@
-"""What a file's name says: an image, litter, a split; and how names are shown. Imports nothing that takes time."""
+"""What file names say (image, litter, split), and how they are shown. Imports nothing slow."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -13,7 +13,7 @@ IMAGE_EXTENSIONS = (
     *(".jpe", ".jfif", ".jif", ".mpo", ".apng", ".gif", ".dib", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     *(".jpc", ".avif", ".tga", ".pcx", ".qoi", ".sgi", ".ras", ".ico"),
 )
-"""Of the formats in :data:`bcdzoo.data.decode.FORMATS`."""
+"""Extensions of the formats in :data:`bcdzoo.data.decode.FORMATS`."""
 
 _LITTER = re.compile(
     r"\..*[^.].*|__macosx|__pycache__|(eh)?thumbs\.db|desktop\.ini|lost\+found|found\.\d{3}|\$recycle\.bin|"
@@ -26,14 +26,14 @@ _TEXT = (
     *(".cls", ".py", ".sh", ".md5", ".sha1", ".sha256", ".pt", ".pth", ".safetensors"),
 )
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-ARCHIVES_PASSED = "archives passed over, whose images are only read once each is unpacked into a folder of its class"
+ARCHIVES_SKIPPED = "archives skipped: unpack each into a folder of its class to read its images"
 _SPLITS = {"train": "train", "training": "train", "trainval": "train", "test": "test", "testing": "test"} | (
     dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation", "holdout"), "validation")
 )
 _SHORT = {"tr": "train", "trn": "train", "te": "test", "ts": "test", "tst": "test", "va": "validation"} | (
     dict.fromkeys(("vl", "vld"), "validation")
 )
-"""Splits only where all names beside them are some: else they may be classes, languages, countries …"""
+"""Splits only if all names beside them are splits too: else they may be classes, languages, countries …"""
 
 _SPLIT_COLUMNS = {"split", "splits", "set", "dataset", "subset", "partition", "fold", "phase", "usage", "mode", "part"}
 _BESIDE = {"set", "data", "dataset", "image", "images", "img", "imgs", "split", "folder", "imagenet", "ilsvrc", "k"}
@@ -47,18 +47,18 @@ def is_image(name: str) -> bool:
 
 
 def is_litter(path: str) -> bool:
-    """Whether any part of a path is what systems and programs leave behind, or begins with a dot."""
+    """Whether any part of a path is a leftover of systems and programs, or starts with a dot."""
     return any(_LITTER.fullmatch(part) for part in path.lower().split("/"))
 
 
 def split_of(name: str) -> str | None:
-    """``train``, ``validation`` or ``test`` if a folder's name says that and nothing else, else None."""
+    """Return ``train``, ``validation`` or ``test`` if a folder's name means that and nothing else, else None."""
     words = [word for word in _words(name) if word not in _BESIDE]
     return _split(words[0]) if len(words) == 1 else None
 
 
 def splits_among(names: Collection[str]) -> list[str]:
-    """Those of some folders' names that are splits and not classes: two or all; one among others may be a class."""
+    """Return the folder names that are splits, not classes: two or more, or all; one among others may be a class."""
     splits = [name for name in names if split_of(name)]
     if len(splits) > 1 or (splits and len(splits) == len(names)):
         return splits
@@ -67,18 +67,18 @@ def splits_among(names: Collection[str]) -> list[str]:
 
 
 def several_splits(names: Collection[str]) -> list[str]:
-    """The names of two splits or more among some; empty if there are none, or all are of one split."""
+    """Return the names of splits if there are at least two different ones; else empty."""
     splits = splits_among(names)
     return splits if len({split_of(name) or name for name in splits}) > 1 else []
 
 
 def split_in(name: str) -> str | None:
-    """The first word of a file's name that says which split it is of, in one of the three ways; else None."""
+    """Return the split named by the first word in a file's name that is one; else None."""
     return next(filter(None, map(_split, _words(name))), None)
 
 
 def splits_in(names: Sequence[str]) -> list[str | None]:
-    """The split of each file of a folder by its name, in short words too where they say it of every file."""
+    """Return the split of each file in a folder by its name; short words count only if every file has one."""
     splits = [split_in(name) for name in names]
     short = [
         split or next(filter(None, map(_SHORT.get, _words(name))), None)
@@ -88,12 +88,12 @@ def splits_in(names: Sequence[str]) -> list[str | None]:
 
 
 def is_split_column(name: str) -> bool:
-    """Whether a table's column may say which split a row is of; what is in it has to be looked at."""
+    """Whether a table's column may state the split of a row; its values have to be checked."""
     return _is_flag(name) or not _SPLIT_COLUMNS.isdisjoint(_words(name))
 
 
 def _is_flag(name: str) -> bool:
-    """Whether a column is called ``is_valid``, as fastai's, ``is_train`` …: any two values in it are two splits."""
+    """Whether a column is called ``is_valid``, like fastai's, ``is_train`` …: its values are then two splits."""
     return name.lower().startswith("is_") and split_of(name[3:]) is not None
 
 
@@ -105,8 +105,8 @@ def refuse_split_column(where: str, column: str, values: Collection[str]) -> Non
     """
     if splits := list(values) if _is_flag(column) and len(values) > 1 else several_splits(values):
         raise BcdzooError(
-            f"{where}: its rows are of several splits, as column {shown(column)} says ({some(splits)}): write those of "
-            "one of them to a file of their own, and give that"
+            f"{where}: its rows are of several splits, as column {shown(column)} says ({some(splits)}): write "
+            "those of one of them to a separate file, and use that"
         )
 
 
@@ -119,16 +119,16 @@ def _split(word: str) -> str | None:
 
 
 def choose_split(splits: Iterable[str]) -> str | None:
-    """The split to evaluate on: ``validation``, else ``test``, else ``train``; None if it is none of these."""
+    """Choose the split to evaluate on: ``validation``, else ``test``, else ``train``, else None."""
     splits = set(splits)
     return next((split for split in ("validation", "val", "valid", "test", "train") if split in splits), None)
 
 
 def image_id(path: str) -> str:
-    r"""The id of an image at a path in its dataset.
+    r"""Return the id of an image from its path in the dataset.
 
-    An official name in whatever folder and with whatever ending (``ILSVRC2012_val_00000001_n01751748.png``, as the
-    Hugging Face hub writes it) gives the official name, so that layouts that rename the files give the same ids.
+    An official name in any folder and with any ending (``ILSVRC2012_val_00000001_n01751748.png``, as the
+    Hugging Face hub writes it) becomes the official name, so that layouts that rename files have the same ids.
     Bytes that are not UTF-8 are written as ``\xe9``.
     """
     number = official_number(path)
@@ -138,24 +138,24 @@ def image_id(path: str) -> str:
 
 
 def relative(path: str) -> str:
-    """A member's path in an archive without ``./``, ``//`` or a leading ``/``; it is a name and never a place."""
+    """Normalize a member's path in an archive: without ``./``, ``//`` or a leading ``/``; only used as a name."""
     return PurePosixPath(path.lstrip("/")).as_posix()
 
 
 def shown(name: object) -> str:
-    """A name from a file, fit for a message."""
+    """Escape and shorten a name from a file for a message."""
     return printable(name, _SHOWN)
 
 
 def some(names: Iterable[str]) -> str:
-    """The first three names in order, and how many more there are."""
+    """List the first three names in order, and how many more there are."""
     names = sorted(names)
     rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(map(shown, names[:3])) + rest
 
 
-class PassedOver:
-    """Counts what is not taken for an image, so that nothing that may be one is left out without a word."""
+class SkippedFiles:
+    """Counts files that are not used as images, so that none is skipped silently."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, list[str]]] = {}
@@ -164,21 +164,21 @@ class PassedOver:
         """Count a file.
 
         Args:
-            what: What is said of all such files, behind their number.
-            name: Its path in the dataset.
+            what: Description of all such files, which follows their number.
+            name: Path of the file in the dataset.
         """
         count, names = self._found.get(what, (0, []))
         self._found[what] = count + 1, [*names, shown(name)] if count < 3 else names
 
     def other(self, name: str) -> None:
-        """Count a file that does not end as an image does, unless it ends as text does."""
+        """Count a file without an image's extension, unless it is text."""
         if name.lower().endswith(_ARCHIVES):
-            self.add(ARCHIVES_PASSED, name)
+            self.add(ARCHIVES_SKIPPED, name)
         elif not name.lower().endswith(_TEXT):
-            self.add("files passed over, which do not end as images do", name)
+            self.add("files skipped that do not have an image extension", name)
 
     def unlike(self, names: Iterable[str]) -> None:
-        """Say it where files that are read as one dataset have names that differ in more than their numbers."""
+        """Note files read as one dataset whose names differ in more than numbers."""
         alike: dict[str, list[str]] = {}
         for name in names:
             alike.setdefault(_NUMBERS.sub("#", name.lower()), []).append(name)
@@ -187,7 +187,7 @@ class PassedOver:
             self.add(what, same[0] if len(same) == 1 else f"{len(same)} such as {same[0]}")
 
     def notes(self) -> tuple[str, ...]:
-        """One line of each kind."""
+        """Return one line for each kind."""
         return tuple(
             f"{count} {what} ({', '.join(names)}{f' and {count - 3} more' if count > 3 else ''})"
             for what, (count, names) in self._found.items()

@@ -1,4 +1,4 @@
-"""Decoded images for several networks at once, each image read and decoded a single time."""
+"""Decoded images for several networks at once; each image is read and decoded once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,19 +13,19 @@ from bcdzoo.data.workers import interruptible, started
 from bcdzoo.errors import BcdzooError
 
 Batch = tuple[list[int], list[Tensor], list[tuple[int, str]]]
-"""Indices of the images that could be read; for each geometry their pixels, (n, 3, H, W); and (index, reason) of those
-that could not."""
+"""Indices of the readable images; for each geometry their pixels, (n, 3, H, W); and (index, reason) of those
+that could not be read."""
 
 
 class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
-    """The images by index, as the pixels of each geometry, or for one that cannot be read the reason.
+    """Images by index, as pixels in each geometry, or the reason why an image cannot be read.
 
-    The reason is returned, for an exception would end a worker process.
+    The reason is returned, because an exception would end a worker process.
 
     Args:
-        images: The set.
-        geometries: Of the networks' preprocessing.
-        prepared: Geometries whose pixels ``bcdzoo prepare`` has written; they are read from there.
+        images: Set of images.
+        geometries: Geometries of the networks' preprocessing.
+        prepared: Pixels that ``bcdzoo prepare`` has written, by geometry.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
 
 
 def loader(pixels: Pixels, batches: Sequence[Sequence[int]], workers: int, pin_memory: bool = False) -> Iterator[Batch]:
-    """Read batches of images in the given order, in processes of their own if there are workers.
+    """Read batches of images in the given order, in worker processes if there are any.
 
     Args:
-        pixels: What to read.
+        pixels: Images to read.
         batches: Indices of each batch.
-        workers: Processes; 0 reads in this one.
-        pin_memory: For copies to a GPU that need not be waited for.
+        workers: Number of processes; 0 reads in this one.
+        pin_memory: Whether to pin memory, for asynchronous copies to a GPU.
     """
     return started(
         DataLoader(
@@ -65,7 +65,7 @@ def loader(pixels: Pixels, batches: Sequence[Sequence[int]], workers: int, pin_m
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # leaves the caller's random numbers alone
+            generator=torch.Generator(),  # keeps the caller's random state
             worker_init_fn=interruptible,
         )
     )

@@ -1,4 +1,4 @@
-"""What can be told to be wrong with a dataset before the first image is decoded."""
+"""Checks of a dataset before the first image is decoded."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -11,19 +11,19 @@ from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.labels import BACKGROUND, FROM_ORDER, FROM_WNIDS, as_number
 from bcdzoo.data.names import shown, some
 
-_MOST = 0.9  # of the images: a rule that explains so many is the rule, and the rest are strays
-_CHANCE = 10  # images beyond one per class: fewer, and random labels may look like a renumbering
-_ALONE = "give the images alone (a flat folder, ILSVRC2012_img_val.tar), for their labels are shipped"
+_MOST = 0.9  # share of images that a mistake must explain; the rest are strays
+_CHANCE = 10  # images beyond one per class; with fewer, random labels may look like a renumbering
+_ALONE = "use the images without labels (a flat folder, ILSVRC2012_img_val.tar), because the labels are shipped"
 
 Ints = npt.NDArray[np.int64]
 
 
 class DataFinding(NamedTuple):
-    """One thing that was found.
+    """A finding about a dataset.
 
     Attributes:
-        severity: ``stop`` if the accuracy would be wrong, ``note`` if it is a reader's to know.
-        message: One line: what is wrong and what to do.
+        severity: ``stop`` if the accuracy would be wrong, ``note`` for information.
+        message: One line that says what is wrong and what to do.
     """
 
     severity: Literal["stop", "note"]
@@ -31,15 +31,15 @@ class DataFinding(NamedTuple):
 
 
 def preflight(images: ImageSet, outputs: int) -> list[DataFinding]:
-    """Check labels and completeness of a dataset, all of it or a part.
+    """Check the labels and completeness of a dataset or a subset.
 
     Args:
-        images: As :func:`bcdzoo.data.imagenet.open_dataset` gave it.
-        outputs: Of the network; with ImageNet's 1000 the official validation images' labels are compared with the
+        images: Result of :func:`bcdzoo.data.imagenet.open_dataset`.
+        outputs: Number of outputs; with ImageNet's 1000 the official validation images' labels are compared with the
             ground truth.
 
     Returns:
-        What was found, worst first.
+        The findings, worst first.
     """
     labels = np.array([sample.label for sample in images.samples], np.int64)
     numbers = np.array([official_number(sample.id) or 0 for sample in images.samples], np.int64)
@@ -60,7 +60,7 @@ def preflight(images: ImageSet, outputs: int) -> list[DataFinding]:
 
 
 def _class_order(class_names: tuple[str, ...]) -> Iterator[DataFinding]:
-    """Class names in the data that say that its labels count the classes in another order than the network does."""
+    """Find class names in the data whose order differs from the network's."""
     numbers = [as_number(name) for name in class_names]
     if set(numbers) == set(range(len(class_names))):
         meant = [{number} for number in numbers if number is not None]
@@ -70,7 +70,7 @@ def _class_order(class_names: tuple[str, ...]) -> Iterator[DataFinding]:
     else:
         return
     wrong = [label for label, indices in enumerate(meant) if indices and label not in indices]
-    if len(wrong) > 1:  # no order differs in one place; that is a class by a name that another has here
+    if len(wrong) > 1:  # two orders differ in at least two places; a single difference is an ambiguous name
         label = wrong[0]
         yield DataFinding(
             "stop",
@@ -81,7 +81,7 @@ def _class_order(class_names: tuple[str, ...]) -> Iterator[DataFinding]:
 
 
 def _places() -> dict[str, set[int]]:
-    """ImageNet's class indices by wnid, by all words and by the first of them; ``crane`` has two."""
+    """Map wnids, full names and their first words to ImageNet's class indices; ``crane`` has two."""
     places: dict[str, set[int]] = {}
     for index, (wnid, words) in enumerate(zip(wnids(), names(), strict=True)):
         for name in (wnid, words.lower(), _first_word(words)):
@@ -94,7 +94,7 @@ def _first_word(words: str) -> str:
 
 
 def _against_truth(images: ImageSet, labels: Ints, numbers: Ints) -> Iterator[DataFinding]:
-    """The labels of official images that differ from the ground truth, and the mistake that explains them."""
+    """Find labels of official images that differ from the ground truth, and the mistake that explains them."""
     official = np.flatnonzero(numbers)
     given, truth = labels[official], validation_labels()[numbers[official] - 1]
     wrong = official[given != truth]
@@ -109,37 +109,37 @@ def _mistake(given: Ints, truth: Ints, files: list[str]) -> str:
         if (given == renumbered[truth]).mean() >= _MOST:
             return explanation
     if len(files) <= len(given) / 2:
-        return f"{some(files)} are with another class; move or relabel them"
+        return f"{some(files)} have the wrong class; move or relabel them"
     one_to_one = _is_one_to_one(given, truth)
     if one_to_one is None:
-        return f"the classes are in another order, or the labels at random (too few images to tell); {_ALONE}"
+        return f"the classes are in another order, or the labels are random (too few images to tell); {_ALONE}"
     if one_to_one:
         return (
-            "each class has one other number throughout, as in the devkit's order (ILSVRC2012_ID), which is not the "
-            f"class indices'; translate each to its wnid and take that one's place in sorted order, or {_ALONE}"
+            "the classes are renumbered consistently, as in the devkit's order (ILSVRC2012_ID), which is not that of "
+            f"the class indices; translate each to its wnid and use that one's position in sorted order, or {_ALONE}"
         )
     return f"they have nothing to do with the images; {_ALONE}"
 
 
 def _renumberings() -> list[tuple[Ints, str]]:
-    """The label that a known mistake gives each class, and what to say."""
+    """Return the labels that each known mistake gives the classes, with an explanation."""
     indices = np.arange(1000)
 
     def places(order: list[int]) -> Ints:
         return np.argsort(np.array(order))
 
-    text = "they count the folders {} in order of text ({}, …); take the folders' numbers{} as labels, or {}"
+    text = "they number the folders {} sorted as text ({}, …); use the folders' numbers{} as labels, or {}"
     return [
-        (indices + 1, "they are 1 to 1000 where 0 to 999 are meant, shifted by one; subtract 1 from each"),
+        (indices + 1, "they are 1 to 1000 instead of 0 to 999, shifted by one; subtract 1 from each"),
         (places(sorted(indices, key=str)), text.format("0 to 999", "0, 1, 10, 100", "", _ALONE)),
         (places(sorted(indices + 1, key=str)), text.format("1 to 1000", "1, 10, 100, 1000", " less 1", _ALONE)),
     ]
 
 
 def _is_one_to_one(given: Ints, truth: Ints) -> bool | None:
-    """Whether the images of a class share one label that no other class has; None if there are too few to tell."""
+    """Whether the images of each class share one label that no other class has; None if there are too few to tell."""
     pairs, counts = np.unique(np.stack([truth, given]), axis=1, return_counts=True)
-    usual = {int(pairs[0, at]): at for at in np.argsort(counts, kind="stable")}  # the last, most frequent one stays
+    usual = {int(pairs[0, at]): at for at in np.argsort(counts, kind="stable")}  # the last is the most frequent
     repeats = len(truth) - len(usual)
     if repeats < _CHANCE:
         return None
@@ -149,13 +149,13 @@ def _is_one_to_one(given: Ints, truth: Ints) -> bool | None:
 
 
 def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[DataFinding]:
-    """Labels that the network has no output for."""
+    """Find labels beyond the network's outputs."""
     beyond = np.flatnonzero(labels >= outputs)
     if len(beyond):
         one = images.samples[beyond[0]]
-        fix = "take the network that was trained for these classes, or correct the labels"
+        fix = "use a network that was trained for these classes, or correct the labels"
         if 1 <= labels.min() < labels.max() == outputs:
-            fix = f"they seem to be 1 to {outputs} where 0 to {outputs - 1} are meant; --label-offset -1 says so"
+            fix = f"they seem to be 1 to {outputs} instead of 0 to {outputs - 1}; use --label-offset -1"
         yield DataFinding(
             "stop",
             f"{len(beyond)} labels are beyond the network's {outputs} outputs ({shown(one.id)} has {one.label}): {fix}",
@@ -163,12 +163,12 @@ def _range(images: ImageSet, labels: Ints, outputs: int) -> Iterator[DataFinding
 
 
 def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Iterator[DataFinding]:
-    """Labels that may count the classes from another number than the network's outputs do."""
+    """Find labels that may start at a different number than the network's outputs."""
     official = np.flatnonzero(numbers)
     if len(official):
         if outputs > 1000 and (labels[official] == validation_labels()[numbers[official] - 1]).mean() >= _MOST:
             yield DataFinding(
-                "stop", f"the labels are ImageNet's 0 to 999, and the network has {outputs} outputs: {_which()}"
+                "stop", f"the labels are ImageNet's 0 to 999, but the network has {outputs} outputs: {_which()}"
             )
         return
     if named == outputs:
@@ -178,23 +178,23 @@ def _first_class(labels: Ints, numbers: Ints, outputs: int, named: int) -> Itera
     if outputs == 1001 and highest != 1000:
         yield DataFinding(
             "stop",
-            f"the labels are {lowest} to {highest}, perhaps of 1000 classes, and the network has 1001 outputs: "
+            f"the labels are {lowest} to {highest}, perhaps of 1000 classes, but the network has 1001 outputs: "
             f"{_which()}",
         )
     elif outputs != 1001 and lowest == 1 and all_between and len(present) > 1:
         yield DataFinding(
             "stop",
-            f"the labels are 1 to {highest} and none is 0: if they begin with 1, --label-offset -1 (from Python "
-            "label_offset=-1) says so; if they begin with 0 and class 0 has no images, --label-offset 0",
+            f"the labels are 1 to {highest} and none is 0: if they start at 1, use --label-offset -1 (in Python "
+            "label_offset=-1); if they start at 0 and class 0 has no images, use --label-offset 0",
         )
 
 
 def _which() -> str:
-    return f"{BACKGROUND}; if the data's label 0 is output 0, --label-offset 0"
+    return f"{BACKGROUND}; if the data's label 0 is output 0, use --label-offset 0"
 
 
 def _official(images: ImageSet, numbers: Ints) -> Iterator[DataFinding]:
-    """Official images that are missing, and others beside them."""
+    """Find official images that are missing, and additional images."""
     if not numbers.any():
         return
     missing = np.setdiff1d(np.arange(1, VALIDATION_IMAGES + 1), numbers)
@@ -205,11 +205,13 @@ def _official(images: ImageSet, numbers: Ints) -> Iterator[DataFinding]:
         )
     others = [sample.id for sample, number in zip(images.samples, numbers, strict=True) if not number]
     if others:
-        yield DataFinding("note", f"beside ImageNet's validation images there are {len(others)} others: {some(others)}")
+        yield DataFinding(
+            "note", f"besides ImageNet's validation images there are {len(others)} others: {some(others)}"
+        )
 
 
 def _balance(labels: Ints, outputs: int, official: bool) -> Iterator[DataFinding]:
-    """Classes with more images than others, or with none."""
+    """Find classes with more images than others, or with none."""
     counts = np.bincount(labels[labels < outputs], minlength=outputs)
     absent = np.flatnonzero(counts == 0)
     if len(absent):

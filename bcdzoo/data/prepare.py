@@ -1,4 +1,4 @@
-"""``bcdzoo prepare``: all images of a set decoded once, and written as :mod:`bcdzoo.data.cache` reads them."""
+"""``bcdzoo prepare``: decode all images of a set once and write them for :mod:`bcdzoo.data.cache`."""
 
 import os
 import shutil
@@ -34,16 +34,16 @@ _BATCH = 32
 
 
 def prepare(images: ImageSet, geometry: Geometry, workers: int, progress: bool = False) -> Prepared:
-    """Decode, resize and crop all images, unless that has been done.
+    """Decode, resize and crop all images, unless that was done before.
 
     Args:
-        images: The set.
-        geometry: Of the networks' preprocessing.
-        workers: Processes that decode.
-        progress: Show a bar on stderr.
+        images: Set of images.
+        geometry: Geometry of the networks' preprocessing.
+        workers: Number of processes that decode.
+        progress: Whether to show a progress bar on stderr.
 
     Raises:
-        BcdzooError: Too little room on the disk, or what lies there is damaged.
+        BcdzooError: There is too little space on the disk, or what was prepared is damaged.
     """
     folder = prepared_folder(images, geometry)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,12 +51,12 @@ def prepare(images: ImageSet, geometry: Geometry, workers: int, progress: bool =
         if known := find_prepared(images, geometry):
             return known
         for leftover in folder.parent.glob(f".{folder.name}.*"):
-            shutil.rmtree(leftover)  # of a process that was killed: the lock is ours
+            shutil.rmtree(leftover)  # left by a killed process, because we hold the lock
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             _write(temporary, images, geometry, workers, progress)
             if folder.is_dir():
-                shutil.rmtree(folder)  # of other versions
+                shutil.rmtree(folder)  # from other versions
             temporary.replace(folder)
         except OSError as error:
             raise BcdzooError(f"cannot write the prepared images to {folder.parent}: {error.strerror}") from error
@@ -70,11 +70,11 @@ def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, pro
     needed = len(images) * int(np.prod(shape)) * dtype.itemsize
     if (free := shutil.disk_usage(folder).free) < needed:
         raise BcdzooError(
-            f"{needed / 1e9:.1f} GB are needed in {folder.parent} and {free / 1e9:.1f} GB are free: make room, or set "
+            f"{needed / 1e9:.1f} GB are needed in {folder.parent}, but {free / 1e9:.1f} GB are free: make room, or set "
             "BCDZOO_HOME to a folder on another disk"
         )
     unreadable: dict[int, str] = {}
-    changed = change_times(images)  # before any is read: what changes meanwhile is compared later
+    changed = change_times(images)  # before reading, so that later changes are noticed
     checksums = np.zeros((len(images), 2), np.uint32)
     with (folder / "pixels").open("wb") as file:
         for index, pixels, source in _decoded(images, geometry, workers, progress):
@@ -97,7 +97,7 @@ def _write(folder: Path, images: ImageSet, geometry: Geometry, workers: int, pro
 def _decoded(
     images: ImageSet, geometry: Geometry, workers: int, progress: bool
 ) -> Iterable[tuple[int, npt.NDArray[Any] | str, int]]:
-    """Index, pixels or the reason why there are none, and the checksum of the file; in order of the indices."""
+    """Yield index, pixels or the reason why there are none, and the file's checksum, in order of the indices."""
     batches = [range(start, min(start + _BATCH, len(images))) for start in range(0, len(images), _BATCH)]
     with tqdm(total=len(images), unit=" images", disable=not progress) as bar:
         for indices, crops, bad in loader(Pixels(images, [geometry]), batches, workers):

@@ -1,6 +1,6 @@
-"""From a decoded image to a network's input: named presets, and a spec for everything else.
+"""Preprocess a decoded image to a network's input: named presets, and a spec for everything else.
 
-Importing this imports no torch, so that the names of the presets are cheap to know.
+This module does not import torch, so that listing the presets is cheap.
 """
 
 import re
@@ -23,9 +23,9 @@ INTERPOLATIONS = ("bilinear", "bicubic", "tf-bicubic")
 CHANNELS = ("rgb", "bgr")
 
 LARGEST_SIDE = 2048
-"""Pixels of a network's input: a batch of such images fits into memory."""
+"""Largest side of a network's input in pixels, so that a batch fits into memory."""
 LARGEST_IMAGE = 1 << 26
-"""Pixels of an image, as it is or resized; every decoder and every way to resize is within 2 GiB then."""
+"""Most pixels of an image, before or after resizing, so that decoding and resizing stay within 2 GiB."""
 _LONGEST_SPEC = 1000
 _SMALLEST_STD, _LARGEST_VALUE = 1e-6, 1e6
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
@@ -38,16 +38,16 @@ class Preprocess:
     """Resize, center crop, scale to 0..1, subtract the mean, divide by the standard deviation.
 
     Attributes:
-        resize: Length in pixels that the image's short side is resized to.
-        crop: Height and width in pixels of the center crop, and so of the result.
+        resize: Length in pixels to which the image's short side is resized.
+        crop: Height and width of the center crop, and of the result, in pixels.
         interpolation: ``bilinear`` or ``bicubic``, both Pillow's (antialiased); ``tf-bicubic`` crops first, ``crop /
             resize`` of the short side, and resizes the crop as TensorFlow 1 does (bicubic, no antialiasing).
-        mean: Per channel, in the order of ``channels``, of values in 0..1.
-        std: Likewise.
-        channels: ``rgb`` or ``bgr``.
+        mean: Mean per channel, in the order of ``channels``, for values in 0..1.
+        std: Standard deviation, likewise.
+        channels: Order of the channels, ``rgb`` or ``bgr``.
 
     Raises:
-        BcdzooError: A value is out of its range.
+        BcdzooError: A value is out of range.
     """
 
     resize: int = 256
@@ -86,14 +86,14 @@ class Preprocess:
 
     @property
     def geometry(self) -> "Geometry":
-        """The part that makes pixels out of pixels: presets that share it share decoded images."""
+        """The resize and crop; presets that share it share prepared images."""
         return Geometry(self.resize, self.crop, self.interpolation)
 
     def normalize(self, pixels: "Tensor") -> "Tensor":
-        """The rest, on any device: order of channels, scale, mean and standard deviation.
+        """Apply the rest, on any device: order of channels, scale, mean and standard deviation.
 
         Args:
-            pixels: Of :meth:`Geometry.pixels`, (…, 3, ``crop``, ``crop``).
+            pixels: Result of :meth:`Geometry.pixels`, (…, 3, ``crop``, ``crop``).
 
         Returns:
             float32 of the same shape.
@@ -106,11 +106,11 @@ class Preprocess:
         return normal
 
     def __str__(self) -> str:
-        """The preset's name, or the spec if it is none: :func:`parse` gives the same object back."""
+        """Return the preset's name, or else the spec; :func:`parse` returns an equal object."""
         return next((name for name, preset in PRESETS.items() if preset == self), self.spec())
 
     def spec(self) -> str:
-        """Every value, as :func:`parse` reads it."""
+        """Format every value for :func:`parse`."""
         return (
             f"resize={self.resize},crop={self.crop},interpolation={self.interpolation},"
             f"mean={_text(self.mean)},std={_text(self.std)},channels={self.channels}"
@@ -134,7 +134,7 @@ class Geometry(NamedTuple):
             0..255 of shape (3, ``crop``, ``crop``), RGB: uint8, or float32 with ``tf-bicubic``, which does not round.
 
         Raises:
-            BcdzooError: The image is so narrow, or so small, that there is no sense in it.
+            BcdzooError: The image is too narrow or too small.
         """
         from torchvision.transforms.v2 import InterpolationMode, functional
 
@@ -147,11 +147,11 @@ class Geometry(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the pixels are whole numbers."""
+        """Whether the pixels are integers."""
         return self.interpolation != "tf-bicubic"
 
     def __str__(self) -> str:
-        """For names of files."""
+        """Format for file names."""
         return f"{self.interpolation}-{self.resize}-{self.crop}"
 
 
@@ -170,8 +170,8 @@ def parse(spec: str) -> Preprocess:
     """Read a preset's name or a spec.
 
     Args:
-        spec: For example ``larq`` or ``resize=256,crop=224,interpolation=bicubic,mean=127/255,std=128/255``. A mean
-            or std is one value or three joined by ``:``; what is left out is as in the preset ``imagenet``.
+        spec: Text such as ``larq`` or ``resize=256,crop=224,interpolation=bicubic,mean=127/255,std=128/255``. A mean
+            or std is one value or three joined by ``:``; omitted values are as in the preset ``imagenet``.
 
     Raises:
         BcdzooError: No such preset, an unknown key or a bad value.
@@ -200,20 +200,20 @@ def parse(spec: str) -> Preprocess:
 
 
 def require_moderate(width: int, height: int) -> None:
-    """Check an image's size before its pixels are made.
+    """Check an image's size before its pixels are decoded.
 
     Raises:
-        ValueError: There are more of them than any image here has.
+        ValueError: It has too many pixels.
     """
     if width * height > LARGEST_IMAGE:
         raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_IMAGE} that an image may have")
 
 
 def require_resizable(image: "Image.Image", resize: int) -> None:
-    """Check what an image becomes when its short side is resized, before it is.
+    """Check the size of an image with its short side resized, before resizing.
 
     Raises:
-        BcdzooError: It is so narrow that it would fill the memory.
+        BcdzooError: It is so narrow that it would exhaust memory.
     """
     short, long = sorted(image.size)
     if resize * (resize * long // short) > LARGEST_IMAGE:
@@ -230,7 +230,7 @@ def _whole(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    """A decimal number or a fraction; whether it is short is known before it is made."""
+    """Parse a decimal number or a fraction; its length is checked first."""
     if _FRACTION.fullmatch(text):
         return float(Fraction(text))
     if not _DECIMAL.fullmatch(text) or abs(float(text)) == float("inf"):
@@ -259,7 +259,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -> "Tensor":
-    # larq_zoo.training.data: the size is truncated, an odd margin gives its extra pixel to the top and left.
+    # larq_zoo.training.data: the size is truncated, and an odd margin has its extra pixel at the top and left.
     from torchvision.transforms.v2 import functional
 
     side = int(crop / resize * min(image.size))
@@ -268,7 +268,7 @@ def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -
     top, left = (image.height - side + 1) // 2, (image.width - side + 1) // 2
     pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side))
     matrix = _tensorflow_bicubic(side, crop)
-    if side > LARGEST_SIDE:  # channel by channel, because together they are large as floats
+    if side > LARGEST_SIDE:  # channel by channel to save memory
         import torch
 
         return torch.stack([matrix @ channel.float() @ matrix.T for channel in pixels])
@@ -280,7 +280,7 @@ def _tensorflow_bicubic(source: int, target: int) -> "Tensor":
     """Interpolation from ``source`` to ``target`` pixels as a matrix, float32 of shape (``target``, ``source``).
 
     ``tf.compat.v1.image.resize_bicubic``: Keys' cubic with a = -0.75, pixel centers on whole numbers, no antialiasing,
-    offsets rounded to 1/1024, and pixels beyond the edge taken as the edge's.
+    offsets rounded to 1/1024, and pixels beyond the edge replicated from it.
     """
     import numpy as np
     import torch

@@ -1,40 +1,40 @@
-"""What every layout speaks in: an image that has not been read yet."""
+"""The common result of all layouts: images that have not been read yet."""
 
 import os
 from typing import NamedTuple, Protocol
 
 from bcdzoo.files import regular_handle
 
-_LARGEST = 1 << 29  # bytes of an encoded image: more than the largest that is decoded takes uncompressed
+_LARGEST = 1 << 29  # bytes of an encoded image; more than the largest accepted image takes uncompressed
 
 
 class Reader(Protocol):
-    """Gives the bytes of one image; cheap to pickle, for workers get the readers of all images."""
+    """Reader of the bytes of one image; cheap to pickle, because workers get the readers of all images."""
 
     @property
     def path(self) -> str:
         """The file that holds the image."""
 
     def __call__(self) -> bytes:
-        """Read them."""
+        """Read the image's bytes."""
 
 
 class FileRange(NamedTuple):
-    """Reads a range of a file: a member of an archive, or all of a file."""
+    """Reader of a range of a file: a member of an archive, or a whole file."""
 
     path: str
     offset: int
     size: int
 
     def __call__(self) -> bytes:
-        """Read it.
+        """Read the range.
 
         Raises:
-            BcdzooError: The file is no regular file any more.
+            BcdzooError: The file is no longer a regular file.
             OSError: It is gone, shorter than it was, or too large for an image.
         """
         if self.size > _LARGEST:
-            raise OSError(f"{self.size / 1e9:.1f} GB are too many for one image")
+            raise OSError(f"{self.size / 1e9:.1f} GB are too much for one image")
         file = regular_handle(self.path)
         try:
             if os.fstat(file).st_size < self.offset + self.size:
@@ -51,10 +51,10 @@ class Sample(NamedTuple):
     """One image that has not been read yet.
 
     Attributes:
-        id: Its name in the dataset; an official name (``ILSVRC2012_val_…``) is the id in every layout.
+        id: Name in the dataset; an official name (``ILSVRC2012_val_…``) is the id in every layout.
         label: Class index.
-        size: Bytes of the encoded image.
-        read: Gives these bytes.
+        size: Size of the encoded image in bytes.
+        read: Reader of these bytes.
     """
 
     id: str
@@ -64,13 +64,13 @@ class Sample(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a layout finds.
+    """The images that a layout finds.
 
     Attributes:
-        samples: In any order.
-        labels_from: Where the labels come from, in words.
-        class_names: Name of each class index, as far as the data says so; else empty.
-        notes: What was passed over or chosen, in words.
+        samples: Images in any order.
+        labels_from: Description of where the labels come from.
+        class_names: Name of each class index, if the data states them; else empty.
+        notes: Notes on what was skipped or chosen.
     """
 
     samples: list[Sample]

@@ -1,4 +1,4 @@
-"""Layout ``webdataset``: shards in tar archives, each image followed or preceded by its class in a ``.cls`` file."""
+"""Layout ``webdataset``: tar shards with a ``.cls`` file next to each image."""
 
 import math
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from bcdzoo.data.folders import File, validation_root
 from bcdzoo.data.labels import FROM_WNIDS, label_of, wnid_indices
-from bcdzoo.data.names import PassedOver, choose_split, is_image, is_litter, shown, splits_in
+from bcdzoo.data.names import SkippedFiles, choose_split, is_image, is_litter, shown, splits_in
 from bcdzoo.data.samples import Listing
 from bcdzoo.data.tar import members
 from bcdzoo.errors import BcdzooError
 
-_NOTES = re.compile(r"__[^/]*__($|/)")  # webdataset's reader passes over them
-_MOST_SHARDS = 100_000  # a pattern is expanded as a whole
+_NOTES = re.compile(r"__[^/]*__($|/)")  # ignored by webdataset's reader
+_MOST_SHARDS = 100_000  # patterns are expanded at once
 _LONGEST_LABEL = 64  # bytes; a .cls file holds one number
 
 
@@ -22,7 +22,7 @@ def is_shard(path: Path) -> bool:
     """Whether an archive's first files look like a shard's.
 
     Raises:
-        BcdzooError: It is no archive that can be read in place.
+        BcdzooError: It is not an archive that can be read in place.
         OSError: It cannot be read.
     """
     files = (member for member in members(path) if member.read is not None and not is_litter(member.name))
@@ -43,23 +43,23 @@ def webdataset_shards(path: Path, classes: int) -> Listing:
         raise BcdzooError("WebDataset shards need the package webdataset: pip install 'bcdzoo[webdataset]'") from error
     imagenet = wnid_indices(classes)
     samples, from_wnids = [], []
-    passed = PassedOver()
-    shards, split = _shards(path, passed)
-    passed.unlike(shard.name for shard in shards)
+    skipped = SkippedFiles()
+    shards, split = _shards(path, skipped)
+    skipped.unlike(shard.name for shard in shards)
     for shard in shards:
-        for image, text in _images(shard, passed):
+        for image, text in _images(shard, skipped):
             samples.append(image.sample(label_of(f"{shard}: {shown(image.name)}", text, imagenet)))
             from_wnids.append(text in imagenet)
     labels_from = FROM_WNIDS if samples and all(from_wnids) else f"the shards' .cls files{split}"
-    return Listing(samples, labels_from, notes=passed.notes())
+    return Listing(samples, labels_from, notes=skipped.notes())
 
 
-def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
-    """The shards to read, and the split they are as a remark."""
+def _shards(path: Path, skipped: SkippedFiles) -> tuple[list[Path], str]:
+    """Return the shards to read, and a remark on their split."""
     from webdataset.shardlists import expand_urls
 
     if path.is_dir():
-        root = validation_root(path, passed)
+        root = validation_root(path, skipped)
         shards = sorted(
             child for child in root.iterdir() if child.suffix.lower() == ".tar" and not is_litter(child.name)
         )
@@ -69,7 +69,7 @@ def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
         split = choose_split(filter(None, splits.values()))
         for shard in shards:
             if splits[shard] != split:
-                passed.add(f"shards passed over, which are not of the split {split}", shard.name)
+                skipped.add(f"shards skipped that are not of the split {split}", shard.name)
         return [shard for shard in shards if splits[shard] == split], f" of split {split}" if split else ""
     if path.exists():
         return [path], ""
@@ -84,11 +84,11 @@ def _shards(path: Path, passed: PassedOver) -> tuple[list[Path], str]:
         raise BcdzooError(f"{path} is not a pattern of shards such as val-{{0000..0012}}.tar: {error}") from error
 
 
-def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
-    """The images of a shard, each with the text of its label.
+def _images(shard: Path, skipped: SkippedFiles) -> Iterator[tuple[File, str]]:
+    """Yield the images of a shard, each with the text of its label.
 
-    An image and its label have the same name up to the ending, dots in it or not, and stand beside each other: between
-    them are only files of the same sample, whose names, as webdataset has it, agree up to the first dot.
+    An image and its label have the same name up to the ending, possibly with dots, and are adjacent: between
+    them are only files of the same sample, whose names, as webdataset defines it, agree up to the first dot.
     """
     for _, files in groupby(_files(shard), lambda file: _key(file.name)):
         labels: dict[str, File] = {}
@@ -97,7 +97,7 @@ def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
             stem, _, ending = file.name.rpartition(".")
             same = [*images.get(stem, []), *([labels[stem]] if stem in labels else [])]
             if any(other.name.lower() == file.name.lower() for other in same):
-                raise BcdzooError(f"{shard}: {shown(file.name)} is there twice")
+                raise BcdzooError(f"{shard}: {shown(file.name)} occurs twice")
             if ending.lower() == "cls":
                 labels[stem] = file
             elif is_image(file.name):
@@ -107,18 +107,16 @@ def _images(shard: Path, passed: PassedOver) -> Iterator[tuple[File, str]]:
                 if not any(stem.startswith(f"{sample}.") for sample in labels):
                     raise BcdzooError(
                         f"{shard}: {shown(found[0].name)} has no {shown(stem)}.cls beside it; an archive of class "
-                        "folders is read when it is given by itself, one of each class once it is unpacked"
+                        "folders must be passed by itself, archives of one class each must be unpacked"
                     )
                 for file in found:  # x.depth.png beside x.jpg and x.cls
-                    passed.add("images passed over, which stand beside the one of their sample", file.name)
+                    skipped.add("further images of a sample skipped", file.name)
         for stem, label in labels.items():
             found = images.get(stem, [])
             if len(found) != 1:
-                raise BcdzooError(
-                    f"{shard}: {shown(label.name)} has {len(found)} images beside it where one is expected"
-                )
+                raise BcdzooError(f"{shard}: {shown(label.name)} has {len(found)} images beside it instead of one")
             if label.read.size > _LONGEST_LABEL:
-                raise BcdzooError(f"{shard}: {shown(label.name)} has {label.read.size} bytes, and is no label")
+                raise BcdzooError(f"{shard}: {shown(label.name)} has {label.read.size} bytes, which is not a label")
             yield found[0], label.read().decode(errors="replace").strip()
 
 

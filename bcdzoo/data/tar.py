@@ -1,4 +1,4 @@
-"""Layout ``tar``: an archive of images that is read where it lies; nothing is unpacked, no member's path is used.
+"""Layout ``tar``: an archive of images, read in place; nothing is unpacked, no member's path is used.
 
 Archives of one class each, ``n01440764.tar`` in a folder or in an archive (as ImageNet's training set is distributed),
 are read as class folders.
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from bcdzoo.data.classes import wnids
 from bcdzoo.data.folders import File, by_class_folder, by_official_name, validation_root
 from bcdzoo.data.labels import as_number
-from bcdzoo.data.names import PassedOver, is_image, is_litter, relative, shown, some
+from bcdzoo.data.names import SkippedFiles, is_image, is_litter, relative, shown, some
 from bcdzoo.data.samples import FileRange, Listing
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular
 
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ\0": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_LONGEST_HEADER = 1 << 16  # bytes of what belongs to a member beside its 512: a long name, attributes
+_LONGEST_HEADER = 1 << 16  # bytes of a member's extended header: a long name, attributes
 _SPECIAL = {
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -35,8 +35,8 @@ class Member(NamedTuple):
     """A file or a folder in an archive.
 
     Attributes:
-        name: Its path there, without ``./`` or a leading ``/``.
-        read: Gives its bytes; None for a folder.
+        name: Path in the archive, without ``./`` or a leading ``/``.
+        read: Reader of its bytes; None for a folder.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 class _Bounded(tarfile.TarInfo):
-    """A member whose size is looked at before tarfile reads, or goes, as far as it says."""
+    """A member whose size is checked before tarfile reads or seeks that far."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.size < 0 or (self.type in _SPECIAL and self.size > _LONGEST_HEADER):
@@ -53,14 +53,14 @@ class _Bounded(tarfile.TarInfo):
 
 
 def members(path: Path, inner: File | None = None) -> Iterator[Member]:
-    """The files and folders in an archive, in its order.
+    """Yield the files and folders in an archive, in order.
 
     Args:
-        path: The file.
-        inner: The archive in it that is meant; None for itself.
+        path: File to read.
+        inner: Archive inside the file to read instead; None for the file itself.
 
     Raises:
-        BcdzooError: It is compressed, cut off, or no tar archive; or a member is a link or sparse.
+        BcdzooError: It is compressed, truncated, or not a tar archive; or a member is a link or sparse.
         OSError: It cannot be read.
     """
     what = f"{path}: {shown(inner.name)}" if inner else str(path)
@@ -71,7 +71,7 @@ def members(path: Path, inner: File | None = None) -> Iterator[Member]:
         start = file.read(6)
         for magic, program in _COMPRESSED.items():
             if start.startswith(magic):
-                raise BcdzooError(f"{what} is compressed, and images cannot be read at random: `{program}` it first")
+                raise BcdzooError(f"{what} is compressed, so images cannot be read in place: `{program}` it first")
         file.seek(begin)
         last = "its start"
         try:
@@ -91,32 +91,32 @@ def members(path: Path, inner: File | None = None) -> Iterator[Member]:
                         )
                     elif member.isreg():
                         yield Member(relative(member.name), FileRange(str(path), member.offset_data, member.size))
-                # At a damaged header, or a file that ends early, tarfile just stops: only zeros mark the end.
+                # tarfile just stops at a damaged header or a truncated file; only zeros mark the end.
                 file.seek(archive.offset)
                 if archive.offset + tarfile.BLOCKSIZE > end or file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                     raise tarfile.ReadError("no end mark")
         except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
             if last == "its start":
                 raise BcdzooError(f"{what} is not a tar archive: {error}") from error
-            raise BcdzooError(f"{what} is cut off or damaged after {shown(last)}: {error}; fetch it anew") from error
+            raise BcdzooError(f"{what} is cut off or damaged after {shown(last)}: {error}; fetch it again") from error
 
 
 def tar_archive(path: Path, classes: int) -> Listing:
-    """List an archive of class folders or of officially named validation images, as the folder would be.
+    """List an archive of class folders or of officially named validation images, like the folder.
 
     Args:
-        path: The archive; or a folder of archives of one class each.
-        classes: Outputs of the network.
+        path: Archive, or a folder of archives of one class each.
+        classes: Number of outputs of the network.
 
     Raises:
-        BcdzooError: It cannot be read in place, or is not understood as a folder.
+        BcdzooError: It cannot be read in place, or has a different structure.
         OSError: It cannot be read.
     """
     images: list[File] = []
     archives: list[File] = []
     folders: list[str] = []
-    passed = PassedOver()
-    for member in _class_archives(validation_root(path, passed)) if path.is_dir() else members(path):
+    skipped = SkippedFiles()
+    for member in _class_archives(validation_root(path, skipped)) if path.is_dir() else members(path):
         if member.name == "." or is_litter(member.name):
             continue
         if member.read is None:
@@ -126,26 +126,26 @@ def tar_archive(path: Path, classes: int) -> Listing:
         elif member.name.lower().endswith(".tar"):
             archives.append(File(member.name, member.read))
         else:
-            passed.other(member.name)
+            skipped.other(member.name)
     if images:
         for archive in archives:
-            passed.other(archive.name)
+            skipped.other(archive.name)
     elif archives:
-        images = list(_unpacked(path, archives, passed))
+        images = list(_unpacked(path, archives, skipped))
     root = _root([image.name for image in images])
     for image in images:
         if not image.name.startswith(root):
-            passed.add(f"images passed over, which are not in {root}", image.name)
+            skipped.add(f"images skipped that are not in {root}", image.name)
     files = [File(image.name.removeprefix(root), image.read) for image in images if image.name.startswith(root)]
     inside = [name.removeprefix(root) + "/" for name in folders if name.startswith(root)]
     tops = sorted({name.partition("/")[0] for name in (*inside, *(file.name for file in files)) if "/" in name})
     if tops:
-        return by_class_folder(str(path), files, tops, classes, passed)
-    return by_official_name(str(path), files, classes, passed)
+        return by_class_folder(str(path), files, tops, classes, skipped)
+    return by_official_name(str(path), files, classes, skipped)
 
 
 def class_archives(folder: Path) -> list[Path]:
-    """The archives in a folder if all of them are called after a wnid, as ``n01440764.tar``; else none."""
+    """List the archives in a folder if all are named after a wnid, like ``n01440764.tar``; else none."""
     archives = [path for path in sorted(folder.glob("*.tar")) if not is_litter(path.name)]
     return archives if all(_WNID_TAR.fullmatch(path.name) for path in archives) else []
 
@@ -153,18 +153,20 @@ def class_archives(folder: Path) -> list[Path]:
 def _class_archives(folder: Path) -> Iterator[Member]:
     archives = class_archives(folder)
     if not archives:
-        raise BcdzooError(f"{folder} is no archive, and holds none that are called after their class, n01440764.tar")
+        raise BcdzooError(
+            f"{folder} is not an archive, and has none that are named after their class, like n01440764.tar"
+        )
     for path in archives:
         yield Member(path.name, FileRange(str(path), 0, path.stat().st_size))
 
 
-def _unpacked(path: Path, archives: list[File], passed: PassedOver) -> Iterator[File]:
-    """The images in archives of one class each, as if each were a folder."""
+def _unpacked(path: Path, archives: list[File], skipped: SkippedFiles) -> Iterator[File]:
+    """Yield the images in archives of one class each, as if each were a folder."""
     others = [archive.name for archive in archives if not _WNID_TAR.fullmatch(archive.name)]
     if others:
         raise BcdzooError(
-            f"{path} holds archives ({some(others)}), and only those of one class each, called n01440764.tar, are read "
-            "in place: unpack it and give one of them, or a folder of class folders"
+            f"{path} holds archives ({some(others)}), but only those of one class each, named like n01440764.tar, "
+            "are read in place: unpack it and use one of them, or a folder of class folders"
         )
     for archive in archives:
         for member in members(Path(archive.read.path), archive):
@@ -174,11 +176,11 @@ def _unpacked(path: Path, archives: list[File], passed: PassedOver) -> Iterator[
             if is_image(member.name):
                 yield File(name, member.read)
             else:
-                passed.other(name)
+                skipped.other(name)
 
 
 def _root(names: list[str]) -> str:
-    """The folder of the classes or the images: ``val/`` if there is one, else below what all have in common."""
+    """Return the folder of the classes or images: ``val/`` if there is one, else the common prefix of all."""
     root = ""
     while names:
         if any(name.startswith("val/") for name in names):

@@ -1,4 +1,4 @@
-"""Starting the processes that read images ahead, so that Ctrl-C is not lost meanwhile."""
+"""Start the processes that read images ahead, without losing Ctrl-C meanwhile."""
 
 import signal
 import threading
@@ -10,10 +10,10 @@ from torch.utils.data import DataLoader
 
 
 def started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a loader, whose worker processes are started at once.
+    """Return the batches of a loader, whose worker processes are started immediately.
 
     Args:
-        loader: Made with ``worker_init_fn=interruptible``.
+        loader: Loader made with ``worker_init_fn=interruptible``.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed while they were started.
@@ -23,15 +23,15 @@ def started(loader: DataLoader[Any]) -> Iterator[Any]:
 
 
 def interruptible(worker: int) -> None:
-    """Let Ctrl-C end a worker as torch expects it, though it was started while Ctrl-C had to wait."""
+    """Restore Ctrl-C in a worker, which was started while Ctrl-C was deferred."""
     if callable(signal.getsignal(signal.SIGINT)):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def _interrupt_afterwards() -> Iterator[None]:
-    # Python calls hooks of its libraries around a fork and drops every exception in them, KeyboardInterrupt too. A
-    # signal mask would not do: the signal then goes to one of torch's threads, and the exception comes all the same.
+    # Python calls hooks of its libraries around a fork and drops exceptions in them, even KeyboardInterrupt. A
+    # signal mask would not help: the signal then goes to one of torch's threads, and the exception is raised anyway.
     handler = signal.getsignal(signal.SIGINT)
     if not callable(handler) or threading.current_thread() is not threading.main_thread():
         yield

@@ -1,1 +1,1 @@
-"""Accuracy: the loop, its statistics and the store of results."""
+"""Accuracy: the evaluation loop, statistics and the results store."""

@@ -1,8 +1,8 @@
-"""One network's predictions on disk while they are made, so that a run that was cut off can go on.
+"""One network's partial predictions on disk, so that an interrupted run can be resumed.
 
-The images are cut into chunks, whole batches in order. A chunk that is done is one small Parquet file, written whole
-or not at all; the last step joins the chunks into one file, a row group each. Which process computed a chunk, and
-when, makes no difference to it.
+The images are divided into chunks of whole batches, in order. A finished chunk is one small Parquet file, written
+atomically; the last step joins the chunks into one file, a row group each. A chunk does not depend on which process
+computed it or when.
 """
 
 import shutil
@@ -23,15 +23,15 @@ from bcdzoo.seal import DamagedError, digest, read_json, write_json
 from bcdzoo.text import as_utf8, say
 
 RECORD = "run.json"
-_IMAGES = 256  # of a chunk, or one batch where that is more: what a run that is killed may have to repeat
+_IMAGES = 256  # per chunk, or one batch if that is more: what an interrupted run may have to repeat
 
 
 class Plan(NamedTuple):
-    """How a set of images is cut into batches and chunks.
+    """The division of a set of images into batches and chunks.
 
     Attributes:
-        images: Their number.
-        batch_size: Images of a batch.
+        images: Number of images.
+        batch_size: Number of images per batch.
     """
 
     images: int
@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 
     @property
     def chunk_size(self) -> int:
-        """Images of a chunk: whole batches."""
+        """Number of images per chunk, a multiple of the batch size."""
         return self.batch_size * -(-_IMAGES // self.batch_size)
 
     @property
@@ -58,11 +58,11 @@ class Plan(NamedTuple):
 
 
 class Predictions:
-    """What a network says of a chunk's images, filled batch by batch.
+    """A network's predictions of a chunk's images, filled batch by batch.
 
     Args:
         rows: Indices of the images.
-        width: Guesses of each image.
+        width: Number of predicted classes per image.
     """
 
     def __init__(self, rows: range, width: int) -> None:
@@ -73,18 +73,18 @@ class Predictions:
         self.missing = len(rows)
 
     def put(self, indices: Sequence[int], guesses: npt.NDArray[np.int64], logits: npt.NDArray[np.float32]) -> None:
-        """Class indices by falling logit, and these logits, both (n, width), of the images of these indices."""
+        """Set the class indices by descending logit, and these logits, both (n, width), of some images."""
         places = np.array(indices) - self.rows.start
         self.guesses[places], self.logits[places] = guesses, logits
         self.missing -= len(indices)
 
     def refuse(self, index: int, reason: str) -> None:
-        """Say of an image that it cannot be read."""
+        """Mark an image as unreadable."""
         self.unreadable[index] = reason
         self.missing -= 1
 
     def table(self, images: ImageSet) -> pa.Table:
-        """As they are stored: id, label, guesses and their logits, and for an unreadable image the reason."""
+        """Return the stored form: id, label, classes and their logits, and for an unreadable image the reason."""
         samples = [images.samples[row] for row in self.rows]
         unreadable = np.array([row in self.unreadable for row in self.rows])
         columns = {
@@ -99,19 +99,19 @@ class Predictions:
 
 
 class Run:
-    """A folder of finished chunks and ``run.json``, which says what they are computed with.
+    """A folder of finished chunks and ``run.json``, which records how they were computed.
 
-    Each file has a seal, a chunk's over what the run is and which part it is too; what is damaged is computed again.
+    Each file has a seal; a chunk's also covers the run's identity and the chunk's number. Damaged ones are recomputed.
 
     Args:
-        folder: Made if it is not there.
-        words: What was asked for.
+        folder: Folder of the run, created if missing.
+        words: Arguments of the command.
         identity: Everything that the predictions depend on.
-        plan: Of the images.
-        started: UTC, ISO 8601; of a run that goes on its own is kept.
+        plan: Division of the images.
+        started: Time of the start, UTC in ISO 8601; a resumed run keeps its own.
 
     Raises:
-        BcdzooError: The folder's chunks were computed with something else; the message says what differs.
+        BcdzooError: The folder's chunks were computed differently; the message says what differs.
     """
 
     def __init__(self, folder: Path, words: dict[str, str], identity: dict[str, str], plan: Plan, started: str) -> None:
@@ -124,33 +124,34 @@ class Run:
             write_json(folder / RECORD, {"words": words, "identity": identity, "started": started})
 
     def _kept(self, identity: dict[str, str]) -> str | None:
-        """When the run that is here was started; None where its chunks cannot be relied on."""
+        """Return when the existing run was started; None if its chunks cannot be trusted."""
         try:
             record, checked = read_record(self.folder)
         except DamagedError as error:
-            say(f"{error}; this run starts anew")
+            say(f"{error}; this run starts over")
             return None
         if differences := _differences(record["identity"], identity):
             raise BcdzooError(
-                f"cannot go on with the unfinished run in {self.folder}: {differences}; --fresh throws it away and "
-                "starts anew"
+                f"cannot resume the unfinished run in {self.folder}: {differences}; --fresh discards it and starts over"
             )
         if not checked:
-            say(f"the unfinished run in {self.folder} is unchecked, an older version began it: it starts anew")
+            say(
+                f"the unfinished run in {self.folder} is unchecked, because an older version started it: it starts over"
+            )
         return str(record["started"]) if checked else None
 
     def done(self) -> set[int]:
-        """Chunks that are here and whole; a damaged one is named and removed."""
+        """Return the chunks that exist and are intact; a damaged one is named and removed."""
         return {chunk for chunk in self.plan.chunks if self.path(chunk).exists() and self._whole(chunk)}
 
     def _whole(self, chunk: int) -> bool:
         try:
             if self.read(chunk).num_rows == len(self.plan.rows(chunk)):
                 return True
-            reason = f"{self.path(chunk)} has another number of images"
+            reason = f"{self.path(chunk)} has a different number of images"
         except DamagedError as error:
             reason = str(error)
-        except FileNotFoundError:  # another process has seen to it
+        except FileNotFoundError:  # removed by another process
             return False
         say(f"{reason}; its images are evaluated again")
         self.path(chunk).unlink(missing_ok=True)
@@ -161,19 +162,19 @@ class Run:
         return self.folder / f"{chunk:06}.parquet"
 
     def read(self, chunk: int) -> pa.Table:
-        """A chunk.
+        """Read a chunk.
 
         Raises:
-            DamagedError: It is not what was written.
-            OSError: It is not there or cannot be opened.
+            DamagedError: It is damaged.
+            OSError: It is missing or cannot be opened.
         """
         table, checked = read_predictions(self.path(chunk), self._about(chunk))
         if not checked:
-            raise DamagedError(f"{self.path(chunk)} is unchecked, it has no hash")
+            raise DamagedError(f"{self.path(chunk)} is unchecked: it has no hash")
         return table
 
     def write(self, chunk: int, table: pa.Table) -> None:
-        """Keep a chunk.
+        """Write a chunk.
 
         Raises:
             BcdzooError: The disk is full or cannot be written to.
@@ -184,15 +185,15 @@ class Run:
             kept = len(self.done())
             raise BcdzooError(
                 f"cannot write predictions to {self.folder}: {error.strerror or error}; {kept} of "
-                f"{len(self.plan.chunks)} parts are kept, and the same command goes on from there"
+                f"{len(self.plan.chunks)} parts are kept, and the same command resumes from there"
             ) from error
 
     def join(self, out: Path) -> None:
-        """Write all chunks as one Parquet file, whole or not at all."""
+        """Write all chunks as one Parquet file, atomically."""
         write_predictions(out, [self.read(chunk) for chunk in self.plan.chunks])
 
     def remove(self) -> None:
-        """Forget the chunks; where processes share the folder another may have done so."""
+        """Remove the folder; another process that shares it may have done so."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _about(self, chunk: int) -> str:
@@ -200,28 +201,28 @@ class Run:
 
 
 def read_record(folder: Path) -> tuple[dict[str, Any], bool]:
-    """What ``run.json`` in a folder says, and whether a seal vouches for it.
+    """Read ``run.json`` in a folder, and whether its seal was checked.
 
     Raises:
-        DamagedError: It is not what was written.
+        DamagedError: It is damaged.
     """
     path = folder / RECORD
     record, checked = read_json(path)
     tables = [record.get(key) for key in ("words", "identity")]
     texts = [record.get("started"), *(value for table in tables if isinstance(table, dict) for value in table.values())]
     if not all(isinstance(table, dict) for table in tables) or not all(isinstance(text, str) for text in texts):
-        raise DamagedError(f"{path} is damaged: it is no record of a run")
+        raise DamagedError(f"{path} is damaged: it is not the record of a run")
     return record, checked
 
 
 def clear(folder: Path) -> None:
-    """Throw away what a run has done."""
+    """Remove a run's chunks and record."""
     for old in [*folder.glob("*.parquet"), folder / RECORD]:
         old.unlink(missing_ok=True)
 
 
 def bring_to_leader(runs: Sequence[Run], processes: Processes) -> None:
-    """Send the leader the chunks that it cannot see: those of machines with a disk of their own."""
+    """Send the leader the chunks that it cannot see, which are on other machines' disks."""
     have = processes.all([run.done() for run in runs])
     parcels = {
         (number, chunk): run.path(chunk).read_bytes()
@@ -237,7 +238,7 @@ def bring_to_leader(runs: Sequence[Run], processes: Processes) -> None:
 
 def _differences(then: dict[str, str], now: dict[str, str]) -> str:
     lines = [
-        f"{key} was {then.get(key, 'not recorded')} and is {now.get(key, 'not recorded')}"
+        f"{key} was {then.get(key, 'not recorded')} but is {now.get(key, 'not recorded')}"
         for key in then | now
         if then.get(key) != now.get(key)
     ]

@@ -1,4 +1,4 @@
-"""Two runs on the same images, image by image."""
+"""Compare two runs on the same images, image by image."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from bcdzoo.text import printable, say
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two runs differ.
+    """The comparison of two runs.
 
     Attributes:
-        names: Of the two runs.
-        images: One row per image that both evaluated: ``id``, ``label``, ``first`` and ``second`` (their guesses).
+        names: Names of the two runs.
+        images: One row per common image: ``id``, ``label``, ``first`` and ``second`` (their top-1 predictions).
         left_out: Number of images that only one of them evaluated.
-        data: Name and fingerprint of the data of each; None where only predictions are there, which do not say it.
+        data: Name and fingerprint of each run's data; None for bare predictions, which do not state them.
     """
 
     names: tuple[str, str]
@@ -34,24 +34,24 @@ class Comparison:
 
     @property
     def n(self) -> int:
-        """Images that both evaluated."""
+        """Number of images that both evaluated."""
         return len(self.images)
 
     @property
     def same_data(self) -> bool | None:
-        """Whether both runs were on the same images by name, id, label and size of file; None where that is open."""
+        """Whether both runs used the same images by name, id, label and file size; None if unknown."""
         one, two = self.data
         if one is None or two is None or (one != two and (one[1] == two[1] or self.left_out)):
-            return None  # other names of equal images may be those of two copies, other images parts of one set
+            return None  # equal images with two names may be copies; different images may be parts of one set
         return one == two
 
     @property
     def doubt(self) -> str | None:
-        """What speaks against, or not for, the images being the same, in a line; None where they are."""
+        """One line on why the images may not be the same; None if they are."""
         one, two = self.data
         if one is None or two is None:
-            which = "neither says" if one == two else f"the {'first' if one is None else 'second'} does not say"
-            return f"{which} which images it is of: ids and labels agree, the images themselves may differ"
+            which = "neither run says" if one == two else f"the {'first' if one is None else 'second'} run does not say"
+            return f"{which} which images it used: ids and labels agree, the images themselves may differ"
         if one == two:
             return None
         first, second = printable(one[0], 100), printable(two[0], 100)
@@ -59,23 +59,25 @@ class Comparison:
         if one[1] == two[1]:
             return f"the data are called {names}: ids, labels and sizes of files agree, the pixels may differ"
         if self.left_out:
-            return f"the data differ ({names}): parts of one set, or other images of the same ids and labels"
-        return f"the images differ ({names}): same ids and labels, other files; so the networks alone do not explain it"
+            return f"the data differ ({names}): parts of one set, or different images with the same ids and labels"
+        return (
+            f"the images differ ({names}): same ids and labels, different files; the networks may not be the only cause"
+        )
 
     @property
     def hits(self) -> tuple[int, int]:
-        """Right guesses of each."""
+        """Number of correct top-1 predictions of each."""
         return tuple(int((self.images[who] == self.images["label"]).sum()) for who in ("first", "second"))  # type: ignore[return-value]
 
     @property
     def only(self) -> tuple[int, int]:
-        """Images that only the first, and that only the second gets right."""
+        """Number of images that only the first, and that only the second gets right."""
         first, second = (self.images[who] == self.images["label"] for who in ("first", "second"))
         return int((first & ~second).sum()), int((second & ~first).sum())
 
     @property
     def changed(self) -> pd.DataFrame:
-        """The images whose guess differs, with ``right``: first, second or neither."""
+        """The images whose prediction differs, with ``right``: first, second or neither."""
         rows = self.images[self.images["first"] != self.images["second"]].copy()
         rows["right"] = "neither"
         for who in ("first", "second"):
@@ -83,7 +85,7 @@ class Comparison:
         return rows
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure; accuracies and their difference in percent and points."""
+        """Return all numbers; accuracies in percent, their difference in points."""
         low, high = paired_interval(*self.only, self.n)
         return {
             "runs": list(self.names),
@@ -107,15 +109,15 @@ class Comparison:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest difference in points that the test finds significant, given how often these two disagree.
+        """The smallest significant difference in points, given how often these two disagree.
 
-        None where there are too few images for any.
+        None if there are too few images.
         """
         images = smallest_significant(sum(self.only), self.n)
         return None if images is None else 100 * images / self.n
 
     def summary(self) -> str:
-        """The straight answer, in a few lines."""
+        """Format the answer in a few lines."""
         facts = self.to_json()
         low, high = facts["ci95"]
         first, second = facts["top1"]
@@ -123,16 +125,16 @@ class Comparison:
         significant = facts["p"] < SIGNIFICANT
         if significant:
             better = names[0] if self.difference > 0 else names[1]
-            verdict = f"{better} is better: so large a difference by chance is unlikely"
+            verdict = f"{better} is better: a difference this large is unlikely by chance"
         else:
-            verdict = "not significant: chance alone makes such a difference"
+            verdict = "not significant: the difference may be chance"
         takes = facts["detectable"]
         return "\n".join(
             [
                 f"first          {names[0]}: top-1 {first:.2f} %",
                 f"second         {names[1]}: top-1 {second:.2f} %",
                 f"images         {self.n} in both"
-                + (f", {self.left_out} in one only and left out" if self.left_out else ""),
+                + (f", {self.left_out} in only one and left out" if self.left_out else ""),
                 f"difference     {self.difference:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}",
                 f"McNemar        p = {facts['p']:.3g} ({self.only[0]} images only the first gets right, "
                 f"{self.only[1]} only the second)",
@@ -140,14 +142,18 @@ class Comparison:
                 *([f"               ({self.doubt})"] if self.doubt else []),
                 *([_PART[significant]] if significant != (low > 0 or high < 0) else []),
                 f"               (between these two, on {self.n} images, "
-                + (f"it takes {takes:.2f} points)" if takes is not None else "no difference would be)"),
-                f"changed        {facts['changed']} images have another first guess",
+                + (
+                    f"{takes:.2f} points would be significant)"
+                    if takes is not None
+                    else "no difference would be significant)"
+                ),
+                f"changed        {facts['changed']} images have a different top-1 prediction",
             ]
         )
 
 
 _PART = {
-    False: "               (the interval leaves 0 out, but it is an approximation: the exact test decides)",
+    False: "               (the interval excludes 0, but it is an approximation: the exact test decides)",
     True: "               (the interval includes 0, but it is an approximation: the exact test decides)",
 }
 
@@ -156,12 +162,12 @@ def compare(first: str, second: str) -> Comparison:
     """Compare two runs by their saved predictions.
 
     Args:
-        first: A network's name, for its latest run in the results store; the name or path of a run's JSON or Parquet
-            file, or the beginning of a name in the store.
-        second: Likewise.
+        first: Network's name, for its latest run in the results store; the name or path of a run's JSON or Parquet
+            file; or the beginning of a name in the store.
+        second: The other run, likewise.
 
     Raises:
-        BcdzooError: No such run, or no predictions of it; different labels for the same image; no common image.
+        BcdzooError: No such run, or it has no predictions; different labels for the same image; no common image.
     """
     (name, one, data), (other_name, two, other_data) = _load(first), _load(second)
     both = one.merge(two, on="id", suffixes=("", "_second"), validate="one_to_one")
@@ -182,7 +188,7 @@ def _load(reference: str) -> tuple[str, pd.DataFrame, tuple[str, str] | None]:
     try:
         table, checked = read_predictions(path)
         if expected is not None and sha256_of(path) != expected:
-            raise DamagedError(f"{path} is not the file that its result was computed from")
+            raise DamagedError(f"{path} is not the file from which its result was computed")
         frame = table.select(["id", "label", "top1"]).to_pandas()
         frame = frame.dropna().astype({"id": str, "label": "int64", "top1": "int64"})
     except OSError as error:
@@ -190,7 +196,7 @@ def _load(reference: str) -> tuple[str, pd.DataFrame, tuple[str, str] | None]:
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
         raise BcdzooError(f"{path} is not a file of predictions: {' '.join(str(error).split())}") from None
     if len(repeated := frame["id"][frame["id"].duplicated()]):
-        raise BcdzooError(f"{path} is not a file of predictions: {repeated.iloc[0]} is there twice")
+        raise BcdzooError(f"{path} is not a file of predictions: {repeated.iloc[0]} occurs twice")
     if not checked and expected is None:
         say(f"{path} is unchecked: it has no hash, as older versions wrote it")
     data = (result["dataset"], result["fingerprint"]) if "fingerprint" in result else None
@@ -198,7 +204,7 @@ def _load(reference: str) -> tuple[str, pd.DataFrame, tuple[str, str] | None]:
 
 
 def _predictions(reference: str) -> tuple[Path, dict[str, Any]]:
-    """A run's file of predictions, and its result; an empty one where there is none."""
+    """Find a run's file of predictions, and its result; an empty dictionary if there is none."""
     given = Path(reference)
     if given.suffix == ".parquet" and given.exists():
         return given, {}
@@ -215,7 +221,7 @@ def _predictions(reference: str) -> tuple[Path, dict[str, Any]]:
     if len(named) == 1:
         result_file = named[0].with_suffix(".json")
         return _of_result(read_result(result_file), results_dir(), stem) if result_file.exists() else (named[0], {})
-    what = f"{len(named)} runs begin with" if named else "no run is called"
+    what = f"{len(named)} runs start with" if named else "there is no run named"
     raise BcdzooError(f"{what} {reference!r}: `bcdzoo results` lists them")
 
 

@@ -1,4 +1,4 @@
-"""One network of a pass over the images, and what it has said so far."""
+"""One network of a pass over the images, with its progress."""
 
 from torch import Tensor
 
@@ -9,15 +9,15 @@ from bcdzoo.evaluation.model import EvalModel
 
 
 class EvalJob:
-    """A network, its run on disk, and the chunk it is at.
+    """A network, its run on disk, and its current chunk.
 
     Args:
-        model: The network.
-        run: Where its chunks go.
-        done: Chunks that need no computing, of all processes.
+        model: Network to evaluate.
+        run: Run that stores its chunks.
+        done: Chunks that any process has finished.
 
     Attributes:
-        failure: Why the network had to be left out; the others of a pass go on without it.
+        failure: Error because of which the network was dropped; the others continue without it.
     """
 
     def __init__(self, model: EvalModel, run: Run, done: set[int]) -> None:
@@ -28,7 +28,7 @@ class EvalJob:
 
     @property
     def before(self) -> int:
-        """Images that had been done before."""
+        """Number of images that were finished in earlier sessions."""
         return sum(len(self.run.plan.rows(chunk)) for chunk in self.done)
 
     @property
@@ -37,20 +37,20 @@ class EvalJob:
         return 100 * self._right / max(self._seen, 1)
 
     def wants(self, chunk: int) -> bool:
-        """Whether this chunk's images are to be given to :meth:`take`."""
+        """Whether this chunk's images should be passed to :meth:`take`."""
         return chunk not in self.done and self.failure is None
 
     def take(
         self, chunk: int, images: ImageSet, indices: list[int], pixels: Tensor | None, unreadable: list[tuple[int, str]]
     ) -> None:
-        """Guess a batch, and keep the chunk when it is complete.
+        """Predict a batch, and write the chunk when it is complete.
 
         Args:
-            chunk: The one that these images belong to.
+            chunk: Chunk that these images belong to.
             images: The whole set.
-            indices: Of the images that could be read.
-            pixels: Theirs; None if there is not one.
-            unreadable: Index and reason of those that could not.
+            indices: Indices of the readable images.
+            pixels: Pixels of the readable images; None if there are none.
+            unreadable: Index and reason for each unreadable image.
 
         Raises:
             BcdzooError: The chunk cannot be written.

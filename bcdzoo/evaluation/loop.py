@@ -37,7 +37,7 @@ from bcdzoo.weights.load import assume
 
 __all__ = ["EvalOptions", "EvalResult", "evaluate", "evaluate_all"]
 
-_FEW_IMAGES = 256  # fewer are read before worker processes would be up
+_FEW_IMAGES = 256  # fewer are read faster without starting worker processes
 
 
 def evaluate(
@@ -67,34 +67,34 @@ def evaluate(
     """Measure top-1 and top-5 accuracy: full float32, one center crop, every image once.
 
     Args:
-        model: A zoo name; ``package.module:callable``; or a module from float32 images of shape (N, 3, H, W) to logits
+        model: Zoo name; ``package.module:callable``; or a module from float32 images of shape (N, 3, H, W) to logits
             of shape (N, C), which is left on ``device``, in evaluation mode and in float32.
-        data: A path that :func:`bcdzoo.data.imagenet.open_dataset` reads, or what it gave.
-        weights: For a zoo name a tag or a file, None for the default; for another network a file to load strictly.
-        manifest: A file of additional weights' entries.
-        preprocess: A preset's name or a spec; None for the weights' own, or ``imagenet`` where they do not say.
-        layout: Of the data, where it should not be found out (:data:`bcdzoo.data.layouts.LAYOUTS`).
+        data: Path that :func:`bcdzoo.data.imagenet.open_dataset` reads, or its result.
+        weights: Tag or file for a zoo name, None for the default; for another network a file to load strictly.
+        manifest: File with additional weight entries.
+        preprocess: Preset's name or a spec; None for the weights' own, or ``imagenet`` if they do not state one.
+        layout: Data layout (:data:`bcdzoo.data.layouts.LAYOUTS`); detected if omitted.
         label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`.
-        columns: Likewise.
+        columns: As for :func:`bcdzoo.data.imagenet.open_dataset`.
         backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
         amp: ``bf16`` for automatic mixed precision; None for full float32.
-        compile: Run through torch.compile.
-        channels_last: Run in channels-last memory order.
-        batch_size: Images per step.
-        device: For example ``cuda:1``; by default CUDA where there is one, else the CPU.
-        workers: Processes that read images, 0 for none beside this one; by default one per core up to 8, and none for
-            fewer than 256 images.
-        skip_bad: Leave out, count and list images that cannot be read; otherwise the first of them is an error.
-        check: Look for mistakes in the data before it is evaluated, and stop where the labels cannot be right or a
-            sample of the images is guessed no better than by chance.
-        seed: For a callable that draws random weights.
-        progress: Show a bar on stderr; by default where that is a terminal.
-        store: Keep predictions and result in the results store; a run that is cut off then goes on when it is repeated.
+        compile: Whether to run through torch.compile.
+        channels_last: Whether to run in channels-last memory order.
+        batch_size: Number of images per step.
+        device: Torch device, such as ``cuda:1``; by default CUDA if available, else the CPU.
+        workers: Number of processes that read images, 0 to read in this one; by default one per core up to 8, and 0
+            for fewer than 256 images.
+        skip_bad: Whether to skip and list images that cannot be read; otherwise the first of them is an error.
+        check: Whether to check the data first, and stop if the labels cannot be right or a sample of the images is
+            predicted no better than by chance.
+        seed: Random seed, for a callable that draws random weights.
+        progress: Whether to show a progress bar on stderr; by default if that is a terminal.
+        store: Whether to keep predictions and result in the results store, so that an interrupted run can be resumed.
         **build: Arguments for building a zoo network, such as ``step=1`` or ``num_classes=10``.
 
     Raises:
-        BcdzooError: Nothing to evaluate, an image that cannot be read, a label that the network has no output for,
-            logits that are not finite, or anything that is wrong with the data's layout or the weights.
+        BcdzooError: Nothing to evaluate, an unreadable image, a label beyond the network's outputs, non-finite
+            logits, or a problem with the data's layout or the weights.
     """
     given = locals()
     options = EvalOptions(**{field.name: given[field.name] for field in fields(EvalOptions) if field.name in given})
@@ -115,23 +115,24 @@ def evaluate_all(
     """Measure several networks in one pass over the images, which are decoded once.
 
     Args:
-        models: As for :func:`evaluate`; all with the same number of outputs.
-        data: Likewise.
-        options: For all of them.
-        processes: The processes that share the work; all of them get the results.
+        models: Networks as for :func:`evaluate`; all with the same number of outputs.
+        data: Data as for :func:`evaluate`.
+        options: Options for all networks.
+        processes: Processes that share the work; all of them get the results.
         **build: As for :func:`evaluate`.
 
     Returns:
-        For each network and mode, the modes of a network side by side, the result; or the error, where a network
-        fails on the way and others do not.
+        The result for each network and mode (the modes of a network are adjacent); or the error, if a network fails
+        during the run and others do not.
 
     Raises:
-        BcdzooError: As :func:`evaluate`; or the networks have different numbers of outputs, or one file of weights.
+        BcdzooError: As for :func:`evaluate`; or the networks differ in their number of outputs, or ``weights`` is given
+            for several.
     """
     processes = processes or Processes()
     _check_kinds(models, data)
     if options.weights is not None and len(models) > 1:
-        raise BcdzooError("weights: they are of one network, and several are given")
+        raise BcdzooError("weights: they belong to one network, but several are given")
     processes = processes.on("cpu" if options.backend == "packed" else options.device)
     with _full_precision(), torch.inference_mode():
         loaded = [load_eval_model(model, options, processes.device, **build) for model in models]
@@ -174,14 +175,14 @@ def evaluate_all(
 def _check_kinds(models: Sequence[Any], data: Any) -> None:
     for model in models:
         if not isinstance(model, nn.Module | str):
-            raise BcdzooError(f"a network is a torch.nn.Module or a name, not {printable(repr(model), 60)}")
+            raise BcdzooError(f"a network must be a torch.nn.Module or a name, not {printable(repr(model), 60)}")
     if not isinstance(data, str | os.PathLike | ImageSet):
-        raise BcdzooError(f"data: must be a path or what open_dataset gave, not {printable(repr(data), 60)}")
+        raise BcdzooError(f"data: must be a path or a result of open_dataset, not {printable(repr(data), 60)}")
 
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    # On GPUs torch lets convolutions use TF32 and pick their algorithm by a race, unless it is told not to.
+    # By default torch lets convolutions on GPUs use TF32 and choose their algorithm by benchmarking.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -192,7 +193,7 @@ def _full_precision() -> Iterator[None]:
 
 
 def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[EvalModel]:
-    """Each network in each mode; of several modes one that cannot be had is named and left out."""
+    """Yield each network in each mode; of several modes, one that is not available is named and left out."""
     for model in models:
         for mode in modes:
             chosen = replace(model, mode=mode, loaded=replace(model.loaded, model=mode.prepare(model.network)))
@@ -229,11 +230,11 @@ def _open(data: str | os.PathLike[str], outputs: int, options: EvalOptions) -> I
 
 
 def _preflight(images: ImageSet, outputs: int, check: bool, processes: Processes) -> list[str]:
-    """What a reader of the result should know of the data; said at once, too."""
+    """Check the data; returns notes for the result, which are also printed."""
     findings = preflight(images, outputs) if check else [DataFinding("note", note) for note in images.notes]
     for finding in findings:
         if finding.severity == "stop":
-            raise BcdzooError(f"{finding.message}; --no-check evaluates nevertheless")
+            raise BcdzooError(f"{finding.message}; --no-check evaluates anyway")
     notes = [finding.message for finding in findings]
     for note in notes if processes.first else []:
         say(f"note: {note}")
@@ -241,7 +242,7 @@ def _preflight(images: ImageSet, outputs: int, check: bool, processes: Processes
 
 
 def _odd(models: Sequence[EvalModel], options: EvalOptions, processes: Processes) -> dict[str, list[str]]:
-    """What a reader of the result should know of each network, by its ``state``; said at once, too."""
+    """Check the networks; returns notes for the result by a network's ``state``, which are also printed."""
     odd = {}
     for model in models:
         odd[model.state] = batch_notes(model, options.batch_size)
@@ -257,7 +258,7 @@ def _place(data: str | os.PathLike[str] | ImageSet) -> str:
 
 
 def _compute(jobs: Sequence[EvalJob], images: ImageSet, options: EvalOptions, processes: Processes) -> None:
-    """Compute the chunks that are missing, and bring all of them to the leader."""
+    """Compute the missing chunks, and send them to the leader."""
     plan = jobs[0].run.plan
     left = [chunk for chunk in plan.chunks if any(chunk not in job.done for job in jobs)]
     geometries = list(dict.fromkeys(job.model.preprocess.geometry for job in jobs))
@@ -268,12 +269,12 @@ def _compute(jobs: Sequence[EvalJob], images: ImageSet, options: EvalOptions, pr
     for job in jobs:
         if job.done and processes.first:
             title = job.model.title
-            say(f"{title}: going on, {job.before} of {plan.images} images are done")
+            say(f"{title}: resuming, {job.before} of {plan.images} images are done")
     try:
         _pass(jobs, pixels, left[processes.rank :: processes.count], options, processes)
     except KeyboardInterrupt:
         kept = sum(len(plan.rows(chunk)) for chunk in jobs[0].run.done())
-        what = f"{kept} of {plan.images} images are kept, the same command goes on from there" if options.store else ""
+        what = f"{kept} of {plan.images} images are kept, the same command resumes from there" if options.store else ""
         raise KeyboardInterrupt(what) from None
     for job, failures in zip(jobs, zip(*processes.all([job.failure for job in jobs]), strict=True), strict=True):
         job.failure = next(filter(None, failures), None)
@@ -283,7 +284,7 @@ def _compute(jobs: Sequence[EvalJob], images: ImageSet, options: EvalOptions, pr
 def _pass(
     jobs: Sequence[EvalJob], pixels: Pixels, chunks: Sequence[int], options: EvalOptions, processes: Processes
 ) -> None:
-    """Read the images of these chunks once, and give them to every network that lacks them."""
+    """Read the images of these chunks once, and pass them to every network that lacks them."""
     plan = jobs[0].run.plan
     batches = [batch for chunk in chunks for batch in plan.batches(chunk)]
     on_gpu = jobs[0].model.device.type == "cuda"
@@ -294,7 +295,7 @@ def _pass(
             if unreadable and not options.skip_bad:
                 raise BcdzooError(unreadable[0][1])
             chunk = [*indices, *(index for index, _ in unreadable)][0] // plan.chunk_size
-            by_geometry = dict(zip(pixels.geometries, crops, strict=False))  # none where no image could be read
+            by_geometry = dict(zip(pixels.geometries, crops, strict=False))  # empty if no image could be read
             for job in jobs:
                 if job.wants(chunk):
                     mine = by_geometry.get(job.model.preprocess.geometry)
@@ -315,7 +316,7 @@ def _workers(pixels: Pixels, batches: Sequence[range], options: EvalOptions) -> 
 
 
 def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[str, Any]) -> EvalResult | BcdzooError:
-    """Join a run's chunks, and keep the result if it is to be kept: not where its labels turn out to be shifted."""
+    """Join a run's chunks, and store the result if requested, unless its labels turn out to be shifted."""
     model, run = job.model, job.run
     name = re.sub(r"[^\w.-]", "_", f"{run.started}-{model.name}-{run.folder.name[-8:]}")
     predictions = results_dir() / f"{name}.parquet" if options.store else run.folder / "predictions.parquet"
@@ -340,7 +341,7 @@ def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[st
     why = shifted(result.guesses[:, 0].tolist(), result.labels.tolist(), images.label_offset)
     if why and options.check:
         predictions.unlink(missing_ok=True)
-        return BcdzooError(f"{model.title}: {why}; --no-check keeps the result nevertheless")
+        return BcdzooError(f"{model.title}: {why}; --no-check keeps the result anyway")
     if options.store:
         with _all_kept(run):
             write_json(results_dir() / f"{name}.json", result.to_json())
@@ -354,5 +355,5 @@ def _all_kept(run: Run) -> Iterator[None]:
     except OSError as error:
         raise BcdzooError(
             f"cannot write the result: {error.strerror or error}; all predictions are kept in {run.folder}, and the "
-            "same command ends the run"
+            "same command finishes the run"
         ) from error

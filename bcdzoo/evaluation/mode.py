@@ -1,4 +1,4 @@
-"""How a network is run: strictly in float32, or with something faster that was asked for and is recorded."""
+"""Modes of running a network: strict float32, or a faster one, which must be requested and is recorded."""
 
 from contextlib import AbstractContextManager
 from copy import deepcopy
@@ -20,8 +20,8 @@ class Mode:
     Attributes:
         backend: ``torch``, or ``packed`` for the 1-bit kernels (:func:`bcdzoo.pack`).
         amp: ``bf16`` for torch's automatic mixed precision, None for float32.
-        compile: Through torch.compile.
-        channels_last: Weights and maps in channels-last order.
+        compile: Whether to use torch.compile.
+        channels_last: Whether weights and maps are in channels-last order.
 
     Raises:
         BcdzooError: There is no such mode.
@@ -41,7 +41,7 @@ class Mode:
                 raise BcdzooError(f"{key}: must be True or False, not {printable(repr(value), 60)}")
 
     def __str__(self) -> str:
-        """For example ``float32`` or ``bf16, channels last``."""
+        """Format, such as ``float32`` or ``bf16, channels last``."""
         words = [
             *["packed"] * (self.backend == "packed"),
             self.amp or "float32",
@@ -51,7 +51,7 @@ class Mode:
         return ", ".join(words)
 
     def record(self) -> dict[str, Any]:
-        """What a result says of it."""
+        """Return the fields of a result."""
         return {
             "backend": self.backend,
             "precision": self.amp or "float32",
@@ -60,9 +60,9 @@ class Mode:
         }
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """The network to call in this mode; the given one is left as it is.
+        """Return the network to call in this mode; the given one is not changed.
 
-        On the torch backend binary convolutions compute in 8-bit integers where that gives the same bits.
+        On the torch backend binary convolutions compute in 8-bit integers where that gives identical results.
 
         Raises:
             BcdzooError: It cannot be packed.
@@ -76,11 +76,11 @@ class Mode:
         return torch.compile(network) if self.compile else with_int8(network)  # type: ignore[return-value]
 
     def context(self, device: torch.device) -> AbstractContextManager[None]:
-        """In which it is called."""
+        """Return the context in which to call the network."""
         context: AbstractContextManager[None] = torch.autocast(device.type, torch.bfloat16, enabled=self.amp == "bf16")
         return context
 
 
 STRICT = Mode()
 FASTER = (Mode(amp="bf16"), Mode(compile=True), Mode(channels_last=True))
-"""What ``--check-stability`` compares with the strict mode, one at a time."""
+"""Modes that ``--check-stability`` compares with the strict mode."""

@@ -1,4 +1,4 @@
-"""The network under evaluation: where it comes from, how it is run, and what identifies it."""
+"""The network under evaluation: its origin, how it is run, and what identifies it."""
 
 import hashlib
 import inspect
@@ -32,15 +32,14 @@ class EvalModel:
     """A network on its device, in evaluation mode, and how it is run.
 
     Attributes:
-        loaded: The network, from float32 images of shape (N, 3, H, W) to logits of shape (N, ``outputs``), with
-            everything it was made of.
-        preprocess: What its images are made with.
-        preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
-        device: Where it is.
-        mode: How it is run.
-        outputs: Number of classes that it tells apart.
+        loaded: Network from float32 images of shape (N, 3, H, W) to logits of shape (N, ``outputs``), with its origin.
+        preprocess: Preprocessing of its images.
+        preprocess_from: Origin of the preprocessing: ``given``, ``weights``, or ``assumed``.
+        device: Device of the network.
+        mode: Mode in which it is run.
+        outputs: Number of classes.
         state: Hex hash of its architecture, parameters and buffers.
-        step: Images at once: fewer than a batch where a GPU's memory is too small for one; None for a whole batch.
+        step: Number of images at once, if a GPU's memory is too small for a batch; None for a whole batch.
     """
 
     loaded: LoadedModel
@@ -54,7 +53,7 @@ class EvalModel:
 
     @property
     def network(self) -> nn.Module:
-        """What is called."""
+        """The module to call."""
         return self.loaded.model
 
     @property
@@ -63,7 +62,7 @@ class EvalModel:
         return self.loaded.name
 
     def record(self) -> dict[str, Any]:
-        """What a result says of it."""
+        """Return the fields of a result."""
         label = self.loaded.label
         return {
             "model": self.name,
@@ -85,25 +84,25 @@ class EvalModel:
 
     @property
     def width(self) -> int:
-        """Guesses of each image: five, or as many as there are outputs."""
+        """Number of predicted classes per image: five, or the number of outputs if less."""
         return min(_GUESSES, self.outputs)
 
     def guess(self, pixels: Tensor, ids: list[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Class indices by falling logit, and these logits, both (N, ``width``).
+        """Predict the classes of images: class indices by descending logit, and these logits, both (N, ``width``).
 
         Args:
-            pixels: Of the geometry of ``preprocess``, (N, 3, H, W).
-            ids: Of the images, for messages.
+            pixels: Pixels in the geometry of ``preprocess``, (N, 3, H, W).
+            ids: Ids of the images, for messages.
 
         Raises:
-            BcdzooError: Logits are not finite, or one image alone is too much for the memory.
+            BcdzooError: Logits are not finite, or there is too little memory for a single image.
         """
         images = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
         logits = self._in_memory(images)
         if logits.shape != (len(images), self.outputs):
             raise BcdzooError(
-                f"{self.title} gives logits of shape {tuple(logits.shape)} for {len(images)} images, and "
-                f"({len(images)}, {self.outputs}) is meant: a row for each image"
+                f"{self.title} returns logits of shape {tuple(logits.shape)} for {len(images)} images instead of "
+                f"({len(images)}, {self.outputs}), a row for each image"
             )
         logits = logits.float()
         finite = logits.isfinite().all(dim=1)
@@ -112,7 +111,7 @@ class EvalModel:
                 f"{self.title}: the logits of {ids[int(finite.int().argmin())]} are not finite: check the weights and "
                 "the preprocessing"
             )
-        # A stable sort, for torch.topk leaves the order of equal logits open: the lower class index goes first.
+        # A stable sort, because torch.topk does not define the order of equal logits: the lower class index goes first.
         values, order = logits.sort(dim=1, descending=True, stable=True)
         return order[:, : self.width].cpu().numpy(), values[:, : self.width].cpu().numpy()
 
@@ -125,9 +124,9 @@ class EvalModel:
                 if step == 1:
                     raise BcdzooError(f"{self.title}: {self.device} has too little memory for a single image") from None
                 if self.step is None:
-                    say(f"{self.title}: out of memory with {step} images at once; going on with fewer")
+                    say(f"{self.title}: out of memory with {step} images at once; continuing with fewer")
                 self.step = step // 2
-            torch.cuda.empty_cache()  # outside of the handler, whose traceback keeps the maps alive
+            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps the maps alive
 
     def _logits(self, images: Tensor) -> Tensor:
         if self.mode.channels_last:
@@ -137,24 +136,26 @@ class EvalModel:
         return logits
 
     def try_out(self) -> None:
-        """Run one blank image, to learn the number of outputs and to fail before the images are read.
+        """Run one blank image, to find the number of outputs and to fail early.
 
         Raises:
-            BcdzooError: The network cannot be run so, or gives something other than logits.
+            BcdzooError: The network fails, or returns something other than logits.
         """
         size = self.preprocess.crop
         try:
             logits = self._logits(torch.zeros(1, 3, size, size, device=self.device))
-        except Exception as error:  # anybody's network fails as it likes, and so does a compiler
+        except Exception as error:  # a user's network or a compiler may raise anything
             reason = " ".join(str(error).split())
             raise BcdzooError(
                 f"the network {self.title} fails on an image of 3×{size}×{size}: {reason[:300]}"
             ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-            raise BcdzooError(f"for one image {self.name} must give logits of shape (1, classes), not {what}")
+            raise BcdzooError(f"for one image {self.name} must return logits of shape (1, classes), not {what}")
         if logits.is_complex():
-            raise BcdzooError(f"the logits of {self.name} are complex numbers, which have no order: give real ones")
+            raise BcdzooError(
+                f"the logits of {self.name} are complex numbers, which cannot be ordered: return real ones"
+            )
         self.outputs = logits.shape[1]
 
 
@@ -165,7 +166,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
         BcdzooError: It cannot be built or its weights do not fit.
     """
     with torch.random.fork_rng():
-        torch.manual_seed(options.seed)  # for somebody's network that draws its own weights
+        torch.manual_seed(options.seed)  # for a user's network that draws its own weights
         loaded = load_network(model, options.weights, options.manifest, **build)
     preprocess = options.preprocess
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
@@ -178,13 +179,13 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
 def load_network(
     model: nn.Module | str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any
 ) -> LoadedModel:
-    """A network of the zoo with its weights, packed or not, or anybody's own; the arguments are those of an evaluation.
+    """Load a network of the zoo, packed or not, or a user's own; the arguments are those of :func:`bcdzoo.evaluate`.
 
     Raises:
         BcdzooError: It cannot be built or its weights do not fit.
     """
     if isinstance(model, str) and ":" not in model:
-        find(model)  # a misspelt name should get the near ones, not a search for its weights
+        find(model)  # a misspelt name should get suggestions, not a search for its weights
         if weights is None or not is_packed_file(Path(weights)):
             return resolve(model, weights, manifest, **build)
         found = load_packed(Path(weights), model)
@@ -193,7 +194,7 @@ def load_network(
     if isinstance(model, str):
         network, name = import_network(model, **build), model
     elif build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; build yours so")
+        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; build yours with it")
     else:
         network, name = model, type(model).__name__
     label = sha256 = None
@@ -220,11 +221,11 @@ def _state_hash(network: nn.Module) -> str:
 
 
 def _source(kind: type) -> bytes:
-    """The file that a class is defined in, a text or compiled; empty for torch's own, whose version is recorded."""
+    """Return the content of the file that defines a class; empty for torch's own, whose version is recorded."""
     if kind.__module__.startswith("torch."):
         return b""
     try:
         with open_regular(Path(inspect.getfile(kind))) as file:
             return file.read()
-    except (OSError, TypeError, BcdzooError):  # typed into an interpreter
+    except (OSError, TypeError, BcdzooError):  # defined interactively
         return b""

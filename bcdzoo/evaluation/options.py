@@ -1,4 +1,4 @@
-"""How to evaluate."""
+"""Options of an evaluation."""
 
 import os
 from collections.abc import Callable
@@ -16,15 +16,15 @@ from bcdzoo.text import printable
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """How to evaluate, from the command line or Python; what :func:`bcdzoo.evaluate` says of its arguments holds.
+    """Options of an evaluation; most are arguments of :func:`bcdzoo.evaluate`, which describes them.
 
     Attributes:
-        check_stability: Run each network in each faster mode beside the strict one.
-        resume: Go on with the unfinished run of these networks on these images, or fail.
-        fresh: Throw away what an unfinished run of the same has done.
+        check_stability: Whether to run each network in each faster mode as well.
+        resume: Whether to require an unfinished run of these networks on these images, and resume it.
+        fresh: Whether to discard an unfinished run of the same command.
 
     Raises:
-        BcdzooError: A value that no evaluation has.
+        BcdzooError: A value is invalid.
     """
 
     weights: str | Path | None = None
@@ -54,15 +54,15 @@ class EvalOptions:
             for name in names:
                 if not right(value := getattr(self, name)):
                     raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
-        modes = self.modes  # made at once, so that what no mode has is refused
+        modes = self.modes  # validates the fields of a mode
         if self.backend == "packed" and modes != (Mode("packed"),):
             raise BcdzooError(
-                "the packed backend is strict float32 around its bits: leave amp, compile and channels_last out"
+                "the packed backend uses strict float32 around its bits: omit amp, compile and channels_last"
             )
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """Ways to run each network, each with a result of its own."""
+        """Modes in which to run each network, each with its own result."""
         mode = Mode(self.backend, self.amp, self.compile, self.channels_last)
         return (mode, *FASTER) if self.check_stability else (mode,)
 
@@ -87,8 +87,8 @@ _FLAGS = ("check_stability", "skip_bad", "check", "store", "resume", "fresh")
 _MOST = 2**31 - 1
 
 _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (("batch_size",), _whole(1, _MOST), "a whole number from 1 on"),
-    (("workers",), _none_or(_whole(0, _MOST)), "a whole number from 0 on, or None"),
+    (("batch_size",), _whole(1, _MOST), "a whole number of at least 1"),
+    (("workers",), _none_or(_whole(0, _MOST)), "a whole number of at least 0, or None"),
     (("label_offset",), _none_or(_whole(-_MOST, _MOST)), "a whole number or None"),
     (("seed",), _whole(-(2**63), 2**64 - 1), "a whole number of 64 bits"),
     (_FLAGS, _of(bool), "True or False"),
@@ -100,4 +100,4 @@ _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("columns",), _none_or(_two_names), "two names or None"),
     (("device",), _none_or(_of(str, torch.device)), "a torch.device, its name or None"),
 )
-"""Arguments, when they are right, and what they should be in words."""
+"""Arguments, their check, and a description of valid values."""

@@ -1,4 +1,4 @@
-"""What a network gets right in each class, and what it takes it for."""
+"""Accuracy of each class, and the confusion matrix."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from bcdzoo.evaluation.stats import wilson
 
 
 def per_class(results: Iterable[EvalResult]) -> pd.DataFrame:
-    """Top-1 accuracy of each network in each class.
+    """Compute the top-1 accuracy of each network in each class.
 
     Returns:
         Columns ``model``, ``mode``, ``class`` (its index), ``wnid`` and ``name`` (of ImageNet's classes), ``images``,
@@ -30,7 +30,7 @@ def per_class(results: Iterable[EvalResult]) -> pd.DataFrame:
 
 
 def confusion(results: Iterable[EvalResult]) -> pd.DataFrame:
-    """How often each network takes a class for which: the cells of the confusion matrix that are not zero.
+    """Compute the nonzero cells of each network's confusion matrix.
 
     Returns:
         Columns ``model``, ``mode``, ``label``, ``guess`` (class indices) and ``images``.

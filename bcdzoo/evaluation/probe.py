@@ -1,4 +1,4 @@
-"""A small sample before a long run: a network that guesses by chance has wrong labels, weights or preprocessing."""
+"""Probe a small sample before a long run: accuracy at chance means wrong labels, weights or preprocessing."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from bcdzoo.evaluation.model import EvalModel
 
 _IMAGES = 256
 _BATCH = 32
-_FEWEST_CLASSES = 100  # below, chance is too near to a bad network
-_MORE = 2  # hits than by chance: of 1000 classes, one probe in 5,000 of a network that is right in 5 % has no more
+_FEWEST_CLASSES = 100  # with fewer, chance is too close to a bad network
+_MORE = 2  # more hits than by chance; with 1000 classes, a network with 5 % top-1 fails in one of 5,000 probes
 _SAME = 0.5
-_SHIFTED = 10  # images that fit a label beside theirs, and so many times as many as fit their own
-_SPREAD = 5  # classes that they are of: in one of them a network may well prefer a neighbour
+_SHIFTED = 10  # ratio of images that fit the label next to theirs to those that fit their own
+_SPREAD = 5  # classes of these images; in a single one a network may well prefer a neighbour
 
 
 def probe(models: Sequence[EvalModel], pixels: Pixels) -> None:
-    """Evaluate every network on images spread evenly over the set, where that is little of the work.
+    """Evaluate every network on evenly spaced images, if that is a small part of the work.
 
     Raises:
-        BcdzooError: A network is right no more often than by chance; the message says what is the likeliest reason.
+        BcdzooError: A network is no better than chance; the message gives the likeliest reason.
     """
     if len(pixels) < 4 * _IMAGES or models[0].outputs < _FEWEST_CLASSES:
         return
@@ -42,12 +42,12 @@ def probe(models: Sequence[EvalModel], pixels: Pixels) -> None:
 
 
 def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | None) -> str | None:
-    """What to say of guesses that are mostly one above, or mostly one below, the labels; None of others.
+    """Describe predictions that are mostly one above, or mostly one below, the labels; None for others.
 
     Args:
-        guesses: The first of each image.
-        labels: The images'.
-        label_offset: What was added to the data's labels.
+        guesses: Top-1 predictions of the images.
+        labels: Labels of the images.
+        label_offset: Offset that was added to the data's labels.
     """
     steps = np.asarray(guesses) - np.asarray(labels)
     for step in (1, -1):
@@ -56,8 +56,8 @@ def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | N
         right = int((steps == 0).sum())
         if fitting >= _SHIFTED * max(right, 1) and spread >= _SPREAD:
             return (
-                f"{fitting} of {len(steps)} images are guessed as the class {'after' if step > 0 else 'before'} their "
-                f"label and {right} as their label, so the labels are shifted by one: --label-offset "
+                f"{fitting} of {len(steps)} images are predicted as the class {'after' if step > 0 else 'before'} "
+                f"their label and {right} as their label, so the labels are shifted by one: --label-offset "
                 f"{(label_offset or 0) + step} corrects them"
             )
     return None
@@ -66,15 +66,15 @@ def shifted(guesses: Sequence[int], labels: Sequence[int], label_offset: int | N
 def _judge(model: EvalModel, guesses: list[int], labels: list[int], pixels: Pixels) -> None:
     hits = sum(guess == label for guess, label in zip(guesses, labels, strict=True))
     if why := shifted(guesses, labels, pixels.images.label_offset):
-        raise BcdzooError(f"{model.title}: {why}; --no-check evaluates nevertheless")
+        raise BcdzooError(f"{model.title}: {why}; --no-check evaluates anyway")
     if len(set(labels)) < _FEWEST_CLASSES or hits > _MORE + len(labels) / model.outputs:
         return
     commonest = Counter(guesses).most_common(1)[0][1]
     if commonest > _SAME * len(guesses):
-        why = "its guesses are nearly all the same class: check the weights and --preprocess"
+        why = "its predictions are nearly all the same class: check the weights and --preprocess"
     else:
-        why = f"its guesses vary and do not fit the labels (from {pixels.images.labels_from}): check their order"
+        why = f"its predictions vary but do not fit the labels (from {pixels.images.labels_from}): check their order"
     raise BcdzooError(
-        f"{model.title} is right in {hits} of {len(labels)} images spread over the data, as if by chance; {why}; "
-        "--no-check evaluates nevertheless"
+        f"{model.title} is right for {hits} of {len(labels)} images spread over the data, as if by chance; {why}; "
+        "--no-check evaluates anyway"
     )

@@ -1,4 +1,4 @@
-"""One or several results, as they are printed."""
+"""Formatting of one or several results."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ _HEADERS = ("model", "mode", "top-1", "95 % interval", "top-5", "95 % interval",
 
 
 def as_json(results: Sequence[EvalResult]) -> Any:
-    """The sealed record of a single result, or a list of several; beside the strict mode the others have ``flips``."""
+    """Return the sealed record of a single result, or a list; modes other than the strict one have ``flips``."""
     records = [sealed(result.to_json() | _flips(result, results)) for result in results]
     return records[0] if len(records) == 1 else records
 
 
 def as_text(results: Sequence[EvalResult]) -> str:
-    """A single result in lines, several as a table with what they share above it."""
+    """Format a single result in lines, several as a table below their common lines."""
     if len(results) == 1:
         return results[0].summary()
     first = results[0]
@@ -47,7 +47,7 @@ def _row(result: EvalResult, flips: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _flips(result: EvalResult, results: Sequence[EvalResult]) -> dict[str, Any]:
-    """How many first guesses differ from those of the same network's strict run, if that is among the results."""
+    """Count top-1 predictions that differ from the same network's strict run, if that is among the results."""
     strict = [other for other in results if other.state == result.state and other.mode == "float32"]
     if not strict or strict[0] is result:
         return {}

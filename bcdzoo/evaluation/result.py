@@ -1,4 +1,4 @@
-"""What one run of an evaluation measured."""
+"""The result of one evaluation run."""
 
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -30,47 +30,47 @@ _PREPROCESS_FROM = {
 
 @dataclass(frozen=True)
 class EvalResult:
-    """The accuracy, and all that is needed to repeat the run.
+    """The accuracy, and everything needed to repeat the run.
 
     Attributes:
-        model: The network's name.
-        weights: Tag or path of its weights; None for a network that was given as it is.
+        model: Name of the network.
+        weights: Tag or path of its weights; None for a module that was passed.
         sha256: Hex hash of the weights' file, if there is one.
         state: Hex hash of the network's architecture, parameters and buffers.
         build: Arguments that the network was built with.
-        backend: What ran it.
-        hits: Exact number of images whose label is the first guess (``top1``), or among the first five (``top5``).
-        ids: Of the images that were evaluated, in order.
-        labels: Their class indices, int64 of shape (n,).
-        guesses: Class indices by falling logit, int64 of shape (n, k); k is 5, or the number of outputs if less.
-        logits: The logits of these guesses, float32 of shape (n, k).
-        skipped: One ``{"id", "reason"}`` per image that could not be read.
-        outputs: Number of classes that the network tells apart.
+        backend: Backend that ran it.
+        hits: Number of images whose label is the top-1 prediction (``top1``), or among the top five (``top5``).
+        ids: Ids of the evaluated images, in order.
+        labels: Class indices of these images, int64 of shape (n,).
+        guesses: Predicted class indices by descending logit, int64 of shape (n, k); k is 5, or fewer for fewer outputs.
+        logits: Logits of these predictions, float32 of shape (n, k).
+        skipped: Entries ``{"id", "reason"}``, one for each unreadable image.
+        outputs: Number of outputs of the network.
         classes: Number of classes present among the images.
         dataset: ``imagenet``, or the name of the data's path.
-        data: Where the images are.
-        layout: One of :data:`bcdzoo.data.layouts.LAYOUTS`.
-        labels_from: Where the labels come from.
-        notes: What was found to be odd about the data or the network.
+        data: Path of the images.
+        layout: Name in :data:`bcdzoo.data.layouts.LAYOUTS`.
+        labels_from: Origin of the labels.
+        notes: Oddities of the data or the network.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
-        preprocess: A preset's name or a spec.
-        preprocess_from: ``given``, ``weights``, or ``assumed`` where nobody said.
-        device: For example ``cpu``.
-        batch_size: Images per step, as asked for.
-        images_at_once: Fewer, where a GPU's memory was too small.
-        precision: Type of number that the network computes with.
+        preprocess: Preset's name or a spec.
+        preprocess_from: Origin of the preprocessing: ``given``, ``weights``, or ``assumed``.
+        device: Torch device, such as ``cpu``.
+        batch_size: Number of images per step, as requested.
+        images_at_once: Actual number, which is lower if a GPU's memory was too small.
+        precision: Data type of the network's arithmetic.
         compiled: Whether it ran through torch.compile.
         channels_last: Whether it ran in channels-last memory order.
-        seed: Of random weights, where a callable draws them.
+        seed: Random seed, for callables that draw weights.
         processes: Number of processes that shared the images.
-        threads: Of each process.
-        seconds: Duration of the last sitting, reading of the images included.
-        resumed: Images that had been evaluated in earlier sittings.
-        networks: Networks, or modes of them, that were evaluated in the same pass and so in the same time.
-        started: UTC, ISO 8601; of the first sitting.
-        predictions_file: Name of the file in the results store with the predictions of every image; None if not kept.
-        predictions_sha256: Its hash.
-        versions: Of the software that matters.
+        threads: Number of threads of each process.
+        seconds: Duration of the last session, including reading of the images.
+        resumed: Number of images that were evaluated in earlier sessions.
+        networks: Number of networks, or modes, evaluated in the same pass and time.
+        started: Start of the first session, UTC in ISO 8601.
+        predictions_file: Name of the file in the results store with all predictions; None if not kept.
+        predictions_sha256: Hash of the file of predictions.
+        versions: Versions of the relevant software.
     """
 
     model: str
@@ -119,12 +119,12 @@ class EvalResult:
 
     @property
     def top1(self) -> float:
-        """Percent of images whose label is the first guess."""
+        """Percentage of images whose label is the top-1 prediction."""
         return 100 * self.hits["top1"] / self.n
 
     @property
     def top5(self) -> float:
-        """Percent of images whose label is among the first five guesses (of fewer than five classes: among all)."""
+        """Percentage of images whose label is among the top five predictions (or all, if there are fewer)."""
         return 100 * self.hits["top5"] / self.n
 
     @property
@@ -134,9 +134,9 @@ class EvalResult:
 
     @cached_property
     def real(self) -> dict[str, Any] | None:
-        """Top-1 on the ReaL labels (:func:`bcdzoo.data.classes.real_labels`); None but for ImageNet's own images.
+        """Top-1 on the ReaL labels (:func:`bcdzoo.data.classes.real_labels`); None unless the images are ImageNet's.
 
-        Of the images that have any: their number ``n``, ``hits`` (the first guess is one of them), and in percent
+        For the images with such labels: their number ``n``, ``hits`` (the prediction is one of them), and in percent
         ``top1`` and ``ci95``.
         """
         numbers = (
@@ -155,12 +155,12 @@ class EvalResult:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput of the last sitting, reading of the images included."""
+        """Throughput of the last session, including reading of the images."""
         return (self.n + len(self.skipped) - self.resumed) / self.seconds
 
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """One row per image: ``id``, ``label``, the guesses ``top1`` to ``top5``, and their logits."""
+        """One row per image: ``id``, ``label``, the classes ``top1`` to ``top5``, and their logits."""
         import pandas as pd
 
         guesses = {f"top{rank}": column for rank, column in enumerate(self.guesses.T, start=1)}
@@ -169,20 +169,20 @@ class EvalResult:
 
     @property
     def mode(self) -> str:
-        """Precision, and what else was asked for."""
+        """Description of the mode, such as ``float32``."""
         from bcdzoo.evaluation.mode import Mode  # imports torch
 
         amp = None if self.precision == "float32" else self.precision
         return str(Mode(self.backend, amp, self.compiled, self.channels_last))
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the single predictions, as JSON holds it; accuracies in percent."""
+        """Return everything except the predictions for JSON; accuracies in percent."""
         measured = {key: getattr(self, key) for key in ("n", "top1", "top5", "ci95", "real", "images_per_second")}
         recorded = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PER_IMAGE}
         return recorded | measured
 
     def summary(self) -> str:
-        """The same for a reader, in a few aligned lines."""
+        """Format the result in a few aligned lines."""
         return "\n".join(f"{key:<15}{printable(value)}" for key, value in self._lines())
 
     def __repr__(self) -> str:
@@ -227,12 +227,12 @@ class EvalResult:
 
 
 def result_of(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> EvalResult:
-    """The result that a finished file of predictions amounts to.
+    """Compute the result from a finished file of predictions.
 
     Args:
-        predictions: Parquet, one row per image.
-        images: What was evaluated.
-        kept: Whether the file stays where it is.
+        predictions: Parquet file with one row per image.
+        images: Images that were evaluated.
+        kept: Whether the file is kept.
         **facts: The other attributes of :class:`EvalResult`.
     """
     table, _ = read_predictions(predictions)

@@ -1,4 +1,4 @@
-"""How far an accuracy measured on some images can be trusted."""
+"""Statistics of accuracies: intervals and tests."""
 
 from bisect import bisect_left
 from itertools import takewhile
@@ -12,8 +12,8 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % score interval of a proportion.
 
     Args:
-        hits: Right answers, 0 to ``n``.
-        n: All answers, at least 1.
+        hits: Number of correct answers, 0 to ``n``.
+        n: Number of answers, at least 1.
 
     Returns:
         Lower and upper end in percent.
@@ -21,21 +21,21 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     p, z2 = hits / n, Z_95 * Z_95
     center = p + z2 / (2 * n)
     half = Z_95 * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # No hit at all, or no miss, puts that end on 0 or 100 exactly; rounding would leave it just beside.
+    # Without hits or without misses an end is exactly 0 or 100, despite rounding.
     low = 0.0 if hits == 0 else (center - half) / (1 + z2 / n)
     high = 1.0 if hits == n else (center + half) / (1 + z2 / n)
     return 100 * low, 100 * high
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """McNemar's exact two-sided test: whether two networks differ in how many of the same images they get right.
+    """McNemar's exact two-sided test of whether two networks differ in accuracy on the same images.
 
-    Only images that one of them gets right and the other does not say anything; if the networks were equally good,
-    such an image would be either's with probability 1/2 (McNemar, Psychometrika 12, 1947; the exact binomial form).
+    Only images that exactly one of them gets right are informative; if the networks were equally good,
+    each would get half of these right on average (McNemar, Psychometrika 12, 1947; the exact binomial form).
 
     Args:
-        only_first: Images that only the first gets right.
-        only_second: Images that only the second gets right.
+        only_first: Number of images that only the first gets right.
+        only_second: Number of images that only the second gets right.
 
     Returns:
         The p-value.
@@ -43,7 +43,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n, fewer = only_first + only_second, min(only_first, only_second)
     if n == 2 * fewer:
         return 1.0
-    # log of C(n, k) / 2^n, summed from the largest term to where nothing is added any more: exact integers of 15,000
+    # log of C(n, k) / 2^n, summed from the largest term until the rest is negligible: exact integers with 15,000
     # digits would be slow
     logs = (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) - n * log(2) for k in range(fewer, -1, -1))
     largest = next(logs)
@@ -54,14 +54,14 @@ def smallest_significant(disagreements: int, n: int) -> int | None:
     """The smallest difference that McNemar's exact test finds significant (5 %), in images.
 
     Args:
-        disagreements: Images that one of two networks gets right and the other does not.
-        n: All images.
+        disagreements: Number of images that exactly one of two networks gets right.
+        n: Number of images.
 
     Returns:
-        The least difference that so many disagreements can be divided with. Fewer than six tell nothing however they
-        fall: then of six, all one network's; None if there are not so many images.
+        The smallest significant difference with that many disagreements. Fewer than six are never significant:
+        then six, all of one network; None if there are fewer images.
     """
-    # p rises with the images of the network that has fewer of them: how many of these numbers are below the level
+    # p increases with the smaller of the two counts; find how many values are significant
     numbers = range(disagreements // 2 + 1)
     found = bisect_left(numbers, SIGNIFICANT, key=lambda fewer: mcnemar(disagreements - fewer, fewer))
     if found:
@@ -73,12 +73,12 @@ def paired_interval(only_first: int, only_second: int, n: int) -> tuple[float, f
     """95 % interval of the difference of two networks' accuracies on the same images, first minus second.
 
     Wald's interval with one added to each count (Bonett and Price, British Journal of Mathematical and Statistical
-    Psychology 65, 2012): it holds its 95 % also for few images.
+    Psychology 65, 2012), which keeps its coverage for few images.
 
     Args:
-        only_first: Images that only the first gets right.
-        only_second: Images that only the second gets right.
-        n: All images.
+        only_first: Number of images that only the first gets right.
+        only_second: Number of images that only the second gets right.
+        n: Number of images.
 
     Returns:
         Lower and upper end in percentage points.

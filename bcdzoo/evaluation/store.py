@@ -1,4 +1,4 @@
-"""The results store: a JSON file per run, and beside it the predictions as Parquet.
+"""The results store: a JSON file per run, with the predictions as Parquet beside it.
 
 Reading it imports neither torch nor pandas.
 """
@@ -16,7 +16,7 @@ from bcdzoo.text import as_utf8, printable, say
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Write a sealed result, or a list of several, as JSON, whole or not at all.
+    """Write a sealed result, or a list of several, as JSON, atomically.
 
     Raises:
         OSError: The folder cannot be made or written to.
@@ -26,10 +26,10 @@ def write_record(path: Path, record: Any) -> None:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result, with its file's name as ``run``, and whether a seal vouches for it as ``checked``.
+    """Read a result; adds its file's name as ``run``, and whether a seal was checked as ``checked``.
 
     Raises:
-        BcdzooError: It is damaged, or no result of ``bcdzoo eval``.
+        BcdzooError: It is damaged, or not a result of ``bcdzoo eval``.
         OSError: It cannot be read.
     """
     result, checked = read_json(path)
@@ -39,9 +39,9 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def read_results() -> list[dict[str, Any]]:
-    """All results in the store, oldest first, as :func:`read_result` gives them.
+    """Read all results in the store, oldest first, like :func:`read_result`.
 
-    A file that is not a whole result is named on stderr and left out; those that are unchecked are counted.
+    A file that is not a valid result is named on stderr and left out; unchecked ones are counted.
     """
     results, damaged = read_store()
     for path, reason in damaged.items():
@@ -52,7 +52,7 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def read_store() -> tuple[list[dict[str, Any]], dict[Path, str]]:
-    """All results as :func:`read_results` gives them, and the files that are none, with the reason."""
+    """Read all results like :func:`read_results`, and the invalid files with the reason."""
     results, damaged = [], {}
     for path in sorted(results_dir().glob("*.json")):
         try:
@@ -141,4 +141,4 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
     "predictions_file": _none_or(_file_name),
     "real": _none_or(lambda value: isinstance(value, dict)),
 }
-"""What a field must be, where it is there: older versions did not have all of them."""
+"""Checks of fields, which are optional because older versions did not have all of them."""

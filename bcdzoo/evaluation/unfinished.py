@@ -1,4 +1,4 @@
-"""Which run on disk a command means, and whether it may go on: by its words and by what it computes with."""
+"""Find the unfinished run of a command, by its arguments, and check whether it can be resumed."""
 
 import hashlib
 import json
@@ -31,25 +31,25 @@ from bcdzoo.versions import package_version
 def unfinished_runs(
     models: Sequence[EvalModel], images: ImageSet, place: str, options: EvalOptions, processes: Processes
 ) -> Iterator[list[Run]]:
-    """A run for every model: in the results store, or where nothing is to be kept in a temporary folder.
+    """Open a run for every model, in the results store or, if nothing is stored, in a temporary folder.
 
     Args:
-        models: The networks.
-        images: What they are evaluated on.
-        place: Where the images are, as the user said it.
-        options: For all.
-        processes: The processes that share the work; they must all mean the same.
+        models: Networks to evaluate.
+        images: Images to evaluate them on.
+        place: Path of the images as the user wrote it.
+        options: Options for all networks.
+        processes: Processes that share the work; they must agree on everything.
 
     Raises:
-        BcdzooError: Another process is at the same run; the folder cannot be written to; or what was done was done
-            with something else.
+        BcdzooError: Another process is running the same; the folder cannot be written to; or the unfinished run was
+            computed differently.
     """
     plan = Plan(len(images), options.batch_size)
     mine = [_identity(model, images, options) for model in models], datetime.now(UTC).isoformat()
     identities, started = processes.all(mine)[0]
     if any(theirs != identities for theirs, _ in processes.all(mine)):
         raise BcdzooError("the processes do not have the same networks, images and software: give them the same")
-    # the leader's alone: copies on other machines were written at other times
+    # only the leader's, because copies on other machines were written at other times
     written = processes.all(_last_written(images))[0]
     identities = [identity | {"last change of the images": written} for identity in identities]
     with ExitStack() as stack:
@@ -68,13 +68,13 @@ def unfinished_runs(
                     raise BcdzooError(
                         f"cannot write to {folder}: {error.strerror}; --no-store evaluates without keeping anything"
                     ) from error
-            processes.all(None)  # a fresh start has removed the old chunks before anybody looks for them
+            processes.all(None)  # wait until --fresh has removed the old chunks
             runs.append(Run(folder, words, identity, plan, started))
         yield runs
 
 
 def versions() -> dict[str, str]:
-    """Of the software that takes part in a prediction."""
+    """Return the versions of the software that affects predictions."""
     return {
         "bcdzoo": package_version(),
         "python": platform.python_version(),
@@ -85,7 +85,7 @@ def versions() -> dict[str, str]:
 
 
 def _identity(model: EvalModel, images: ImageSet, options: EvalOptions) -> dict[str, str]:
-    """Everything that the predictions depend on, as a message would name it."""
+    """Return everything that the predictions depend on, in words for messages."""
     return {
         "network": f"{model.name} {model.loaded.build or ''} {model.state[:16]}",
         "weights": f"{model.loaded.label or 'as built'} {(model.loaded.sha256 or '')[:16]}".strip(),
@@ -98,7 +98,7 @@ def _identity(model: EvalModel, images: ImageSet, options: EvalOptions) -> dict[
 
 
 def _last_written(images: ImageSet) -> str:
-    """When the newest file was written, and a hash of the times of all: the fingerprint does not look into files."""
+    """Return when the newest file was written, and a hash of all times; the fingerprint does not cover contents."""
     paths = sorted({sample.read.path for sample in images.samples})
     times = [Path(path).stat().st_mtime_ns if Path(path).exists() else 0 for path in paths]
     newest = datetime.fromtimestamp(min(max(0, *times) // 10**9, 2**37), UTC).isoformat()
@@ -106,7 +106,7 @@ def _last_written(images: ImageSet) -> str:
 
 
 def _words(model: EvalModel, images: ImageSet, place: str, options: EvalOptions) -> dict[str, str]:
-    """What was asked for: the same words again go on with the same run."""
+    """Return the arguments of the command; the same arguments resume the same run."""
     return {
         "model": model.name,
         "data": place,
@@ -121,7 +121,7 @@ def _words(model: EvalModel, images: ImageSet, place: str, options: EvalOptions)
 
 
 def _folder(words: dict[str, str], identity: dict[str, str], options: EvalOptions) -> Path:
-    """The folder of the run that these words mean; with ``resume`` of one that was begun in other words."""
+    """Return the folder of the run with these arguments, or with ``resume`` of one started with others."""
     key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
     root = results_dir() / "unfinished"
     name = re.sub(r"[^\w.-]", "_", words["model"])
@@ -129,7 +129,7 @@ def _folder(words: dict[str, str], identity: dict[str, str], options: EvalOption
     if not options.resume:
         return folder
     if (folder / RECORD).exists():
-        read_record(folder)  # what is damaged would start anew
+        read_record(folder)  # if damaged, the run would start over
         return folder
     others = [
         (record, begun)
@@ -144,7 +144,7 @@ def _folder(words: dict[str, str], identity: dict[str, str], options: EvalOption
 
 
 def _begun(root: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Record and folder of each unfinished run; one that cannot be read is named and left out."""
+    """Yield the record and folder of each unfinished run; an unreadable one is named and left out."""
     for path in root.glob(f"*/{RECORD}"):
         try:
             record, _ = read_record(path.parent)

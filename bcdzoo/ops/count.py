@@ -4,7 +4,7 @@ Layers of this zoo state their operations themselves (:class:`bcdzoo.layers.meta
 operation is looked up by its ATen name, so that anybody's network can be counted. What is in neither is reported as
 unsupported. A network of the zoo runs once on torch's meta device, without weights and without arithmetic. Any other
 runs on the CPU, where it may read numbers, and what its layers do not say of their bits is observed
-(:mod:`bcdzoo.ops.observe`).
+(:mod:`bcdzoo.ops.observed`).
 """
 
 from collections import Counter
@@ -21,11 +21,11 @@ from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
-from bcdzoo.ops.known import FREE, NORMS, packets
-from bcdzoo.ops.products import Multiplication
-from bcdzoo.ops.running import MAKES, Running
 from bcdzoo.registry import create_model, find
 from bcdzoo.text import html_table, printable
+from bcdzoo.trace.known import FREE, NORMS, packets
+from bcdzoo.trace.products import Multiplication
+from bcdzoo.trace.running import MAKES, Running
 
 aten = torch.ops.aten
 
@@ -165,13 +165,13 @@ def count_ops(
         model = unwrapped(model)
         name = type(model).__name__
     if data is not None or preprocess is not None:
-        from bcdzoo.ops.observe import crop_of
+        from bcdzoo.ops.observed import crop_of
 
         input_size = crop_of(preprocess, input_size)
     network = Countable(model, input_size or 224, is_named)
     report = OpsReport(name, convention, network.input_size)
     if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
-        from bcdzoo.ops.observe import observe  # not of use to the zoo's networks, and slow to import
+        from bcdzoo.ops.observed import observe  # not of use to the zoo's networks, and slow to import
 
         observe(report, network, data, preprocess)
     _fill(report, network.trace, CONVENTIONS[convention])

@@ -1,4 +1,4 @@
-"""The state that a killed run goes on from."""
+"""Checkpoints from which an interrupted run resumes."""
 
 from collections.abc import Mapping
 from io import BytesIO
@@ -15,25 +15,25 @@ from bcdzoo.text import say
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint with its seal, whole or not at all.
+    """Write a checkpoint with its seal, atomically.
 
     Raises:
         BcdzooError: The disk is full or cannot be written to.
     """
     plain = _plain(state)
-    content = BytesIO()  # torch.save to a full disk says nothing of the disk
+    content = BytesIO()  # torch.save does not report a full disk properly
     torch.save(plain | {SEAL: digest(_bytes(plain))}, content)
     try:
         with atomic_write(path) as temporary:
             temporary.write_bytes(content.getbuffer())
     except OSError as error:
         raise BcdzooError(
-            f"cannot write {path}: {error.strerror or error}; the same command goes on from the checkpoint before"
+            f"cannot write {path}: {error.strerror or error}; the same command resumes from the previous checkpoint"
         ) from None
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint; None where there is none. One of an older version has no seal, which is said.
+    """Read a checkpoint; None if there is none. One from an older version without a seal is reported.
 
     Raises:
         BcdzooError: It is damaged.
@@ -45,19 +45,19 @@ def load(path: Path) -> dict[str, Any] | None:
             raise ValueError(f"it holds a {type(state).__name__}")
         seal = state.pop(SEAL, None)
         if seal not in (None, digest(_bytes(state))):
-            raise ValueError("its content does not fit the hash in it")
+            raise ValueError("its content does not match its hash")
     except FileNotFoundError:
         return None
-    except Exception as error:  # torch.load's own, many
+    except Exception as error:  # torch.load raises many types
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedError(f"{path} is damaged, delete it to train this stage anew: {reason[:200]}") from None
+        raise DamagedError(f"{path} is damaged, delete it to train this stage again: {reason[:200]}") from None
     if seal is None:
         say(f"{path} is unchecked: it has no hash, as older versions wrote it")
     return state
 
 
 def _plain(value: Any) -> Any:
-    """Tables, lists and tensors without attributes of their own, which no seal would cover."""
+    """Reduce to plain tables, lists and tensors, because the seal would not cover their attributes."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -66,7 +66,7 @@ def _plain(value: Any) -> Any:
 
 
 def _bytes(value: Any) -> Any:
-    """The same with each tensor as type, shape and bytes."""
+    """Replace each tensor by its type, shape and bytes."""
     if isinstance(value, Mapping):
         return {key: _bytes(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Training images: which comes when, and how it is varied, as pure functions of the seed and the place in the run.
+"""Training images: their order and augmentation, as pure functions of the seed and the position in the run.
 
-So a run needs no state of random number generators to go on where it was, and gives the same images with any number of
+So a run can be resumed without the state of random number generators, and gives the same images with any number of
 workers.
 """
 
@@ -33,33 +33,33 @@ from bcdzoo.weights.metadata import check_class_names, read_class_names
 
 
 def open_training_set(path: Path, classes: int | None, label_offset: int | None = None) -> tuple[ImageSet, int]:
-    """List the images to train on, and say how many classes they have; no image is read yet.
+    """List the training images, and find the number of their classes; no image is read yet.
 
-    Grey images become three equal channels, as everywhere in this zoo: a network then has one kind of input, whatever
-    it is trained, counted and evaluated on, and pays for it in its first convolution alone.
+    Grey images become three equal channels, as everywhere in this zoo, so that a network always has the same kind of
+    input; only its first convolution is more expensive.
 
     Args:
-        path: A folder with idx files; one with a folder ``train``, or with a folder for each class; or whatever
+        path: Folder with idx files, with a folder ``train``, or with a folder for each class; or anything that
             :func:`bcdzoo.data.imagenet.open_dataset` reads.
-        classes: Their number; None to count the class folders, or the labels of idx files.
+        classes: Number of classes; None to count the class folders, or the labels of idx files.
         label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`; idx files need none.
 
     Raises:
-        BcdzooError: Nothing there, no training images, or the number of classes has to be given.
+        BcdzooError: No such path, no training images, or the number of classes is unknown.
     """
     path = meant_by(path)
     if not path.exists():
-        detect(path)  # says so, unless it is a name or a pattern
+        detect(path)  # raises an error unless it is a name or a pattern
     if label_offset is not None and type(label_offset) is not int:
         raise BcdzooError(f"label_offset: must be a whole number or None, not {printable(repr(label_offset), 60)}")
     if idx.has_idx(path, idx.TRAIN):
         if label_offset:
-            raise BcdzooError(f"{path} has idx files, whose labels begin with 0: leave --label-offset out")
+            raise BcdzooError(f"{path} has idx files, whose labels start at 0: omit --label-offset")
         listing = idx.read_split(path, idx.TRAIN)
         images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
     elif idx.has_idx(path, idx.TEST):
         raise BcdzooError(
-            f"{path} has test images alone (t10k-images-idx3-ubyte), and no training images "
+            f"{path} has only test images (t10k-images-idx3-ubyte) and no training images "
             "(train-images-idx3-ubyte): a network cannot be trained on them"
         )
     else:
@@ -67,37 +67,37 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
         if classes is None:
             classes = len(class_folders(root)) if root.is_dir() else 0
         if not classes:
-            raise BcdzooError(f"{path} does not tell the number of classes by class folders: give it with --classes")
+            raise BcdzooError(f"{path} has no class folders that show the number of classes: set it with --classes")
         images = open_dataset(root, classes, label_offset=label_offset)
     return images, classes or 1 + max(sample.label for sample in images.samples)
 
 
 def check_labels(images: ImageSet, classes: int) -> None:
-    """Check that a network of so many classes can learn or be judged by these images' labels.
+    """Check that these labels suit a network with that many classes.
 
     Raises:
-        BcdzooError: It cannot.
+        BcdzooError: They do not.
     """
     highest = max(images.samples, key=lambda sample: sample.label)
     if highest.label >= classes:
         raise BcdzooError(f"{highest.id} has label {highest.label}, but the {classes} classes end at {classes - 1}")
     if classes < 2:
-        raise BcdzooError(f"{images.name} has one class alone: there is nothing to learn")
+        raise BcdzooError(f"{images.name} has only one class: there is nothing to learn")
 
 
 def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]:
-    """The classes' names, for whoever reads the weights: a file's lines, the data's own, ImageNet's, or numbers.
+    """Return the class names for the weights' metadata: a file's lines, the data's own, ImageNet's, or numbers.
 
-    A class without a name in the data is called by its number.
+    A class without a name in the data gets its number.
 
     Raises:
-        BcdzooError: The file does not have a line for each class, or a name is none that a file of weights may have.
+        BcdzooError: The file does not have a line for each class, or a name is invalid.
     """
     folders = sorted({sample.id.partition("/")[0] for sample in images.samples})
     if file is not None:
         found = read_class_names(file)
         if len(found) != classes:
-            raise BcdzooError(f"{file} has {len(found)} names, a line each, for {classes} classes")
+            raise BcdzooError(f"{file} has {len(found)} names (one per line) for {classes} classes")
         return found
     if len(images.class_names) == classes:
         found = [name if name.strip() else str(label) for label, name in enumerate(images.class_names)]
@@ -112,24 +112,24 @@ def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]
 
 
 def has_test_images(path: Path) -> bool:
-    """Whether the data has images beside those it is trained on: a folder ``val``, or idx files ``t10k``."""
+    """Whether the data has test images: a folder ``val``, or idx files ``t10k``."""
     return (path / "val").is_dir() or idx.has_idx(path, idx.TEST)
 
 
 def derived_seed(*parts: object) -> int:
-    """A seed of 63 bits for every different tuple of parts."""
+    """Derive a seed of 63 bits from a tuple of parts."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 
 class TrainingImages(Dataset[tuple[Tensor, int]]):
-    """Images by their place in a stage: (uint8 of shape (3, H, W), class index).
+    """Images by their position in a stage: (uint8 of shape (3, H, W), class index).
 
-    Every epoch has an order of its own; a batch may reach from one epoch into the next.
+    Every epoch has its own order; a batch may span two epochs.
 
     Args:
-        images: Those to train on.
-        stage: How they are varied.
+        images: Training images.
+        stage: Stage with the options of augmentation.
     """
 
     def __init__(self, images: ImageSet, stage: Stage) -> None:
@@ -145,10 +145,10 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
             image = decode(sample.read())
             if not self.crop_scale:
                 require_resizable(image, self.resize)
-        except Exception as error:  # Pillow's decoders raise what they like
+        except Exception as error:  # Pillow's decoders may raise anything
             reason = printable(" ".join(str(error).split()), 300)
             raise BcdzooError(f"cannot read image {shown(sample.id)}: {reason}; replace or remove it") from error
-        torch.default_generator.manual_seed(derived_seed(*self.seed, "image", place))  # torch.manual_seed: 150 µs
+        torch.default_generator.manual_seed(derived_seed(*self.seed, "image", place))  # torch.manual_seed takes 150 µs
         varied: Tensor = self.vary(image)
         return varied, sample.label
 
@@ -159,7 +159,7 @@ def _order(count: int, seed: int) -> Tensor:
 
 
 def variation(stage: Stage) -> v2.Transform:
-    """The random transforms of a stage, from an image to uint8 of shape (3, H, W), by torch's global generator."""
+    """Return the random transforms of a stage, from an image to uint8 of shape (3, H, W); uses torch's generator."""
     preprocess = parse(stage.preprocess)
     size = preprocess.crop
     steps: list[Any] = []
@@ -176,7 +176,7 @@ def variation(stage: Stage) -> v2.Transform:
 
 
 class _ShortSide(v2.Resize):  # type: ignore[misc]  # torchvision has no types
-    """Resizes the short side, unless it has its length already."""
+    """Resizes the short side, unless it already has the length."""
 
     def __init__(self, size: int) -> None:
         super().__init__([size], antialias=True)
@@ -187,7 +187,7 @@ class _ShortSide(v2.Resize):  # type: ignore[misc]  # torchvision has no types
 
 
 class _Places(Sampler[list[int]]):
-    """The places of this process's share of every part of every batch, from an update on."""
+    """The positions of this process's share of every part of every batch, from an update on."""
 
     def __init__(self, stage: Stage, processes: Processes, done: int) -> None:
         self.parts = range(done * stage.accumulate, stage.iterations * stage.accumulate)
@@ -205,7 +205,7 @@ class _Places(Sampler[list[int]]):
 
 
 def check_batches(stage: Stage, images: ImageSet, processes: Processes) -> None:
-    """Check that a stage's batches can be made of these images by these processes.
+    """Check that these processes can make a stage's batches from these images.
 
     Raises:
         BcdzooError: They cannot.
@@ -224,7 +224,7 @@ def check_batches(stage: Stage, images: ImageSet, processes: Processes) -> None:
 def batches(
     images: TrainingImages, stage: Stage, processes: Processes, done: int, workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's parts of the batches that are left when ``done`` updates have been made."""
+    """Return this process's parts of the batches that remain after ``done`` updates."""
     return started(
         DataLoader(
             images,

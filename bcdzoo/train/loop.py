@@ -1,4 +1,4 @@
-"""One stage of training, from its start or from where a killed run left off."""
+"""One stage of training, from its start or resumed from a checkpoint."""
 
 import math
 import time
@@ -32,7 +32,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 def checkpoint_path(folder: Path, stage: Stage) -> Path:
-    """Where a stage's checkpoint lies."""
+    """Path of a stage's checkpoint."""
     return folder / f"{stage.name}.checkpoint.pt"
 
 
@@ -48,25 +48,25 @@ def train_stage(
     workers: int = 0,
     tensorboard: bool = False,
 ) -> int:
-    """Train a network for all iterations of a stage, on from the folder's checkpoint where there is one.
+    """Train a network for all iterations of a stage, resuming from the folder's checkpoint if there is one.
 
-    The weights do not depend on how often the run was killed: everything random is derived from the seed and the place
+    The weights do not depend on interruptions: everything random is derived from the seed and the position
     in the run, and the checkpoint holds the rest.
 
     Args:
-        network: Trained in place.
-        stage: What to do.
-        images: What to train on.
-        folder: Of the checkpoint and the metrics.
+        network: Network to train, in place.
+        stage: Options of the stage.
+        images: Training images.
+        folder: Folder for the checkpoint and the metrics.
         processes: This process among those that train together.
-        teacher: In evaluation mode, on the device.
-        test_images: Evaluated every ``evaluate_every`` iterations.
-        workers: Processes that read images.
-        tensorboard: Whether to write TensorBoard's files.
+        teacher: Teacher, in evaluation mode, on the device.
+        test_images: Images to evaluate every ``evaluate_every`` iterations.
+        workers: Number of processes that read images.
+        tensorboard: Whether to write TensorBoard files.
 
     Returns:
-        The number of updates after which the weights were as they are now: of all, or with ``keep = "best"``, in the
-        first process, of the best evaluation.
+        The number of updates of the final weights: all, or with ``keep = "best"``, in the first process, those up to
+        the best evaluation.
 
     Raises:
         BcdzooError: The loss is not finite (the last good checkpoint is kept), an image cannot be read, or the
@@ -78,7 +78,7 @@ def train_stage(
     metrics = Metrics(folder, stage.name, done, tensorboard) if processes.first else None
     loader = batches(TrainingImages(images, stage), stage, processes, done, workers)
     recent = _Recent(processes)
-    hidden = None if processes.first else True  # None: shown on a terminal
+    hidden = None if processes.first else True  # None shows it on a terminal only
     with tqdm(total=stage.iterations, initial=done, desc=stage.name, disable=hidden) as progress:
         while done < stage.iterations:
             lr = training.update(done, loader, recent)
@@ -107,7 +107,7 @@ def train_stage(
 
 
 class _Training:
-    """A network with all that trains it."""
+    """A network with its optimizer and objective."""
 
     def __init__(self, network: nn.Module, stage: Stage, processes: Processes, teacher: nn.Module | None) -> None:
         self.stage, self.processes, self.teacher = stage, processes, teacher
@@ -128,7 +128,7 @@ class _Training:
         return torch.compile(objective) if self.stage.compile else objective
 
     def update(self, done: int, loader: Batches, recent: "_Recent") -> float:
-        """Make the update after ``done`` others, from the loader's next parts of a batch; returns its learning rate."""
+        """Make the update after ``done`` others with the loader's next batch; returns the learning rate."""
         lr = learning_rate(self.stage, done)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -154,13 +154,13 @@ class _Training:
         try:
             yield
         except torch.OutOfMemoryError:
-            advice = "give accumulate a higher number, or batch_size a lower one"
+            advice = "increase accumulate or decrease batch_size"
             raise BcdzooError(f"{self.stage.name}: {self.processes.device} has too little memory: {advice}") from None
         except Exception as error:
             if not (self.stage.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))):
                 raise
             reason = " ".join(str(error).split())[:300]
-            raise BcdzooError(f"torch.compile fails, --set compile=false does without: {reason}") from error
+            raise BcdzooError(f"torch.compile fails, --set compile=false avoids it: {reason}") from error
 
     def _seed(self, *parts: object) -> None:
         seed = derived_seed(self.stage.seed, self.stage.name, *parts)
@@ -177,11 +177,11 @@ class _Training:
         return torch.autocast(self.processes.device.type, dtype, enabled=dtype != torch.float32)
 
     def is_finite(self) -> bool:
-        """Whether every weight is."""
+        """Whether every weight is finite."""
         return all(bool(p.isfinite().all()) for p in self.network.parameters())
 
     def state(self, done: int) -> dict[str, Any]:
-        """All that :meth:`resume` needs."""
+        """Return the state for :meth:`resume`."""
         return {
             "done": done,
             "network": self.network.state_dict(),
@@ -192,13 +192,13 @@ class _Training:
         }
 
     def note(self, done: int, top1: float) -> None:
-        """Remember the weights if they are to be kept and the best so far; the first of equals."""
+        """Remember the weights if the best are to be kept and these are better than all before."""
         if self.stage.keep == "best" and (self.best is None or top1 > self.best["top1"]):
             weights = {key: value.detach().cpu().clone() for key, value in self.network.state_dict().items()}
             self.best = {"done": done, "top1": top1, "network": weights}
 
     def ended(self, done: int) -> int:
-        """Take the weights that are to be kept; returns the number of updates that they have had."""
+        """Restore the weights to keep; returns their number of updates."""
         if self.best is None:
             return done
         self.network.load_state_dict(self.best["network"])
@@ -206,13 +206,13 @@ class _Training:
         return kept
 
     def resume(self, path: Path) -> int:
-        """Go on from a checkpoint where there is one; returns the number of updates that are done."""
+        """Resume from a checkpoint if there is one; returns the number of finished updates."""
         state = checkpoint.load(path)
         if state is None:
             return 0
         if differences := _differences(state.get("stage", {}), self.stage.to_json()):
             raise BcdzooError(
-                f"{path} is of a stage with other options ({differences}): delete it to train this stage anew, or "
+                f"{path} is from a stage with other options ({differences}): delete it to train this stage again, or "
                 "choose another folder with --out"
             )
         try:
@@ -222,29 +222,31 @@ class _Training:
             self.best = state.get("best")
             done = int(state["done"])
             if not 0 <= done <= self.stage.iterations:
-                raise ValueError(f"it is after {done} updates of {self.stage.iterations}")
+                raise ValueError(f"it has {done} of {self.stage.iterations} updates")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise BcdzooError(f"{path} is not of this network: {reason}; delete it to train this stage anew") from None
+            raise BcdzooError(
+                f"{path} is not from this network: {reason}; delete it to train this stage again"
+            ) from None
         return done
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """Options that were others, of those that an older version knew."""
+    """Describe options that have changed, ignoring those that an older version did not have."""
     others = [key for key in now if then.get(key, now[key]) != now[key]]
-    return ", ".join(f"{key} was {printable(repr(then[key]), 60)} and is {now[key]!r}" for key in others)
+    return ", ".join(f"{key} was {printable(repr(then[key]), 60)} but is {now[key]!r}" for key in others)
 
 
 def _next(loader: Batches) -> tuple[Tensor, Tensor]:
     try:
         return next(loader)
-    except BcdzooError as error:  # a reading process puts its traceback before the message
+    except BcdzooError as error:  # a worker process prepends its traceback to the message
         message = str(error).strip().splitlines()[-1]
         raise BcdzooError(message.removeprefix(f"{BcdzooError.__module__}.{BcdzooError.__qualname__}: ")) from None
 
 
 class _Recent:
-    """Loss and right answers since they were last asked for."""
+    """Loss and correct predictions since the last :meth:`take`."""
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
@@ -255,11 +257,11 @@ class _Recent:
         self.since = time.perf_counter()
 
     def add(self, loss: Tensor, right: Tensor, images: int) -> None:
-        """Add a batch's mean loss, its number of right answers and of images."""
+        """Add a batch's mean loss, number of correct predictions, and number of images."""
         self.loss_right_images += torch.stack([loss.detach() * images, right, torch.full_like(right, images)])
 
     def take(self) -> dict[str, float]:
-        """Means over all processes since the last call."""
+        """Return means over all processes since the last call."""
         if self.processes.count > 1:
             torch.distributed.all_reduce(self.loss_right_images)
         loss, right, images = self.loss_right_images.tolist()
@@ -297,6 +299,6 @@ def _not_finite(path: Path, stage: Stage, done: int) -> str:
     kept = checkpoint.load(path)
     where = f"the checkpoint after {kept['done']} updates is kept in {path}" if kept else "there was no checkpoint yet"
     return (
-        f"{stage.name}: the loss or a weight is not finite any more after {done} updates; {where}; "
+        f"{stage.name}: the loss or a weight is no longer finite after {done} updates; {where}; "
         "try a lower lr or a longer warmup"
     )

@@ -1,4 +1,4 @@
-"""What is minimized: labels, and a teacher's outputs."""
+"""The loss on labels and on a teacher's outputs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ Logits = tuple[Tensor, Tensor]
 
 
 def separate_logits_of(network: nn.Module) -> Callable[[Tensor], Logits] | None:
-    """What a network declares that has a classifier for the labels and another one for a teacher; None for others.
+    """Return the method ``separate_logits`` of a network with a second classifier for a teacher; None for others.
 
-    It is a method ``separate_logits``, from images of shape (N, 3, H, W) to the logits of each.
+    It maps images of shape (N, 3, H, W) to the logits of both classifiers.
     """
     return getattr(unwrapped(network), "separate_logits", None)
 
@@ -26,13 +26,13 @@ class Objective(nn.Module):
 
     ``(1 - d)·CE(labels) + d·CE(teacher)``: cross entropy with the smoothed labels, and with the teacher's softmax
     (ReActNet's distributional loss). A network with two classifiers (:func:`separate_logits_of`) gets the teacher's
-    share in the second and the labels' in the first, both with d = 1/2 in BCDNet's code; d = 1 would leave the first as
-    it was built. ReActNet has d = 1. Without a teacher the labels train the average of two classifiers.
+    share in the second and the labels' in the first, with d = 1/2 in BCDNet's code; d = 1 would leave the first
+    untrained. ReActNet has d = 1. Without a teacher the labels train the average of two classifiers.
 
     Args:
-        network: To be trained.
+        network: Network to train.
         label_smoothing: Share of the label that is spread over all classes.
-        distillation: d.
+        distillation: Share of the teacher, d.
 
     Shape:
         Images (N, 3, H, W), labels (N,) and, with d > 0, the teacher's logits (N, classes) to the loss, a scalar, and
@@ -61,13 +61,13 @@ class Objective(nn.Module):
 
 
 def _two(logits: Any, images: int) -> Logits:
-    """Of a network's two classifiers, as float32.
+    """Convert the logits of a network's two classifiers to float32.
 
     Raises:
-        BcdzooError: They are something else.
+        BcdzooError: They are not two tensors of logits.
     """
     if isinstance(logits, tuple | list) and len(logits) == 2:
         first, second = logits
         if all(isinstance(each, Tensor) and each.ndim == 2 and len(each) == images for each in logits):
             return first.float(), second.float()
-    raise BcdzooError(f"separate_logits must give two tensors of shape ({images}, classes), one for each classifier")
+    raise BcdzooError(f"separate_logits must return two tensors of shape ({images}, classes), one for each classifier")

@@ -1,4 +1,4 @@
-"""The course of a run: a CSV file, and TensorBoard for who wants it."""
+"""Metrics of a run: a CSV file, and optionally TensorBoard."""
 
 import hashlib
 from pathlib import Path
@@ -10,17 +10,17 @@ from bcdzoo.text import say
 
 VALUES = ("stage", "iteration", "lr", "loss", "train_top1", "test_top1", "images_per_second")
 COLUMNS = (*VALUES, "check")
-"""The last one is the beginning of a hash of the others."""
+"""The last column is a prefix of a hash of the others."""
 
 
 class Metrics:
     """Appends rows to ``metrics.csv``.
 
     Args:
-        folder: Of the run.
-        stage: What the rows are of.
-        done: Updates that the stage goes on from; rows beyond them, of a run that was killed, are removed.
-        tensorboard: Whether TensorBoard's files are written too, to ``tensorboard/`` in the folder.
+        folder: Folder of the run.
+        stage: Name of the stage.
+        done: Number of updates from which the stage resumes; later rows of an interrupted run are removed.
+        tensorboard: Whether to write TensorBoard files too, to ``tensorboard/`` in the folder.
 
     Raises:
         BcdzooError: TensorBoard is not installed, or the file cannot be written to.
@@ -38,7 +38,7 @@ class Metrics:
         self.board = _board(folder / "tensorboard" / stage, done) if tensorboard else None
 
     def add(self, iteration: int, **values: float) -> None:
-        """Add a row; columns that are not given stay empty.
+        """Add a row; missing columns stay empty.
 
         Raises:
             BcdzooError: The disk is full or cannot be written to.
@@ -56,16 +56,16 @@ class Metrics:
 
     def _cannot_write(self, error: OSError) -> BcdzooError:
         return BcdzooError(
-            f"cannot write {self.path}: {error.strerror or error}; the same command goes on from the last checkpoint"
+            f"cannot write {self.path}: {error.strerror or error}; the same command resumes from the last checkpoint"
         )
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file; none where there is no file.
+    """Read the rows of a metrics file; none if there is no file.
 
-    Rows that are not what was written are left out, and the file is kept beside as ``metrics.csv.damaged``. A last
-    line without an end is of a run that was killed, and nothing is lost with it. Older versions wrote rows without a
-    hash, which is said.
+    Damaged rows are left out, and the file is kept as ``metrics.csv.damaged``. An incomplete last line is from an
+    interrupted run, and is dropped without loss. Rows of older versions without a hash are
+    reported.
     """
     try:
         with open_regular(path) as file:

@@ -1,7 +1,7 @@
 """A recipe: every option of a training run, in a TOML file.
 
-Its top level holds the options that all stages share; each of its tables is a stage, in order, with options of its
-own, which go before the shared ones. Nothing has a default outside the file.
+Its top level holds the options that all stages share; each of its tables is a stage, in order, with its own
+options, which override the shared ones. Nothing has a default outside the file.
 """
 
 import difflib
@@ -34,7 +34,7 @@ _LARGEST = 2**31 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 AS_BUILT = "as built"
-"""Of ``teacher_weights``: those that the callable itself gives its network."""
+"""Value of ``teacher_weights`` for a callable that loads its own weights."""
 
 
 @dataclass(frozen=True)
@@ -42,40 +42,40 @@ class Stage:
     """The options of one stage.
 
     Attributes:
-        name: Of its table; a plain word, because files are called after it.
-        build: Arguments that the network is built with, such as ``step = 1``.
-        iterations: Updates of the weights.
-        batch_size: Images per update, over all processes.
-        accumulate: Parts that a process takes its share of a batch in, one after the other.
-        optimizer: ``adamw``, or ``adam`` whose weight decay is added to the gradient.
+        name: Name of its table; a plain word, because files are named after it.
+        build: Arguments of the network, such as ``step = 1``.
+        iterations: Number of updates.
+        batch_size: Number of images per update, over all processes.
+        accumulate: Number of parts into which a process divides its share of a batch.
+        optimizer: Optimizer: ``adamw``, or ``adam``, whose weight decay is added to the gradient.
         lr: Highest learning rate.
-        warmup: Updates in which it rises to ``lr`` linearly.
+        warmup: Number of updates in which the learning rate rises linearly to ``lr``.
         warmup_from: Learning rate of the first update of the warm-up.
-        schedule: How it falls to 0 after the warm-up: ``cosine`` or ``linear``.
-        weight_decay: Of the optimizer.
-        decay: What it applies to: ``all`` parameters, the weights of ``convolutions``, or with ``authors`` (ReActNet's)
-            also what shifts each channel, the biases of RSign and the shifts of RPReLU.
+        schedule: Decay of the learning rate to 0 after the warm-up: ``cosine`` or ``linear``.
+        weight_decay: Weight decay of the optimizer.
+        decay: Parameters with weight decay: ``all``, the weights of ``convolutions``, or with ``authors`` (ReActNet's)
+            also the biases of RSign and the shifts of RPReLU.
         label_smoothing: Share of the label that is spread over all classes.
-        teacher: Network whose outputs are imitated, a zoo name or ``package.module:callable``; ``""`` for none.
-        teacher_weights: Its weights: a tag or a file; ``""`` for a zoo network's default ones, ``as built`` for those
-            that a callable loads itself.
-        distillation: Share of the loss that is the teacher's; with a second classifier, of that one's loss.
-        preprocess: A preset or a spec (docs/evaluating.md): of the images that the weights are for.
-        crop_scale: Least and greatest share of an image's area that a random crop takes; ``[]`` for crops of the
+        teacher: Network to imitate, a zoo name or ``package.module:callable``; ``""`` for none.
+        teacher_weights: Weights of the teacher: a tag or a file; ``""`` for a zoo network's default, ``as built`` for
+            a callable that loads its own.
+        distillation: Share of the teacher in the loss.
+        preprocess: Preset or spec (docs/evaluating.md) of the images.
+        crop_scale: Smallest and largest share of an image's area in a random crop; ``[]`` for crops of the
             preset's own size, shifted by up to ``crop_padding`` pixels.
-        crop_padding: In pixels, without ``crop_scale``.
-        flip: Whether half of the images are mirrored.
-        jitter: Of brightness, contrast, saturation and hue; ``[]`` for none.
-        precision: Of most arithmetic: ``float32``, or mixed with ``bfloat16`` or ``float16``.
-        channels_last: Whether the maps lie in memory pixel by pixel.
-        compile: Whether ``torch.compile`` makes kernels for this network first.
-        sync_bn: Whether batch normalization is over all processes (on GPUs).
-        checkpoint_every: Updates between two checkpoints.
-        log_every: Updates between two lines in the metrics.
-        evaluate_every: Updates between two evaluations, 0 for one at the end alone.
-        seed: Of all that is random.
-        keep: Weights that the stage ends with: the ``last``, or the ``best`` of its evaluations. Chosen on the test
-            images, so that their accuracy flatters.
+        crop_padding: Padding in pixels, without ``crop_scale``.
+        flip: Whether to mirror half of the images.
+        jitter: Jitter of brightness, contrast, saturation and hue; ``[]`` for none.
+        precision: Precision: ``float32``, or mixed with ``bfloat16`` or ``float16``.
+        channels_last: Whether to use channels-last memory order.
+        compile: Whether to use ``torch.compile``.
+        sync_bn: Whether batch normalization spans all processes (on GPUs).
+        checkpoint_every: Number of updates between checkpoints.
+        log_every: Number of updates between rows of the metrics.
+        evaluate_every: Number of updates between evaluations, 0 for only one at the end.
+        seed: Random seed.
+        keep: Weights to keep: the ``last``, or the ``best`` of its evaluations. These are chosen on the test
+            images, so that their accuracy there is too optimistic.
     """
 
     name: str
@@ -110,12 +110,12 @@ class Stage:
     keep: str = "last"
 
     def to_json(self) -> dict[str, Any]:
-        """Every option but the name."""
+        """Return every option except the name."""
         return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 def recipe_names() -> list[str]:
-    """The shipped recipes."""
+    """Return the names of the shipped recipes."""
     return sorted(entry.name.removesuffix(".toml") for entry in RECIPES.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -123,11 +123,11 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
     """Read a recipe.
 
     Args:
-        name: Of a shipped recipe, or the path of a TOML file.
-        settings: Options in place of the file's: ``{"lr": 1e-3}`` in every stage, ``{"step2.lr": 1e-3}`` in one.
+        name: Name of a shipped recipe, or the path of a TOML file.
+        settings: Options that override the file's: ``{"lr": 1e-3}`` in every stage, ``{"step2.lr": 1e-3}`` in one.
 
     Raises:
-        BcdzooError: No such recipe, or an option that is missing, unknown or out of its range.
+        BcdzooError: No such recipe, or an option that is missing, unknown or out of range.
     """
     if name in recipe_names():
         options = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
@@ -138,10 +138,10 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
     shared = {key: value for key, value in options.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     if not tables:
-        raise BcdzooError(f"{name} has no stage: write the options of each below [its name]")
+        raise BcdzooError(f"{name} has no stage: write the options of each in a table [its name]")
     for key in tables:
         if not _NAME.fullmatch(key):
-            raise BcdzooError(f"{name}: {printable(repr(key), 60)} is no name of a stage: give it a plain word")
+            raise BcdzooError(f"{name}: {printable(repr(key), 60)} is not a valid name of a stage: use a plain word")
     for key, value in settings.items():
         stage, dot, option = key.rpartition(".")
         if dot and stage not in tables:
@@ -178,7 +178,7 @@ def _stage(where: str, name: str, options: dict[str, Any]) -> Stage:
 
 def _is(value: Any, kind: Any) -> bool:
     if kind is float:
-        return type(value) in (int, float) and abs(value) <= 1e300  # NaN is not
+        return type(value) in (int, float) and abs(value) <= 1e300  # False for NaN
     if kind == list[float]:
         return isinstance(value, list) and all(_is(item, float) for item in value)
     if kind == dict[str, Any]:
@@ -187,7 +187,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def _plain(value: Any) -> bool:
-    """Whether it can be an argument of a network, as the weights' file will hold it."""
+    """Whether a value can be an argument of a network, as stored in the weights' file."""
     return isinstance(value, str) or (isinstance(value, int | float) and isfinite(value) and abs(value) <= _LARGEST)
 
 
@@ -197,7 +197,7 @@ def _problem(stage: Stage) -> str | None:
             return f"{key}: {printable(repr(getattr(stage, key)), 60)} is none of {', '.join(choices)}"
     for key, value in stage.to_json().items():
         if isinstance(value, int) and abs(value) > _LARGEST:
-            return f"{key}: must not be beyond {_LARGEST}"
+            return f"{key}: must not exceed {_LARGEST}"
         if key in _AT_LEAST_1 and value < 1:
             return f"{key}: must be at least 1"
         if key in _NOT_NEGATIVE and value < 0:
@@ -210,14 +210,14 @@ def _problem(stage: Stage) -> str | None:
     if stage.batch_size % stage.accumulate:
         return f"accumulate: {stage.accumulate} parts do not divide a batch_size of {stage.batch_size}"
     if "num_classes" in stage.build:
-        return "build: num_classes follows the data, or is --classes"
+        return "build: num_classes is that of the data, or --classes"
     return _image_problem(stage) or _teacher_problem(stage)
 
 
 def _image_problem(stage: Stage) -> str | None:
     crop = parse(stage.preprocess).crop
     if stage.crop_scale and not (len(stage.crop_scale) == 2 and 0 < stage.crop_scale[0] <= stage.crop_scale[1] <= 1):
-        return "crop_scale: must be [] or two rising shares of the image's area, from above 0 to 1"
+        return "crop_scale: must be [] or two increasing shares of the image's area, above 0 and at most 1"
     if stage.crop_padding > crop:
         return f"crop_padding: must not be more than the {crop} pixels of a crop"
     if len(stage.jitter) not in (0, 4):
@@ -233,14 +233,14 @@ def _teacher_problem(stage: Stage) -> str | None:
     if not stage.teacher and stage.teacher_weights:
         return "teacher_weights: needs a teacher"
     if stage.teacher and not stage.distillation:
-        return "distillation: 0 leaves nothing to the teacher: give it a share (BCDNet's authors: 0.5), or leave it out"
+        return "distillation: 0 ignores the teacher: set a share (BCDNet's authors: 0.5), or omit the teacher"
     if ":" in stage.teacher and not stage.teacher_weights:
         return (
-            f"teacher_weights: {printable(stage.teacher, 100)} would teach with whatever weights it is built with: "
-            f"give a file, or {AS_BUILT!r} if it loads its own"
+            f"teacher_weights: {printable(stage.teacher, 100)} may be untrained: "
+            f"set a file, or {AS_BUILT!r} if it loads its own weights"
         )
     if ":" not in stage.teacher and stage.teacher_weights == AS_BUILT:
         return f"teacher_weights: {AS_BUILT!r} is for a package.module:callable that loads its own"
     if stage.keep == "best" and not stage.evaluate_every:
-        return "keep: the best of its evaluations needs evaluate_every"
+        return "keep: 'best' needs evaluate_every"
     return None

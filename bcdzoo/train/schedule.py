@@ -6,9 +6,9 @@ from bcdzoo.train.recipe import Stage
 
 
 def learning_rate(stage: Stage, done: int) -> float:
-    """Learning rate of the update after ``done`` others.
+    """Return the learning rate of the update after ``done`` others.
 
-    Linear from ``warmup_from`` to ``lr``, then by a cosine or linearly to 0 behind the last update.
+    It rises linearly from ``warmup_from`` to ``lr``, then falls by a cosine or linearly to 0 after the last update.
     """
     if done < stage.warmup:
         return stage.warmup_from + (stage.lr - stage.warmup_from) * done / stage.warmup

@@ -1,4 +1,4 @@
-"""A run: the stages of a recipe one after the other, each from the weights of the one before."""
+"""A training run: the stages of a recipe, each starting from the weights of the previous one."""
 
 import importlib.metadata
 import json
@@ -44,19 +44,19 @@ from bcdzoo.weights.tensors import write_tensors
 RUN = "run.json"
 
 Taught = tuple[nn.Module | None, dict[str, Any] | None]
-"""A teacher, and what the lineage says of it."""
+"""A teacher, and its entry in the lineage."""
 
 _SOFTWARE = ("bcdzoo", "torch", "torchvision", "pillow")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage gave.
+    """The result of a stage.
 
     Attributes:
-        stage: Its name.
-        weights: The file.
-        lineage: How they came about (docs/training.md).
+        stage: Name of the stage.
+        weights: File of weights.
+        lineage: How the weights were made (docs/training.md).
     """
 
     stage: str
@@ -79,25 +79,25 @@ def train(
     class_names: str | os.PathLike[str] | None = None,
     label_offset: int | None = None,
 ) -> list[Trained]:
-    """Train a network by a recipe. A run that was killed goes on where it was when it is called again.
+    """Train a network with a recipe. The same call resumes an interrupted run.
 
     Args:
-        model: A zoo name, or ``package.module:callable``.
+        model: Zoo name, or ``package.module:callable``.
         data: Images to train on, and to evaluate on at the end of each stage (docs/training.md).
-        out: The run's folder; a stage's weights are ``<stage>.safetensors`` there.
+        out: Folder of the run; a stage's weights are ``<stage>.safetensors`` there.
         recipe: Name of a shipped recipe or a TOML file; None for the network's own.
-        settings: Options in place of the recipe's.
-        classes: Number of classes where the data does not tell.
-        weights: Initial weights of the first stage: a file.
-        device: For example ``cuda:1``; by default a GPU for each process, or the CPU where there is none.
-        workers: Processes that read images; by default one per core, up to 8, shared among the processes.
-        tensorboard: Whether to write TensorBoard's files.
-        class_names: A file with a line for each class; by default the names that the data has for them.
-        label_offset: Added to every label of the data, as for :func:`bcdzoo.data.imagenet.open_dataset`.
+        settings: Options that override the recipe's.
+        classes: Number of classes, if the data does not say.
+        weights: File with initial weights of the first stage.
+        device: Torch device, such as ``cuda:1``; by default a GPU per process, or the CPU if there is none.
+        workers: Number of processes that read images; by default one per core, up to 8, divided among the processes.
+        tensorboard: Whether to write TensorBoard files.
+        class_names: File with one class name per line; by default the data's own names.
+        label_offset: Offset added to every label, as for :func:`bcdzoo.data.imagenet.open_dataset`.
 
     Raises:
-        BcdzooError: The recipe, the data or the weights are wrong, the folder is another run's or another process is
-            at it, the disk is full, or the loss is not finite.
+        BcdzooError: The recipe, the data or the weights are invalid, the folder belongs to another run or is in use,
+            the disk is full, or the loss is not finite.
     """
     stages = load_recipe(recipe or _own_recipe(model), settings or {})
     data, out = Path(data), Path(out)
@@ -178,7 +178,7 @@ def _only_process(out: Path) -> Iterator[None]:
 def _check_data(
     images: ImageSet, test_images: ImageSet | None, classes: int, stages: list[Stage], processes: Processes
 ) -> None:
-    """Find out before anything is trained what would stop the run, or spoil its evaluation, afterwards."""
+    """Check the data before training for anything that would stop the run or spoil its evaluation later."""
     check_labels(images, classes)
     for stage in stages:
         check_batches(stage, images, processes)
@@ -193,36 +193,36 @@ def _check_data(
         if processes.first:
             say(f"note: the test images: {finding.message}")
     if processes.first and any(stage.keep == "best" for stage in stages):
-        say("note: the weights that are kept are chosen on the test images, so that their accuracy there flatters")
+        say("note: the kept weights are chosen on the test images, so their accuracy there is too optimistic")
 
 
 def _own_recipe(model: str) -> str:
     own = "" if ":" in model else find(model).recipe
     if not own:
-        raise BcdzooError(f"{model} has no recipe of its own: give --recipe {'|'.join(recipe_names())} or a .toml file")
+        raise BcdzooError(f"{model} has no recipe of its own: use --recipe {'|'.join(recipe_names())} or a .toml file")
     return own
 
 
 def _is_ours(out: Path, plan: dict[str, Any]) -> bool:
-    """Whether the folder is this run's already; not where it is nobody's.
+    """Whether the folder already belongs to this run; False for a new folder.
 
     Raises:
-        BcdzooError: It is another run's.
+        BcdzooError: It belongs to another run.
     """
     path = out / RUN
     try:
         held, checked = read_json(path)
     except FileNotFoundError:
         return False
-    except DamagedError as error:  # checkpoints and weights say themselves which run they are of
-        say(f"{error}; it is written anew")
+    except DamagedError as error:  # checkpoints and weights also state their run
+        say(f"{error}; it is rewritten")
         return False
     except OSError as error:
         raise BcdzooError(f"cannot read {path}: {error.strerror}") from None
     now = json.loads(json.dumps(plan))
     for key in now if checked else now.keys() & held.keys():
         if held.get(key) != now[key]:
-            raise BcdzooError(f"{out} is the folder of a run with other {key}: choose another one with --out")
+            raise BcdzooError(f"{out} is the folder of a run with different {key}: choose another folder with --out")
     if not checked:
         say(f"{path} is unchecked: it has no hash, as older versions wrote it")
     return True
@@ -240,7 +240,7 @@ def _weights(out: Path, stage: Stage) -> Path:
 
 
 def _finished(out: Path, stage: Stage, plan: dict[str, Any]) -> bool:
-    """Whether a stage's weights are there, and are this run's."""
+    """Whether a stage's weights exist; they must belong to this run."""
     path = _weights(out, stage)
     if not path.exists():
         return False
@@ -248,7 +248,7 @@ def _finished(out: Path, stage: Stage, plan: dict[str, Any]) -> bool:
     then, now = lineage.get("recipe"), stage.to_json()
     same = isinstance(then, dict) and all(then.get(key, value) == value for key, value in now.items())
     if not same or any(lineage.get(key) != plan[key] for key in ("data", "initial")):
-        raise BcdzooError(f"{path} is of another run: delete it to train this stage anew, or choose another --out")
+        raise BcdzooError(f"{path} is from another run: delete it to train this stage again, or choose another --out")
     return True
 
 
@@ -257,11 +257,11 @@ def _lineage(out: Path, stage: Stage) -> dict[str, Any]:
     try:
         lineage: dict[str, Any] = json.loads(safetensors_metadata(path)["lineage"])
         if not isinstance(lineage, dict):
-            raise ValueError("no table")
+            raise ValueError("not a table")
     except DamagedError as error:
-        raise BcdzooError(f"{error}; delete it to train this stage anew") from None
+        raise BcdzooError(f"{error}; delete it to train this stage again") from None
     except (KeyError, ValueError, RecursionError):
-        raise BcdzooError(f"{path} does not say how it was trained: delete it to train this stage anew") from None
+        raise BcdzooError(f"{path} does not say how it was trained: delete it to train this stage again") from None
     return lineage
 
 
@@ -277,22 +277,22 @@ def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.
 
 
 def _check_network(model: str, stage: Stage, classes: int, taught: Taught, processes: Processes) -> None:
-    """Run a network and its teacher on a blank image, so that what cannot be trained is found out at once."""
+    """Run a network and its teacher on a blank image, to fail early if they cannot be trained."""
     network = _network(model, stage, classes, None)
     outputs = _outputs(network, model, stage)
     if outputs < classes:
-        raise BcdzooError(f"{model} has {outputs} outputs, and the images {classes} classes")
+        raise BcdzooError(f"{model} has {outputs} outputs, but the images have {classes} classes")
     if outputs > classes and processes.first:
-        say(f"note: {model} has {outputs} outputs, and the images {classes} classes")
+        say(f"note: {model} has {outputs} outputs, but the images have {classes} classes")
     teacher, _ = taught
     if teacher is None:
         return
     if (theirs := _outputs(teacher, stage.teacher, stage)) != outputs:
-        raise BcdzooError(f"the teacher {stage.teacher} tells {theirs} classes apart, and {model} {outputs}")
+        raise BcdzooError(f"the teacher {stage.teacher} has {theirs} outputs, but {model} has {outputs}")
     if separate_logits_of(network) and stage.distillation == 1:
         raise BcdzooError(
-            f"{stage.name}: distillation: 1 leaves nothing to {model}'s classifier for the labels, which is half of "
-            "its answer: give the labels a share too (the authors: 0.5)"
+            f"{stage.name}: distillation: 1 leaves {model}'s classifier for the labels, which is half of its answer, "
+            "untrained: use less than 1 (the authors: 0.5)"
         )
 
 
@@ -305,7 +305,7 @@ def _outputs(network: nn.Module, name: str, stage: Stage) -> int:
 
 
 def _teachers(stages: list[Stage], processes: Processes) -> dict[str, Taught]:
-    """For each stage the network to imitate, and what the lineage says of it."""
+    """Load each stage's teacher, with its entry in the lineage."""
     loaded: dict[tuple[str, str], Taught] = {("", ""): (None, None)}
     for stage in stages:
         key = stage.teacher, stage.teacher_weights
@@ -319,7 +319,7 @@ def _teacher(stage: Stage, processes: Processes) -> Taught:
     found = load_network(stage.teacher, None if weights == AS_BUILT else weights)
     theirs = found.preprocess
     if theirs and parse(theirs).spec() != parse(stage.preprocess).spec() and processes.first:
-        say(f"note: the teacher {stage.teacher} was trained with {theirs}, and sees {stage.preprocess}")
+        say(f"note: the teacher {stage.teacher} was trained with {theirs}, but gets {stage.preprocess}")
     network = found.model.to(processes.device).eval().requires_grad_(False)
     return with_int8(network), {"model": stage.teacher, "weights": found.label or weights, "sha256": found.sha256}
 
@@ -329,7 +329,7 @@ def _evaluated(
 ) -> dict[str, Any] | None:
     if images is None:
         return None
-    # without its own checks: an accuracy like chance is a result here, and the data has been looked at
+    # without checks: accuracy at chance is a valid result here, and the data was checked before
     result = evaluate(
         network, images, preprocess=stage.preprocess, device=processes.device, progress=False, check=False
     )
@@ -353,7 +353,7 @@ def _origin(weights: str | None) -> dict[str, str] | None:
 def _write(
     path: Path, model: str, network: nn.Module, stage: Stage, classes: int, words: list[str], lineage: dict[str, Any]
 ) -> None:
-    """Write a stage's weights. No time is in the file: the same run gives the same bytes."""
+    """Write a stage's weights, without a time stamp, so that the same run gives the same bytes."""
     metadata = {
         "format": FORMAT,
         "model": model,
@@ -367,4 +367,4 @@ def _write(
         write_tensors(path, network.state_dict(), metadata)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BcdzooError(f"cannot write {path}: {reason}; the same command goes on from the checkpoint") from None
+        raise BcdzooError(f"cannot write {path}: {reason}; the same command resumes from the checkpoint") from None

@@ -1,1 +1,1 @@
-"""Checkpoints: known, fetched, converted, loaded."""
+"""Checkpoints: the manifest, downloads, conversion and loading."""

@@ -1,8 +1,8 @@
-"""Other people's checkpoints to this zoo's keys, strictly: every key used once, every parameter given.
+"""Convert other people's checkpoints to this zoo's keys, strictly: every key is used once, every parameter is set.
 
-Where nobody says which family (:mod:`bcdzoo.weights.keys`) a file is of, its layout is the one that names most keys. A
-file may hold several tables of weights: the one that fits the network is taken, and ``FILE#NAME`` means another one, or
-the tensors whose keys begin with ``NAME.``.
+If the family of a file (:mod:`bcdzoo.weights.keys`) is unknown, its layout is the one that maps the most keys. A
+file may hold several state dicts: the one that fits the network is used; ``FILE#NAME`` selects another one, or
+the tensors whose keys start with ``NAME.``.
 """
 
 import re
@@ -28,11 +28,11 @@ from bcdzoo.weights.pickles import REMEDY, Pickle, Stored
 from bcdzoo.weights.tensors import read_header, read_tensors
 
 _LONGEST_KEY = 1000
-_MOST_TENSORS = 20_000  # of a pickle: each is looked for on its own
-_MOST_UNPACKED = 4 << 30  # of a zip archive's member,
-_MOST_TIMES = 100  # and of its size when it is packed: weights that are all ±1 have 30
-_DEEPEST = 4  # of tables in tables
-_MOST_TABLES = 10  # that are compared with a network
+_MOST_TENSORS = 20_000  # in a pickle, where each is read separately
+_MOST_UNPACKED = 4 << 30  # bytes of a zip archive's member
+_MOST_TIMES = 100  # unpacked to packed size; weights that are all ±1 reach 30
+_DEEPEST = 4  # nested tables
+_MOST_TABLES = 10  # compared with a network
 
 _OTHER_KINDS = {
     b"\x1f\x8b": "compressed by gzip: unpack it first",
@@ -42,22 +42,22 @@ _OTHER_KINDS = {
     b"7z\xbc\xaf": "a 7z archive: unpack it first",
     b"Rar!": "a rar archive: unpack it first",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it",
-    b"GGUF": "a GGUF file, which is not read",
-    b"{": "JSON, perhaps the index of a checkpoint in several files: give a file of weights",
+    b"GGUF": "a GGUF file, which is not supported",
+    b"{": "JSON, perhaps the index of a checkpoint in several files: pass a file of weights",
     b"<": "a web page or XML, not a checkpoint: download the file itself",
 }
 
 Fits: TypeAlias = Callable[[Collection[str]], tuple[Any, ...]]
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|grad", re.IGNORECASE)
 _AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|polyak|shadow)(?![a-z])", re.IGNORECASE)
-# What torch's own wrappers put into the keys of the modules that they wrap, anywhere.
+# Parts of keys that torch's module wrappers insert, at any depth.
 _TORCH_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 def split_part(weights: str | Path) -> tuple[Path, str | None]:
-    """The file in ``FILE#NAME``, and the name; a file that is really called so is one.
+    """Split ``FILE#NAME`` into file and name; an existing file with ``#`` in its name is not split.
 
-    ``FILE#TABLE#NAME`` is a part of a table in it.
+    ``FILE#TABLE#NAME`` is a part of a table in the file.
     """
     path, names = str(weights), list[str]()
     while "#" in path and not Path(path).exists():
@@ -67,18 +67,18 @@ def split_part(weights: str | Path) -> tuple[Path, str | None]:
 
 
 def load_state(weights: str | Path, member: str | None = None, fits: Fits | None = None) -> State:
-    """The tensors of a checkpoint file, without optimizers and what else stands beside them.
+    """Read the tensors of a checkpoint file, without optimizer states and the like.
 
-    Reads safetensors, torch's pickles (nothing in them is run), also inside a zip archive, and the containers of the
+    Reads safetensors, torch's pickles (no code in them is run), also inside a zip archive, and the containers of the
     families in :data:`bcdzoo.weights.keys.FORMATS`.
 
     Args:
-        weights: The file, or ``FILE#NAME``; its content decides how it is read, not its name.
-        member: In a zip archive, the file to read.
-        fits: How well a table with these keys fits (:func:`fit_of`), where a pickle holds several; None for their size.
+        weights: File, or ``FILE#NAME``; its content decides how it is read, not its name.
+        member: File to read in a zip archive.
+        fits: Score of a table's keys (:func:`fit_of`), if a pickle holds several tables; None for the number of keys.
 
     Raises:
-        BcdzooError: The file is none of these, is damaged, means harm, or needs code to be run in order to be read.
+        BcdzooError: The file is none of these, is damaged or hostile, or cannot be read without running code.
     """
     path, part = split_part(weights)
     head = _head(path)
@@ -119,7 +119,7 @@ def _head(path: Path) -> bytes:
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
-    """The text metadata of a safetensors file, without a seal, which is checked; empty for any other file.
+    """Read the text metadata of a safetensors file, without its seal, which is checked; empty for any other file.
 
     Raises:
         BcdzooError: It is damaged, or cannot be read.
@@ -129,7 +129,7 @@ def safetensors_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[BinaryIO]:
-    """The checkpoint in a zip archive, or the file itself where it is one (torch's own format is a zip)."""
+    """Open the checkpoint in a zip archive, or the file itself if it is a checkpoint (torch's own format is a zip)."""
     if not zipfile.is_zipfile(file):
         yield file
         return
@@ -140,7 +140,7 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
             yield file
             return
         if names and all(name.endswith(".npy") for name in names):
-            raise BcdzooError(f"{path} holds arrays of NumPy (.npz), which are not read: save them as safetensors")
+            raise BcdzooError(f"{path} holds NumPy arrays (.npz), which are not supported: save them as safetensors")
         wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
         if len(wanted) != 1:
             found = printable(", ".join(names[:20]), 200) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -152,12 +152,12 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
         if info.flag_bits & 1:
             raise BcdzooError(f"{path}: {name} in it is encrypted: unpack it first")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise BcdzooError(f"{path}: {name} in it is compressed by a method that is not read: unpack it first")
+            raise BcdzooError(f"{path}: {name} in it is compressed by an unsupported method: unpack it first")
         packed = min(info.compress_size, path.stat().st_size)
         if info.file_size > min(_MOST_UNPACKED, _MOST_TIMES * packed):
             raise BcdzooError(
                 f"{path}: {name} in it would take {info.file_size} bytes, {info.file_size // max(packed, 1)} times "
-                "what is there: no weights pack so well"
+                "its size: weights do not compress that well"
             )
         with tempfile.TemporaryFile(prefix="bcdzoo-") as unpacked:
             with archive.open(info) as content:
@@ -168,7 +168,7 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
 
 
 def _weights(content: Any, path: Path, part: str | None, fits: Fits) -> tuple[dict[str, Stored], str | None]:
-    """The table of weights in a checkpoint, and the part of it that is still to be taken."""
+    """Select the state dict in a checkpoint, and return it with the part of it that is still to be selected."""
     tables = dict(_tables(content, "", _DEEPEST, set()))
     named, _, below = (None, "", "") if part is None else part.partition("#")
     usual = [name for name in tables if not _NOT_WEIGHTS.search(name)]
@@ -187,17 +187,17 @@ def _weights(content: Any, path: Path, part: str | None, fits: Fits) -> tuple[di
             raise BcdzooError(f"{path} holds no weights called {named!r}, but {_listed(there)}")
     plain = [name for name in best if not _AVERAGE.search(name)] or best
     if len(plain) > 1:
-        raise BcdzooError(f"{path} holds several tables of weights: say which, as in {path}#{_listed(best)}")
+        raise BcdzooError(f"{path} holds several state dicts: select one, as in {path}#{_listed(best)}")
     chosen, others = plain[0], [name for name in best if name != plain[0]]
     if others:
-        say(f"{path}: its {_listed([chosen])} is taken; it also holds {_listed(others)}: {path}#NAME takes that")
+        say(f"{path}: its {_listed([chosen])} is used; it also holds {_listed(others)}: {path}#NAME selects that")
     if len(tables[chosen]) > _MOST_TENSORS:
-        raise BcdzooError(f"{path} is not read: it holds {len(tables[chosen])} tensors, and {_MOST_TENSORS} are many")
+        raise BcdzooError(f"{path} is not read: it holds {len(tables[chosen])} tensors, more than {_MOST_TENSORS}")
     return tables[chosen], part
 
 
 def _fittest(tables: Mapping[str, Collection[str]], fits: Fits) -> list[str]:
-    """Names of the tables that fit best, those with usual names before averages."""
+    """Return the names of the tables that fit best, averaged weights last."""
     names = sorted(tables, key=lambda name: len(tables[name]), reverse=True)[:_MOST_TABLES]
     if len(names) < 2:
         return names
@@ -211,9 +211,9 @@ def _listed(names: list[str]) -> str:
 
 
 def _tables(content: Any, name: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Stored]]]:
-    """Every table that holds tensors, by its name: ``state_dict``, ``model/ema``, nothing for the whole.
+    """Yield every table that holds tensors, with its name: ``state_dict``, ``model/ema``, empty for the whole.
 
-    A table that is held in several places has the name of the first: there may be very many ways to it.
+    A table in several places gets the name of the first, because there may be very many paths to it.
     """
     if not isinstance(content, Mapping) or not depth or id(content) in seen:
         return
@@ -227,18 +227,18 @@ def _tables(content: Any, name: str, depth: int, seen: set[int]) -> Iterator[tup
 
 
 def _below(table: Mapping[str, Any], part: str) -> dict[str, Any]:
-    """The entries whose keys begin with a name, without it."""
+    """Return the entries whose keys start with a name, without it."""
     return {key.removeprefix(f"{part}."): value for key, value in table.items() if key.startswith(f"{part}.")}
 
 
 class _Match(NamedTuple):
-    """A checkpoint's keys, taken for a network's.
+    """A checkpoint's keys mapped to a network's.
 
     Attributes:
-        layout: The layout that names most of the network's keys.
-        renamed: New key -> the checkpoint's keys it is made of.
-        missing: The network's keys that are not among the new ones.
-        extra: The checkpoint's keys that are left over.
+        layout: Layout that yields the most of the network's keys.
+        renamed: New key -> the checkpoint's keys it is made from.
+        missing: Keys of the network that are not among the new ones.
+        extra: Keys of the checkpoint that are not used.
     """
 
     layout: Layout
@@ -248,17 +248,17 @@ class _Match(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether every key has its place."""
+        """Whether every key fits."""
         return not self.missing and not self.extra
 
 
 def layout_of(state: State, model: nn.Module, format: str = "") -> Layout:
-    """The layout that a checkpoint has for a network; arguments as in :func:`convert_state`."""
+    """Find the layout of a checkpoint for a network; arguments as in :func:`convert_state`."""
     return _match(state, _target(model), format).layout
 
 
 def fit_of(model: nn.Module, format: str = "") -> Fits:
-    """A function that says of a table's keys how well they fit a network: the larger, the better."""
+    """Return a function that scores how well a table's keys fit a network: the larger, the better."""
     target = _target(model)
 
     def fit(keys: Collection[str]) -> tuple[Any, ...]:
@@ -272,18 +272,18 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
     """Rename a checkpoint's tensors to a network's own keys.
 
     Args:
-        state: Tensors under the keys of any layout of its family, also behind a prefix that all of them share.
-        model: The network they are for (also on the meta device).
-        source: What to call the checkpoint in an error.
-        format: Its family in :data:`bcdzoo.weights.keys.FORMATS`; empty to recognise it by its keys.
+        state: Tensors with the keys of any layout of the family, possibly all with the same prefix.
+        model: Network that they are for, possibly on the meta device.
+        source: Name of the checkpoint in error messages.
+        format: Family in :data:`bcdzoo.weights.keys.FORMATS`; empty to recognize it by its keys.
 
     Returns:
-        Exactly the keys, shapes and dtypes of ``model.state_dict()``. Binary weights stored as ±1 stay so: their scale
+        Exactly the keys, shapes and dtypes of ``model.state_dict()``. Binary weights stored as ±1 stay ±1: their scale
         mean(|W|) is then 1.
 
     Raises:
-        BcdzooError: A key is missing, left over or of a wrong shape, or its numbers are no weights; the message names
-            it.
+        BcdzooError: A key is missing, left over or of the wrong shape, or its values are not weights; the message
+            names it.
     """
     target, name = _target(model), type(model).__name__
     layout, renamed, missing, extra = match = _match(state, target, format)
@@ -291,8 +291,8 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
         others = [other for other in FORMATS if format and other != format and _match(state, target, other).whole]
         if others:
             raise BcdzooError(
-                f"{source} has the keys of the format {others[0]!r}, and its entry in the manifest says {format!r}: "
-                "it is another file, or the entry is wrong"
+                f"{source} has the keys of the format {others[0]!r}, but its entry in the manifest says {format!r}: "
+                "it is a different file, or the entry is wrong"
             )
         problems = [
             f"{what} {', '.join(printable(key, 100) or '(no name)' for key in keys[:4])}"
@@ -313,18 +313,18 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
 
 
 def _target(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
-    """Key without torch's wrappers -> the network's own key, and its tensor."""
+    """Map each key, without torch's wrappers, to the network's own key and its tensor."""
     target = {}
     for key, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor) or is_lazy(tensor):
-            what = "has no size before it has seen an image" if isinstance(tensor, Tensor) else "is no tensor"
-            raise BcdzooError(f"weights cannot be loaded into {type(model).__name__}, since its {key} {what}")
+            what = "has no size before the first image" if isinstance(tensor, Tensor) else "is not a tensor"
+            raise BcdzooError(f"weights cannot be loaded into {type(model).__name__} because its {key} {what}")
         target[_TORCH_WRAPPERS.sub("", key)] = (key, tensor)
     return target
 
 
 def _match(keys: Collection[str], target: Mapping[str, Any], format: str) -> _Match:
-    """Take the layout, and take off the prefix that all keys share, with which most keys are the network's."""
+    """Choose the layout, and the shared prefix to remove, that yield the most of the network's keys."""
     families = [FORMATS[format]] if format else FORMATS.values()
     layouts = [layout for family in families for layout in family.layouts]
     named = [(_TORCH_WRAPPERS.sub("", key), key) for key in keys if key != "n_averaged"]
@@ -351,19 +351,19 @@ def _match(keys: Collection[str], target: Mapping[str, Any], format: str) -> _Ma
 
 
 def _shared_prefix(keys: Collection[str]) -> str:
-    """The first word of all keys, with its dot; empty where they have different ones."""
+    """Return the first word of all keys, with its dot; empty if they differ."""
     first = next(iter(keys), "").partition(".")[0] + "."
     return first if keys and all(key.startswith(first) for key in keys) else ""
 
 
 def _networks(state: State, target: Mapping[str, Any], source: str, format: str) -> list[str]:
-    """How to take one of several networks whose tensors are in one table, each behind a prefix of its own."""
+    """Explain how to select one of several networks in one table, each with its own prefix."""
     shared, table = "", dict.fromkeys(state)
     while (first := _shared_prefix(table)) and shared.count(".") < _DEEPEST:
         shared, table = shared + first, _below(table, first.removesuffix("."))
     prefixes = list(dict.fromkeys(key.partition(".")[0] for key in table))[:20]
     whole = [f"{shared}{prefix}" for prefix in prefixes if _match(_below(table, prefix), target, format).whole]
-    return [f"{source}#NAME takes the tensors of {_listed(whole)} alone"] if whole else []
+    return [f"{source}#NAME selects the tensors of {_listed(whole)}"] if whole else []
 
 
 def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> tuple[dict[str, list[str]], list[str]]:
@@ -379,9 +379,9 @@ def _rename(named: list[tuple[str, str]], rules: Sequence[Rule]) -> tuple[dict[s
 
 
 def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
-    """A key, and which part of it, by the first rule that matches; None where the rule leaves it out.
+    """Apply the first rule that matches; returns the new key and its part, or None if the rule drops the key.
 
-    Without rules all keys stay as they are; beside rules, a key that none of them matches gets no name.
+    Without rules all keys stay as they are; with rules, a key that none of them matches becomes empty.
     """
     for pattern, replacement in rules:
         if match := re.match(pattern, key):
@@ -393,7 +393,7 @@ def _new_key(key: str, rules: Sequence[Rule]) -> tuple[str, str] | None:
 
 
 def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str) -> Tensor:
-    """The tensor of a key from its parts, in the shape the network wants, or an error that names what does not fit."""
+    """Join the parts of a tensor in the shape that the network needs; an error names what does not fit."""
     each = (wanted.shape[0] // len(parts), *wanted.shape[1:]) if wanted.ndim else ()
     fitted = []
     for original, tensor in parts:
@@ -410,19 +410,21 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
         fitted.append(tensor.reshape(each).to(wanted.dtype))
     joined = torch.cat(fitted) if len(fitted) > 1 and wanted.ndim else fitted[0].clone()
     if joined.dtype.itemsize > 1 and not joined.isfinite().all():
-        raise BcdzooError(f"{source}: {printable(parts[0][0], 100)} holds numbers that are not finite: it is of no use")
+        raise BcdzooError(
+            f"{source}: {printable(parts[0][0], 100)} holds numbers that are not finite: the file is unusable"
+        )
     return joined.contiguous()
 
 
 def _no_weights(tensor: Tensor, wanted: torch.dtype) -> str:
-    """Why numbers of one type cannot be taken for those of another, if they cannot."""
+    """Return why a tensor cannot be converted to a dtype, if it cannot."""
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.dtype == wanted:
         return ""
     if tensor.is_complex():
-        return f"holds complex numbers ({kind}), and weights are real"
+        return f"holds complex numbers ({kind}), but weights are real"
     if wanted.is_floating_point and (not tensor.is_floating_point() or tensor.dtype.itemsize == 1):
-        return f"holds {kind} without the scales that make weights of it: save them as float32"
+        return f"holds {kind} without the scales that turn it into weights: save them as float32"
     if not wanted.is_floating_point and tensor.is_floating_point() and tensor.numel() > 1:
-        return f"holds {kind}, and {wanted} are wanted"
+        return f"holds {kind}, but {wanted} is needed"
     return ""

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it stopped, tried again when the network fails, never more than it should be."""
+"""Download one file over HTTP: resumed, retried when the network fails, and never larger than it should be."""
 
 import os
 import re
@@ -22,22 +22,22 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place
 from bcdzoo.seal import read_json, write_json
 from bcdzoo.text import masked, printable
-from bcdzoo.weights.sources import LARGEST, UNPACKED
+from bcdzoo.weights.limits import LARGEST, UNPACKED
 
 ATTEMPTS = 5  # in a row without progress
 BACKOFF = 1.0  # seconds before the second attempt, doubled before each further one
-LONGEST_WAIT = 60.0  # seconds; a server that asks for more is taken for a failure
+LONGEST_WAIT = 60.0  # seconds; a server that asks for more counts as failed
 TIMEOUT = (15.0, 30.0)  # seconds to connect, and without a byte
 PATIENCE = 45.0  # seconds for an answer's headers, and for each piece of its body
 PIECE = 1 << 14  # bytes
 REDIRECTS = 10
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}
-"""Statuses that may be others when asked again."""
+"""Statuses worth a retry."""
 
 
 class RefusedError(BcdzooError):
-    """The server answered, and not with the file: asking again would not help."""
+    """The server answered, but not with the file: retrying would not help."""
 
 
 class _TransientError(Exception):
@@ -47,25 +47,24 @@ class _TransientError(Exception):
 
 
 class SlowError(requests.Timeout):
-    """The server sends, but too little."""
+    """The server sends too slowly."""
 
 
 def download(url: str, part: Path, *, checked: bool = False, size: int | None = None) -> None:
-    """Download ``url`` to ``part``, going on from what an earlier, interrupted call left there.
+    """Download ``url`` to ``part``, resuming what an interrupted call left there.
 
-    Beside ``part``, ``<part>.json`` keeps what the server said of the file, so that bytes of two versions of it are
-    never joined; with a server that gives neither ETag nor Last-Modified an interrupted download starts over, unless
-    a hash will tell afterwards.
+    ``<part>.json`` stores the server's validator of the file, so that bytes of two versions are never joined. If a
+    server sends neither ETag nor Last-Modified, an interrupted download starts over, unless a hash is checked later.
 
     Args:
-        url: http or https.
-        part: Where the bytes go. Its content is complete when the call returns, but not checked against any hash.
-        checked: Whether the caller checks it against a published hash, which tells a joint of two versions.
-        size: Bytes that the file must have, if that is known.
+        url: Address, http or https.
+        part: File to write. It is complete when the call returns, but not checked against any hash.
+        checked: Whether the caller checks a published hash, which would detect a mix of two versions.
+        size: Size of the file in bytes, if known.
 
     Raises:
         RefusedError: The server has no such file, asks for a login, or answers with a web page.
-        BcdzooError: The network keeps failing, or more bytes come than can be right.
+        BcdzooError: The network keeps failing, or too many bytes arrive.
         OSError: The file cannot be written, for example because the disk is full; what has arrived is kept.
     """
     shown = masked(url)
@@ -75,7 +74,7 @@ def download(url: str, part: Path, *, checked: bool = False, size: int | None = 
         try:
             return _attempt(url, part, checked, size)
         except SlowError as error:
-            raise BcdzooError(f"{shown}: {error}; gave up, run again later: what has arrived is kept") from None
+            raise BcdzooError(f"{shown}: {error}; gave up; run again later, what has arrived is kept") from None
         except requests.exceptions.SSLError as error:
             raise BcdzooError(f"{shown}: no trusted connection: {cause(error)}") from error
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
@@ -88,13 +87,13 @@ def download(url: str, part: Path, *, checked: bool = False, size: int | None = 
             attempt, furthest = 0, _size(part)
         if attempt == ATTEMPTS or wait > LONGEST_WAIT:
             asks = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
-            raise BcdzooError(f"{shown}: {reason}{asks}; gave up, run again later: what has arrived is kept")
+            raise BcdzooError(f"{shown}: {reason}{asks}; gave up; run again later, what has arrived is kept")
         time.sleep(max(wait, BACKOFF * 2 ** max(attempt - 1, 0)))
         attempt += 1
 
 
 def discard(part: Path) -> None:
-    """Remove a partial download and what is known of it."""
+    """Remove a partial download and its sidecar file."""
     part.unlink(missing_ok=True)
     _sidecar(part).unlink(missing_ok=True)
 
@@ -113,19 +112,21 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
     with exchange("GET", url, headers, TIMEOUT) as (response, pieces):
         if response.status_code == 416 and have:
             if response.headers.get("Content-Range") == f"bytes */{have}":
-                return  # complete: the server had not told its length
+                return  # complete: the server had not sent a length
             discard(part)
             raise _TransientError("the server rejects the rest of the file")
         _check_status(response, shown)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise RefusedError(f"{shown} answers with a web page instead of a file (a login, a quota, an error)")
         if (encoding := _encoding(response)) not in ("identity", "gzip", "x-gzip", "deflate"):
-            raise RefusedError(f"{shown}: the server sends it compressed ({printable(encoding, 50)}), unlike asked")
+            raise RefusedError(
+                f"{shown}: the server sends it compressed ({printable(encoding, 50)}), which was not requested"
+            )
 
         resumed = response.status_code == 206
         if resumed and not _continues(response, known, have):
             discard(part)
-            raise _TransientError("the server sends another part of the file than asked for")
+            raise _TransientError("the server sends a different part of the file than requested")
         have *= resumed
         length = known["length"] if resumed else content_length(response)
         most, too_much = _most(response, shown, part, have, length, size)
@@ -139,6 +140,8 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
             with tqdm(total=length, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar:
                 for piece in pieces:
                     have += len(piece)
+                    if encoding != "identity" and have > UNPACKED * (packed := max(response.raw.tell(), 1 << 16)):
+                        most, too_much = 0, f"{shown}: the first {packed:,} bytes unpack to {have:,}: no weights do"
                     if have > most:
                         discard(part)
                         raise BcdzooError(too_much)
@@ -152,29 +155,29 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
 def _most(
     response: requests.Response, shown: str, part: Path, have: int, length: int | None, size: int | None
 ) -> tuple[int, str]:
-    """How many bytes the file may have, and what to say if more come.
+    """Return how many bytes the file may have, and the error message if more arrive.
 
     Raises:
-        BcdzooError: The server says itself that there are too many, or others than there should be.
+        BcdzooError: The server announces a wrong size, or one that does not fit on the disk.
     """
     if size is not None and length not in (None, size):
         raise BcdzooError(f"{shown} has {length:,} bytes instead of {size:,}")
     free = shutil.disk_usage(part.parent).free
     if length is not None:
         if free < length - have:
-            room = "free some room or set BCDZOO_HOME elsewhere"
+            room = "free some space or set BCDZOO_HOME to another disk"
             raise BcdzooError(f"{shown} has {length:,} bytes, too many for {part.parent}: {room}")
-        return length, f"{shown} sends more than the {length:,} bytes that it has announced"
+        return length, f"{shown} sends more than the {length:,} bytes that it announced"
     if size is not None:
         return size, f"{shown} sends more than the {size:,} bytes that the file should have"
     packed = _whole_number(response.headers.get("Content-Length", ""))
     if packed is not None:  # compressed: otherwise it would be the length
         most = UNPACKED * packed
-        return most, f"{shown} sends {packed:,} bytes that unpack to more than {most:,}: no weights do"
+        return most, f"{shown} sends {packed:,} bytes that unpack to more than {most:,}: weights do not"
     most = min(LARGEST, have + free * 9 // 10)
     return most, (
-        f"{shown} sends more than {most:,} bytes without telling how many: give the size in a manifest, or free some "
-        "room or set BCDZOO_HOME elsewhere"
+        f"{shown} sends more than {most:,} bytes without announcing a size: give it in a manifest, or free some "
+        "space or set BCDZOO_HOME to another disk"
     )
 
 
@@ -182,26 +185,26 @@ def _most(
 def exchange(
     method: str, url: str, headers: Mapping[str, str], timeout: float | tuple[float, float], patience: float = 0
 ) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
-    """A server's answer, and the pieces of its body as they come, each in reasonable time.
+    """Yield a server's response and the pieces of its body as they arrive, each within a time limit.
 
-    A connection's own timeout begins anew with every byte, and so a server could keep it for ever by sending one now
-    and then. The connection is therefore another thread's, which is waited for and, if need be, left alone.
+    A connection's own timeout restarts with every byte, so a server could hold it forever by sending one now and then.
+    The connection therefore runs in another thread, which is abandoned if it takes too long.
 
     Args:
         method: GET or HEAD.
-        url: http or https.
-        headers: Of the request.
-        timeout: Seconds to connect, and without a byte.
+        url: Address, http or https.
+        headers: Headers of the request.
+        timeout: Seconds to connect, and to wait for a byte.
         patience: Seconds for the headers, and for each piece of the body; :data:`PATIENCE` if omitted.
 
     Raises:
-        requests.RequestException: The network fails, the server does not speak HTTP, or the URL is none.
+        requests.RequestException: The network fails, the server does not speak HTTP, or the URL is invalid.
     """
     arrived: Queue[Any] = Queue(8)
-    left_alone = Event()
+    abandoned = Event()
 
     def hand_over(item: Any) -> None:
-        while not left_alone.is_set():
+        while not abandoned.is_set():
             with suppress(Full):
                 return arrived.put(item, timeout=1)
 
@@ -212,11 +215,11 @@ def exchange(
                 with session.request(method, url, headers=headers, stream=True, timeout=timeout) as response:
                     hand_over(response)
                     for piece in response.iter_content(PIECE):
-                        if left_alone.is_set():
+                        if abandoned.is_set():
                             return
                         hand_over(piece)
             hand_over(None)
-        except (ValueError, HTTPException, urllib3.exceptions.HTTPError) as error:  # that requests lets through
+        except (ValueError, HTTPException, urllib3.exceptions.HTTPError) as error:  # not wrapped by requests
             known = isinstance(error, requests.RequestException)
             hand_over(error if known else requests.RequestException(f"{type(error).__name__}: {error}"))
         except Exception as error:
@@ -237,7 +240,7 @@ def exchange(
     try:
         yield next_one(), iter(next_one, None)
     finally:
-        left_alone.set()
+        abandoned.set()
 
 
 def _check_status(response: requests.Response, shown: str) -> None:
@@ -266,7 +269,7 @@ def _retry_after(response: requests.Response) -> float:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """Bytes of the file that a server is about to send, if it tells."""
+    """Size of the file that a server is about to send, in bytes, if announced."""
     return _whole_number(response.headers.get("Content-Length", "")) if _encoding(response) == "identity" else None
 
 
@@ -294,9 +297,9 @@ def _continues(response: requests.Response, known: dict[str, Any], have: int) ->
 
 
 def cause(error: Exception) -> str:
-    """What went wrong with a connection, in one line."""
+    """Describe a connection error in one line."""
     inner = error.args[0] if error.args else error
-    inner = getattr(inner, "reason", None) or inner  # urllib3's MaxRetryError says no more than its cause
+    inner = getattr(inner, "reason", None) or inner  # urllib3's MaxRetryError adds nothing to its cause
     return printable(masked(" ".join(f"{type(error).__name__}: {inner}".split())), 500)
 
 

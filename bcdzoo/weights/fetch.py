@@ -1,4 +1,4 @@
-"""Checkpoints into the cache: once, whole, and checked before they get their final name."""
+"""Fetch checkpoints into the cache: once, completely, and checked before they get their final name."""
 
 import errno
 import hashlib
@@ -19,23 +19,24 @@ from bcdzoo.files import cache_dir, own_place, remove_leftovers, sha256_of
 from bcdzoo.seal import DamagedError, read_json, write_json
 from bcdzoo.text import masked, printable, say
 from bcdzoo.weights.bundle import read_files
+from bcdzoo.weights.limits import UNPACKED
 from bcdzoo.weights.manifest import Checkpoint
-from bcdzoo.weights.sources import UNPACKED, by_browser, leftovers, obtain, origin, place, quoted
+from bcdzoo.weights.sources import by_browser, leftovers, obtain, origin, place, quoted
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a cached file, kept as ``<file>.json`` beside it.
+    """Facts about a cached file, stored beside it as ``<file>.json``.
 
     Attributes:
-        sha256: Of the whole file.
-        size: In bytes.
-        origin: The link the manifest gives, without passwords and tokens.
-        obtained: Where it really came from: the origin, a mirror, or a file given with ``--from``; likewise.
-        fetched: When, UTC in ISO 8601.
-        trust: "published" if a published hash was checked; "first fetch" if there is none: the file is held to sha256.
-        published: What it was checked against.
-        path: The file, where it is not beside the record but in the hub's own cache.
+        sha256: Hash of the whole file.
+        size: Size in bytes.
+        origin: Link in the manifest, without passwords and tokens.
+        obtained: Actual source: the origin, a mirror, or a file given with ``--from``; also without secrets.
+        fetched: Time of the fetch, UTC in ISO 8601.
+        trust: "published" if a published hash was checked; "first fetch" if there is none, so that sha256 is checked.
+        published: Size and hashes that it was checked against.
+        path: Path of the file if it is in the hub's own cache instead of beside the record.
     """
 
     sha256: str
@@ -49,20 +50,20 @@ class Record:
 
 
 def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
-    """Bring a checkpoint into the cache, unless it is there, and check it; what is damaged there is fetched anew.
+    """Bring a checkpoint into the cache unless it is there, and check it; a damaged file is fetched again.
 
-    A file gets its final name only after its size and hashes were checked. Without a published hash the first fetch is
-    recorded and every later one must be the same. Two processes that want the same file download it once.
+    A file gets its final name only after its size and hashes are checked. Without a published hash the first fetch is
+    recorded and every later one must be the same. If two processes want the same file, it is downloaded once.
 
     Args:
-        checkpoint: An entry of the manifest.
-        from_file: A file somebody has downloaded already; it is checked and copied.
+        checkpoint: Entry of the manifest.
+        from_file: File that was already downloaded; it is checked and copied.
 
     Returns:
         The original file, as its authors published it.
 
     Raises:
-        BcdzooError: It cannot be had, or is not what it should be.
+        BcdzooError: It cannot be obtained, or is not what it should be.
     """
     damage = ""
     try:
@@ -71,7 +72,7 @@ def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
             return path
         with _lock(checkpoint):
             if from_file is None:
-                # Another process may have fetched it meanwhile, or the manifest may have learnt new hashes of it.
+                # Another process may have fetched it meanwhile, or the manifest may have new hashes.
                 found, damage = _checked_again(checkpoint)
                 if found:
                     return found
@@ -82,7 +83,7 @@ def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
                 _discard(path)
                 raise
             if damage:
-                say(f"{damage}; fetched anew")
+                say(f"{damage}; fetched again")
             return _keep(checkpoint, path, record)
     except BcdzooError as error:
         if not damage:
@@ -91,15 +92,15 @@ def fetch(checkpoint: Checkpoint, *, from_file: Path | None = None) -> Path:
     except OSError as error:
         what = f"{checkpoint.name}: {error.strerror or error}: {error.filename or folder(checkpoint)}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            what += "; free some room or set BCDZOO_HOME elsewhere and run again: what has arrived is kept"
+            what += "; free some space or set BCDZOO_HOME to another disk and run again; what has arrived is kept"
         raise BcdzooError(what) from error
 
 
 def cached(checkpoint: Checkpoint) -> Path | None:
-    """The original file if it is in the cache and was checked as the manifest asks; fast, nothing is hashed."""
+    """Return the original file if it is cached and was checked as the manifest requires; fast, nothing is hashed."""
     try:
         record = read_record(checkpoint)
-    except BcdzooError:  # it will be fetched anew
+    except BcdzooError:  # it will be fetched again
         return None
     return _fitting(checkpoint, record) if record else None
 
@@ -117,7 +118,7 @@ def verify(checkpoint: Checkpoint) -> Literal["ok", "differs", "missing"]:
 
 
 def read_record(checkpoint: Checkpoint) -> Record | None:
-    """What was recorded when the checkpoint was fetched; ``None`` if it never was.
+    """Read the record of a fetched checkpoint; None if it was never fetched.
 
     Raises:
         BcdzooError: The record is damaged.
@@ -127,12 +128,12 @@ def read_record(checkpoint: Checkpoint) -> Record | None:
 
 
 def folder(checkpoint: Checkpoint) -> Path:
-    """The checkpoint's own folder in the cache, whatever characters its names have."""
+    """The checkpoint's folder in the cache."""
     return _final(checkpoint).parent
 
 
 def converted_path(checkpoint: Checkpoint) -> Path:
-    """Where a checkpoint lies once it is converted."""
+    """Path of a checkpoint's converted file."""
     return folder(checkpoint) / "bcdzoo.safetensors"
 
 
@@ -146,7 +147,7 @@ def _record_path(checkpoint: Checkpoint) -> Path:
 
 
 def _read(checkpoint: Checkpoint) -> tuple[Record, bool] | None:
-    """The record, and whether a seal vouches for it; older versions wrote none."""
+    """Read the record, and whether its seal was checked; older versions wrote none."""
     path = _record_path(checkpoint)
     try:
         values, checked = read_json(path)
@@ -158,7 +159,7 @@ def _read(checkpoint: Checkpoint) -> tuple[Record, bool] | None:
     if not needed <= values.keys() <= known or not all(
         isinstance(value, kinds.get(key, str)) for key, value in values.items()
     ):
-        raise DamagedError(f"{path} is damaged: it is no record of a fetched file")
+        raise DamagedError(f"{path} is damaged: it is not the record of a fetched file")
     return Record(**values), checked
 
 
@@ -169,7 +170,7 @@ def _write(checkpoint: Checkpoint, record: Record) -> None:
 
 
 def _is_of(record: Record, checkpoint: Checkpoint) -> bool:
-    """Whether a record is of a file from where the manifest says; another token is no other place."""
+    """Whether a record's file came from the manifest's link; tokens in the link may differ."""
     return masked(record.origin) == masked(origin(checkpoint))
 
 
@@ -178,7 +179,7 @@ def _location(checkpoint: Checkpoint, record: Record) -> Path:
 
 
 def _fitting(checkpoint: Checkpoint, record: Record) -> Path | None:
-    """The recorded file if it is there and was checked as the manifest asks."""
+    """Return the recorded file if it exists and was checked as the manifest requires."""
     if not _is_of(record, checkpoint) or record.published != _published(checkpoint):
         return None
     path = _location(checkpoint, record)
@@ -186,7 +187,7 @@ def _fitting(checkpoint: Checkpoint, record: Record) -> Path | None:
 
 
 def _intact(checkpoint: Checkpoint) -> Path | None:
-    """The recorded file if it is there and has the recorded bytes."""
+    """Return the recorded file if it exists and has the recorded hash."""
     try:
         found = _read(checkpoint)
     except BcdzooError:
@@ -197,14 +198,14 @@ def _intact(checkpoint: Checkpoint) -> Path | None:
     record, checked = found
     if not checked:
         say(f"{_record_path(checkpoint)} is unchecked: an older version wrote it, without a hash of its content")
-        with suppress(OSError):  # a cache that may only be read
+        with suppress(OSError):  # the cache may be read-only
             masked_too = replace(record, origin=masked(record.origin), obtained=masked(record.obtained))
             _write(checkpoint, masked_too)
     return path
 
 
 def _tidy(checkpoint: Checkpoint) -> None:
-    """Remove what a killed fetch of a file that is there has left, unless it is another process that is at work."""
+    """Remove what a killed fetch of an existing file left behind, unless another process is fetching it."""
     remove_leftovers(folder(checkpoint))
     if not leftovers(_final(checkpoint)):
         return
@@ -244,7 +245,7 @@ def _published(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
-    """The record of a file; an error if it is not the checkpoint."""
+    """Return the record of a file, or raise an error if it is not the checkpoint."""
     what = f"{checkpoint.name}: the file from {masked(obtained)}"
     size = path.stat().st_size
     if _is_html(path):
@@ -256,7 +257,7 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
             stream.seek(0)
             got = hashlib.file_digest(stream, key.removesuffix("_prefix")).hexdigest()  # type: ignore[arg-type]
             if not got.startswith(expected):
-                raise BcdzooError(f"{what} is not the published one: {key} should be {expected} and is {got}")
+                raise BcdzooError(f"{what} is not the published one: {key} should be {expected} but is {got}")
 
     if checkpoint.files:
         found = {name: hashlib.sha256(content).hexdigest() for name, content in read_files(path).items()}
@@ -267,7 +268,7 @@ def _check(checkpoint: Checkpoint, path: Path, obtained: str) -> Record:
     is_published = bool(checkpoint.hashes or checkpoint.files)
     if not is_published and held and held.sha256 != sha256:
         raise BcdzooError(
-            f"{what} is not the one first fetched {held.fetched[:10]}: sha256 was {held.sha256} and is {sha256}; "
+            f"{what} is not the one first fetched {held.fetched[:10]}: sha256 was {held.sha256} but is {sha256}; "
             f"if the new one is right, delete {_record_path(checkpoint)} and fetch again"
         )
     return Record(
@@ -289,7 +290,7 @@ def _is_html(path: Path) -> bool:
 
 @contextmanager
 def _content(checkpoint: Checkpoint, path: Path, what: str) -> Iterator[IO[bytes]]:
-    """The bytes that the published hashes are of: the file's, or its member's, read by that exact name."""
+    """Open what the published hashes cover: the file, or its member of exactly that name."""
     if not checkpoint.member:
         with path.open("rb") as file:
             yield file
@@ -297,10 +298,12 @@ def _content(checkpoint: Checkpoint, path: Path, what: str) -> Iterator[IO[bytes
     try:
         with zipfile.ZipFile(path) as archive:
             member, most = archive.getinfo(checkpoint.member), UNPACKED * path.stat().st_size
-            if member.file_size > most:  # no more than it states is ever unpacked
-                raise BcdzooError(f"{what} holds {member.file_size:,} bytes, {UNPACKED} times its size: no weights do")
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # which unpack piece by piece
-                raise BcdzooError(f"{what} is a .zip of an unusual kind: only stored and deflated files are read")
+            if member.file_size > most:  # at most the stated size is unpacked
+                raise BcdzooError(
+                    f"{what} holds {member.file_size:,} bytes, over {UNPACKED} times its size: weights do not"
+                )
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others do not unpack in pieces
+                raise BcdzooError(f"{what} is an unusual .zip: only stored and deflated files are supported")
             with archive.open(checkpoint.member) as file:
                 yield file
     except KeyError:
@@ -309,12 +312,12 @@ def _content(checkpoint: Checkpoint, path: Path, what: str) -> Iterator[IO[bytes
         if isinstance(error, OSError) and error.errno and error.errno != errno.EINVAL:  # seeking where it says
             raise
         raise BcdzooError(f"{what} is not a usable .zip: {printable(error, 200)}") from error
-    except (NotImplementedError, RuntimeError, ValueError) as error:  # encrypted, names that are no text
+    except (NotImplementedError, RuntimeError, ValueError) as error:  # encrypted, names that are not text
         raise BcdzooError(f"{what} is not a usable .zip: {printable(error, 200)}") from error
 
 
 def _held(checkpoint: Checkpoint) -> Record | None:
-    """The record of the file that was fetched from the same place before, unless it is damaged."""
+    """Return the record of an earlier fetch from the same link, unless it is damaged."""
     try:
         record = read_record(checkpoint)
     except BcdzooError:
@@ -323,9 +326,9 @@ def _held(checkpoint: Checkpoint) -> Record | None:
 
 
 def _checked_again(checkpoint: Checkpoint) -> tuple[Path | None, str]:
-    """The cached file if it is right after all, or what is wrong with it.
+    """Return the cached file if it is valid after all, or what is wrong with it.
 
-    It is right if only what it must be checked against has changed since it was fetched, or its record is damaged.
+    It is valid if only the manifest's hashes have changed since it was fetched, or only its record is damaged.
     """
     damage, record = "", None
     try:
@@ -338,19 +341,19 @@ def _checked_again(checkpoint: Checkpoint) -> tuple[Path | None, str]:
         return None, damage
     try:
         if record and (found := sha256_of(path)) != record.sha256:
-            raise DamagedError(f"{checkpoint.name}: {path} is damaged: its sha256 was {record.sha256} and is {found}")
+            raise DamagedError(f"{checkpoint.name}: {path} is damaged: its sha256 was {record.sha256} but is {found}")
         kept = _keep(checkpoint, path, _check(checkpoint, path, record.obtained if record else str(path)))
     except BcdzooError as error:
         if path.parent != folder(checkpoint):
-            _discard(path)  # or the hub would hand it out again
+            _discard(path)  # or the hub's client would return it again
         return None, str(error)
     if damage:
-        say(f"{damage}; written anew")
+        say(f"{damage}; written again")
     return kept, ""
 
 
 def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
-    """Give a checked file its final name and write its record; a kill at any moment leaves nothing wrong."""
+    """Give a checked file its final name and write its record; safe against a kill at any moment."""
     final = _final(checkpoint)
     if path.parent != final.parent:  # it stays in the hub's own cache
         final, record = path, replace(record, path=str(path))
@@ -359,7 +362,7 @@ def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
     if path != final:
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        final.unlink(missing_ok=True)  # a record must never stand beside another file than the one it describes
+        final.unlink(missing_ok=True)  # a record must never be beside a file that it does not describe
     _write(checkpoint, record)
     if path != final:
         path.replace(final)
@@ -369,9 +372,9 @@ def _keep(checkpoint: Checkpoint, path: Path, record: Record) -> Path:
 
 
 def _discard(path: Path) -> None:
-    """Remove a file that is not the right one, so that it is never taken for the start of the right one."""
+    """Remove a wrong file, so that a later download does not resume from it."""
     blob = path.resolve()
     if path.is_symlink() and blob.name == sha256_of(blob):
-        return  # undamaged, as the hub has it: other programs may use it
+        return  # identical to the hub's file, which other programs may use
     blob.unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""Keras weight files (HDF5), as larq publishes its networks, read without TensorFlow.
+"""Read Keras weight files (HDF5), larq's format, without TensorFlow.
 
-A file holds a group per layer, named after it, with that layer's weights inside. Here they become tensors as PyTorch
-lays them out, under ``<layer>.<parameter>``; :mod:`bcdzoo.weights.keys.larq_h5` knows which of their layers is which
-of ours.
+A file holds a group per layer, named after it, with that layer's weights. They become tensors in PyTorch's layout,
+named ``<layer>.<parameter>``; :mod:`bcdzoo.weights.keys.larq_h5` maps the layers to ours.
 """
 
 import re
@@ -18,7 +17,7 @@ from torch import Tensor
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
-_MOST_ITEMS = 5_000  # groups and data sets: MeliusNet-22's file has some 300
+_MOST_ITEMS = 5_000  # groups and data sets; MeliusNet-22's file has about 300
 _DEEPEST = 10
 _LONGEST_NAME = 500
 
@@ -32,20 +31,20 @@ PARAMETERS = {
     "alpha": "weight",  # PReLU's
 }
 
-# Names that Keras gives by itself: a layer's type and how many of that type were built before it (by TensorFlow 1, some
-# with a version). The count goes on from network to network within a program, so it need not begin at 0 in a file.
+# Names that Keras assigns: a layer's type and how many of that type were built before it (in TensorFlow 1, some
+# with a version). The count continues from network to network within a program, so it may not start at 0 in a file.
 _AUTOMATIC = re.compile(r"(conv2d|quant_conv2d|batch_normalization|dense)(?:_v\d)?(?:_(\d+))?")
 
 
 def load_keras(path: Path) -> dict[str, Tensor]:
-    """The weights of a Keras HDF5 file, of ``save_weights`` or of a whole model.
+    """Read the weights of a Keras HDF5 file, written by ``save_weights`` or of a whole model.
 
-    Convolution kernels come out as (c_out, c_in, k, k), those of dense layers as (c_out, c_in), PReLU's slopes as
-    (channels,). Layers that Keras named by itself are numbered from 0 within their type, in the order they were built
-    in: ``quant_conv2d_17`` is ``quant_conv2d.1`` in a file whose first is ``quant_conv2d_16``.
+    Convolution kernels become (c_out, c_in, k, k), those of dense layers (c_out, c_in), PReLU's slopes (channels,).
+    Layers that Keras named are numbered from 0 within their type, in the order in which they were built:
+    ``quant_conv2d_17`` becomes ``quant_conv2d.1`` in a file whose first is ``quant_conv2d_16``.
 
     Raises:
-        BcdzooError: The file is damaged, or its data are not all in it or not as Keras writes them.
+        BcdzooError: The file is damaged, or its data is stored elsewhere or not as Keras writes it.
     """
     state: dict[tuple[str, str], Tensor] = {}
     try:
@@ -69,14 +68,14 @@ def load_keras(path: Path) -> dict[str, Tensor]:
 
 
 def _data_sets(path: Path, root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every data set below a group, with its path there; neither soft nor external links are followed."""
+    """Yield every data set below a group, with its path; neither soft nor external links are followed."""
     seen = 0
     waiting = [("", root)]
     while waiting:
         place, group = waiting.pop()
-        seen += len(group)  # known without reading them
+        seen += len(group)  # known without reading the members
         if seen > _MOST_ITEMS or place.count("/") > _DEEPEST:
-            raise BcdzooError(f"{path} is not read: it has more groups, or deeper ones, than Keras gives a network")
+            raise BcdzooError(f"{path} is not read: it has more or deeper groups than Keras gives a network")
         for name in group:
             if len(name) > _LONGEST_NAME:
                 raise BcdzooError(f"{path} is not read: a name in it has {len(name)} characters: {printable(name, 60)}")
@@ -89,7 +88,7 @@ def _data_sets(path: Path, root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset
 
 
 def _require_plain(path: Path, name: str, data: h5py.Dataset) -> None:
-    # A file may claim data of any size, or that they lie in another file: Keras writes plain numbers, in full.
+    # A file may claim data of any size, or data in another file; Keras writes plain, complete arrays.
     plain = data.chunks is None and not data.external and not data.is_virtual
     if not plain or data.id.get_storage_size() != data.nbytes or data.dtype.kind != "f":
         raise BcdzooError(f"{path}: {printable(name, 100)} is not a plain array of numbers, as Keras stores weights")
@@ -105,7 +104,7 @@ def _tensor(data: h5py.Dataset) -> Tensor:
 
 
 def _numbered(layers: set[str]) -> dict[str, str]:
-    """Layer -> the name it gets."""
+    """Map each layer to its new name."""
     names = {layer: layer for layer in layers}
     automatic = defaultdict(list)
     for layer in layers:

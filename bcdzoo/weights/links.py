@@ -1,4 +1,4 @@
-"""Whether the manifest's links still lead to the files, by asking for no more than their headers."""
+"""Check whether the manifest's links still lead to the files, requesting only headers."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0  # seconds to connect, and without a byte
 AT_ONCE = 4
 
-_NO_HEAD = (400, 403, 405, 501)  # what servers answer that only know GET
+_NO_HEAD = (400, 403, 405, 501)  # answers of servers that only support GET
 _LOGIN = ("accounts.google.com", "login.microsoftonline.com", "login.live.com")
-_FILES = ("url", "files", "onedrive")  # the others' links are pages
-_HASH_DIGITS = 64  # of the hub's ETag of a large file, its SHA-256
+_FILES = ("url", "files", "onedrive")  # other links are pages
+_HASH_DIGITS = 64  # the hub's ETag of a large file is its SHA-256
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Probe:
     """What a link leads to.
 
     Attributes:
-        verdict: "ok"; "moved" for good to another place, and there; "differs" from what the manifest says of the file;
-            "gone"; "refused" without a login or to programs; "unreachable" now; "by hand" where there is no link.
-        text: The reason, or what was seen.
+        verdict: "ok"; "moved" permanently to another link; "differs" from what the manifest says; "gone"; "refused"
+            without a login or to programs; "unreachable" at present; "by hand" if there is no link.
+        text: Reason, or what was found.
     """
 
     verdict: Literal["ok", "moved", "differs", "gone", "refused", "unreachable", "by hand"]
@@ -38,15 +38,15 @@ class Probe:
 
 
 def probe_all(checkpoints: Sequence[Checkpoint]) -> Iterator[tuple[Checkpoint, Probe]]:
-    """Probe the links of many checkpoints, a few at once, in their order."""
+    """Probe the links of many checkpoints, several at once; yields them in order."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from zip(checkpoints, pool.map(probe, checkpoints), strict=True)
 
 
 def probe(checkpoint: Checkpoint) -> Probe:
-    """Ask where a checkpoint's link leads; no file is downloaded.
+    """Check where a checkpoint's link leads; no file is downloaded.
 
-    Of Google Drive only the page is asked for: that its file may be downloaded is shown by a download alone.
+    For Google Drive only the page is requested: only a download shows whether the file can be downloaded.
     """
     if checkpoint.source == "package":
         there = (SHIPPED / checkpoint.filename).is_file()
@@ -61,10 +61,10 @@ def probe(checkpoint: Checkpoint) -> Probe:
 
 
 def head(url: str) -> "requests.Response":
-    """A server's answer without its body: to HEAD, or to GET where it knows no HEAD.
+    """Request a server's headers with HEAD, or with GET if it does not support HEAD.
 
     Raises:
-        requests.RequestException: There is none.
+        requests.RequestException: There is no answer.
     """
     from bcdzoo.weights.download import exchange
 
@@ -76,7 +76,7 @@ def head(url: str) -> "requests.Response":
 
 
 def is_page(response: "requests.Response") -> bool:
-    """Whether a web page was sent, which no checkpoint is."""
+    """Whether the answer is a web page instead of a checkpoint."""
     return response.headers.get("Content-Type", "").lower().startswith("text/html")
 
 
@@ -107,7 +107,7 @@ def _probe_url(checkpoint: Checkpoint, link: str) -> Probe:
 
 
 def _whether_moved(response: "requests.Response", text: str) -> Probe:
-    """Ok, unless a permanent redirection led to another place than the same one over https."""
+    """Return ok, unless there was a permanent redirect other than from http to https."""
     for step, after in pairwise([*response.history, response]):
         if step.is_permanent_redirect and step.url.partition(":")[2] != after.url.partition(":")[2]:
             return Probe("moved", f"to {masked(after.url)}; {text}")
@@ -130,7 +130,7 @@ def _probe_hub(checkpoint: Checkpoint) -> Probe:
         return Probe("gone", f"{repo} has no revision {revision}")
     except errors.EntryNotFoundError:
         return Probe("gone", f"{repo} has no file {checkpoint.filename} at revision {revision}")
-    except Exception as error:  # the hub's client lets its HTTP library's errors through
+    except Exception as error:  # the hub's client does not wrap its HTTP library's errors
         return Probe("unreachable", cause(error))
     published = "" if checkpoint.member else checkpoint.sha256 or checkpoint.sha256_prefix
     if found.etag and len(found.etag) == _HASH_DIGITS and not found.etag.startswith(published):

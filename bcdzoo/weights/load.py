@@ -1,4 +1,4 @@
-"""From a network's name, or a file, to a module with its weights."""
+"""Load a network by name, or from a file, with its weights."""
 
 import json
 from collections.abc import Sequence
@@ -38,20 +38,20 @@ __all__ = [
 
 
 ASSUMED = "imagenet"
-"""The preprocessing of weights of which nobody said any."""
+"""Preprocessing of weights that do not state one."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network with its weights, and where they are from.
+    """A network with its weights, and where they came from.
 
     Attributes:
         model: The network; one of the zoo is in evaluation mode.
-        name: A zoo name, ``package.module:callable``, or the class of a module that was given.
-        label: Tag of the checkpoint in the manifest, or path of a file; None for a network that was given as it is.
-        sha256: Of the file the weights were published in (for a file of the user: of that file), if there is one.
-        preprocess: The preset they were trained for; None where nobody said.
-        build: Arguments of :func:`bcdzoo.create_model` that they need.
+        name: Zoo name, ``package.module:callable``, or the class of a module that was passed.
+        label: Tag of the checkpoint in the manifest, or path of a file; None for a module that was passed.
+        sha256: Hash of the published file, or of the user's file, if there is one.
+        preprocess: Preset that the weights were trained with; None if unknown.
+        build: Arguments of :func:`bcdzoo.create_model` that the weights need.
     """
 
     model: nn.Module
@@ -63,28 +63,28 @@ class LoadedModel:
 
 
 def load_model(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> nn.Module:
-    """A network of the zoo with trained weights, in evaluation mode.
+    """Load a network of the zoo with trained weights, in evaluation mode.
 
-    It carries what belongs to its weights, None where nobody said: ``preprocess``, a
+    The module has two attributes from its weights, None if unknown: ``preprocess``, a
     :class:`bcdzoo.data.preprocess.Preprocess`, and ``class_names`` in the order of its outputs.
 
     Args:
-        name: A name of :func:`bcdzoo.list_models`.
-        weights: None for the manifest's default checkpoint, fetched where it is not yet cached; or a tag of the
-            manifest; or the path of a .safetensors file or of the authors' own .pth, .pth.tar or .h5; ``FILE#NAME`` is
-            one of several tables of weights in a file.
-        manifest: A file of additional entries (docs/weights.md).
+        name: Name from :func:`bcdzoo.list_models`.
+        weights: Tag in the manifest, or path of a .safetensors file or of the authors' .pth, .pth.tar or .h5;
+            ``FILE#NAME`` is one of several state dicts in a file. None for the manifest's default checkpoint, which is
+            fetched if it is not cached.
+        manifest: File with additional entries (docs/weights.md).
         **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
 
     Raises:
-        BcdzooError: No such network, tag or file; no public weights; a failed download; or a file that does not fit,
-            with the name of the key.
+        BcdzooError: No such network, tag or file; no public weights; a failed download; or a file that does not fit
+            (the message names the key).
     """
     return resolve(name, weights, manifest, **build).model
 
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
-    """As :func:`load_model`, with the weights' origin and preprocessing."""
+    """Like :func:`load_model`, with the weights' origin and preprocessing."""
     if weights is not None and is_path(weights):
         path, _ = split_part(weights)
         return _resolve_file(name, str(weights), str(weights), _sha256_of(path), build)
@@ -101,20 +101,20 @@ def _sha256_of(path: Path) -> str:
 
 
 def is_path(weights: str | Path) -> bool:
-    """Whether weights are given by a path and not by a tag."""
+    """Whether weights are given as a path, not as a tag."""
     path, _ = split_part(weights)
     return path.exists() or len(path.parts) > 1 or bool(path.suffix)
 
 
 def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> tuple[str, str | Path | None]:
-    """A network's name and its weights, where a file of this zoo may stand for both: it says itself what it holds.
+    """Return a network's name and its weights from an argument that is a name, or a file that states its network.
 
     Args:
-        checkpoint: A network's name, or a file that ``bcdzoo train``, ``convert`` or ``export`` wrote.
-        weights: With a name, as in :func:`load_model`.
+        checkpoint: Network's name, or a file that ``bcdzoo train``, ``convert`` or ``export`` wrote.
+        weights: Weights for a name, as in :func:`load_model`.
 
     Raises:
-        BcdzooError: No such file, it does not say what it holds, or there are weights beside it.
+        BcdzooError: No such file, it does not state its network, or ``weights`` is given too.
     """
     path = Path(checkpoint)
     if ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
@@ -122,7 +122,7 @@ def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> t
     require_regular(path)
     model = model_of(path)
     if weights is not None:
-        raise BcdzooError(f"{path} is a file of weights itself: leave --weights out")
+        raise BcdzooError(f"{path} is itself a file of weights: omit --weights")
     return model, path
 
 
@@ -137,14 +137,14 @@ def _resolve_file(
 
 
 class _Read(NamedTuple):
-    """What a file is taken for.
+    """The content of a file for a network.
 
     Attributes:
-        state: Its tensors under this zoo's keys.
-        build: Arguments of :func:`bcdzoo.create_model` that the file, its layout or the user gives.
-        unsaid: The network's defaults for those that nobody gave, and that its tensors do not show.
+        state: Tensors with this zoo's keys.
+        build: Arguments of :func:`bcdzoo.create_model` from the file, its layout or the user.
+        unsaid: The network's defaults for arguments that are given nowhere and cannot be read from the tensors.
         preprocess: As in :class:`LoadedModel`.
-        class_names: Of the outputs; None where nobody said.
+        class_names: Names of the outputs; None if unknown.
     """
 
     state: dict[str, Tensor]
@@ -162,15 +162,15 @@ def _read(
     known: Checkpoint | None,
     member: str | None = None,
 ) -> _Read:
-    """Read a file for a network, which gets no numbers before all of its tensors are known to be in the file.
+    """Read a file for a network; the network is allocated only once all of its tensors are known to be in the file.
 
     Args:
-        name: The network's.
-        weights: The file, or one of the tables in it.
-        sha256: Its hash.
-        build: What the user asks for, which goes before everything else.
-        known: The manifest's entry, where it is known; else it is looked for by the file's hash.
-        member: In a zip archive, the file to read.
+        name: Network's name.
+        weights: File, or one of the state dicts in it.
+        sha256: Hash of the file.
+        build: The user's arguments, which override all others.
+        known: Entry in the manifest, if known; else it is looked up by the file's hash.
+        member: File to read in a zip archive.
     """
     path, _ = split_part(weights)
     said = read_metadata(path)
@@ -180,14 +180,14 @@ def _read(
         raise BcdzooError(f"{path} holds weights of {printable(said.model, 100)}, not of {name}")
     format = "zoo" if said else known.format if known else ""
     if known and not known.convertible:
-        raise BcdzooError(f"{known.name} is of the format {known.format!r}, which is fetched only: {path}")
+        raise BcdzooError(f"{known.name} has the format {known.format!r}, which is only fetched: {path}")
     stated = (said.build if said else {}) | (known.build if known else {})
     for key in sorted(key for key in stated.keys() & build.keys() if stated[key] != build[key]):
         say(f"{path} is of {key}={printable(stated[key], 60)}; {key}={printable(build[key], 60)} was asked for instead")
     build = stated | build
     try:
         network = _outline(name, build)
-    except BcdzooError as error:  # which may be the file's fault
+    except BcdzooError as error:  # possibly caused by the file
         raise BcdzooError(f"{path}: {error}") from error
     state = load_state(weights, member, fit_of(network, format))
     layout = layout_of(state, network, format)
@@ -215,42 +215,42 @@ def _read(
 
 
 def _outline(name: str, build: dict[str, Any]) -> nn.Module:
-    """A network without its numbers."""
+    """Build a network on the meta device, without values."""
     with torch.device("meta"):
         return create_model(name, **build)
 
 
 def _imagenet(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
-    """ImageNet's classes, which the manifest's networks of 1000 outputs tell apart."""
+    """ImageNet's classes, if the network has 1000 outputs."""
     found = names()
     return tuple(found) if build.get("num_classes", find(name).num_classes) == len(found) else None
 
 
 def _published(name: str, sha256: str) -> Checkpoint | None:
-    """The manifest's entry of a file that somebody gives by its path, told by its hash."""
+    """Find the manifest's entry for a file by its hash."""
     return next((checkpoint for checkpoint in load_manifest().of(name) if checkpoint.sha256 == sha256), None)
 
 
 def load_into(model: nn.Module, weights: str | Path) -> None:
-    """Load a checkpoint into anybody's module, strictly: its own keys, without wrappers and prefixes.
+    """Load a checkpoint into any module, strictly: with the module's own keys, ignoring wrappers and prefixes.
 
     Raises:
-        BcdzooError: A key is missing, left over or of a wrong shape, the file cannot be read safely, or it needs a form
-            of the network that a module does not tell.
+        BcdzooError: A key is missing, left over or of the wrong shape, the file cannot be read safely, or it needs
+            arguments of the network that a module does not show.
     """
     state = load_state(weights, fits=fit_of(model))
     if needed := layout_of(state, model).build:
         form = ", ".join(f"{key}={value}" for key, value in needed.items())
-        raise BcdzooError(f"{weights} needs {form}: `bcdzoo convert` makes a file of it that says so")
+        raise BcdzooError(f"{weights} needs {form}: use `bcdzoo convert`, which stores that in its file")
     converted = convert_state(state, model, str(weights))
     try:
         model.load_state_dict(converted)
-    except RuntimeError as error:  # anybody's module takes them as it likes
+    except RuntimeError as error:  # a module may override load_state_dict
         raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
 def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
-    """The preprocessing of a network of which nobody said it, and a note that it is assumed."""
+    """Return the assumed preprocessing of a network that has none, and print a note."""
     say(f"{who}: nobody said what its images are made with; preprocess={preprocess}: assumed")
     return parse(preprocess)
 
@@ -265,16 +265,16 @@ def convert(
     class_names: Sequence[str] | None = None,
     **build: Any,
 ) -> None:
-    """Write a checkpoint as this zoo's safetensors, with the source's hash and what is needed to rebuild the network.
+    """Write a checkpoint as this zoo's safetensors, with the source's hash and the arguments of the network.
 
     Args:
-        source: Anybody's file for this network, or ``FILE#NAME`` for one of the tables in it.
-        model: Its name in the zoo.
-        out: The file to write.
-        preprocess: The preset the weights were trained for; None for the source's own.
-        member: In a zip archive, the file to read.
-        license: Of the weights.
-        class_names: Of the outputs, in order; None for the source's own.
+        source: Checkpoint for this network, or ``FILE#NAME`` for one of several state dicts in it.
+        model: Name of the network in the zoo.
+        out: File to write.
+        preprocess: Preset that the weights were trained with; None for the source's own.
+        member: File to read in a zip archive.
+        license: SPDX identifier of the weights' license.
+        class_names: Names of the outputs, in order; None for the source's own.
         **build: Arguments of :func:`bcdzoo.create_model`, such as ``step=1``.
 
     Raises:
@@ -302,7 +302,7 @@ def _convert(
     if preprocess:
         parse(preprocess)
     if class_names is not None and len(class_names) != classes:
-        raise BcdzooError(f"{len(class_names)} names of classes are given, and {model} has {classes} outputs")
+        raise BcdzooError(f"{len(class_names)} class names are given, but {model} has {classes} outputs")
     said = read_metadata(path)
     metadata = {
         "format": FORMAT,
@@ -322,7 +322,7 @@ def _convert(
 
 
 def converted(checkpoint: Checkpoint, source: Path) -> Path:
-    """This zoo's safetensors of a fetched checkpoint, converted on first use, and again where no hash vouches for it.
+    """Return a fetched checkpoint as this zoo's safetensors; converted on first use, and again if it has no seal.
 
     Raises:
         BcdzooError: The file cannot be read or does not fit.
@@ -335,13 +335,13 @@ def converted(checkpoint: Checkpoint, source: Path) -> Path:
             if readable and checked:
                 return path
         except DamagedError:
-            damage = f"{path} is damaged; converted anew"
+            damage = f"{path} is damaged; converted again"
     known = checkpoint
     try:
         own_place(path)
         _convert(str(source), known.model, path, known.preprocess, known.member or None, known.license, None, {}, known)
     except OSError:
-        if not readable:  # an older version's, in a cache that may only be read
+        if not readable:  # an older version's file in a read-only cache will do
             raise
     if damage:
         say(damage)

@@ -1,4 +1,4 @@
-"""The manifest: every known checkpoint, from ``weights.toml`` and the user's own files, checked when it is read."""
+"""The manifest: every known checkpoint, from ``weights.toml`` and the user's files, validated when read."""
 
 import difflib
 import os
@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parent.parent / "weights.toml"
 
 _LONGEST = 4000  # characters of a value
 
-# source -> the keys without which it cannot be fetched
+# source -> required keys
 SOURCES = {
     "package": ("filename",),
     "hf": ("hf_repo", "filename"),
@@ -79,7 +79,7 @@ class Checkpoint:
 
     @property
     def convertible(self) -> bool:
-        """Whether it can be turned into this zoo's own safetensors; others are only fetched."""
+        """Whether it can be converted to this zoo's safetensors; others are only fetched."""
         return bool(FORMATS[self.format].layouts)
 
     @property
@@ -90,7 +90,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Missing:
-    """A network that has no public checkpoint: how that is known, and what to do instead."""
+    """A network without a public checkpoint: how that is known, and what to do instead."""
 
     model: str
     evidence: str
@@ -109,14 +109,14 @@ class Manifest:
         return [checkpoint for checkpoint in self.checkpoints if checkpoint.model == model]
 
     def find(self, model: str, tag: str | None = None) -> Checkpoint:
-        """One checkpoint of a network.
+        """Find a checkpoint of a network.
 
         Args:
-            model: The network's name.
-            tag: The checkpoint's; ``None`` for the network's default.
+            model: Name of the network.
+            tag: Tag of the checkpoint; None for the network's default.
 
         Raises:
-            BcdzooError: There is none; the message says what there is, or what to do instead.
+            BcdzooError: There is none; the message lists what there is, or what to do instead.
         """
         known = self.of(model)
         for checkpoint in known:
@@ -137,7 +137,7 @@ class Manifest:
 def load_manifest(extra: Path | None = None) -> Manifest:
     """Read the shipped manifest, then the file named by ``BCDZOO_MANIFEST``, then ``extra``.
 
-    A later file's entry replaces an earlier one of the same model and tag, and is otherwise added; with
+    An entry replaces an earlier file's entry of the same model and tag, else it is added; with
     ``default = true`` it becomes its model's default.
 
     Raises:
@@ -241,7 +241,7 @@ def _problem(checkpoint: Checkpoint) -> str | None:
     if checkpoint.format not in FORMATS:
         return f"format: {_named(checkpoint.format)} is none of {', '.join(sorted(FORMATS))}"
     if checkpoint.preprocess not in PRESETS and "=" not in checkpoint.preprocess:
-        what = f"no preset ({', '.join(sorted(PRESETS))}) and sets nothing with ="
+        what = f"neither a preset ({', '.join(sorted(PRESETS))}) nor a spec with ="
         return f"preprocess: {_named(checkpoint.preprocess)} is {what}"
     for key, (fewest, most) in _HEX_DIGITS.items():
         if (value := getattr(checkpoint, key)) and not re.fullmatch(f"[0-9a-f]{{{fewest},{most}}}", value):
@@ -271,7 +271,7 @@ def _problem(checkpoint: Checkpoint) -> str | None:
         if not isinstance(value, str | int | float | bool):
             return f"build: {_named(key)} must be a number, a string, or true or false"
     if not re.fullmatch(r"[\w-]*", checkpoint.gdrive_id, re.ASCII):
-        return "gdrive_id: must be the id alone, not a link"
+        return "gdrive_id: must be the id only, not a link"
     return None
 
 
@@ -279,7 +279,7 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
-    except ValueError:  # half an IPv6 address, a port that is no number
+    except ValueError:  # half an IPv6 address, a port that is not a number
         return False
 
 

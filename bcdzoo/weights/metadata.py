@@ -1,4 +1,4 @@
-"""What this zoo's own files say of themselves: text that anybody may have written, checked when it is read."""
+"""The metadata of this zoo's own files: untrusted text, validated when read."""
 
 import json
 from collections.abc import Sequence
@@ -26,18 +26,18 @@ _LONGEST_VALUE = 200
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a file says.
+    """The metadata of a file.
 
     Attributes:
-        model: A name of the zoo; or, where somebody trained a network of their own, ``package.module:callable``, which
-            nothing may import because a file says so.
-        build: Arguments that the network was built with: plain values, which the builder has still to accept.
-        preprocess: A preset or spec; None where it does not say.
-        class_names: In the order of the outputs; None where it does not say.
-        license: SPDX; may be empty.
+        model: Name in the zoo; or, for a user's own network, ``package.module:callable``, which is never imported
+            because a file says so.
+        build: Arguments that the network was built with: plain values, which the builder still checks.
+        preprocess: Preset or spec; None if not stated.
+        class_names: Names in the order of the outputs; None if not stated.
+        license: SPDX identifier; may be empty.
         lineage: How the weights were made; may be empty.
         source: Name of the file that was converted.
-        source_sha256: Its hash.
+        source_sha256: Hash of the file that was converted.
     """
 
     model: str
@@ -51,15 +51,15 @@ class Metadata:
 
 
 def read_metadata(path: Path) -> Metadata | None:
-    """What a file of this zoo says; None for any other file.
+    """Read the metadata of a file of this zoo; None for any other file.
 
     Raises:
-        BcdzooError: The file is damaged or of another version, or says something that makes no sense.
+        BcdzooError: The file is damaged or of another version, or its metadata is invalid.
     """
     text = safetensors_metadata(path)
     found = text.get("format", "")
     if found.startswith("bcdzoo packed"):
-        raise BcdzooError(f"{path} is a packed file, of bits alone: take the weights that it was exported from")
+        raise BcdzooError(f"{path} is a packed file, which only has bits: use the weights that it was exported from")
     if found != FORMAT:
         if found.startswith("bcdzoo"):
             raise BcdzooError(f"{path} is of another version ({printable(found, 60)}) than this one reads ({FORMAT})")
@@ -73,7 +73,7 @@ def read_metadata(path: Path) -> Metadata | None:
             raise ValueError("build is missing")
         build = _json(text, "build", dict, "{}")
         if odd := [key for key, value in build.items() if not _is_plain(value)]:
-            raise ValueError(f"build: {printable(odd[0], 60)} is no plain value")
+            raise ValueError(f"build: {printable(odd[0], 60)} is not a plain value")
         preprocess = text.get("preprocess") or None
         if preprocess is not None:
             parse(preprocess)
@@ -89,20 +89,20 @@ def read_metadata(path: Path) -> Metadata | None:
         )
     except (ValueError, BcdzooError) as error:
         reason = printable(error, 200)
-        raise BcdzooError(f"{path} does not say what it holds: {reason}; convert or train it anew") from None
+        raise BcdzooError(f"{path} does not say what it holds: {reason}; convert or train it again") from None
 
 
 def check_class_names(names: Sequence[Any]) -> None:
-    """Check that names of classes are text.
+    """Check that class names are text.
 
     Raises:
         BcdzooError: They are not, or there are too many, or they are too long.
     """
     if len(names) > _MOST_CLASSES:
-        raise BcdzooError(f"class_names has {len(names)} names, and {_MOST_CLASSES} are many")
+        raise BcdzooError(f"class_names has {len(names)} names, more than {_MOST_CLASSES}")
     for number, name in enumerate(names, 1):
         if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
-            raise BcdzooError(f"class_names, line {number}: {printable(name, 60)!r} is no name of a class")
+            raise BcdzooError(f"class_names, line {number}: {printable(name, 60)!r} is not a class name")
 
 
 def _is_plain(value: Any) -> bool:
@@ -120,25 +120,27 @@ def _json(text: dict[str, str], key: str, kind: type, empty: str) -> Any:
 
 
 def model_of(path: Path) -> str:
-    """The network of the zoo that a file says it holds.
+    """Return the name of the zoo's network that a file states.
 
     Raises:
-        BcdzooError: It does not say so, or what it names is not in the registry, the only place where it is looked up.
+        BcdzooError: It states none, or the name is not in the registry, the only place where it is looked up.
     """
     text = safetensors_metadata(path)
     if not text.get("format", "").startswith("bcdzoo packed") and read_metadata(path) is None:
-        raise BcdzooError(f"{path} does not say which network it holds: name that, and give the file as --weights")
+        raise BcdzooError(
+            f"{path} does not say which network it holds: name the network, and pass the file as --weights"
+        )
     model = text.get("model", "")
     if model not in REGISTRY:
         raise BcdzooError(
-            f"{path} says that it holds {printable(model, 100)!r}, which is no network of this zoo: name the "
-            "network yourself, and give the file as --weights"
+            f"{path} says that it holds {printable(model, 100)!r}, which is not a network of this zoo: name the "
+            "network yourself, and pass the file as --weights"
         )
     return model
 
 
 def read_class_names(path: Path) -> list[str]:
-    """Names of classes from a text file, a line each.
+    """Read class names from a text file, one per line.
 
     Raises:
         BcdzooError: It cannot be read, or a line is empty or too long.
@@ -147,7 +149,7 @@ def read_class_names(path: Path) -> list[str]:
     try:
         names = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
-        raise BcdzooError(f"{path} is no text in UTF-8: a class's name on each line is wanted") from None
+        raise BcdzooError(f"{path} is not UTF-8 text: it must have one class name per line") from None
     try:
         check_class_names(names)
     except BcdzooError as error:
@@ -156,12 +158,12 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def remember(model: nn.Module, preprocess: str | None, class_names: tuple[str, ...] | None) -> None:
-    """Let a module carry what belongs to its weights: ``preprocess`` and ``class_names``, None where nobody said."""
+    """Set a module's ``preprocess`` and ``class_names``, which belong to its weights; None if unknown."""
     carried = parse(preprocess) if preprocess else None
     model.__dict__.update(preprocess=carried, class_names=class_names)
 
 
 def carried_preprocess(model: nn.Module) -> Preprocess | None:
-    """What a module was trained for, if it carries that."""
+    """The preprocessing that a module carries, if any."""
     found = getattr(unwrapped(model), "preprocess", None)
     return found if isinstance(found, Preprocess) else None

@@ -1,8 +1,8 @@
-"""PyTorch's checkpoints, read without running anything that is in them.
+"""Read PyTorch's checkpoints without running any code in them.
 
-A pickle is a program. Here its steps are followed, but no name in it is looked up and nothing is called: what a step
+A pickle is a program. Its steps are followed here, but no name in it is looked up and nothing is called: what a step
 would make is only noted (:class:`Made`), except for tables, lists and the tensors of a state dict. A tensor is noted
-too (:class:`Stored`), with sizes that are checked, and read when it is asked for. Torch writes a zip archive; before
+too (:class:`Stored`), with sizes that are checked, and read on demand. Torch writes a zip archive; before
 version 1.6 it wrote the pickle and then the numbers.
 """
 
@@ -20,9 +20,9 @@ from torch import Tensor
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
-REMEDY = 'in the program that wrote it, save the weights alone: torch.save(model.state_dict(), "weights.pth")'
+REMEDY = 'in the program that wrote it, save only the weights: torch.save(model.state_dict(), "weights.pth")'
 
-_MOST_STEPS = 5_000_000  # some seconds; the program of a training checkpoint has a hundred thousand
+_MOST_STEPS = 5_000_000  # takes seconds; a training checkpoint has a hundred thousand
 _MOST_DIMENSIONS = 16
 _MAGIC = 0x1950A86A20F9469CFC6C  # of torch's format before 1.6
 
@@ -44,7 +44,7 @@ _STORAGES = {
 }
 _DTYPES = {f"torch.{name}": dtype for name, dtype in vars(torch).items() if isinstance(dtype, torch.dtype)}
 
-# What stands beside weights and is plain data: modules as a whole, and single names. Nothing of them is called either.
+# Plain data that may accompany weights: whole modules, and single names. None of them is called either.
 _PLAIN_MODULES = {
     *("torch", "numpy", "collections", "argparse", "pathlib", "datetime", "zoneinfo", "decimal", "fractions", "uuid"),
     *("_codecs", "omegaconf", "ml_collections", "yacs", "easydict", "addict"),
@@ -71,7 +71,7 @@ _ODD = {
 
 
 class Storage(NamedTuple):
-    """A run of numbers in a file: its key there, their type and their number."""
+    """A block of numbers in a file: its key, their type and their count."""
 
     key: str
     dtype: torch.dtype
@@ -79,7 +79,7 @@ class Storage(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return self.numbers * self.dtype.itemsize
 
 
@@ -88,12 +88,12 @@ class Stored:
     """A tensor that has not been read.
 
     Attributes:
-        storage: Where its numbers are; None for a tensor that cannot be read.
-        dtype: Their type.
-        size: Its shape.
-        stride: How far the next number is in each dimension.
-        offset: Of the first number in the storage.
-        odd: In words, what a tensor is that cannot be read.
+        storage: Storage of its numbers; None for a tensor that cannot be read.
+        dtype: Type of its numbers.
+        size: Shape.
+        stride: Stride of each dimension, in numbers.
+        offset: Index of the first number in the storage.
+        odd: Description of a tensor that cannot be read.
     """
 
     storage: Storage | None = None
@@ -106,30 +106,30 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Whatever the pickle makes of a name, or the name itself."""
+    """An object that the pickle would make by calling a name, or the name itself."""
 
     name: str
 
 
 @dataclass(frozen=True, eq=False)
 class OtherKey:
-    """A key of a table that is no text; it is not hashed, since that can take for ever."""
+    """A key of a table that is not text; it is not hashed, because that can take forever."""
 
     value: Any
 
 
 class Pickle:
-    """A checkpoint that torch wrote.
+    """A checkpoint written by torch.
 
     Args:
-        file: Open as long as tensors are read.
-        where: What to call it in an error.
+        file: Open file, which must stay open while tensors are read.
+        where: Name of the file in error messages.
 
     Attributes:
-        content: Its tables, lists, text, numbers, :class:`Stored` and :class:`Made`.
+        content: Tables, lists, text, numbers, :class:`Stored` and :class:`Made`.
 
     Raises:
-        BcdzooError: It is damaged, or holds what only its own program can read.
+        BcdzooError: It is damaged, or cannot be read without running code.
     """
 
     def __init__(self, file: BinaryIO, where: str) -> None:
@@ -146,7 +146,7 @@ class Pickle:
                 self._open_legacy()
         except BcdzooError:
             raise
-        except Exception as error:  # a damaged or hostile program fails in many ways, all of which mean the same
+        except Exception as error:  # a damaged or hostile program fails in many ways
             raise self._damaged(f"{type(error).__name__}, {printable(error, 200)}") from None
 
     def _damaged(self, reason: str) -> BcdzooError:
@@ -156,23 +156,23 @@ class Pickle:
         archive = self._archive = zipfile.ZipFile(self._file)
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > self._size:
-            raise self._damaged("it holds more than its size, which torch's own files do not")
+            raise self._damaged("its members are larger than the file, which torch never writes")
         programs = [name for name in names if name.split("/")[-1] == "data.pkl"]
         if len(programs) != 1:
             raise self._damaged(f"{len(programs)} members of the archive are called data.pkl")
         self._folder = programs[0].removesuffix("data.pkl")
         if self._folder + "constants.pkl" in names:
-            raise BcdzooError(f"{self._where} is a program of TorchScript, which is not run: {REMEDY}")
+            raise BcdzooError(f"{self._where} is a TorchScript program, which is not run: {REMEDY}")
         if self._folder + "byteorder" in names and self._member(self._folder + "byteorder") != b"little":
             raise BcdzooError(f"{self._where} was written on a big-endian machine: save it on another one")
         self.content = self._plain(_Machine(), BytesIO(self._member(programs[0])))
 
     def _open_legacy(self) -> None:
-        self._file.seek(0)  # the look for an archive went to its end
+        self._file.seek(0)  # is_zipfile moved it
         program = _Bounded(self._file, self._size)
         machine = _Machine()
         if self._plain(machine, program) != _MAGIC:
-            raise self._damaged("its beginning is not that of a file of torch's")
+            raise self._damaged("it does not begin like a file written by torch")
         machine.run(program)  # the version
         machine.run(program)  # the machine it was written on
         self.content = self._plain(machine, program)
@@ -186,7 +186,7 @@ class Pickle:
         content = machine.run(program)
         if machine.foreign:
             raise BcdzooError(
-                f"{self._where} is not a plain state dict: it holds {printable(machine.foreign, 100)}, and to read "
+                f"{self._where} is not a plain state dict: it holds {printable(machine.foreign, 100)}, and reading "
                 f"that would run code from the file; {REMEDY}"
             )
         return content
@@ -195,7 +195,7 @@ class Pickle:
         """Read a tensor.
 
         Raises:
-            BcdzooError: Its numbers are not there, or not such that they can be read.
+            BcdzooError: Its numbers are missing or cannot be read.
         """
         if stored.storage is None:
             raise BcdzooError(f"{self._where} holds {stored.odd} among the weights: save plain, dense numbers")
@@ -218,7 +218,7 @@ class Pickle:
                     self._file.read(min(storage.nbytes, self._size)) if count == storage.numbers else b""
                 )
             if len(numbers) < storage.nbytes:
-                raise ValueError(f"{storage.nbytes} bytes of numbers should be there, and {len(numbers)} are")
+                raise ValueError(f"{storage.nbytes} bytes of numbers are expected, but there are {len(numbers)}")
             self._read[storage.key] = numbers
         return self._read[storage.key]
 
@@ -226,7 +226,7 @@ class Pickle:
         assert self._archive is not None
         member = self._archive.getinfo(name)
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
-            raise self._damaged("it is compressed or encrypted, which torch's own files are not")
+            raise self._damaged("it is compressed or encrypted, which torch's files are not")
         return self._archive.read(member)
 
 
@@ -234,7 +234,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError)
 
 
 class _Bounded:
-    """A file that is never asked for more than it has, since room is made for what is asked for."""
+    """A file whose reads are limited to its size, because memory is allocated for what is requested."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
@@ -248,8 +248,8 @@ class _Machine:
     """Follows the steps of a pickle.
 
     Attributes:
-        storages: Of all tensors, by key.
-        foreign: The first name that is not one of plain data; empty if there is none.
+        storages: Storages of all tensors, by key.
+        foreign: First name that is not plain data; empty if there is none.
     """
 
     def __init__(self) -> None:
@@ -261,7 +261,7 @@ class _Machine:
         self._steps = 0
 
     def run(self, program: Any) -> Any:
-        """Follow a program to its end, and return what it leaves."""
+        """Follow a program to its end, and return its result."""
         self._memo = {}
         for opcode, argument, _ in pickletools.genops(program):
             self._count(1)
@@ -346,13 +346,13 @@ class _Machine:
             case "MEMOIZE":
                 self._memo[len(self._memo)] = stack[-1]
             case "EXT1" | "EXT2" | "EXT4" | "NEXT_BUFFER" | "READONLY_BUFFER":
-                raise ValueError(f"{name} is no step of a checkpoint")
+                raise ValueError(f"{name} is not a step of a checkpoint")
             case _:  # a text or number
                 stack.append(argument)
 
     def _pop(self, count: int) -> list[Any]:
         if len(self._stack) < count:
-            raise ValueError("a step takes more than there is")
+            raise ValueError("a step takes more from the stack than there is")
         items = self._stack[-count:]
         del self._stack[-count:]
         return items
@@ -370,9 +370,9 @@ class _Machine:
         return Made(full)
 
     def _make(self, made: Any, arguments: Any) -> Any:
-        """What calling a name would give."""
+        """Return what calling a name would make."""
         name = made.name if isinstance(made, Made) else ""
-        if len(arguments) > _MOST_DIMENSIONS:  # nothing below has so many, and they would be copied each time
+        if len(arguments) > _MOST_DIMENSIONS:  # no function below has so many, and they would be copied each time
             return Made(name)
         if name in _TABLES:
             pairs = arguments[-1] if arguments and isinstance(arguments[-1], list | tuple) else ()
@@ -420,14 +420,14 @@ def _table(items: Sequence[Any]) -> dict[Any, Any]:
 
 def _whole(number: Any) -> int:
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**62:
-        raise ValueError("a size is no sensible number")
+        raise ValueError("a size is not a sensible number")
     return number
 
 
 def _stored(function: str, storage: Any, offset: Any, size: Any, stride: Any, *more: Any) -> Stored:
-    """A tensor, of which every number must be one of the storage's."""
+    """Describe a tensor, after checking that it lies within its storage."""
     if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
-        raise ValueError("a tensor is not described as torch does it")
+        raise ValueError("a tensor is not described as torch does")
     size, stride = tuple(map(_whole, size)), tuple(map(_whole, stride))
     dtype = storage.dtype
     if function.endswith("v3"):

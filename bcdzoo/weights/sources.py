@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a file somebody has, a mirror, the hub, any URL, OneDrive, Google Drive."""
+"""Sources of checkpoints: a local file, a mirror, the hub, any URL, OneDrive, Google Drive."""
 
 import logging
 import os
@@ -12,30 +12,28 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import open_regular, own_place
 from bcdzoo.text import masked, printable
+from bcdzoo.weights.limits import LARGEST
 from bcdzoo.weights.manifest import Checkpoint
 
 SHIPPED = Path(__file__).parent / "shipped"
 """Checkpoints in this package."""
 
-LARGEST = 8 << 30  # bytes of a file whose size nobody tells
-UNPACKED = 100  # times its size is the most that anything compressed may hold: weights are noise
-
 _CHECKPOINT_SUFFIXES = (".pth", ".pth.tar", ".pt", ".tar")
 
 
 def obtain(checkpoint: Checkpoint, final: Path, from_file: Path | None) -> tuple[Path, str]:
-    """Get hold of a file that may be the checkpoint; nothing is checked yet.
+    """Obtain a file that should be the checkpoint; nothing is checked yet.
 
     Args:
-        checkpoint: An entry of the manifest.
-        final: The file's later name; what arrives is collected beside it, on top of what a killed run left there.
-        from_file: A file to copy instead of downloading.
+        checkpoint: Entry of the manifest.
+        final: Final name of the file; what arrives is collected beside it, resuming what a killed run left there.
+        from_file: File to copy instead of downloading.
 
     Returns:
         The file (beside ``final``, or in the hub's own cache), and where it came from.
 
     Raises:
-        BcdzooError: It cannot be had.
+        BcdzooError: It cannot be obtained.
         OSError: It cannot be written.
     """
     if from_file is not None:
@@ -76,32 +74,32 @@ def origin(checkpoint: Checkpoint) -> str:
 
 
 def direct(checkpoint: Checkpoint) -> str:
-    """The link that a program asks for the file, where it is another than a browser's."""
+    """The link that a program requests, which may differ from a browser's."""
     link = origin(checkpoint)
     return _with_query(link, download="1") if checkpoint.source == "onedrive" else link
 
 
 def by_browser(checkpoint: Checkpoint) -> str:
-    """What to do where a program is not let in."""
+    """Instructions for a download that only works in a browser."""
     where = f" from {masked(origin(checkpoint))}" if origin(checkpoint) else ""
     command = f"bcdzoo fetch {checkpoint.model} --tag {checkpoint.tag} --from FILE"
     return f"download it with a browser{where} and run `{command}`"
 
 
 def place(checkpoint: Checkpoint) -> str:
-    """Relative path of a checkpoint below the cache's ``checkpoints`` folder, and below a mirror."""
-    filename = checkpoint.filename or f"{checkpoint.tag}.bin"  # what it contains is decided by content, not by suffix
+    """Relative path of a checkpoint in the cache's ``checkpoints`` folder, and in a mirror."""
+    filename = checkpoint.filename or f"{checkpoint.tag}.bin"  # the content decides how it is read, not the suffix
     return "/".join(map(quoted, (checkpoint.model, checkpoint.tag, filename)))
 
 
 def quoted(name: str) -> str:
-    """A file name for any string: without separators and leading dot."""
+    """Turn any string into a file name, without separators and leading dot."""
     name = quote(name, safe=" +=,@")
     return "%2E" + name[1:] if name.startswith(".") else name
 
 
 def offline() -> str | None:
-    """The variable that forbids the network, if one does."""
+    """The environment variable that forbids network access, if one is set."""
     for variable in ("BCDZOO_OFFLINE", "HF_HUB_OFFLINE"):
         if os.environ.get(variable, "").lower() in ("1", "true", "yes", "on"):
             return variable
@@ -109,7 +107,7 @@ def offline() -> str | None:
 
 
 def mirror() -> Path | str | None:
-    """What ``BCDZOO_MIRROR`` names: a folder, or a base URL without a slash at its end.
+    """Return what ``BCDZOO_MIRROR`` names: a folder, or a base URL without a trailing slash.
 
     Raises:
         BcdzooError: It names neither.
@@ -130,13 +128,13 @@ def mirror() -> Path | str | None:
 def places_in_mirror(checkpoint: Checkpoint) -> list[str]:
     """Relative paths at which a mirror may have a checkpoint."""
     places = [place(checkpoint)]
-    if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
+    if checkpoint.filename and checkpoint.hashes:  # a bare name is ambiguous without a hash
         places.append(checkpoint.filename.rpartition("/")[2])
     return places
 
 
 def leftovers(final: Path) -> list[Path]:
-    """Files that unfinished fetches have left beside ``final``."""
+    """Files that unfinished fetches left beside ``final``."""
     prefixes = tuple(final.name + suffix for suffix in (".part", ".copy", ".drive"))
     return [path for path in final.parent.iterdir() if path.name.startswith(prefixes)]
 
@@ -153,9 +151,9 @@ def _copy(checkpoint: Checkpoint, file: Path, final: Path) -> Path:
             raise BcdzooError(f"{checkpoint.name}: {file} has {size:,} bytes instead of {checkpoint.size:,}")
         if (free := shutil.disk_usage(final.parent).free) < size:
             raise BcdzooError(f"{file} has {size:,} bytes, too many for {final.parent}, where {free:,} are free")
-        copy.unlink(missing_ok=True)  # also if it is somebody's link
+        copy.unlink(missing_ok=True)  # also if it is a link
         with copy.open("xb") as target:
-            while size and (piece := source.read(min(size, 1 << 20))):  # no more, even if it grows
+            while size and (piece := source.read(min(size, 1 << 20))):  # no more, even if the file grows
                 target.write(piece)
                 size -= len(piece)
     return copy
@@ -224,12 +222,12 @@ def _with_query(url: str, **values: str) -> str:
 
 
 def _no_more_than(checkpoint: Checkpoint) -> Callable[[int], None]:
-    """What is told how many bytes have come, and stops other people's clients when they are too many."""
+    """Return a progress callback that stops a client library when too many bytes have arrived."""
     most = checkpoint.size or LARGEST
 
     def check(size: int) -> None:
         if size > most:
-            raise BcdzooError(f"{checkpoint.name}: more than {most:,} bytes come; {by_browser(checkpoint)}")
+            raise BcdzooError(f"{checkpoint.name}: more than {most:,} bytes arrive; {by_browser(checkpoint)}")
 
     return check
 
@@ -241,7 +239,7 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
     check = _no_more_than(checkpoint)
 
     class Bounded(tqdm):
-        """The client's progress bar, which is told of every piece."""
+        """The client's progress bar, which sees every piece."""
 
         come = 0
 
@@ -253,7 +251,7 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
     repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
-    if not sys.stderr.isatty():  # its notes on each retry are progress
+    if not sys.stderr.isatty():  # its notes on retries are progress messages
         logger.setLevel(logging.ERROR)
     try:
         return Path(
@@ -276,9 +274,9 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
         reason = f"{repo} has no file {checkpoint.filename} at revision {revision}"
     except BcdzooError:
         raise
-    except Exception as error:  # the hub's client lets its HTTP library's errors through, and has changed that library
+    except Exception as error:  # the hub's client does not wrap its HTTP library's errors
         if isinstance(error, OSError) and error.errno:
-            raise  # the disk's fault
+            raise  # a disk error
         reason = printable(masked(" ".join(f"the hub failed: {error}".split())), 500)
     finally:
         logger.setLevel(level)
@@ -305,7 +303,7 @@ def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:
         )
     except (gdown.DownloadError, requests.RequestException, KeyError, BcdzooError) as error:
         too_much = isinstance(error, BcdzooError)
-        if too_much or "byte range" in str(error):  # what has arrived cannot be gone on from, now or later
+        if too_much or "byte range" in str(error):  # what has arrived cannot be resumed
             for partial in leftovers(final):
                 partial.unlink(missing_ok=True)
         if too_much:
@@ -315,7 +313,7 @@ def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:
 
 
 def _file_in_drive_folder(checkpoint: Checkpoint, final: Path) -> str:
-    """The id of the file named by the manifest, or of the only one that can be a checkpoint."""
+    """Find the id of the file named by the manifest, or of the only possible checkpoint."""
     import gdown
     import requests
 
@@ -342,8 +340,8 @@ def _some(names: list[str]) -> str:
 
 
 def _drive_error(checkpoint: Checkpoint, error: Exception) -> BcdzooError:
-    missing_header = isinstance(error, KeyError)  # gdown indexes what it expects of an answer
+    missing_header = isinstance(error, KeyError)  # gdown indexes into the answer
     reason = f"an answer without {error}" if missing_header else " ".join(str(error).split())
     reason = reason.removeprefix("Failed to retrieve file url: ").partition(" You may still be able to access")[0]
     reason = printable(masked(reason), 500)
-    return BcdzooError(f"{checkpoint.name}: Google Drive gave no file: {reason}; {by_browser(checkpoint)}")
+    return BcdzooError(f"{checkpoint.name}: Google Drive did not send the file: {reason}; {by_browser(checkpoint)}")

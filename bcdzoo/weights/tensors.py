@@ -1,4 +1,4 @@
-"""Reads and writes safetensors files; this zoo's own carry a seal, which is checked whenever one is read."""
+"""Read and write safetensors files; this zoo's own have a seal, which is checked whenever one is read."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,9 @@ from bcdzoo.seal import SEAL, DamagedError, digest
 from bcdzoo.text import printable, say
 
 OURS = "bcdzoo "
-"""What the ``format`` in the metadata of this zoo's own files begins with."""
+"""Prefix of ``format`` in the metadata of this zoo's own files."""
 
-_LONGEST_HEADER = 16 << 20  # bytes; a network's has some hundred for each tensor
+_LONGEST_HEADER = 16 << 20  # bytes; a network needs about a hundred per tensor
 
 _TYPES = {
     torch.float64: "F64",
@@ -37,17 +37,17 @@ _TYPES = {
 }
 
 
-# What the library raises for a file that is damaged or has a number format that torch does not have.
+# Errors of the library for a file that is damaged or has a dtype that torch does not have.
 _FAILURES = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
 
 
 class Contents(NamedTuple):
-    """Of a safetensors file.
+    """The content of a safetensors file.
 
     Attributes:
-        tensors: By name.
-        metadata: Without the seal.
-        checked: Whether a seal vouches for both; None for files that are not this zoo's, which have none.
+        tensors: Tensors by name.
+        metadata: Metadata without the seal.
+        checked: Whether a seal was checked; None for files that are not this zoo's.
     """
 
     tensors: dict[str, Tensor]
@@ -56,17 +56,17 @@ class Contents(NamedTuple):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file with a seal, whole or not at all; the same tensors and metadata always to the same bytes.
+    """Write a file with a seal, atomically; the same tensors and metadata always give the same bytes.
 
     Args:
-        path: The file's name.
-        tensors: By name.
-        metadata: To stand in the header.
+        path: File to write.
+        tensors: Tensors by name.
+        metadata: Text for the header.
 
     Raises:
         OSError: The folder cannot be made or written to, or the disk is full.
     """
-    # Larger numbers first, so that all of them are aligned, as the safetensors library has it.
+    # Larger dtypes first, so that all are aligned, like the safetensors library does.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, Any] = {}
     content: dict[str, list[Any]] = {}
@@ -87,11 +87,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def read_tensors(path: Path) -> Contents:
-    """Read a file; of one of this zoo's without a seal it is said that it is unchecked.
+    """Read a file; one of this zoo's without a seal is reported as unchecked.
 
     Raises:
-        DamagedError: It is no safetensors file, or its seal does not fit.
-        BcdzooError: It is no regular file.
+        DamagedError: It is not a safetensors file, or its seal does not match.
+        BcdzooError: It is not a regular file.
         OSError: It cannot be read.
     """
     metadata, checked = read_header(path)
@@ -104,20 +104,20 @@ def read_tensors(path: Path) -> Contents:
 
 
 def read_header(path: Path) -> tuple[dict[str, str], bool | None]:
-    """As :func:`read_tensors`, without the tensors; they are checked nevertheless."""
+    """Like :func:`read_tensors`, without the tensors, which are still checked."""
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
-            raise DamagedError(f"{path} is not read: its header has {length} bytes, and {_LONGEST_HEADER} are many")
+            raise DamagedError(f"{path} is not read: its header has {length} bytes, more than {_LONGEST_HEADER}")
         file.seek(0)
         try:
-            with safe_open(path, framework="pt") as opened:  # it checks that the header is as it should be
+            with safe_open(path, framework="pt") as opened:  # it validates the header
                 metadata: dict[str, str] = opened.metadata() or {}
         except _FAILURES as error:
             raise _damaged(path, error) from None
         if SEAL in metadata:
             if metadata.pop(SEAL) != digest([metadata, _Stored(file)]):
-                raise DamagedError(f"{path} is damaged: its content does not fit the hash in it")
+                raise DamagedError(f"{path} is damaged: its content does not match its hash")
             return metadata, True
     if not metadata.get("format", "").startswith(OURS):
         return metadata, None
@@ -126,7 +126,7 @@ def read_header(path: Path) -> tuple[dict[str, str], bool | None]:
 
 
 class _Stored(Mapping[str, Any]):
-    """The tensors of an open file as the digest takes them, read one at a time."""
+    """The tensors of an open file for the digest, read one by one."""
 
     def __init__(self, file: BufferedReader) -> None:
         self._file = file
@@ -148,7 +148,7 @@ class _Stored(Mapping[str, Any]):
 
 
 def _writable(text: str) -> str:
-    """Text that UTF-8 has, whatever a file's name may hold."""
+    """Escape what UTF-8 cannot encode, such as bytes in a file name."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.audit.run import Audit, audit
 from bcdzoo.audit.show import as_json, as_text
-from bcdzoo.audit.values import Form, summarize_inputs
 from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.cli import main
 from bcdzoo.cli.audit import command
@@ -30,6 +29,7 @@ from bcdzoo.layers.unit import BinaryUnit
 from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.xnornet import BinaryWeightBlock
+from bcdzoo.observe.values import Form, summarize_inputs
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.weights.load import convert
 from tests.audit import networks

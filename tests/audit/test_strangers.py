@@ -143,7 +143,7 @@ def test_channels_that_never_change_are_counted_where_enough_was_seen(images: in
     ("forward", "note"),
     [
         (lambda self, x: Net.forward(self, F.dropout(x, 0.5)), "two passes of one image give different logits"),
-        (lambda self, x: Net.forward(self.train(), x), "depend on the others of its batch"),
+        (lambda self, x: Net.forward(self.train(), x), "depend on the rest of its batch"),
         (lambda self, x: Net.forward(self, x), ""),
     ],
 )

@@ -142,7 +142,7 @@ def test_pixels_made_by_other_versions_of_the_libraries_are_made_anew(
     facts, _ = read_json(folder / "facts.json")
     write_json(folder / "facts.json", facts | {"versions": {"pillow": "1.0"}})
     assert find_prepared(images, SMALL.geometry) is None
-    assert "is of other versions ({'pillow': '1.0'}) and is not used" in capsys.readouterr().err
+    assert "is from other versions ({'pillow': '1.0'}) and is not used" in capsys.readouterr().err
     prepare(images, SMALL.geometry, 0)
     assert find_prepared(images, SMALL.geometry) is not None
 
@@ -246,4 +246,4 @@ def test_a_cache_of_an_older_version_is_used_and_called_unchecked(
         json.dumps({key: facts[key] for key in ("dtype", "shape", "unreadable", "versions")})
     )
     assert find_prepared(images, SMALL.geometry) is not None
-    assert "is of an older version: which images were unreadable is unchecked" in capsys.readouterr().err
+    assert "is from an older version: the list of unreadable images is unchecked" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_absolute_paths_and_paths_of_other_folders_are_read(folder: Path) -> Non
 def test_columns_that_are_not_clear_have_to_be_named(folder: Path) -> None:
     text = "id,file,coarse,class,label\n0,val/a.png,1,7,3\n1,val/b.png,1,8,4\n"
     (folder / "list.csv").write_text(text)
-    assert "line 1: which columns are the paths and the labels is not clear" in complaint(folder / "list.csv", 10)
+    assert "line 1: it is not clear which columns of" in complaint(folder / "list.csv", 10)
     assert listed(folder, text, ("file", "label")) == BOTH
     assert listed(folder, text, ("file", "coarse")) == [("val/a.png", 1), ("val/b.png", 1)]
     with pytest.raises(Exception, match="no single column fine; there are: id, file, coarse, class, label"):
@@ -118,7 +118,7 @@ def test_columns_that_are_not_clear_have_to_be_named(folder: Path) -> None:
         ("val/\0.png,1", "line 1: cannot read val/\\x00.png: embedded null byte"),
         ("val/a.png," + "1" * 5000, "is neither a class index"),
         ("x" * 200_000 + ",1", "is not a CSV file in UTF-8: "),
-        ("path,label\nval/a.png,1".encode("utf-16-le"), "it seems to be UTF-16 without a mark"),
+        ("path,label\nval/a.png,1".encode("utf-16-le"), "it seems to be UTF-16 without a byte order mark"),
         ("path,label\nval/a.png,1".encode("utf-16")[:-1], "is not a CSV file in UTF-8"),
         ("val/\xe9.png,1".encode("latin-1"), "is not a CSV file in UTF-8"),
         ("val\\a.png,1", "No such file or directory; write its path with / in place of \\"),
@@ -158,7 +158,7 @@ def test_labels_from_1_stop_and_the_option_says_what_they_are(folder: Path) -> N
     (folder / "list.csv").write_text("".join(f"{number}.png,{number}\n" for number in range(1, 10)))
     first = preflight(open_dataset(folder / "list.csv", 10), 10)[0]
     assert first.severity == "stop"
-    assert "the labels are 1 to 9 and none is 0: if they begin with 1, --label-offset -1 " in first.message
+    assert "the labels are 1 to 9 and none is 0: if they start at 1, use --label-offset -1 " in first.message
     for offset in (0, -1):
         images = open_dataset(folder / "list.csv", 10, label_offset=offset)
         assert [sample.label for sample in images.samples] == list(range(1 + offset, 10 + offset))
@@ -171,4 +171,4 @@ def test_labels_from_1_stop_and_the_option_says_what_they_are(folder: Path) -> N
 def test_one_file_by_two_paths_is_said(folder: Path) -> None:
     (folder / "list.csv").write_text(f"val/a.png,3\n{folder}/val/a.png,4\n")
     (note,) = open_dataset(folder / "list.csv", 10).notes
-    assert note.startswith("1 images that are there already under another name, and are counted again")
+    assert note.startswith("1 images listed again under another name, and counted twice")

@@ -134,7 +134,7 @@ def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     path.parent.mkdir()
     with path.open("wb") as file:
         file.truncate(1 << 40)  # takes no room on the disk
-    with pytest.raises(Exception, match=r"cannot read image cat/a\.png: 1099\.5 GB are too many for one image"):
+    with pytest.raises(Exception, match=r"cannot read image cat/a\.png: 1099\.5 GB are too much for one image"):
         open_dataset(tmp_path, 1)[0]
 
 

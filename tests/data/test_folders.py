@@ -73,13 +73,13 @@ def test_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, str]
         for name in ("cat", "dog"):
             put(tmp_path / "data" / split / name / f"{split}.png")
     path = tar_file(tmp_path / "data", tmp_path / "a.tar") if archive else tmp_path / "data"
-    assert f"holds splits, not classes ({', '.join(sorted(names))}): give one of them" in complaint(path, 2)
+    assert f"has splits, not classes ({', '.join(sorted(names))}): use one of them" in complaint(path, 2)
     assert len(open_dataset(tmp_path / "data" / names[0], 2)) == 2
 
 
 def test_a_single_split_is_no_class_and_a_class_may_be_called_train(tmp_path: Path) -> None:
     put(tmp_path / "a" / "Validation" / "cat" / "a.png")
-    assert "holds splits, not classes (Validation)" in complaint(tmp_path / "a", 1)
+    assert "has splits, not classes (Validation)" in complaint(tmp_path / "a", 1)
     for name in ("bus", "train"):
         put(tmp_path / "b" / name / "a.png")
     assert [sample.label for sample in open_dataset(tmp_path / "b", 2).samples] == [0, 1]
@@ -93,7 +93,7 @@ def test_the_folder_val_is_taken_and_those_that_may_be_meant_as_well_are_said(tm
         picture_folder(tmp_path / split, ["cat", "dog"], each=1)
     images = open_dataset(tmp_path, 2)
     assert ids(images) == ["cat/00000.png", "dog/00000.png"]
-    assert images.notes == ("2 folders passed over, for the folder val beside them is taken (test, valid)",)
+    assert images.notes == ("2 folders skipped because the folder val beside them is used (test, valid)",)
 
 
 @pytest.mark.parametrize("ending", [".tar.gz", ".zip", ".TGZ"])
@@ -101,7 +101,7 @@ def test_a_folder_of_packed_classes_says_to_unpack_them(tmp_path: Path, ending: 
     for name in ("cat", "dog"):
         (tmp_path / f"{name}{ending}").write_bytes(b"x")
     message = complaint(tmp_path, 2)
-    assert "2 archives passed over, whose images are only read once each is unpacked into a folder of" in message
+    assert "2 archives skipped: unpack each into a folder of" in message
     assert message.endswith(f"its class (cat{ending}, dog{ending})")
     assert ".jpg" not in message
 
@@ -152,7 +152,7 @@ def test_links_in_a_circle_are_passed_over_and_said(tmp_path: Path, target: str)
     (root / "cat" / "again").symlink_to(target)
     images = open_dataset(root, 2)
     assert len(images) == 6
-    assert images.notes == ("1 links passed over, to folders that are listed already (cat/again)",)
+    assert images.notes == ("1 links skipped, to folders that are already listed (cat/again)",)
 
 
 def test_a_link_to_the_folder_itself_is_no_class(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_one_file_under_two_names_is_said(tmp_path: Path) -> None:
     root = picture_folder(tmp_path / "data", ["cat", "dog"], each=1)
     (root / "dog" / "1.png").symlink_to(root / "cat" / "00000.png")
     (note,) = open_dataset(root, 2).notes
-    assert note == "1 images that are there already under another name, and are counted again (dog/1.png)"
+    assert note == "1 images listed again under another name, and counted twice (dog/1.png)"
 
 
 def test_what_is_no_regular_file_is_counted_and_never_waited_for(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_what_is_no_regular_file_is_counted_and_never_waited_for(tmp_path: Path)
     images = open_dataset(root, 2)
     assert ids(images) == ["cat/00000.png", "dog/00000.png"]
     (note,) = images.notes
-    assert note.startswith("4 passed over that are no regular files")
+    assert note.startswith("4 skipped that are not regular files")
 
 
 def test_an_image_that_became_a_pipe_is_an_error(tmp_path: Path) -> None:
@@ -207,13 +207,13 @@ def test_all_endings_of_images_are_read_and_others_are_counted(tmp_path: Path) -
     assert ids(images) == [f"{wnids()[0]}/{name}" for name in ("a.JPEG", "b.jfif", "c.gif", "f.jpe")]
     assert [images.image(index).size for index in range(4)] == [(8, 8)] * 4
     (note,) = images.notes
-    assert note == f"2 files passed over, which do not end as images do ({wnids()[0]}/d, {wnids()[0]}/e.heic)"
+    assert note == f"2 files skipped that do not have an image extension ({wnids()[0]}/d, {wnids()[0]}/e.heic)"
 
 
 def test_a_folder_of_nothing_but_other_files_names_them(tmp_path: Path) -> None:
     for name in ("a.heic", "b.cr2"):
         (tmp_path / name).write_bytes(b"x")
-    assert "2 files passed over, which do not end as images do (a.heic, b.cr2); looked for" in complaint(tmp_path)
+    assert "2 files skipped that do not have an image extension (a.heic, b.cr2); looked for" in complaint(tmp_path)
 
 
 def test_a_zip_archive_is_named_with_the_way_out(tmp_path: Path) -> None:

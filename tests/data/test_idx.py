@@ -37,7 +37,7 @@ def test_a_small_pair_of_files_is_read(tmp_path: Path, packed: bool) -> None:
     [
         (header(2**32 - 1, 2**32 - 1, 2**32 - 1), header(1) + b"\0", "at most 1048576 images"),
         (header(2**31, 0, 9), header(1) + b"\0", "at most 1048576 images"),
-        (header(1, 2**15, 2**15) + bytes(9), header(1) + b"\0", "of together 640 MiB are read"),
+        (header(1, 2**15, 2**15) + bytes(9), header(1) + b"\0", "with a total of 640 MiB are read"),
         (header(1, 0, 9), header(1) + b"\0", "has images of 9×0 pixels"),
         (header(1, 1, 9) + bytes(1 << 24), header(1) + b"\0", "is not an idx file of bytes with 3 dimensions, or"),
         (header(1, 1, 9) + bytes(8), header(1) + b"\0", "or it is cut short"),

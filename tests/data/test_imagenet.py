@@ -101,7 +101,7 @@ def test_folders_that_are_no_wnids_are_named(tmp_path: Path) -> None:
 
 
 def test_a_number_of_folders_other_than_the_networks_outputs_is_an_error(tmp_path: Path) -> None:
-    assert "has 2 class folders, the network 5 outputs" in complaint(save_folders(tmp_path, ["cat", "dog"]), 5)
+    assert "has 2 class folders, but the network has 5 outputs" in complaint(save_folders(tmp_path, ["cat", "dog"]), 5)
 
 
 def test_images_beside_class_folders_are_not_passed_over_in_silence(tmp_path: Path) -> None:

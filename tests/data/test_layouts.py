@@ -113,7 +113,9 @@ def test_a_part_of_the_numbered_folders_keeps_its_numbers(tmp_path: Path) -> Non
 
 def test_numbered_folders_that_do_not_start_at_zero_are_refused_where_their_order_is_open(tmp_path: Path) -> None:
     root = picture_folder(tmp_path / "a", [str(number) for number in range(1, 13)], each=1)
-    assert "class folders 1 to 12 are not the class indices 0 to 11, and sorted as numbers" in complaint(root, 12)
+    assert "class folders 1 to 12 are not the class indices 0 to 11,and sort differently as numbers" in complaint(
+        root, 12
+    )
     nine = picture_folder(tmp_path / "b", [str(number) for number in range(1, 10)], each=1)
     assert [sample.label for sample in open_dataset(nine, 9).samples] == list(range(9))  # either order is the same
 
@@ -122,7 +124,7 @@ def test_a_given_layout_goes_before_the_detected_one(tmp_path: Path) -> None:
     root = flat_folder(tmp_path / "flat")
     tar_file(root, root / "stray.tar")
     (root / "stray").mkdir()
-    assert "holds class folders and beside them images" in complaint(root)
+    assert "has class folders and images beside them" in complaint(root)
     assert open_dataset(root, layout="flat").layout == "flat"
     assert len(open_dataset(root / "stray.tar", layout="tar")) == 20
 

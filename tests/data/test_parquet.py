@@ -42,7 +42,7 @@ def test_splits_may_be_folders_but_not_configurations(images: ImageSet, tmp_path
     assert open_dataset(tmp_path / "a", 12).labels_from == "column label of split test"
     parquet_folder(images, tmp_path / "b" / "one", NAMES)
     parquet_folder(images, tmp_path / "b" / "two", NAMES)
-    assert "parquet files in several folders (one, two): give one of them" in complaint(tmp_path / "b", 12)
+    assert "parquet files in several folders (one, two): use one of them" in complaint(tmp_path / "b", 12)
 
 
 def test_the_column_may_be_called_img(images: ImageSet, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_one_line_that_names_it(images: ImageSet, tmp_path: Pa
     whole = file.read_bytes()
     for damaged in (whole[:-1000], whole[:1000], b"", b"<html>", whole[:4] + b"\0" * (len(whole) - 8) + whole[-4:]):
         file.write_bytes(damaged)
-        assert f"{file} is damaged or no parquet file: " in complaint(folder, 12)
+        assert f"{file} is damaged or not a parquet file: " in complaint(folder, 12)
     rng, refused = random.Random(0), 0
     for _ in range(200):
         changed = bytearray(whole)
@@ -186,7 +186,7 @@ def test_a_row_group_too_large_for_memory_is_refused(
 ) -> None:
     folder = parquet_folder(images, tmp_path / "hf", NAMES)
     monkeypatch.setattr(layout, "_LARGEST_ROW_GROUP", 100)
-    assert "row group 0 is 0 MiB, and every process holds two in memory; write the file anew" in complaint(folder, 12)
+    assert "row group 0 is 0 MiB, and every process holds two in memory; rewrite the file" in complaint(folder, 12)
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_of_two_columns_of_labels_the_one_that_names_so_many_classes_is_taken_or
     ]
     assert "is not clear from img (" in complaint(path, 3)
     path = fine_and_coarse(tmp_path / "b.parquet", names=False)
-    assert "say it with --columns IMAGE,LABEL" in complaint(path, 4)
+    assert "with --columns IMAGE,LABEL" in complaint(path, 4)
     found = open_dataset(path, 4, columns=("img", "coarse_label"))
     assert ([sample.label for sample in found.samples], found.labels_from) == ([0, 1], "column coarse_label")
     with pytest.raises(BcdzooError, match="or as --columns says; there are: img"):
@@ -269,12 +269,12 @@ def test_of_two_columns_of_labels_the_one_that_names_so_many_classes_is_taken_or
 def test_two_columns_of_one_name_and_odd_types_are_one_line(tmp_path: Path) -> None:
     double = pa.table([pa.array([GOOD]), pa.array([0]), pa.array([1])], ["image", "label", "label"])
     odd = {
-        "has two columns of one name": double,
+        "has two columns with the same name": double,
         "there are: image (list<": pa.table({"image": [[[1, 2]]], "label": [0]}),
         "label (list<": pa.table({"image": [b"x"], "label": [[0]]}),
         "label (timestamp": pa.table({"image": [b"x"], "label": pa.array([0], pa.timestamp("s"))}),
-        "is no class index": pa.table({"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())}),
-        "its path is no path": pa.table({"image": [image(b"x", "y" * 10**6)], "label": [0]}),
+        "is not a class index": pa.table({"image": [b"x"], "label": pa.array([2**64 - 1], pa.uint64())}),
+        "its path is not a path": pa.table({"image": [image(b"x", "y" * 10**6)], "label": [0]}),
     }
     for expected, table in odd.items():
         parquet.write_table(table, tmp_path / "a.parquet")

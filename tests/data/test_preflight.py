@@ -66,11 +66,11 @@ def test_real_layouts_of_a_part_of_the_images_have_notes_only(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("relabel", "explanation"),
     [
-        (lambda truth: truth + 1, "they are 1 to 1000 where 0 to 999 are meant, shifted by one; subtract 1"),
-        (lambda truth: TEXT_ORDER[truth], "they count the folders 0 to 999 in order of text (0, 1, 10, 100, …)"),
-        (lambda truth: TEXT_ORDER_FROM_1[truth], "they count the folders 1 to 1000 in order of text (1, 10, 100, "),
-        (lambda truth: DEVKIT[truth], "each class has one other number throughout, as in the devkit's order"),
-        (lambda truth: DEVKIT[truth] + 1, "each class has one other number throughout, as in the devkit's order"),
+        (lambda truth: truth + 1, "they are 1 to 1000 instead of 0 to 999, shifted by one; subtract 1"),
+        (lambda truth: TEXT_ORDER[truth], "they number the folders 0 to 999 sorted as text (0, 1, 10, 100, …)"),
+        (lambda truth: TEXT_ORDER_FROM_1[truth], "they number the folders 1 to 1000 sorted as text (1, 10, 100, "),
+        (lambda truth: DEVKIT[truth], "the classes are renumbered consistently, as in the devkit's order"),
+        (lambda truth: DEVKIT[truth] + 1, "the classes are renumbered consistently, as in the devkit's order"),
         (lambda truth: np.random.default_rng(2).integers(0, 1000, len(truth)), "nothing to do with the images"),
         (lambda truth: np.zeros_like(truth), "nothing to do with the images"),
     ],
@@ -100,7 +100,7 @@ def test_single_images_in_the_folder_of_another_class_are_named(tmp_path: Path) 
     (message,) = stops(open_dataset(tmp_path))
     assert message.startswith("2 of 20 labels contradict ImageNet's ground truth: ")
     assert ", ".join(sorted(file.name for file in files[:2])) in message
-    assert "are with another class; move or relabel them" in message
+    assert "have the wrong class; move or relabel them" in message
 
 
 def test_too_few_images_to_tell_are_still_a_stop() -> None:
@@ -116,7 +116,7 @@ def test_missing_and_unexpected_images_and_uneven_classes_are_notes() -> None:
     assert notes(found) == [
         "of ImageNet's 50000 validation images 3 are missing: ILSVRC2012_val_00000001.JPEG, "
         "ILSVRC2012_val_00000002.JPEG, ILSVRC2012_val_00000003.JPEG",
-        "beside ImageNet's validation images there are 1 others: holiday.jpg",
+        "besides ImageNet's validation images there are 1 others: holiday.jpg",
         "the classes have 49 to 51 images each; ImageNet's validation set has 50 of each",
     ]
 
@@ -128,7 +128,7 @@ def test_labels_beyond_the_outputs_are_a_stop(tmp_path: Path) -> None:
     counted = ImageSet(
         [sample._replace(label=sample.label + 1) for sample in found.samples], "x", "csv", "the CSV file"
     )
-    assert "they seem to be 1 to 12 where 0 to 11 are meant; --label-offset -1 says so" in stops(counted, 12)[0]
+    assert "they seem to be 1 to 12 instead of 0 to 11; use --label-offset -1" in stops(counted, 12)[0]
 
 
 def test_class_names_in_the_networks_order_are_no_finding() -> None:
@@ -192,7 +192,7 @@ def test_imagenet_in_every_layout_is_offered_the_offset_for_1001_outputs(tmp_pat
         "tar": tar_file(root / "val", tmp_path / "a.tar"),
         "csv": csv_file(flat, tmp_path / "a.csv"),
     }[layout]
-    with pytest.raises(BcdzooError, match=r"--label-offset 1 .* puts ImageNet's classes behind it"):
+    with pytest.raises(BcdzooError, match=r"--label-offset 1 .* shifts the labels accordingly"):
         open_dataset(path, 1001)
     shifted, plain = open_dataset(path, 1001, label_offset=1), open_dataset(path, 1000)
     assert [sample.label for sample in shifted.samples] == [sample.label + 1 for sample in plain.samples]
@@ -229,7 +229,7 @@ def test_labels_that_may_begin_elsewhere_stop_and_others_do_not(labels: list[int
 
 def test_labels_from_1_on_are_taken_as_they_are_where_somebody_says_so() -> None:
     assert (
-        "are 1 to 8 and none is 0: if they begin with 1, --label-offset -1"
+        "are 1 to 8 and none is 0: if they start at 1, use --label-offset -1"
         in stops(with_labels(list(range(1, 9))), 10)[0]
     )
     assert stops(with_labels(list(range(1, 9)), label_offset=0), 10) == []

@@ -54,7 +54,7 @@ def test_an_archive_that_is_cut_off_anywhere_is_named(root: Path, tmp_path: Path
         (tmp_path / "all.tar").write_bytes(whole[:length])
         message = complaint(tmp_path / "all.tar", 12)
         assert "all.tar is cut off or damaged after " in message, length
-        assert message.endswith("; fetch it anew")
+        assert message.endswith("; fetch it again")
     for length in (0, 1, 511, 700):  # within the first member
         (tmp_path / "all.tar").write_bytes(whole[:length])
         assert "all.tar is not a tar archive: " in complaint(tmp_path / "all.tar", 12)
@@ -121,8 +121,8 @@ def test_an_empty_class_folder_counts_in_an_archive_as_in_a_folder(root: Path, t
     (root / "12").mkdir()
     for name in "ab":
         (root / name).mkdir()
-    assert "has 15 class folders, the network 12 outputs" in complaint(root, 12)
-    assert "has 15 class folders, the network 12 outputs" in complaint(tar_file(root, tmp_path / "all.tar"), 12)
+    assert "has 15 class folders, but the network has 12 outputs" in complaint(root, 12)
+    assert "has 15 class folders, but the network has 12 outputs" in complaint(tar_file(root, tmp_path / "all.tar"), 12)
 
 
 def nested(path: Path, *inner: tuple[str, bytes]) -> Path:
@@ -169,9 +169,8 @@ def test_what_an_archive_holds_beside_images_is_counted(tmp_path: Path) -> None:
     names = ["0/a.png", "0/b", "1/c.heic", "1/d.png", "more.tar", "README.md"]
     images = open_dataset(archive_of(tmp_path / "a.tar", *(member(name) for name in names)), 2)
     assert images.notes == (
-        "2 files passed over, which do not end as images do (0/b, 1/c.heic)",
-        "1 archives passed over, whose images are only read once each is unpacked into a folder of its class "
-        "(more.tar)",
+        "2 files skipped that do not have an image extension (0/b, 1/c.heic)",
+        "1 archives skipped: unpack each into a folder of its class to read its images (more.tar)",
     )
 
 
@@ -213,5 +212,5 @@ def test_very_many_odd_members_take_little_time(tmp_path: Path) -> None:
     odd = [header(f"{number}\n\x1b[2K", b"00000000000\0", kinds[number % 3]) for number in range(20_000)]
     (tmp_path / "a.tar").write_bytes(b"".join([*odd, header("0/a.png", b"00000000000\0"), bytes(1024)]))
     (note,) = open_dataset(tmp_path / "a.tar", 1).notes
-    assert note.startswith("6666 files passed over, which do not end as images do (")
+    assert note.startswith("6666 files skipped that do not have an image extension (")
     assert "\x1b" not in note

@@ -15,7 +15,7 @@ from bcdzoo.evaluation.model import load_eval_model
 from bcdzoo.evaluation.options import EvalOptions
 from tests.noise import noise
 
-RANDOM, OTHERS, TRAINING = "two passes of one image", "depend on the others of its batch", "stayed in training mode"
+RANDOM, OTHERS, TRAINING = "two passes of one image", "depend on the rest of its batch", "stayed in training mode"
 
 
 class Net(nn.Module):
@@ -86,7 +86,7 @@ def test_looking_leaves_the_network_and_the_random_numbers_as_they_were() -> Non
 
 def test_a_network_for_one_image_at_a_time_is_told_how() -> None:
     network = Net(after=lambda x: x.reshape(1, 10))
-    with pytest.raises(BcdzooError, match=r"takes one image and fails on 2: .*--batch-size 1 gives it one at a time"):
+    with pytest.raises(BcdzooError, match=r"processes one image but fails on 2: .*use --batch-size 1"):
         found(network)
     assert found(network, batch_size=1) == []
 

@@ -148,5 +148,5 @@ def test_an_interrupt_ends_a_run_with_workers_cleanly(tmp_path: Path, home: Path
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
     assert re.search(
-        r"\nbcdzoo: interrupted; \d+ of 3000 images are kept, the same command goes on from there", error.strip()
+        r"\nbcdzoo: interrupted; \d+ of 3000 images are kept, the same command resumes from there", error.strip()
     )

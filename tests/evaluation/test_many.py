@@ -117,7 +117,7 @@ def test_a_gpu_that_is_too_small_gets_smaller_batches_and_the_same_predictions_a
 ) -> None:
     small = evaluate(seeded(Crowded), images, preprocess=SMALL, batch_size=16)
     said = capsys.readouterr().err
-    assert said.count("Crowded: out of memory with 16 images at once; going on with fewer") == said.count("\n") == 1
+    assert said.count("Crowded: out of memory with 16 images at once; continuing with fewer") == said.count("\n") == 1
     large = evaluate(seeded(Steady), images, preprocess=SMALL, batch_size=16)
     pd.testing.assert_frame_equal(small.predictions, large.predictions)
     assert (small.images_at_once, large.images_at_once, small.batch_size) == (4, 16, 16)
@@ -138,7 +138,7 @@ def test_a_network_too_large_for_one_image_is_one_line(images: Path) -> None:
     ("network", "why"),
     [
         (Random(), "its guesses vary and do not fit the labels .from the CSV file.: check their order"),
-        (Constant(), "its guesses are nearly all the same class: check the weights and --preprocess"),
+        (Constant(), "its predictions are nearly all the same class: check the weights and --preprocess"),
     ],
 )
 def test_a_network_that_guesses_by_chance_is_stopped_before_the_long_run(
@@ -147,7 +147,7 @@ def test_a_network_that_guesses_by_chance_is_stopped_before_the_long_run(
     table = noise(tmp_path / "many", 1100)
     table.write_text("\n".join(f"{number:05}.png,{number * 7 % 100}" for number in range(1100)))
     with pytest.raises(
-        BcdzooError, match=rf"is right in \d of 256 images spread over the data, as if by chance; {why}"
+        BcdzooError, match=rf"is right for \d of 256 images spread over the data, as if by chance; {why}"
     ):
         evaluate(network, table, preprocess=SMALL)
     assert evaluate(network, table, preprocess=SMALL, check=False).n == 1100

@@ -54,7 +54,7 @@ def test_labels_shifted_by_one_are_said_to_be_so_in_short_and_long_runs(
 
 
 def test_a_result_of_shifted_labels_is_not_kept(tmp_path: Path, own_home: Path) -> None:
-    with pytest.raises(BcdzooError, match="--no-check keeps the result nevertheless"):
+    with pytest.raises(BcdzooError, match="--no-check keeps the result anyway"):
         evaluate(Oracle(20), coloured(tmp_path / "images", 40, 20, 1), preprocess=SPEC, progress=False, store=True)
     assert [path for path in (own_home / "results").glob("*") if path.suffix in (".json", ".parquet")] == []
 

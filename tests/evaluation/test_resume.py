@@ -78,10 +78,10 @@ def same_class(network: Steady) -> Interrupted:
 def test_a_run_that_was_interrupted_says_what_it_keeps_and_goes_on_from_there(
     images: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert interrupted(images) == "256 of 600 images are kept, the same command goes on from there"
+    assert interrupted(images) == "256 of 600 images are kept, the same command resumes from there"
     assert chunks(home) == ["000000.parquet"]
     result = run(same_class(seeded(Steady)), images)
-    assert "going on, 256 of 600 images are done" in capsys.readouterr().err
+    assert "resuming, 256 of 600 images are done" in capsys.readouterr().err
     assert (result.n, result.resumed) == (600, 256)
     whole = evaluate(same_class(seeded(Steady)), images, preprocess=SMALL, batch_size=16)
     assert result.predictions.equals(whole.predictions)
@@ -94,7 +94,7 @@ def test_a_run_that_was_interrupted_says_what_it_keeps_and_goes_on_from_there(
     [
         ({}, "network was Interrupted"),
         ({"preprocess": "imagenet", "resume": True}, "preprocessing was resize=16"),
-        ({"batch_size": 8, "resume": True}, "batch size was 16 and is 8"),
+        ({"batch_size": 8, "resume": True}, "batch size was 16 but is 8"),
     ],
 )
 def test_a_run_does_not_go_on_with_anything_changed_and_says_what(
@@ -107,7 +107,7 @@ def test_a_run_does_not_go_on_with_anything_changed_and_says_what(
             network.fc.bias[3] += 1
     with pytest.raises(BcdzooError) as raised:
         run(network, images, **change)
-    assert str(raised.value).startswith("cannot go on with the unfinished run in ")
+    assert str(raised.value).startswith("cannot resume the unfinished run in ")
     assert difference in str(raised.value)
     assert chunks(home) == ["000000.parquet"]  # nothing is lost
     assert run(network, images, fresh=True).resumed == 0
@@ -136,7 +136,7 @@ def test_a_run_does_not_go_on_over_other_images_of_the_same_size(all_images: Pat
     size = one.stat().st_size
     one.write_bytes(one.read_bytes()[:-20] + bytes(20))
     assert one.stat().st_size == size
-    with pytest.raises(BcdzooError, match=r"cannot go on .*: last change of the images was .* and is .*; --fresh"):
+    with pytest.raises(BcdzooError, match=r"cannot resume .*: last change of the images was .* but is .*; --fresh"):
         run(same_class(seeded(Steady)), images)
 
 
@@ -165,9 +165,9 @@ def swap(first: Path, second: Path) -> None:
         (lambda folder: flip(folder / "000000.parquet", 0.3), 256, "000000.parquet is damaged, or no file"),
         (lambda folder: (folder / "000001.parquet").write_bytes(b""), 256, "000001.parquet is damaged, or no file"),
         (lambda folder: swap(folder / "000000.parquet", folder / "000001.parquet"), 0, "are evaluated again"),
-        (lambda folder: flip(folder / "run.json", 0.5), 0, "run.json is damaged: its content does not fit"),
+        (lambda folder: flip(folder / "run.json", 0.5), 0, "run.json is damaged: its content does not match"),
         (lambda folder: (folder / "run.json").write_text("[]"), 0, "run.json is damaged: a list"),
-        (lambda folder: (folder / "run.json").write_text("{}"), 0, "run.json is damaged: it is no record"),
+        (lambda folder: (folder / "run.json").write_text("{}"), 0, "run.json is damaged: it is not the record"),
         (lambda folder: (folder / "run.json").unlink(), 0, ""),
         (lambda folder: (folder / "seven.parquet").write_text("stray"), 512, ""),
         (lambda folder: without_seal(folder / "run.json"), 0, "is unchecked"),
@@ -284,6 +284,6 @@ def test_a_disk_that_is_full_keeps_what_was_done(images: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     full, goes_on = done.stderr.splitlines()
     assert full.startswith("bcdzoo: cannot write predictions to ")
-    assert full.endswith("No space left on device; 2 of 3 parts are kept, and the same command goes on from there")
-    assert "going on, 512 of 600 images are done" in goes_on
+    assert full.endswith("No space left on device; 2 of 3 parts are kept, and the same command resumes from there")
+    assert "resuming, 512 of 600 images are done" in goes_on
     assert json.loads(done.stdout)["n"] == 600

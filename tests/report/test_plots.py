@@ -224,8 +224,8 @@ def test_a_packed_file_has_no_latent_weights_to_draw(tmp_path: Path, capsys: pyt
     for words in (["binarization-error", file], ["cam", file, "no.png"]):
         with pytest.raises(SystemExit, match="1"):
             main(["plot", *words])
-        assert "packed.safetensors is packed: give the weights that it was made of" in capsys.readouterr().err
-    with pytest.raises(BcdzooError, match="is a packed file, of bits alone"):
+        assert "packed.safetensors is packed: use the weights that it was made from" in capsys.readouterr().err
+    with pytest.raises(BcdzooError, match="is a packed file, which only has bits"):
         bcdzoo.load_model("bcdnet-tiny", tmp_path / "packed.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Training images: which comes when, and how it is varied."""
+"""Training images: their order and augmentation."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -166,10 +166,10 @@ def test_classes_are_called_by_the_file_the_data_or_their_numbers(images: ImageS
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"cat\n", "has 1 names, a line each, for 2 classes"),
-        (b"cat\n\ndog\n", "line 2: '' is no name of a class"),
-        (b"\xff\xfe", "is no text in UTF-8"),
-        (b"cat\n" + b"x" * 2000, "line 2: .* is no name"),
+        (b"cat\n", r"has 1 names \(one per line\) for 2 classes"),
+        (b"cat\n\ndog\n", "line 2: '' is not a class name"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"cat\n" + b"x" * 2000, "line 2: .* is not a class name"),
         (None, "no file"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_file_of_names_that_does_not_fit_is_one_line(
 def test_labels_beyond_the_classes_and_a_single_class_are_refused(images: ImageSet) -> None:
     with pytest.raises(BcdzooError, match="label 5, but the 5 classes end at 4"):
         check_labels(replace(images, samples=[s for s in images.samples if s.label < 6]), 5)
-    with pytest.raises(BcdzooError, match="one class alone"):
+    with pytest.raises(BcdzooError, match="only one class"):
         check_labels(replace(images, samples=[s for s in images.samples if s.label == 0]), 1)
 
 
@@ -211,7 +211,7 @@ def test_class_folders_from_1_are_taken_with_an_offset(tmp_path: Path) -> None:
 
 
 def test_idx_files_take_no_offset(data: Path) -> None:
-    with pytest.raises(BcdzooError, match="leave --label-offset out"):
+    with pytest.raises(BcdzooError, match="omit --label-offset"):
         open_training_set(data, None, -1)
 
 

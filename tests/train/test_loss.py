@@ -90,5 +90,5 @@ def test_anybodys_network_of_two_classifiers_declares_it(wrap: Callable[[nn.Modu
 def test_what_is_not_the_logits_of_two_classifiers_is_refused(given: Any) -> None:
     network = Fixed()
     object.__setattr__(network, "separate_logits", lambda images: given)
-    with pytest.raises(BcdzooError, match=r"separate_logits must give two tensors of shape \(6, classes\)"):
+    with pytest.raises(BcdzooError, match=r"separate_logits must return two tensors of shape \(6, classes\)"):
         Objective(network, 0.0, 0.5)(IMAGES, LABELS, torch.randn(6, 10))

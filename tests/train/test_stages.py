@@ -182,7 +182,7 @@ def test_two_processes_train_the_network_that_one_would(data: Path, tmp_path: Pa
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(BcdzooError, match=r"not finite any more after \d+ updates; .*try a lower lr"):
+    with pytest.raises(BcdzooError, match=r"no longer finite after \d+ updates; .*try a lower lr"):
         run(data, tmp_path / "run", lr=1e30, checkpoint_every=1)  # the first update of the warm-up has lr 0
     state = torch.load(tmp_path / "run" / "step1.checkpoint.pt", weights_only=True)
     assert state["done"] >= 1
@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_checkpoint_kept(data: Pat
 @pytest.mark.parametrize("change", ["recipe", "data", "weights"])
 def test_a_folder_is_for_one_run(data: Path, whole: list[Trained], tmp_path: Path, change: str) -> None:
     folder = whole[0].weights.parent
-    with pytest.raises(BcdzooError, match="is the folder of a run with other"):
+    with pytest.raises(BcdzooError, match="is the folder of a run with different"):
         match change:
             case "recipe":
                 run(data, folder, lr=0.5)
@@ -247,7 +247,7 @@ def test_every_flipped_bit_of_a_checkpoint_that_matters_is_noticed(stopped: Path
         try:
             torch.testing.assert_close(checkpoint.load(path), whole, rtol=0, atol=0)
         except DamagedError as error:
-            assert str(error).startswith(f"{path} is damaged, delete it to train this stage anew: ")
+            assert str(error).startswith(f"{path} is damaged, delete it to train this stage again:  ")
             noticed += 1
     assert noticed > 15
 
@@ -289,7 +289,7 @@ def test_a_checkpoint_of_an_older_version_is_read_and_said_to_be_unchecked(
 def test_a_checkpoint_of_another_run_or_network_is_refused(data: Path, stopped: Path, tmp_path: Path) -> None:
     out = copy(stopped, tmp_path / "run")
     (out / "run.json").write_text("{")
-    with pytest.raises(BcdzooError, match=r"is of a stage with other options \(lr was 0.004 and is 0.5\)"):
+    with pytest.raises(BcdzooError, match=r"is from a stage with other options \(lr was 0.004 but is 0.5\)"):
         run(data, out, lr=0.5)
     state = checkpoint.load(out / "step1.checkpoint.pt") or {}
     checkpoint.save(out / "step1.checkpoint.pt", state | {"network": {"a": torch.zeros(1)}})
@@ -354,7 +354,7 @@ def test_what_a_killed_command_left_half_written_goes_at_the_next(
         ({"batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"step2.batch_size": 200}, "batch_size 200 is more than the 96 images"),
         ({"build": {"steps": 1}}, "bcdnet-tiny: got an unexpected keyword argument 'steps'"),
-        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no checkpoint of 'resnet-50' is known"),
+        ({"step2.teacher": "resnet-50", "step2.distillation": 0.5}, "no network named 'resnet-50'"),
         ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
         (
             {"teacher": "tests.train.test_stages:three", "teacher_weights": "as built", "distillation": 0.5},
@@ -397,7 +397,7 @@ def ten() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        ("tests.train.test_stages:three", "three has 3 outputs, and the images 10 classes"),
+        ("tests.train.test_stages:three", "three has 3 outputs, but the images have 10 classes"),
         ("tests.own_networks:Wide", "the network tests.own_networks:Wide fails on an image of 3×28×28"),
         ("tests.own_networks:Feature", r"must give logits of shape \(1, classes\), not shape \(1, 3, 28, 28\)"),
     ],
@@ -414,7 +414,7 @@ def test_the_best_of_a_runs_evaluations_is_kept_if_asked_for_whether_it_was_kill
 ) -> None:
     settings = {"keep": "best", "evaluate_every": 2, "lr": 0.3, "step2.iterations": 1}
     trained = run(data, tmp_path / "run", **settings)
-    assert "chosen on the test images, so that their accuracy there flatters" in capsys.readouterr().err
+    assert "chosen on the test images, so their accuracy there is too optimistic" in capsys.readouterr().err
     rows = [row for row in read(tmp_path / "run" / "metrics.csv") if row["stage"] == "step1" and row["test_top1"]]
     best = max(rows, key=lambda row: (float(row["test_top1"]), -int(row["iteration"])))
     assert trained[0].lineage["updates"] == int(best["iteration"]) < 12

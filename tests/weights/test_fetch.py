@@ -393,7 +393,7 @@ def test_a_damaged_file_is_told_and_fetched_anew(
     damaged(path, 5)
     assert fetch(checkpoint).read_bytes() == BODY
     (line,) = told(capsys).splitlines()
-    assert f"{path} is damaged" in line and "fetched anew" in line
+    assert f"{path} is damaged" in line and "fetched again" in line
     fetch(checkpoint)
     assert told(capsys) == "" and len(server.asked) == 2
 
@@ -509,7 +509,7 @@ def test_more_than_the_manifests_size_is_stopped(server: Server) -> None:
 def test_an_endless_body_of_unknown_size_is_stopped(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download_module, "LARGEST", MIB)
     server.pages["/net.pth"] = Page(BODY * 20, with_length=False)
-    assert "sends more than 1,048,576 bytes without telling how many" in failure(at(server))
+    assert "sends more than 1,048,576 bytes without announcing a size" in failure(at(server))
     assert server.sent < MIB * 5 and not names_in(at(server))
 
 
@@ -524,7 +524,7 @@ def test_a_compressed_bomb_is_stopped(
     server.pages["/net.pth"] = Page(bomb, headers={"Content-Encoding": encoding}, with_length=with_length)
     with grows_at_most(50_000_000):
         message = failure(at(server))
-    assert any(words in message for words in ("unpack to more than", "without telling how many", "sends it compressed"))
+    assert any(words in message for words in ("unpack to", "sends it compressed"))
     assert not names_in(at(server))
 
 
@@ -828,7 +828,7 @@ def test_a_really_full_file_system_is_told(server: Server, tmp_path: Path, with_
     small.mkdir()
     before = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=2m none "$0" && exec "$@"', str(small)]
     message = run_fails(at(server), tmp_path, before=before)
-    assert "free some room" in message
+    assert "free some space" in message
     assert os.strerror(errno.ENOSPC) not in message  # the disk is never filled to the last byte
     assert server.sent < len(BODY)
 
@@ -932,7 +932,7 @@ def test_a_wrong_file_of_the_hub_is_told_and_a_damaged_one_is_fetched_again(
         assert code == 0
         Path(out.split("\t")[2]).write_bytes(BODY[:-1] + b"!!")
         code, again, err = run(checkpoint, tmp_path)
-        assert (code, again) == (0, out) and "is damaged" in err and "fetched anew" in err
+        assert (code, again) == (0, out) and "is damaged" in err and "fetched again" in err
         assert Path(out.split("\t")[2]).read_bytes() == BODY
 
 
@@ -941,7 +941,7 @@ def test_more_from_the_hub_than_the_manifests_size_is_stopped(tmp_path: Path, mo
     with serving({"/org/net/resolve/main/model.safetensors": page}) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         checkpoint = entry("hf", hf_repo="org/net", filename="model.safetensors", size=1000)
-        assert "more than 1,000 bytes come" in run_fails(checkpoint, tmp_path)
+        assert "more than 1,000 bytes arrive" in run_fails(checkpoint, tmp_path)
         assert server.sent < len(page.body)
 
 
@@ -1013,7 +1013,7 @@ def test_a_large_file_of_drive_is_fetched_past_the_virus_scan_page(drive: Server
 
 def test_more_from_drive_than_the_manifests_size_is_stopped(drive: Server, tmp_path: Path) -> None:
     checkpoint = entry("gdrive", gdrive_id=FILE_ID, size=1000)
-    assert "more than 1,000 bytes come" in run_fails(checkpoint, tmp_path)
+    assert "more than 1,000 bytes arrive" in run_fails(checkpoint, tmp_path)
     assert not names_in(checkpoint)
 
 

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
+from bcdzoo.push import prepare
 from bcdzoo.weights import pickles
 from bcdzoo.weights.convert import load_state
 from bcdzoo.weights.load import checkpoint_argument, convert
 from bcdzoo.weights.metadata import read_metadata
-from bcdzoo.weights.push import prepare
 from bcdzoo.weights.sources import SHIPPED
 from tests.weights.hostile import FILES
 
@@ -95,8 +95,8 @@ def tensors() -> dict[str, torch.Tensor]:
         ({"build": '{"num_classes": true}'}, "num_classes must be of the type int"),
         ({"build": '{"num_classes": "10"}'}, "num_classes must be of the type int"),
         ({"build": '{"num_classes": 1e400}'}, "num_classes must be of the type int"),
-        ({"build": '{"step": [2]}'}, "step is no plain value"),
-        ({"build": '{"step": null}'}, "step is no plain value"),
+        ({"build": '{"step": [2]}'}, "step is not a plain value"),
+        ({"build": '{"step": null}'}, "step is not a plain value"),
         ({"build": '{"step": 1000000000}'}, "step must be 1"),
         ({"build": '{"__class__": 1}'}, "unexpected keyword argument|does not take"),
         ({"build": '{"self": 1}'}, "unexpected keyword argument|does not take"),
@@ -104,7 +104,7 @@ def tensors() -> dict[str, torch.Tensor]:
         ({"preprocess": "resize=0,crop=0"}, "crop=0"),
         ({"lineage": "7"}, "lineage is a int and not a dict"),
         ({"class_names": '"abc"'}, "class_names is a str and not a list"),
-        ({"class_names": "[1]"}, "class_names, line 1: '1' is no name of a class"),
+        ({"class_names": "[1]"}, "class_names, line 1: '1' is not a class name"),
         ({"format": "bcdzoo 99"}, "another version"),
     ],
 )
@@ -125,7 +125,7 @@ def test_what_a_file_says_of_itself_is_checked(
         ("bcdnet-b", {"reduction": 0}, "cannot be built with .*reduction=0"),
         ("meliusnet-22", {"stem_pool": 10**6}, "stem_pool must be 3"),
         ("birealnet-18", {"bn_eps": float("nan")}, "bn_eps must be between 0 and 1"),
-        ("birealnet-18", {"padding": "p" * 10**6}, "padding is no plain value"),
+        ("birealnet-18", {"padding": "p" * 10**6}, "padding is not a plain value"),
     ],
 )
 def test_a_file_cannot_ask_for_a_network_that_makes_no_sense(
@@ -146,7 +146,7 @@ def test_a_name_in_a_file_is_never_imported(
     for name in ("evil_module:x", "evil_module", "bcdnet:bcdnet_a", "../evil_module", "torch.hub:load"):
         path = tmp_path / "evil.safetensors"
         save_file(tensors, path, GOOD | {"model": name})
-        with pytest.raises(BcdzooError, match="which is no network of this zoo"):
+        with pytest.raises(BcdzooError, match="which is not a network of this zoo"):
             checkpoint_argument(str(path))
         with pytest.raises(BcdzooError, match="not a file of a network of this zoo"):
             prepare(path, "me/x", "MIT")

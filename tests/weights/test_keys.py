@@ -57,7 +57,7 @@ def test_an_entry_selects_by_its_format_and_says_when_the_file_is_anothers(
         assert resolve("bcdnet-tiny", tiny).preprocess == "imagenet"
     entry(tiny, "bcdnet-tiny", "bnext", monkeypatch)
     with pytest.raises(
-        BcdzooError, match="has the keys of the format 'zoo', and its entry in the manifest says 'bnext'"
+        BcdzooError, match="has the keys of the format 'zoo', but its entry in the manifest says 'bnext'"
     ):
         resolve("bcdnet-tiny", tiny)
 
@@ -72,7 +72,7 @@ def test_a_file_that_is_of_no_format_is_refused_by_its_keys(tmp_path: Path, monk
 @pytest.mark.parametrize("format", [name for name, family in FORMATS.items() if not family.layouts])
 def test_a_format_that_is_fetched_only_is_said_to_be(format: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry(tiny, "bcdnet-tiny", format, monkeypatch)
-    with pytest.raises(BcdzooError, match=f"bcdnet-tiny/mine is of the format '{format}', which is fetched only"):
+    with pytest.raises(BcdzooError, match=f"bcdnet-tiny/mine has the format '{format}', which is only fetched"):
         resolve("bcdnet-tiny", tiny)
 
 

@@ -122,7 +122,7 @@ def test_where_a_network_has_no_such_form_the_file_is_refused(file: Path) -> Non
         BcdzooError, match="needs padding=tensorflow, stem_pool=2, a form that meliusnet-42 does not have"
     ):
         load_model("meliusnet-42", file)
-    with pytest.raises(BcdzooError, match="needs padding=tensorflow, stem_pool=2: `bcdzoo convert` makes a file"):
+    with pytest.raises(BcdzooError, match="needs padding=tensorflow, stem_pool=2: use `bcdzoo convert`"):
         load_into(create_model("meliusnet-22"), file)
 
 

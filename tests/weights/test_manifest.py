@@ -132,7 +132,7 @@ def test_a_users_file_adds_overrides_and_fills_gaps(tmp_path: Path, monkeypatch:
         ({"source": "url", "url": "https://a.b/c"}, "filename: missing"),
         ({"source": "url", "url": "file:///etc/passwd", "filename": "x"}, "url: must begin with http"),
         ({"source": "gdrive"}, "gdrive_id: missing"),
-        ({"source": "gdrive", "gdrive_id": "https://drive.google.com/file/d/1"}, "gdrive_id: must be the id alone"),
+        ({"source": "gdrive", "gdrive_id": "https://drive.google.com/file/d/1"}, "gdrive_id: must be the id only"),
         ({"format": "tensorflow"}, "format: 'tensorflow'"),
         ({"preprocess": "imagnet"}, "preprocess: 'imagnet'"),
         ({"sha256": "ab"}, "sha256: must be 64 hexadecimal digits"),

@@ -98,7 +98,7 @@ def test_class_names_travel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     convert(tmp_path / "a.safetensors", "bcdnet-tiny", tmp_path / "again.safetensors")
     assert read_metadata(tmp_path / "again.safetensors").class_names == tuple(labels)  # type: ignore[union-attr]
     assert bcdzoo.load_model("bcdnet-tiny", tmp_path / "x.pth").class_names is None
-    with pytest.raises(BcdzooError, match="2 names of classes are given, and bcdnet-tiny has 10 outputs"):
+    with pytest.raises(BcdzooError, match="2 class names are given, but bcdnet-tiny has 10 outputs"):
         convert(tmp_path / "x.pth", "bcdnet-tiny", tmp_path / "b.safetensors", class_names=["a", "b"])
 
 

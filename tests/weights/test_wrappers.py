@@ -192,7 +192,7 @@ def test_averaged_weights_are_said_to_be_there_and_can_be_taken(
     path = tmp_path / "x.pth"
     torch.save({key: average(state), "state_dict": state}, path)
     assert same(loaded(path), state)
-    assert f"its state_dict is taken; it also holds {key}: {path}#NAME takes that" in capsys.readouterr().err
+    assert f"its state_dict is used; it also holds {key}: {path}#NAME selects that" in capsys.readouterr().err
     assert same(loaded(f"{path}#{key}"), average(state))
     assert capsys.readouterr().err == ""
     with pytest.raises(BcdzooError, match=f"holds no weights called 'nothing', but state_dict, {key}"):
@@ -201,7 +201,7 @@ def test_averaged_weights_are_said_to_be_there_and_can_be_taken(
 
 def test_of_several_tables_without_a_usual_name_none_is_guessed(state: State, tmp_path: Path) -> None:
     torch.save({"generator": state, "critic": average(state)}, tmp_path / "x.pth")
-    with pytest.raises(BcdzooError, match=r"several tables of weights: say which, as in .*x\.pth#generator, critic"):
+    with pytest.raises(BcdzooError, match=r"several state dicts: select one, as in .*x\.pth#generator, critic"):
         loaded(tmp_path / "x.pth")
     assert same(loaded(f"{tmp_path / 'x.pth'}#critic"), average(state))
 
@@ -211,7 +211,7 @@ def test_of_several_networks_in_one_table_none_is_guessed(state: State, tmp_path
     torch.save({"state_dict": both}, tmp_path / "x.pth")
     save_file(both, tmp_path / "x.safetensors")
     for file in "x.pth", "x.safetensors":
-        with pytest.raises(BcdzooError, match=rf"{file}#NAME takes the tensors of model, model_ema alone"):
+        with pytest.raises(BcdzooError, match=rf"{file}#NAME selects the tensors of model, model_ema"):
             loaded(tmp_path / file)
         assert same(loaded(f"{tmp_path / file}#model_ema"), average(state))
 
@@ -223,7 +223,7 @@ def test_they_are_offered_whatever_their_keys_and_prefixes_are(tmp_path: Path) -
     with torch.device("meta"):
         model = bcdzoo.create_model("reactnet-r18")
     for source in f"{tmp_path / 'x.pth'}", f"{tmp_path / 'x.pth'}#state_dict":
-        with pytest.raises(BcdzooError, match=r"takes the tensors of module\.model, module\.model_ema alone"):
+        with pytest.raises(BcdzooError, match=r"selects the tensors of module\.model, module\.model_ema"):
             convert_state(load_state(source), model, source)
         assert (
             convert_state(load_state(f"{source}#module.model_ema"), model, source).keys() == model.state_dict().keys()
@@ -238,7 +238,7 @@ def test_the_table_that_fits_the_network_is_taken_whatever_it_is_called(
     assert same(loaded(tmp_path / "x.pth"), state)
     assert capsys.readouterr().err == ""
     torch.save({"model": state, "teacher": average(state)}, tmp_path / "x.pth")
-    with pytest.raises(BcdzooError, match=r"several tables of weights: say which, as in .*x\.pth#model, teacher"):
+    with pytest.raises(BcdzooError, match=r"several state dicts: select one, as in .*x\.pth#model, teacher"):
         loaded(tmp_path / "x.pth")
 
 
@@ -262,7 +262,7 @@ def test_a_whole_module_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(BcdzooError, match=r"torch\.save\(model\.state_dict\(\)"):
         load_state(tmp_path / "x.pth")
     torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "x.pt")
-    with pytest.raises(BcdzooError, match="a program of TorchScript"):
+    with pytest.raises(BcdzooError, match="a TorchScript program"):
         load_state(tmp_path / "x.pt")
 
 
@@ -286,7 +286,7 @@ class Unusual(nn.Linear):
 
 def test_a_module_that_weights_cannot_be_loaded_into_is_said_to_be_one(state: State, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(BcdzooError, match="its _extra_state is no tensor"):
+    with pytest.raises(BcdzooError, match="its _extra_state is not a tensor"):
         load_into(Unusual(1, 1), tmp_path / "x.pth")
     with pytest.raises(BcdzooError, match="its weight has no size before it has seen an image"):
         load_into(nn.LazyLinear(1), tmp_path / "x.pth")

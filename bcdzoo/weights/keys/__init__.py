@@ -1,6 +1,6 @@
-"""Families of checkpoints, one file each: their keys, and what their files need of a network.
+"""Families of checkpoints, one file each: their keys, and the network that their files need.
 
-The ``format`` of a manifest's entry names one of them. Of a file that no entry describes, all are tried in this order.
+The ``format`` of a manifest's entry names one of them. For a file without an entry, all are tried in this order.
 """
 
 from importlib import import_module

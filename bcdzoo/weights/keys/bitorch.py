@@ -1,4 +1,4 @@
-"""hpi-xnor/bitorch, bitorch/models/meliusnet.py, up to version 0.3.0; the last block is in its files a second time."""
+"""hpi-xnor/bitorch, bitorch/models/meliusnet.py, up to version 0.3.0; its files contain the last block twice."""
 
 from bcdzoo.weights.keys.family import Family, Layout, Rule, shifted
 

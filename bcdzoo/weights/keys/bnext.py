@@ -1,6 +1,6 @@
 """hpi-xnor/BNext, src/bnext.py.
 
-It gives every unit a PReLU activation1 and uses that of every second 3×3 alone; the temperatures are a matter of
+Every unit has a PReLU activation1, but only that of every second 3×3 is used; the temperatures are only used in
 training.
 """
 
@@ -18,12 +18,12 @@ def _part(theirs: str, ours: str) -> Rule:
 
 
 def _unfit(state: State) -> str:
-    """The authors' weights are signs from epoch 153 on; before, they are real numbers divided by a temperature."""
+    """Check the temperature: before epoch 153 the authors' weights are not signs but real numbers divided by it."""
     temperatures = [tensor for key, tensor in state.items() if key.endswith(".temperature") and tensor.numel()]
     hottest = max((float(tensor.float().max()) for tensor in temperatures if tensor.is_floating_point()), default=0.0)
     if hottest < 1e-7:
         return ""
-    return f"its temperature is {hottest:.2g}, that of a training before epoch 153, when the weights are not yet signs"
+    return f"its temperature is {hottest:.2g}, as before epoch 153 of the training, when the weights are not yet signs"
 
 
 _BNEXT = Layout(

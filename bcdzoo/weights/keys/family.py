@@ -1,8 +1,8 @@
-"""What is said of a family of checkpoints: how its files are read, and how its keys become this zoo's.
+"""The description of a family of checkpoints: how its files are read, and how its keys become this zoo's.
 
-A layout's rules are (pattern, replacement) over keys; the first that matches the beginning of a key is taken. A
+A layout's rules are (pattern, replacement) over keys; the first that matches the beginning of a key applies. A
 replacement that ends in ``#1`` or ``#2`` is a part of one tensor, concatenated along the output channels; a replacement
-None leaves out tensors that the network's output does not depend on.
+None drops tensors that the network's output does not depend on.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-if TYPE_CHECKING:  # the manifest looks formats up, without torch
+if TYPE_CHECKING:  # the manifest uses the formats without torch
     from torch import Tensor
 
 State: TypeAlias = "dict[str, Tensor]"
@@ -21,15 +21,15 @@ Rule: TypeAlias = tuple[str, Replacement]
 
 @dataclass(frozen=True)
 class Layout:
-    """The keys of one network, or of several that are named alike.
+    """The keys of one network, or of several with the same naming.
 
     Attributes:
-        rules: From the family's keys to this zoo's.
-        build: Arguments of :func:`bcdzoo.create_model` that make the network the one its files were trained as; a
-            network that does not take them cannot have these files.
-        as_usual: Arguments for which its files are known to have the network's default.
-        preprocess: A preset or spec that its files were trained for; empty where nobody said.
-        unfit: Says of a file's tensors why they cannot be run, if they cannot.
+        rules: Rules from the family's keys to this zoo's.
+        build: Arguments of :func:`bcdzoo.create_model` with which its files were trained; a network that does not
+            accept them cannot load these files.
+        as_usual: Arguments for which its files are known to use the network's default.
+        preprocess: Preset or spec that its files were trained with; empty if unknown.
+        unfit: Function of a file's tensors that returns why they cannot be used; empty if they can.
     """
 
     rules: Sequence[Rule] = ()
@@ -41,11 +41,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file that other families do not use.
+    """A file format that no other family uses.
 
     Attributes:
-        holds: Whether a file with this path and beginning is one.
-        read: Its tensors.
+        holds: Predicate on a file's path and first bytes.
+        read: Function that reads its tensors.
     """
 
     holds: Callable[[Path, bytes], bool]
@@ -57,8 +57,8 @@ class Family:
     """The checkpoints of one program.
 
     Attributes:
-        layouts: One for each naming of keys; none where its files are fetched only.
-        container: What its files are, other than safetensors or what torch writes.
+        layouts: One for each naming of keys; none if its files are only fetched.
+        container: File format, if it is neither safetensors nor torch's.
     """
 
     layouts: tuple[Layout, ...] = ()
@@ -66,7 +66,7 @@ class Family:
 
 
 def shifted(group: int, number: int, template: str) -> Callable[[re.Match[str]], str]:
-    """A replacement in which one group counts from another start: ``{n}`` is that group plus ``number``."""
+    """Return a replacement with an offset in one group: ``{n}`` is that group plus ``number``."""
 
     def replace(match: re.Match[str]) -> str:
         return match.expand(template.replace("{n}", str(int(match[group]) + number)))
@@ -75,7 +75,7 @@ def shifted(group: int, number: int, template: str) -> Callable[[re.Match[str]],
 
 
 def by_stage(first: Sequence[int], template: str) -> Callable[[re.Match[str]], str]:
-    """``{n}``: the index of a block numbered by stage (group 1, from ``first``) and place in it (group 2)."""
+    """Return a replacement where ``{n}`` is a block's index: ``first[stage]`` (group 1) plus its position (group 2)."""
 
     def replace(match: re.Match[str]) -> str:
         return match.expand(template.replace("{n}", str(first[int(match[1])] + int(match[2]))))

@@ -14,7 +14,7 @@ def _read(path: Path) -> State:
 
 _KERAS = {"padding": "tensorflow"}
 
-# Bi-Real Net numbers its batch norms through; where the width changes the shortcut's comes first.
+# Bi-Real Net numbers its batch norms consecutively; where the width changes, the shortcut's comes first.
 _BIREAL_NORMS = ["stem.bn"]
 for _stage in range(4):
     _BIREAL_NORMS += [f"stages.{_stage}.0.shortcut.bn"] * (_stage > 0) + [f"stages.{_stage}.{i}.bn" for i in range(4)]

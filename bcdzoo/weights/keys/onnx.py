@@ -1,4 +1,4 @@
-"""ONNX graphs, which are fetched only."""
+"""ONNX graphs, which are only fetched."""
 
 from bcdzoo.weights.keys.family import Family
 

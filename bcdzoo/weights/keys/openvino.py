@@ -1,4 +1,4 @@
-"""OpenVINO's graphs and their weights, which are fetched only."""
+"""OpenVINO graphs and their weights, which are only fetched."""
 
 from bcdzoo.weights.keys.family import Family
 

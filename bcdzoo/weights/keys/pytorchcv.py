@@ -2,7 +2,7 @@
 
 from bcdzoo.weights.keys.family import Family, Layout, by_stage, shifted
 
-# Block 0 of each stage, where this zoo numbers the blocks through; pytorchcv counts from 1.
+# Index of block 0 of each stage in this zoo, which numbers the blocks consecutively; pytorchcv counts from 1.
 _FIRST = (0, -1, 0, 2, 4, 10)
 
 _MOBILENET = Layout(

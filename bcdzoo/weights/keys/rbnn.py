@@ -1,4 +1,4 @@
-"""lmbxmu/RBNN, imagenet/, and htqin/IR-Net, ImageNet/, whose frame it is; neither uses its bn3."""
+"""lmbxmu/RBNN, imagenet/, and htqin/IR-Net, ImageNet/, whose trunk it shares; neither uses its bn3."""
 
 import re
 
@@ -6,7 +6,7 @@ from bcdzoo.weights.keys.family import Family, Layout, shifted
 
 
 def _rbnn_unit(match: re.Match[str]) -> str:
-    """The unit of a convolution of RBNN's by stage, block and place in the block (groups 1 to 3)."""
+    """Name the unit of one of RBNN's convolutions by stage, block and position in the block (groups 1 to 3)."""
     return f"stages.{int(match[1]) - 1}.{match[2]}.{'first' if match[3] == '1' else 'second'}"
 
 

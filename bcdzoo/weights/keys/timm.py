@@ -1,8 +1,8 @@
-"""timm, whose ResNet-18 is named as torchvision's is."""
+"""timm, whose ResNet-18 has torchvision's names."""
 
 from bcdzoo.weights.keys.family import Family, Layout, Rule, by_stage
 
-# The first block of each stage, where this zoo numbers the blocks through.
+# Index of the first block of each stage in this zoo, which numbers the blocks consecutively.
 _V1_FIRST = (0, 1, 3, 5, 11)
 _V2_FIRST = (1, 2, 4, 7, 11, 14, 17)
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from bcdzoo.ops.known import FREE
-from bcdzoo.ops.layout import POOLS, at, moves_along, numbers_of, of_storage, summed_dims, varies_along
-from bcdzoo.ops.products import Multiplication
+from bcdzoo.trace.known import FREE
+from bcdzoo.trace.layout import POOLS, at, moves_along, numbers_of, of_storage, summed_dims, varies_along
+from bcdzoo.trace.products import Multiplication
 
 aten = torch.ops.aten
 

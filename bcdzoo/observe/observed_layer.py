@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.audit.values import Form, Inputs, Threshold, Weights
+from bcdzoo.observe.values import Form, Inputs, Threshold, Weights
 
 
 @dataclass

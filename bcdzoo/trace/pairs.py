@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.ops.known import FREE, packets
-from bcdzoo.ops.layout import at, moves_along, numbers_of, of_storage, summed_dims, varies_along
-from bcdzoo.ops.sums import COPIES, MOVES, OVER, SUMS
+from bcdzoo.trace.known import FREE, packets
+from bcdzoo.trace.layout import at, moves_along, numbers_of, of_storage, summed_dims, varies_along
+from bcdzoo.trace.sums import COPIES, MOVES, OVER, SUMS
 
 aten = torch.ops.aten
 

@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.ops.known import packets
-from bcdzoo.ops.pairs import Pairs
-from bcdzoo.ops.products import MACS, Multiplication, operands
-from bcdzoo.ops.sums import Sums
+from bcdzoo.trace.known import packets
+from bcdzoo.trace.pairs import Pairs
+from bcdzoo.trace.products import MACS, Multiplication, operands
+from bcdzoo.trace.sums import Sums
 
 aten = torch.ops.aten
 

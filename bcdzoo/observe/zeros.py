@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_map
 
-from bcdzoo.ops.known import FREE
-from bcdzoo.ops.layout import at
+from bcdzoo.trace.known import FREE
+from bcdzoo.trace.layout import at
 
 aten = torch.ops.aten
 

@@ -13,20 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.audit.chains import observe_chain
-from bcdzoo.audit.observed_layer import ObservedLayer
-from bcdzoo.audit.values import (
+from bcdzoo.observe.chains import observe_chain
+from bcdzoo.observe.observed_layer import ObservedLayer
+from bcdzoo.observe.values import (
     Threshold,
     is_coarse,
     summarize_inputs,
     summarize_threshold,
     summarize_weights,
 )
-from bcdzoo.audit.zeros import Zeros
-from bcdzoo.ops.known import is_recognised
-from bcdzoo.ops.products import Multiplication
-from bcdzoo.ops.running import Running
+from bcdzoo.observe.zeros import Zeros
 from bcdzoo.packed.chain import PackedChain
+from bcdzoo.trace.known import is_recognised
+from bcdzoo.trace.products import Multiplication
+from bcdzoo.trace.running import Running
 
 aten = torch.ops.aten
 

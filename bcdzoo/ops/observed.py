@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bcdzoo.audit.run import batches_of
-from bcdzoo.audit.verdict import bits_of
-from bcdzoo.audit.watch import Watch
+from bcdzoo.data.batches import batches_of
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted
+from bcdzoo.observe.bits import bits_of
+from bcdzoo.observe.watch import Watch
 from bcdzoo.ops.conventions import BINARY
 from bcdzoo.text import printable
 

@@ -1,4 +1,4 @@
-"""Publishing weights on the Hugging Face hub: the file, a model card, and the entry for a manifest."""
+"""Publish weights on the Hugging Face hub: the file, a model card, and the entry for a manifest."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,18 @@ from bcdzoo.weights.metadata import Metadata, read_metadata
 FILENAME = "model.safetensors"
 
 PUBLISHABLE = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0")
-"""Licences that allow to pass weights on; SPDX."""
+"""Licenses that allow redistribution of weights (SPDX)."""
 
 
 class Publication(NamedTuple):
-    """What is published.
+    """The content of a publication.
 
     Attributes:
-        weights: The file.
+        weights: File of weights.
         repo: ``OWNER/NAME``.
-        card: The model card, Markdown with metadata.
-        said: What the file says of itself.
-        license: SPDX.
+        card: Model card, Markdown with metadata.
+        said: Metadata of the file.
+        license: SPDX identifier.
     """
 
     weights: Path
@@ -41,12 +41,12 @@ def prepare(weights: Path, repo: str, license: str | None = None) -> Publication
     """Write the model card and check that the file may be published.
 
     Args:
-        weights: As ``bcdzoo train`` or ``bcdzoo convert`` wrote it.
+        weights: File written by ``bcdzoo train`` or ``bcdzoo convert``.
         repo: ``OWNER/NAME``.
-        license: Of weights of one's own; others keep theirs.
+        license: License of your own weights; others keep theirs.
 
     Raises:
-        BcdzooError: The file is not this zoo's, or its licence, or that of the weights it was trained from, does not
+        BcdzooError: The file is not this zoo's, or its license, or that of the weights it was trained from, does not
             allow it.
     """
     if repo.count("/") != 1 or not all(repo.split("/")):
@@ -61,14 +61,14 @@ def prepare(weights: Path, repo: str, license: str | None = None) -> Publication
 
 
 def push(publication: Publication, private: bool = False) -> Checkpoint:
-    """Upload, as one commit.
+    """Upload a publication as one commit.
 
     Args:
-        publication: Of :func:`prepare`.
-        private: Whether a repository that does not exist yet is to be private.
+        publication: Result of :func:`prepare`.
+        private: Whether to create a missing repository as private.
 
     Returns:
-        The entry for a manifest, held to the commit and the file's hash.
+        The entry for a manifest, pinned to the commit and the file's hash.
 
     Raises:
         BcdzooError: The hub refuses or cannot be reached.
@@ -84,7 +84,7 @@ def push(publication: Publication, private: bool = False) -> Checkpoint:
     try:
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.create_commit(repo, files, commit_message=f"{publication.said.model} by bcdzoo")
-    except Exception as error:  # the hub's client lets its HTTP library's errors through, and has changed that library
+    except Exception as error:  # the hub's client does not wrap its HTTP library's errors
         reason = " ".join(str(error).split())
         raise BcdzooError(f"cannot publish to {repo}: {reason}; `hf auth login` signs in") from error
     return Checkpoint(
@@ -105,7 +105,7 @@ def push(publication: Publication, private: bool = False) -> Checkpoint:
 
 
 def manifest_entry(checkpoint: Checkpoint) -> str:
-    """A checkpoint as TOML, for ``weights.toml`` or a file of one's own."""
+    """Format a checkpoint as TOML, for ``weights.toml`` or a user's manifest."""
     keys = (
         *("model", "tag", "source", "hf_repo", "hf_revision", "filename", "size", "sha256"),
         *("format", "build", "preprocess", "license", "evidence"),
@@ -143,7 +143,7 @@ def _license(weights: Path, said: Metadata, wanted: str | None) -> str:
 def _allowed(what: str, license: str, wanted: str | None) -> str:
     if not license:
         raise BcdzooError(
-            f"{what} has no licence that allows to publish it; for weights of your own say which with --license"
+            f"{what} has no licence that allows publishing it; for your own weights, state one with --license"
         )
     if license not in PUBLISHABLE:
         raise BcdzooError(
@@ -156,7 +156,7 @@ def _allowed(what: str, license: str, wanted: str | None) -> str:
 
 
 def _evaluation(lineage: dict[str, Any]) -> dict[str, Any] | None:
-    """The evaluation in a lineage: None where there is none, or something else stands in its place."""
+    """Return the evaluation in a lineage; None if there is none, or it is malformed."""
     found = lineage.get("evaluation")
     if not isinstance(found, dict) or not isinstance(found.get("data"), dict):
         return None

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from bcdzoo.audit.observed_layer import ObservedLayer
-from bcdzoo.audit.values import Form, Inputs, Weights, summarize_weights
+from bcdzoo.observe.observed_layer import ObservedLayer
+from bcdzoo.observe.values import Form, Inputs, Weights, summarize_weights
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.unit import PackedStem, PackedUnit
 

@@ -13,10 +13,10 @@ import yaml
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
+from bcdzoo.push import prepare
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import load_manifest
-from bcdzoo.weights.push import prepare
 from bcdzoo.weights.sources import SHIPPED
 from bcdzoo.weights.tensors import write_tensors
 from tests.weights.hub import Hub, hub
@@ -91,7 +91,7 @@ def unlicensed(tmp_path: Path) -> Path:
 
 def test_converted_weights_without_a_licence_are_refused_whatever_is_said(unlicensed: Path) -> None:
     for license in (None, "MIT"):
-        with pytest.raises(BcdzooError, match="has no licence that allows to publish it"):
+        with pytest.raises(BcdzooError, match="has no licence that allows publishing it"):
             prepare(unlicensed, "me/tiny", license)
 
 
@@ -99,7 +99,7 @@ def test_what_was_trained_from_unlicensed_weights_in_two_steps_is_refused(tmp_pa
     lineage = '{"parent": {"sha256": "aa"}, "initial": {"sha256": "bb", "source_sha256": "cc", "license": ""}}'
     metadata = safetensors_metadata(TINY) | {"lineage": lineage, "license": ""}
     write_tensors(tmp_path / "tuned.safetensors", bcdzoo.create_model("bcdnet-tiny").state_dict(), metadata)
-    with pytest.raises(BcdzooError, match="has no licence that allows to publish it"):
+    with pytest.raises(BcdzooError, match="has no licence that allows publishing it"):
         prepare(tmp_path / "tuned.safetensors", "me/tiny", "MIT")
 
 
@@ -127,7 +127,7 @@ def test_the_manifest_decides_for_a_published_file_and_for_what_was_trained_from
 def test_weights_of_ones_own_need_a_licence_that_can_be_given(tmp_path: Path) -> None:
     metadata = safetensors_metadata(TINY) | {"license": ""}
     write_tensors(tmp_path / "mine.safetensors", bcdzoo.create_model("bcdnet-tiny").state_dict(), metadata)
-    with pytest.raises(BcdzooError, match="say which with --license"):
+    with pytest.raises(BcdzooError, match="state one with --license"):
         prepare(tmp_path / "mine.safetensors", "me/tiny")
     assert prepare(tmp_path / "mine.safetensors", "me/tiny", "MIT").license == "MIT"
     with pytest.raises(BcdzooError, match="it must be one of Apache"):

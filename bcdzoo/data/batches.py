@@ -1,0 +1,33 @@
+"""A few images of a data set, for those who look at a network's maps."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+from bcdzoo.data.imagenet import open_dataset
+from bcdzoo.data.pixels import Pixels, loader
+from bcdzoo.data.preprocess import Preprocess
+from bcdzoo.errors import BcdzooError
+
+AT_ONCE = 8
+"""Images of a batch: all maps of a layer are held together."""
+
+
+def batches_of(data: str, preprocess: Preprocess, outputs: int, layout: str | None, number: int) -> Iterator[Tensor]:
+    """Normalized images spread evenly over a set, (n, 3, H, W).
+
+    Args:
+        data: In any layout.
+        preprocess: What they are made with.
+        outputs: Of the network.
+        layout: Of the data, where it is given.
+        number: Of the images.
+    """
+    found = open_dataset(data, outputs, layout)
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found)), dtype=int)).tolist()
+    parts = [chosen[start : start + AT_ONCE] for start in range(0, len(chosen), AT_ONCE)]
+    for _, crops, unreadable in loader(Pixels(found, [preprocess.geometry]), parts, workers=0):
+        if unreadable:
+            raise BcdzooError(unreadable[0][1])
+        yield preprocess.normalize(crops[0])
