@@ -130,7 +130,9 @@ def mirror() -> Path | str | None:
 def places_in_mirror(checkpoint: Checkpoint) -> list[str]:
     """Relative paths at which a mirror may have a checkpoint."""
     places = [place(checkpoint)]
-    if checkpoint.filename and checkpoint.hashes:  # without a hash, a bare name does not say whose file it is
+    if checkpoint.filename and (
+        checkpoint.hashes or checkpoint.files
+    ):  # without a hash, a bare name does not say whose file it is
         places.append(checkpoint.filename.rpartition("/")[2])
     return places
 
@@ -179,7 +181,7 @@ def _from_mirror_url(checkpoint: Checkpoint, base: str, final: Path) -> tuple[Pa
     for relative in places_in_mirror(checkpoint):
         url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
         try:
-            download(url, part, checked=bool(checkpoint.hashes), size=checkpoint.size)
+            download(url, part, checked=bool(checkpoint.hashes or checkpoint.files), size=checkpoint.size)
         except RefusedError:
             continue
         return part, url
