@@ -6,6 +6,9 @@ import tarfile
 from pathlib import Path
 from urllib.parse import quote
 
+import requests
+from tqdm import tqdm
+
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place
 from bcdzoo.text import masked, printable
@@ -28,11 +31,16 @@ def collect(checkpoint: Checkpoint, part: Path) -> None:
     files = {name: content for name, content in _arrived(part).items() if _is_right(checkpoint, name, content)}
     one = part.with_name(part.name + ".one")
     own_place(part)
-    with part.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in checkpoint.files:
+    with (
+        part.open("wb") as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        requests.Session() as session,
+    ):
+        # disable=None: only when stderr is a terminal
+        for name in tqdm(sorted(checkpoint.files), unit=" files", desc=checkpoint.filename, disable=None):
             if name not in files:
                 url = checkpoint.url + quote(name)
-                download(url, one, checked=True)
+                download(url, one, checked=True, most=LARGEST, session=session)
                 if one.stat().st_size > LARGEST:
                     raise BcdzooError(f"{checkpoint.name}: {masked(url)} has more than {LARGEST >> 20} MiB")
                 files[name] = one.read_bytes()

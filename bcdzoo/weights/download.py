@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -50,7 +50,15 @@ class SlowError(requests.Timeout):
     """The server sends too slowly."""
 
 
-def download(url: str, part: Path, *, checked: bool = False, size: int | None = None) -> None:
+def download(
+    url: str,
+    part: Path,
+    *,
+    checked: bool = False,
+    size: int | None = None,
+    most: int = LARGEST,
+    session: requests.Session | None = None,
+) -> None:
     """Download ``url`` to ``part``, resuming what an interrupted call left there.
 
     ``<part>.json`` stores the server's validator of the file, so that bytes of two versions are never joined. If a
@@ -61,6 +69,8 @@ def download(url: str, part: Path, *, checked: bool = False, size: int | None = 
         part: File to write. It is complete when the call returns, but not checked against any hash.
         checked: Whether the caller checks a published hash, which would detect a mix of two versions.
         size: Size of the file in bytes, if known.
+        most: Largest size in bytes, where the size is unknown.
+        session: Connections shared by several files, whose progress the caller shows.
 
     Raises:
         RefusedError: The server has no such file, asks for a login, or answers with a web page.
@@ -72,7 +82,7 @@ def download(url: str, part: Path, *, checked: bool = False, size: int | None = 
     attempt, furthest = 1, _size(part)
     while True:
         try:
-            return _attempt(url, part, checked, size)
+            return _attempt(url, part, checked, size, most, session)
         except SlowError as error:
             raise BcdzooError(f"{shown}: {error}; gave up; run again later, what has arrived is kept") from None
         except requests.exceptions.SSLError as error:
@@ -98,7 +108,9 @@ def discard(part: Path) -> None:
     _sidecar(part).unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
+def _attempt(
+    url: str, part: Path, checked: bool, size: int | None, most: int, session: requests.Session | None
+) -> None:
     known, shown = _read_sidecar(part), masked(url)
     have = _size(part) if known.get("url") == shown and (known.get("validator") or checked) else 0
     if have and have == known["length"]:
@@ -109,7 +121,7 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
         if known["validator"]:
             headers["If-Range"] = known["validator"]
 
-    with exchange("GET", url, headers, TIMEOUT) as (response, pieces):
+    with exchange("GET", url, headers, TIMEOUT, session=session) as (response, pieces):
         if response.status_code == 416 and have:
             if response.headers.get("Content-Range") == f"bytes */{have}":
                 return  # complete: the server had not sent a length
@@ -129,19 +141,19 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
             raise _TransientError("the server sends a different part of the file than requested")
         have *= resumed
         length = known["length"] if resumed else content_length(response)
-        most, too_much = _most(response, shown, part, have, length, size)
+        most, too_much = _most(response, shown, part, have, length, size, most)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if resumed else os.O_TRUNC)
         with os.fdopen(os.open(part, flags, 0o666), "ab" if resumed else "wb") as file:
             if not resumed:  # after the truncation: old bytes must never stand beside a new validator
                 sidecar = _sidecar(part)
                 own_place(sidecar)
                 write_json(sidecar, {"url": shown, "validator": _validator(response), "length": length})
-            # disable=None: only when stderr is a terminal
-            with tqdm(total=length, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=None) as bar:
+            hidden = True if session else None  # None: shown only when stderr is a terminal
+            with tqdm(total=length, initial=have, unit="B", unit_scale=True, desc=part.stem, disable=hidden) as bar:
                 for piece in pieces:
                     have += len(piece)
                     if encoding != "identity" and have > UNPACKED * (packed := max(response.raw.tell(), 1 << 16)):
-                        most, too_much = 0, f"{shown}: the first {packed:,} bytes unpack to {have:,}: no weights do"
+                        most, too_much = 0, f"{shown}: the first {packed:,} bytes unpack to {have:,}: weights do not"
                     if have > most:
                         discard(part)
                         raise BcdzooError(too_much)
@@ -153,7 +165,7 @@ def _attempt(url: str, part: Path, checked: bool, size: int | None) -> None:
 
 
 def _most(
-    response: requests.Response, shown: str, part: Path, have: int, length: int | None, size: int | None
+    response: requests.Response, shown: str, part: Path, have: int, length: int | None, size: int | None, most: int
 ) -> tuple[int, str]:
     """Return how many bytes the file may have, and the error message if more arrive.
 
@@ -174,7 +186,7 @@ def _most(
     if packed is not None:  # compressed: otherwise it would be the length
         most = UNPACKED * packed
         return most, f"{shown} sends {packed:,} bytes that unpack to more than {most:,}: weights do not"
-    most = min(LARGEST, have + free * 9 // 10)
+    most = min(most, have + free * 9 // 10)
     return most, (
         f"{shown} sends more than {most:,} bytes without announcing a size: give it in a manifest, or free some "
         "space or set BCDZOO_HOME to another disk"
@@ -183,7 +195,12 @@ def _most(
 
 @contextmanager
 def exchange(
-    method: str, url: str, headers: Mapping[str, str], timeout: float | tuple[float, float], patience: float = 0
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float | tuple[float, float],
+    patience: float = 0,
+    session: requests.Session | None = None,
 ) -> Iterator[tuple[requests.Response, Iterator[bytes]]]:
     """Yield a server's response and the pieces of its body as they arrive, each within a time limit.
 
@@ -196,6 +213,7 @@ def exchange(
         headers: Headers of the request.
         timeout: Seconds to connect, and to wait for a byte.
         patience: Seconds for the headers, and for each piece of the body; :data:`PATIENCE` if omitted.
+        session: Connections to use again; new ones if omitted.
 
     Raises:
         requests.RequestException: The network fails, the server does not speak HTTP, or the URL is invalid.
@@ -210,9 +228,9 @@ def exchange(
 
     def converse() -> None:
         try:
-            with requests.Session() as session:
-                session.max_redirects = REDIRECTS
-                with session.request(method, url, headers=headers, stream=True, timeout=timeout) as response:
+            with nullcontext(session) if session else requests.Session() as connections:
+                connections.max_redirects = REDIRECTS
+                with connections.request(method, url, headers=headers, stream=True, timeout=timeout) as response:
                     hand_over(response)
                     for piece in response.iter_content(PIECE):
                         if abandoned.is_set():

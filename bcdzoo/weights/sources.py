@@ -128,7 +128,7 @@ def mirror() -> Path | str | None:
 def places_in_mirror(checkpoint: Checkpoint) -> list[str]:
     """Relative paths at which a mirror may have a checkpoint."""
     places = [place(checkpoint)]
-    if checkpoint.filename and checkpoint.hashes:  # a bare name is ambiguous without a hash
+    if checkpoint.filename and (checkpoint.hashes or checkpoint.files):  # a bare name is ambiguous without a hash
         places.append(checkpoint.filename.rpartition("/")[2])
     return places
 
@@ -177,7 +177,7 @@ def _from_mirror_url(checkpoint: Checkpoint, base: str, final: Path) -> tuple[Pa
     for relative in places_in_mirror(checkpoint):
         url, part = f"{base}/{quote(relative)}", _beside(final, ".part")
         try:
-            download(url, part, checked=bool(checkpoint.hashes), size=checkpoint.size)
+            download(url, part, checked=bool(checkpoint.hashes or checkpoint.files), size=checkpoint.size)
         except RefusedError:
             continue
         return part, url

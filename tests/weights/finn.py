@@ -123,6 +123,7 @@ def run(program: str, content: Mapping[str, bytes], images: npt.NDArray[np.uint8
             terms = windows.shape[-1]
             logits = 2 * agreeing - terms if thresholds is None else 2 * (agreeing - thresholds) - 1
             return logits[:, 0, 0]
+        assert thresholds is not None
         maps = (agreeing > thresholds).astype(np.uint8)
         if program == "cnv" and number in _POOLED:
             n, height, width, channels = maps.shape

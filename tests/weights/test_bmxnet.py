@@ -75,7 +75,8 @@ def test_an_invented_resnet_is_read_under_its_names(tmp_path: Path) -> None:
     real |= norm("bn_data", 3, random) | norm("bn1", 512, random)
     real |= {"arg:fc1_weight": random.standard_normal((10, 512)).astype(np.float32)}
     real |= {"arg:fc1_bias": random.standard_normal(10).astype(np.float32)}
-    binary, c_in = {}, 64
+    binary: dict[str, np.ndarray] = {}
+    c_in = 64
     for stage, c_out in enumerate((64, 128, 256, 512), 1):
         for unit in 1, 2:
             binary |= block(stage, unit, c_in, c_out, random)
@@ -127,10 +128,10 @@ def test_a_convolution_counts_the_bits_that_agree_and_pads_with_ones(
     padded = np.pad(x, ((0, 0), (0, 0), (border, border), (border, border)), constant_values=1)
     views = np.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
     agreeing = (views[:, None] == w[None, :, :, None, None]).sum((2, 5, 6))
-    layer = nn.Sequential(counting_conv(8, 5, kernel, stride, padding))
-    layer[0].conv.weight.data = torch.from_numpy(w).float()
+    layer = nn.Sequential(counting_conv(8, 5, kernel, stride, padding)).eval()
+    layer.load_state_dict({"0.conv.weight": torch.from_numpy(w).float()})
     with torch.inference_mode():
-        for network in layer.eval(), pack(layer.eval()):
+        for network in layer, pack(layer):
             assert network(torch.from_numpy(x).float()).tolist() == agreeing.tolist()
 
 

@@ -1,6 +1,7 @@
 """TFC of the QONNX model zoo: an ONNX graph that is written is read, and others are not taken for it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def tfc(seed: int = 0) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     nodes = [helper.make_node(kind, ["x"], ["x"]) for kind in ("Shape", "Gather", "Unsqueeze", "Concat", "Reshape")]
     nodes += [helper.make_node("Mul", ["x", "two"], ["x"]), helper.make_node("Sub", ["x", "one"], ["x"])]
     nodes += [helper.make_node("BipolarQuant", ["x", "one"], ["x"])]
-    for i, (inputs, outputs) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for i, (inputs, outputs) in enumerate(pairwise(WIDTHS)):
         values[f"weight{i}"] = random.standard_normal((outputs, inputs)).astype(np.float32)
         nodes += [helper.make_node("BipolarQuant", [f"weight{i}", "one"], ["w"])]
         nodes += [helper.make_node("Transpose", ["w"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["x"])]
@@ -55,7 +56,8 @@ def expected(values: dict[str, np.ndarray], pixels: np.ndarray) -> np.ndarray:
             )
             x = np.where((x - mean) / np.sqrt(var + 1e-5) * scale + shift >= 0, 1.0, -1.0)
     root = values["end_var"].astype(np.float64) ** 0.5
-    return (x - values["end_mean"]) / root * values["end_scale"] + values["end_shift"]
+    logits: np.ndarray = (x - values["end_mean"]) / root * values["end_scale"] + values["end_shift"]
+    return logits
 
 
 def test_a_graph_computes_the_same_in_torch_and_packed(tmp_path: Path) -> None:
@@ -71,8 +73,6 @@ def test_a_graph_computes_the_same_in_torch_and_packed(tmp_path: Path) -> None:
 
 
 def test_a_trained_graph_computes_what_its_numbers_say(real_data: Path) -> None:
-    from onnx import numpy_helper
-
     graph = onnx.load(real_data / "TFC_1W1A.onnx").graph
     numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = [node.input[0] for node in graph.node if node.op_type == "BipolarQuant" and node.input[0] in numbers]
@@ -117,7 +117,7 @@ def no_such_type(model: onnx.ModelProto) -> None:
 
 def text(model: onnx.ModelProto) -> None:
     next(t for t in model.graph.initializer if t.name == "mean0").CopyFrom(
-        helper.make_tensor("mean0", TensorProto.STRING, [1], [b"x"])
+        helper.make_tensor("mean0", TensorProto.STRING, [1], ["x"])  # type: ignore[list-item]
     )
 
 
