@@ -30,6 +30,7 @@ class ModelSpec:
         num_classes: Outputs of its classifier where nothing else is asked for.
         recipe: The shipped recipe that it is trained by (docs/training.md), if there is one.
         shown: Arguments, beside ``num_classes``, whose values show in the names and shapes of its tensors.
+        dataset: The data that it was published for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelSpec:
     num_classes: int = 1000
     recipe: str = ""
     shown: tuple[str, ...] = ()
+    dataset: str = "imagenet"
 
     @property
     def w_bits(self) -> int | None:
@@ -81,12 +83,11 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
-_TINY: dict[str, Any] = {"input_size": 28, "num_classes": 10, "recipe": "tiny"}
-
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
-_MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10}
-_CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10}
+_MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10, "dataset": "mnist"}
+_CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cifar10"}
+_TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
     ModelSpec(

@@ -5,7 +5,7 @@ from typing import Any
 
 from bcdzoo.registry import find
 from bcdzoo.report.counts import counts
-from bcdzoo.report.tables import best_results, rows
+from bcdzoo.report.tables import TITLES, best_results, rows
 from bcdzoo.text import masked
 from bcdzoo.weights.fetch import cached
 from bcdzoo.weights.manifest import Checkpoint, Manifest
@@ -22,9 +22,9 @@ def state(manifest: Manifest, model: str) -> str:
 
 
 def summary(manifest: Manifest, model: str) -> Facts:
-    """One network in one line: raw integers, accuracies in percent as the paper prints them."""
+    """One network in one line: raw integers, accuracies in percent as they are published, on its ``dataset``."""
     spec = find(model)
-    published = [row for row in rows((1, 2, "beyond"), ()) if row["model"] == model]
+    published = [row for row in rows(TITLES, ()) if row["model"] == model]
     checkpoints = manifest.of(model)
     return {
         "model": model,
@@ -34,6 +34,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
         "params": counts()[model]["params"],
         "ops": counts()[model]["full"]["ops"],
         "ops_dagger": counts()[model]["dagger"]["ops"],
+        "dataset": spec.dataset,
         "top1": next((float(row["top1"]) for row in published if row["top1"] is not None), None),
         "top5": next((float(row["top5"]) for row in published if row["top5"] is not None), None),
         "checkpoint": state(manifest, model),

@@ -1,11 +1,8 @@
-"""The paper's two comparison tables, and one of other networks: published numbers beside counted and measured ones.
+"""The paper's two comparison tables, and those of other networks: published numbers beside counted and measured ones.
 
 No torch, no pandas.
 """
 
-import csv
-import io
-import json
 import tomllib
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_UP, Decimal
@@ -13,9 +10,10 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any
 
-from tabulate import tabulate
-
+from bcdzoo.registry import REGISTRY
+from bcdzoo.report import sheets
 from bcdzoo.report.counts import counts, forms_of
+from bcdzoo.report.sheets import Row, Sheet
 
 Table = int | str
 
@@ -23,7 +21,16 @@ TITLES: dict[Table, str] = {
     1: "ImageNet, all networks (table 1)",
     2: "ImageNet on ResNet-18 (table 2)",
     "beyond": "ImageNet, networks that are not in the paper's tables",
+    "cifar10": "CIFAR-10",
+    "mnist": "MNIST",
 }
+IMAGENET: tuple[Table, ...] = (1, 2, "beyond")
+
+_FINGERPRINTS = {
+    "fashion-mnist": "711a04cc97e4ce04cf92256608d251406f70fa6ed0423ddae5fc104fd05ad675",
+    "mnist": "676c70d66ea17dba0c5e65a3aa02ff5288ee1c97095f73271d64d5218459d295",
+}
+"""Of whole test sets, in their own files: a folder's name does not say what is in it."""
 
 PUBLISHED = ("bops", "flops", "flops_dagger", "ops", "ops_dagger", "top1", "top5")
 """Keys of published.toml; bops in 1e9, flops and ops in 1e8, accuracies in percent."""
@@ -33,14 +40,12 @@ UNITS = {"bops": Decimal(10**9), "flops": Decimal(10**8), "ops": Decimal(10**8)}
 COMPUTED = tuple(f"computed_{what}{dagger}" for dagger in ("", "_dagger") for what in UNITS)
 MEASURED = ("measured_top1", "measured_top5", "measured_n")
 
-Row = dict[str, Any]
-
 
 def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]:
     """Every row of the chosen tables in the paper's order.
 
     Args:
-        which: 1, 2 and "beyond", any of them.
+        which: Keys of :data:`TITLES`.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
 
     Returns:
@@ -74,9 +79,23 @@ def _computed(model: str) -> Row:
 
 
 def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each network its strict ImageNet run on the most images, the latest of equals; no runs of its other forms."""
-    on_imagenet = (result for result in results if result["dataset"] == "imagenet")
-    return best_of((result for result in on_imagenet if is_strict(result) and own_form(result)), itemgetter("model"))
+    """For each network its strict run on the most images, the latest of equals; no runs of its other forms.
+
+    Only images of the data that it was published for count: of ImageNet any number, of others the whole test set.
+    """
+    own = (result for result in results if _is_on(result, dataset_of(result["model"])))
+    return best_of((result for result in own if is_strict(result) and own_form(result)), itemgetter("model"))
+
+
+def dataset_of(model: str) -> str:
+    """The data that a network was published for; ImageNet for one that is not of the zoo."""
+    return REGISTRY[model].dataset if model in REGISTRY else "imagenet"
+
+
+def _is_on(result: dict[str, Any], dataset: str) -> bool:
+    if dataset == "imagenet":
+        return bool(result["dataset"] == dataset)
+    return dataset in _FINGERPRINTS and result.get("fingerprint") == _FINGERPRINTS[dataset]
 
 
 def best_of(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[Any, dict[str, Any]]:
@@ -156,35 +175,47 @@ def _counted(row: Row, what: str) -> str:
     full, dagger = row[f"computed_{what}"], row[f"computed_{what}_dagger"]
     if full is None:
         return "–"
-    digits = row[what] if row[what] else Decimal("0.01") if full else Decimal(0)
-    text = f"{rounded(full, what, digits)}" + (" ≠" if differs(row, what) else "")
+    digits = row[what] if row[what] else _digits(full / UNITS[what])
+    text = f"{rounded(full, what, digits):f}" + (" ≠" if differs(row, what) else "")
     if what == "bops":
         return text
     unlike = " ≠" if differs(row, f"{what}_dagger") else ""
-    return f"{text} ({rounded(dagger, what, digits)}†{unlike})"
+    return f"{text} ({rounded(dagger, what, digits):f}†{unlike})"
+
+
+def _digits(value: Decimal) -> Decimal:
+    """The last place that a number without published digits is shown to: two after the point, or else two of its own."""
+    return Decimal(1).scaleb(min(-2, value.adjusted() - 1)) if value else Decimal(0)
 
 
 LEGEND = (
     "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
     "not counted or measured here.",
-    "computed: counted by bcdzoo at 224×224; the full convention, and in brackets † the dagger convention. full: "
+    "computed: counted by bcdzoo for the size of the data's images, 224×224 of ImageNet; the full convention, and in brackets † the dagger convention. full: "
     "convolutions, linear layers and per element sign 1, shortcut addition 1, RPReLU 2, other activations 1, gates 1, "
     "global pooling 1. dagger (ReActNet's): convolutions and linear layers only. OPs = FLOPs + BOPs/64.",
     "≠: the computed number differs from the published one in the last printed digit (where one number is printed: "
     "under both conventions); docs/counting.md says why.",
-    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample.",
+    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST and "
+    "CIFAR-10 a run on the whole test set.",
 )
 
 BEYOND = (
     "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
     "(docs/counting.md). BinaryDenseNet, BinaryResNetE and QuickNet: larq-zoo 2.4.0, accuracies as documented there, "
-    "operations as larq's own summary computes them (the convention †).",
+    "operations as larq's own summary computes them (the convention †). BMXNet's networks: trained weights are public, "
+    "no accuracy of theirs is.",
+)
+SMALL = (
+    "FINN: handed down with BNN-PYNQ's weights (its notebook prints 98.4 for LFC). TFC: the README of the QONNX model "
+    "zoo. AdaBin: `best_prec1` in the file of the weights. `bcdzoo table --which reproduced` has what was measured.",
 )
 
 
 def legend(table_rows: list[Row]) -> tuple[str, ...]:
     """The notes under some rows, a sentence or two each."""
-    return LEGEND + BEYOND if any(row["table"] == "beyond" for row in table_rows) else LEGEND
+    tables = {row["table"] for row in table_rows}
+    return LEGEND + (BEYOND if "beyond" in tables else ()) + (SMALL if tables & {"cifar10", "mnist"} else ())
 
 
 def render(table_rows: list[Row], style: str) -> str:
@@ -192,88 +223,11 @@ def render(table_rows: list[Row], style: str) -> str:
 
     Args:
         table_rows: Of :func:`rows`.
-        style: "github", "latex" (booktabs), "csv", "json" or "html".
+        style: One of :data:`bcdzoo.report.sheets.STYLES`.
     """
-    return _STYLES[style](table_rows)
-
-
-def _by_table(table_rows: list[Row]) -> dict[Table, list[list[str]]]:
-    tables: dict[Table, list[list[str]]] = {}
+    bodies: dict[Table, list[list[str]]] = {}
     for row in table_rows:
-        tables.setdefault(row["table"], []).append(cells(row))
-    return tables
-
-
-def _github(table_rows: list[Row]) -> str:
-    align = ("left", "left", *["right"] * (len(HEADERS) - 2))
-    parts = [
-        f"### {TITLES[number]}\n\n" + tabulate(body, HEADERS, "github", disable_numparse=True, colalign=align)
-        for number, body in _by_table(table_rows).items()
-    ]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in legend(table_rows))])
-
-
-def _html(table_rows: list[Row]) -> str:
-    parts = [
-        f"<h3>{TITLES[number]}</h3>\n" + str(tabulate(body, HEADERS, "html", disable_numparse=True))
-        for number, body in _by_table(table_rows).items()
-    ]
-    items = "\n".join(f"<li>{line}</li>" for line in legend(table_rows))
-    return "\n".join([*parts, f"<ul>\n{items}\n</ul>"])
-
-
-_TEX = {"&": r"\&", "†": r"$^\dagger$", "≠": r"$\neq$", "×": r"$\times$", "–": "--", "%": r"\%", "_": r"\_"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _latex(table_rows: list[Row]) -> str:
-    parts = []
-    for number, body in _by_table(table_rows).items():
-        lines = [" & ".join(map(_tex, line)) + r" \\" for line in body]
-        parts.append(
-            "\n".join(
-                [
-                    rf"% needs \usepackage{{booktabs}}; {TITLES[number]}",
-                    rf"\begin{{tabular}}{{ll{'r' * (len(HEADERS) - 2)}}}",
-                    r"\toprule",
-                    " & ".join(map(_tex, HEADERS)) + r" \\",
-                    r"\midrule",
-                    *lines,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                ]
-            )
-        )
-    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in legend(table_rows))])
-
-
-def _plain(row: Row) -> Row:
-    return {key: _number(value) if isinstance(value, Decimal) else value for key, value in row.items()}
-
-
-def _number(value: Decimal) -> int | float:
-    return int(value) if value == value.to_integral_value() and "." not in str(value) else float(value)
-
-
-def _json(table_rows: list[Row]) -> str:
-    return json.dumps([_plain(row) for row in table_rows], indent=1)
-
-
-def _csv(table_rows: list[Row]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(table_rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table_rows)  # Decimals print with the paper's own digits; None is an empty cell
-    return out.getvalue().rstrip("\n")
-
-
-_STYLES: dict[str, Callable[[list[Row]], str]] = {
-    "github": _github,
-    "latex": _latex,
-    "csv": _csv,
-    "json": _json,
-    "html": _html,
-}
+        bodies.setdefault(row["table"], []).append(cells(row))
+    numbers = [column >= 2 for column in range(len(HEADERS))]
+    tables = [Sheet(TITLES[table], HEADERS, numbers, body) for table, body in bodies.items()]
+    return sheets.render(tables, legend(table_rows), table_rows, style)

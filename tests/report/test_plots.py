@@ -83,7 +83,7 @@ def test_a_measured_point_is_filled_and_has_its_interval() -> None:
 
 
 def test_a_pattern_that_no_network_has_is_one_clear_line() -> None:
-    with pytest.raises(BcdzooError, match="no network with an accuracy matches bcdnet-tiny"):
+    with pytest.raises(BcdzooError, match="no network with an accuracy on ImageNet matches bcdnet-tiny"):
         accuracy_ops([], ["bcdnet-tiny"])
 
 

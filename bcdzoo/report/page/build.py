@@ -67,7 +67,7 @@ def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = it
         versions={"bcdzoo": versions.package_version(), "torch": versions.installed("torch")},
         headers=HEADERS,
         tables=[(TITLES[key], [_cells(row, best.get(row["model"])) for row in table]) for key, table in tables.items()],
-        legend=legend(tables["beyond"]),
+        legend=legend([row for table in tables.values() for row in table]),
         figures=list(_figures(results)),
         networks=[_network(name, manifest, results) for name in progress(list_models())],
         runs=[run | {"form": _form(run)} for run in reversed(results)],
@@ -86,7 +86,7 @@ def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
     for what in UNITS:
         values += [row[what], row[f"computed_{what}"]]
     values += [row["top1"], row["top5"], *(row[key] for key in MEASURED)]
-    where = "its authors" if row["table"] == "beyond" else f"table {row['table']} of the paper"
+    where = "its authors" if isinstance(row["table"], str) else f"table {row['table']} of the paper"
     titles = {
         "published": f"published: {where}",
         "computed": "computed: layer by layer",

@@ -11,7 +11,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.report.plots.labels import Label, place_labels
 from bcdzoo.report.plots.style import SERIES, new_figure, styled
-from bcdzoo.report.tables import UNITS, Row, rows
+from bcdzoo.report.tables import IMAGENET, UNITS, Row, rows
 
 FAMILIES = ("meliusnet-*", "reactnet-?", "bcdnet-?")
 """Those of the paper's figure."""
@@ -29,11 +29,11 @@ def accuracy_ops(
         convention: "full" or "dagger".
 
     Raises:
-        BcdzooError: No network that matches has an accuracy.
+        BcdzooError: No network that matches has an accuracy on ImageNet.
     """
-    families = _families(rows((1, 2, "beyond"), results), patterns)
+    families = _families(rows(IMAGENET, results), patterns)
     if not families:
-        raise BcdzooError(f"no network with an accuracy matches {' '.join(patterns)}: see `bcdzoo list`")
+        raise BcdzooError(f"no network with an accuracy on ImageNet matches {' '.join(patterns)}: see `bcdzoo list`")
     key = "computed_ops" + "_dagger" * (convention == "dagger")
     figure, axes = new_figure(height=4 + 0.12 * max(0, sum(map(len, families)) - 8))
     labels: list[Label] = []

@@ -1,0 +1,122 @@
+"""Tables of text and the notes under them, in the formats that ``bcdzoo table`` prints. No torch, no pandas."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tabulate import tabulate
+
+Row = dict[str, Any]
+
+
+class Sheet(NamedTuple):
+    """One table.
+
+    Attributes:
+        title: What stands over it.
+        headers: Of its columns.
+        numbers: For each column, whether it is of numbers.
+        body: Its cells, row by row.
+    """
+
+    title: str
+    headers: Sequence[str]
+    numbers: Sequence[bool]
+    body: list[list[str]]
+
+
+def render(sheets: Sequence[Sheet], notes: Sequence[str], records: Sequence[Row], style: str) -> str:
+    """Tables as text.
+
+    Args:
+        sheets: What is printed for readers.
+        notes: A sentence or two each, under it.
+        records: What is printed for programs, all with the same keys: ``Decimal`` keeps its digits, None is unknown.
+        style: "github", "latex" (booktabs), "csv", "json" or "html".
+    """
+    if style in _OF_RECORDS:
+        return _OF_RECORDS[style](records)
+    return _OF_SHEETS[style](sheets, notes)
+
+
+def _github(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    parts = [
+        f"### {sheet.title}\n\n"
+        + tabulate(
+            sheet.body,
+            sheet.headers,
+            "github",
+            disable_numparse=True,
+            colalign=["right" if number else "left" for number in sheet.numbers] if sheet.body else None,
+        )
+        for sheet in sheets
+    ]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes)])
+
+
+def _html(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    parts = [
+        f"<h3>{sheet.title}</h3>\n" + str(tabulate(sheet.body, sheet.headers, "html", disable_numparse=True))
+        for sheet in sheets
+    ]
+    items = "\n".join(f"<li>{line}</li>" for line in notes)
+    return "\n".join([*parts, f"<ul>\n{items}\n</ul>"])
+
+
+_TEX = {"†": r"$^\dagger$", "≠": r"$\neq$", "×": r"$\times$", "–": "--", "\\": r"\textbackslash{}"}
+_TEX |= {character: f"\\{character}" for character in "&%_#${}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def _latex(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    parts = []
+    for sheet in sheets:
+        lines = [" & ".join(map(_tex, line)) + r" \\" for line in sheet.body]
+        parts.append(
+            "\n".join(
+                [
+                    rf"% needs \usepackage{{booktabs}}; {sheet.title}",
+                    rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in sheet.numbers)}}}",
+                    r"\toprule",
+                    " & ".join(map(_tex, sheet.headers)) + r" \\",
+                    r"\midrule",
+                    *lines,
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                ]
+            )
+        )
+    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in notes)])
+
+
+def _json(records: Sequence[Row]) -> str:
+    return json.dumps([{key: _plain(value) for key, value in row.items()} for row in records], indent=1)
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Decimal):
+        return value
+    return int(value) if value == value.to_integral_value() and "." not in str(value) else float(value)
+
+
+def _csv(records: Sequence[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)  # Decimals print with their own digits; None is an empty cell
+    return out.getvalue().rstrip("\n")
+
+
+_OF_SHEETS: dict[str, Callable[[Sequence[Sheet], Sequence[str]], str]] = {
+    "github": _github,
+    "latex": _latex,
+    "html": _html,
+}
+_OF_RECORDS: dict[str, Callable[[Sequence[Row]], str]] = {"csv": _csv, "json": _json}
+STYLES = (*_OF_SHEETS, *_OF_RECORDS)
