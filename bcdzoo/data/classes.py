@@ -36,7 +36,7 @@ def validation_labels() -> npt.NDArray[np.int64]:
 
 
 def real_labels() -> list[tuple[int, ...]]:
-    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each validation image.
+    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each image.
 
     Returns:
         50,000 entries, ``ILSVRC2012_val_00000001`` first; empty for images without accepted classes.

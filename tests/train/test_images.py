@@ -101,7 +101,7 @@ def test_without_folders_the_number_of_classes_has_to_be_given(tmp_path: Path) -
 def test_what_is_not_there_or_has_test_images_alone_is_said(tmp_path: Path, classes: int | None) -> None:
     with pytest.raises(BcdzooError, match="absent is not there"):
         open_training_set(tmp_path / "absent", classes)
-    with pytest.raises(BcdzooError, match=r"demo has test images alone .* and no training images"):
+    with pytest.raises(BcdzooError, match=r"demo has only test images .* and no training images"):
         open_training_set(Path("demo"), classes)
 
 
