@@ -49,7 +49,7 @@ def official_number(name: str) -> int | None:
     """Return the number, 1 to 50,000, of a validation image from its official name; None for any other name.
 
     Args:
-        name: File name, such as ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the Hugging Face hub
+        name: File name, such as ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the hub
             writes it; folders in front are ignored.
     """
     match = _OFFICIAL_NAME.fullmatch(name)

@@ -66,7 +66,7 @@ def test_many_element_wise_products_are_said() -> None:
 
     found = audited(Net(Between(often, (WIDTH, 1, 1))))
     assert found.elementwise == 40 * WIDTH * 16
-    assert f"{found.elementwise:,} products of an element" in as_text(found)
+    assert f"{found.elementwise:,} element-wise products" in as_text(found)
 
 
 def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> None:
