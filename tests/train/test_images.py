@@ -166,7 +166,7 @@ def test_classes_are_called_by_the_file_the_data_or_their_numbers(images: ImageS
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"cat\n", "has 1 names \(one per line\) for 2 classes"),
+        (b"cat\n", r"has 1 names \(one per line\) for 2 classes"),
         (b"cat\n\ndog\n", "line 2: '' is not a class name"),
         (b"\xff\xfe", "is not UTF-8 text"),
         (b"cat\n" + b"x" * 2000, "line 2: .* is not a class name"),
