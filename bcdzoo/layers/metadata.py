@@ -13,7 +13,7 @@ OpCounts = dict[str, int]
 
 @runtime_checkable
 class Counted(Protocol):
-    """A module that states its operations itself; the counter then does not look inside it.
+    """A module that states its own operations, so that the counter does not look inside it.
 
     Where it multiplies low-bit numbers it also has ``w_bits`` and ``a_bits``, and ``w_bases`` and ``a_bases`` if these
     are not 1.
@@ -32,5 +32,5 @@ def declared_bits(module: Any) -> Bits | None:
 
 
 def layer_bits(network: nn.Module) -> list[Bits]:
-    """The bits of every layer of a network that declares them."""
+    """Return the bits of every layer in a network that declares them."""
     return [bits for module in network.modules() if (bits := declared_bits(module)) is not None]
