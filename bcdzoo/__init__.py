@@ -22,7 +22,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # which would take any name for one of ours
+if not TYPE_CHECKING:  # else mypy would accept any name
 
     def __getattr__(name: str) -> Any:
         # Looked up on first use, so that `bcdzoo --help` and `bcdzoo list` never import torch.

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 
 class Bits(NamedTuple):
-    """Bits of a layer's numbers; 32 are real values.
+    """Bit widths of a layer; 32 means real values.
 
     Attributes:
         w_bits: Bits of a weight.
         a_bits: Bits of an activation.
-        w_bases: Number of bases of so many bits that approximate a weight.
+        w_bases: Number of bases that approximate a weight.
         a_bases: Number of bases that approximate an activation.
     """
 
@@ -20,7 +20,7 @@ class Bits(NamedTuple):
     a_bases: int = 1
 
     def __str__(self) -> str:
-        """For example ``1/1``, or ``(1/1)x5`` for five bases each."""
+        """Format, such as ``1/1``, or ``(1/1)x5`` for five bases each."""
         bits = f"{self.w_bits}/{self.a_bits}"
         if self.w_bases == self.a_bases:
             return bits if self.w_bases == 1 else f"({bits})x{self.w_bases}"
@@ -31,6 +31,6 @@ BINARY, REAL = Bits(1, 1), Bits(32, 32)
 
 
 def bits_label(layers: Iterable[Bits]) -> str:
-    """The bits of a network's layers in one word: theirs if all have the same, else ``mixed``."""
+    """Format the bits of a network's layers: ``mixed`` if they differ."""
     kinds = set(layers)
     return str(kinds.pop()) if len(kinds) == 1 else "mixed"

@@ -1,4 +1,4 @@
-"""Anybody's own network, by the name of the Python object that builds it."""
+"""Users' own networks, by the name of the Python object that builds them."""
 
 import importlib
 import sys
@@ -11,7 +11,7 @@ from bcdzoo.errors import BcdzooError
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, without a parallel or compiled module around it, which computes the same."""
+    """Return the network without wrappers for parallel or compiled execution."""
     while True:
         if isinstance(network, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             network = network.module
@@ -25,26 +25,26 @@ def import_network(spec: str, **build: Any) -> nn.Module:
     """Import and build a network.
 
     Args:
-        spec: ``package.module:name``, found from the current folder or among the installed packages. The name is that
-            of an ``nn.Module``, or of something that gives one when called without arguments.
-        **build: Arguments that a network of the zoo would be built with; there must be none.
+        spec: Name ``package.module:name``, looked up from the current folder and among the installed packages: an
+            ``nn.Module``, or something that returns one when called without arguments.
+        **build: Arguments for networks of the zoo; must be empty.
 
     Raises:
-        BcdzooError: No such module or name, the call fails, it gives something else, or there are arguments.
+        BcdzooError: No such module or name, the call fails or returns something else, or there are arguments.
     """
     if build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; give a callable that builds yours so")
+        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; use a callable that builds yours with it")
     module_name, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module_name), name)
         network = found if isinstance(found, nn.Module) else found()
-    except (Exception, SystemExit) as error:  # other people's code fails as it likes
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
         reason = " ".join(str(error).split())
         raise BcdzooError(
             f"cannot build {spec!r} (package.module:callable): {type(error).__name__}: {reason}"
         ) from error
     if not isinstance(network, nn.Module):
-        raise BcdzooError(f"{spec} gives a {type(network).__name__}, not a torch.nn.Module")
+        raise BcdzooError(f"{spec} returns a {type(network).__name__}, not a torch.nn.Module")
     return network

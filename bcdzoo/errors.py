@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The exception for errors that a user can act on."""
 
 
 class BcdzooError(Exception):

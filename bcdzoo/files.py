@@ -1,4 +1,4 @@
-"""Where files live, and how they are written: whole or not at all."""
+"""Locations of files, and safe reading and atomic writing of them."""
 
 import errno
 import fcntl
@@ -18,12 +18,12 @@ from bcdzoo.errors import BcdzooError
 
 
 def cache_dir() -> Path:
-    """Folder of what can be fetched again: ``BCDZOO_HOME``, else the user's cache folder."""
+    """Folder for what can be fetched again: ``BCDZOO_HOME``, else the user's cache folder."""
     return Path(os.environ.get("BCDZOO_HOME") or platformdirs.user_cache_dir("bcdzoo"))
 
 
 def results_dir() -> Path:
-    """Folder of what cannot be fetched again: ``BCDZOO_HOME``/results, else in the user's data folder."""
+    """Folder for results: ``BCDZOO_HOME``/results, else in the user's data folder."""
     home = os.environ.get("BCDZOO_HOME")
     return Path(home or platformdirs.user_data_dir("bcdzoo")) / "results"
 
@@ -39,19 +39,19 @@ def sha256_of(path: Path) -> str:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read, and nothing that is no file: a pipe would be waited for, a device may never end.
+    """Open a regular file for reading; anything else is refused, because a pipe may block and a device may never end.
 
     Raises:
         BcdzooError: It is a folder, a named pipe, a socket or a device.
-        OSError: It is not there or cannot be opened.
+        OSError: It does not exist or cannot be opened.
     """
     return os.fdopen(regular_handle(path), "rb")
 
 
 def regular_handle(path: str | Path) -> int:
-    """As :func:`open_regular`, a bare file descriptor; the caller closes it."""
+    """Like :func:`open_regular`, but returns a file descriptor, which the caller closes."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which only matters for a pipe that nobody writes to
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # for pipes without a writer
     except OSError as error:
         if error.errno == errno.ENXIO:  # a socket cannot be opened at all
             raise _not_regular(path, Path(path).stat().st_mode) from None
@@ -68,10 +68,10 @@ def _not_regular(path: str | Path, mode: int) -> BcdzooError:
 
 
 def require_regular(path: Path) -> None:
-    """Check that a path is a file that can be read, before a library is given it.
+    """Check that a path is a readable regular file, before passing it to a library.
 
     Raises:
-        BcdzooError: Nothing is there, it is no regular file, or it cannot be opened.
+        BcdzooError: It does not exist, is not a regular file, or cannot be opened.
     """
     try:
         open_regular(path).close()
@@ -82,9 +82,9 @@ def require_regular(path: Path) -> None:
 
 
 def own_place(path: Path) -> None:
-    """Remove what stands where a file of ours is to be written and is no file of ours: a link, a pipe, a device.
+    """Remove anything but a plain file of ours from a path that will be written: a link, a pipe, a device.
 
-    Where a link leads is left alone, also where it is a second name of the same file.
+    The target of a link is not touched, nor is the other name of a hard link.
 
     Raises:
         OSError: It cannot be removed; it is a folder.
@@ -96,7 +96,7 @@ def own_place(path: Path) -> None:
 
 
 def kind_of(mode: int) -> str:
-    """What something that is not a regular file is, in words, by its ``st_mode``."""
+    """Describe what is not a regular file by its ``st_mode``."""
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a named pipe",
@@ -109,23 +109,23 @@ def kind_of(mode: int) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path; on success its content becomes ``path``'s, on failure nothing has changed.
+    """Yield a temporary path whose content replaces ``path`` on success; on failure nothing changes.
 
-    A regular file is replaced as a whole, by a flush to disk and a rename, where a link leads too. Into a pipe or a
-    device the finished content is written plainly. What killed processes have left in the folder is removed.
+    A regular file, or the target of a link, is replaced by a flush to disk and a rename. For a pipe or
+    device the finished content is written directly. Leftovers of killed processes in the folder are removed.
 
     Args:
-        path: The final name; its folder is created. An existing file is replaced.
+        path: Final name; its folder is created. An existing file is replaced.
 
     Yields:
-        A path to be written in the ``with`` block.
+        The path to write in the ``with`` block.
 
     Raises:
         OSError: The folder cannot be made or written to; ``path`` is a folder.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():  # before links are followed: a shell's pipe has no other name
+    if path.exists() and not path.is_file():  # before links are resolved: a shell's pipe has no other name
         with tempfile.TemporaryDirectory(prefix="bcdzoo-") as elsewhere:
             temporary = Path(elsewhere, "content")
             temporary.touch()
@@ -142,7 +142,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives, nobody takes it for a leftover
+            fcntl.flock(handle, fcntl.LOCK_EX)  # so that no other process removes it as a leftover
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -155,14 +155,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def only_process(folder: Path, doing: str) -> Iterator[None]:
-    """Hold a folder against a second process that does the same; what killed ones have left half written is removed.
+    """Lock a folder against other processes that do the same; leftovers of killed ones are removed.
 
     Args:
-        folder: Made if it is not there; it gets a file ``lock``, which stays.
-        doing: What is done there, for the message: another process is ...
+        folder: Folder to lock, created if missing; it gets a file ``lock``, which stays.
+        doing: Activity for the message "another process is …".
 
     Raises:
-        BcdzooError: Another process has it.
+        BcdzooError: Another process has locked it.
         OSError: The folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def only_process(folder: Path, doing: str) -> Iterator[None]:
 
 
 def _mode_of(path: Path) -> int:
-    """The rights of a file to be written: its own, or those of any new file; mkstemp's are the owner's alone."""
+    """Return the mode of an existing file, or that of a new file, which mkstemp would restrict to the owner."""
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
@@ -195,23 +195,23 @@ def _mode_of(path: Path) -> int:
 _held: set[int] = set()
 
 
-def _let_go() -> None:
-    # A worker that outlives its killed parent by some seconds would hold the lock against the next command.
+def _close_locks() -> None:
+    # Otherwise a worker that outlives its killed parent would keep the lock.
     while _held:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_locks)
 
 _OURS = ".bcdzoo-"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes have left of :func:`atomic_write` in a folder, and nothing that is being written."""
+    """Remove temporary files of killed processes in a folder, but none that is being written."""
     for leftover in folder.glob(f".*{_OURS}*.tmp"):
         if leftover.is_symlink():
             continue
-        # gone meanwhile, another's, a pipe, or still being written
+        # errors: gone meanwhile, not ours, a pipe, or still being written
         with suppress(OSError, BcdzooError), open_regular(leftover) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()

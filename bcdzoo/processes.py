@@ -1,4 +1,4 @@
-"""The processes that share an evaluation or a training: this one alone, or those that ``torchrun`` has started."""
+"""The processes that share an evaluation or a training run: this one, or those started by ``torchrun``."""
 
 import os
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ class Processes:
     """This process among the others.
 
     Attributes:
-        rank: 0 to ``count`` - 1; 0 writes the files and speaks.
+        rank: Rank, 0 to ``count`` - 1; 0 writes the files and prints.
         count: Number of processes.
-        local_rank: This process's number on its machine: that of its GPU.
-        device: What it computes on.
+        local_rank: Rank on this machine, which is the number of its GPU.
+        device: Device to compute on.
     """
 
     rank: int = 0
@@ -34,11 +34,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     def on(self, device: str | torch.device | None) -> "Processes":
-        """The same on a device: by default a GPU of its own for each process, or the CPU where there is none.
+        """Return the same processes on a device: by default a GPU each, or the CPU if there is none.
 
         Raises:
             BcdzooError: The device cannot be used.
@@ -55,7 +55,7 @@ class Processes:
         return replace(self, device=place)
 
     def all(self, mine: Any) -> list[Any]:
-        """What every process gives, a small Python object each, in order of rank; all wait for each other."""
+        """Gather a small Python object from every process, in order of rank; all wait for each other."""
         if self.count == 1:
             return [mine]
         gathered: list[Any] = [None] * self.count
@@ -63,29 +63,29 @@ class Processes:
         return gathered
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             dist.barrier()
 
 
 def speaks() -> bool:
-    """Whether this process is alone or the first of those that torchrun has started, joined already or not."""
+    """Whether this process is the only or first one, even before the processes are joined."""
     return not dist.is_torchelastic_launched() or int(os.environ["RANK"]) == 0
 
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """Join the processes that torchrun has started; alone where it has not, or they are joined for something else."""
+    """Join the processes started by torchrun; a single one if there are none, or they are already joined."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count == "1" or dist.is_initialized():
         yield Processes()
         return
     if not dist.is_torchelastic_launched():
-        say(f"WORLD_SIZE is {printable(count, 20)}, and torchrun did not start this process: it works alone")
+        say(f"WORLD_SIZE is {printable(count, 20)}, but torchrun did not start this process: it runs alone")
         yield Processes()
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    # A process that fails ends the others through torchrun; one that is slow is waited for.
+    # torchrun stops all processes if one fails; slow ones are waited for.
     dist.init_process_group(backend, timeout=timedelta(days=7))
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))

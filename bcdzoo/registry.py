@@ -1,4 +1,4 @@
-"""Every network of the zoo in one explicit table; importing it imports no network and no torch."""
+"""Every network of the zoo in one explicit table; importing this imports neither networks nor torch."""
 
 import fnmatch
 import importlib
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One network.
+    """A network of the zoo.
 
     Attributes:
-        name: Its name in this zoo.
-        build: ``module:function`` below ``bcdzoo.models``; the function takes ``num_classes`` and the network's own
+        name: Name in this zoo.
+        build: Name ``module:function`` in ``bcdzoo.models``; the function takes ``num_classes`` and the network's own
             arguments and returns an ``nn.Module``.
-        paper: Where it was published.
-        bits: Bits of its low-bit layers, each kind once; of a real-valued network 32/32.
-        input_size: Height and width in pixels of the images it was published for.
-        num_classes: Outputs of its classifier where nothing else is asked for.
-        recipe: The shipped recipe that it is trained by (docs/training.md), if there is one.
-        shown: Arguments, beside ``num_classes``, whose values show in the names and shapes of its tensors.
-        dataset: The data that it was published for.
+        paper: Publication.
+        bits: Bits of its low-bit layers, each kind once; 32/32 for a real-valued network.
+        input_size: Height and width in pixels of the images for which it was published.
+        num_classes: Default number of outputs.
+        recipe: Shipped recipe to train it with (docs/training.md), if there is one.
+        shown: Arguments, besides ``num_classes``, whose values can be read from the names and shapes of its tensors.
+        dataset: Data set for which it was published.
     """
 
     name: str
@@ -50,12 +50,12 @@ class ModelSpec:
 
     @property
     def a_bits(self) -> int | None:
-        """Bits of an activation there, likewise."""
+        """Bits of an activation in the low-bit layers, likewise."""
         return _same(bits.a_bits for bits in self.bits)
 
     @property
     def wa(self) -> str:
-        """The bits as the tables print them."""
+        """The bits as printed in tables."""
         return bits_label(self.bits)
 
 
@@ -154,27 +154,27 @@ REGISTRY = {spec.name: spec for spec in _SPECS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the zoo's networks that match a shell pattern, sorted.
+    """List the names of the zoo's networks that match a shell pattern, sorted.
 
     Args:
-        pattern: For example ``bcdnet*``.
+        pattern: Shell pattern, such as ``bcdnet*``.
 
     Raises:
-        BcdzooError: It is no text.
+        BcdzooError: It is not a string.
     """
     if not isinstance(pattern, str):
-        raise BcdzooError(f"a pattern such as 'bcdnet*' is wanted, not {printable(repr(pattern), 60)}")
+        raise BcdzooError(f"a pattern such as 'bcdnet*' must be a string, not {printable(repr(pattern), 60)}")
     return sorted(fnmatch.filter(REGISTRY, pattern))
 
 
 def find(name: str) -> ModelSpec:
-    """The entry of a network.
+    """Find the entry of a network.
 
     Raises:
-        BcdzooError: No network has this name; the message names the nearest ones.
+        BcdzooError: No network has this name; the message suggests similar ones.
     """
     if not isinstance(name, str):
-        raise BcdzooError(f"a network's name is wanted, not {printable(repr(name), 60)}")
+        raise BcdzooError(f"a network's name must be a string, not {printable(repr(name), 60)}")
     if name not in REGISTRY:
         import difflib
 
@@ -187,16 +187,16 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     """Build a network with random weights.
 
     Args:
-        name: A name of :func:`list_models`.
-        num_classes: Outputs of the classifier; None for the network's own number, 1000 for ImageNet's networks.
-        **arguments: The network's own, for example ``step=1`` for the form with real-valued weights (W/A 32/1) that
-            a binary network is trained in first, or ``mlp_groups=4`` for another member of BCDNet's trade-off family.
+        name: Name from :func:`list_models`.
+        num_classes: Number of outputs; None for the network's own, 1000 for ImageNet's networks.
+        **arguments: Arguments of the network, such as ``step=1`` for the form with real-valued weights (W/A 32/1) in
+            which a binary network is first trained, or ``mlp_groups=4`` for another member of BCDNet's family.
 
     Returns:
         A module from images, float32 of shape (N, 3, H, W), to logits, float32 of shape (N, ``num_classes``).
 
     Raises:
-        BcdzooError: Unknown name, or an argument that this network does not take.
+        BcdzooError: Unknown name, or an argument that this network does not accept.
     """
     num_classes = find(name).num_classes if num_classes is None else num_classes
     build = _builder(name)
@@ -208,7 +208,7 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     _check_types(name, arguments)
     try:
         model: nn.Module = build(**arguments)
-    except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # of values that make no network
+    except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # invalid values
         given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
         raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
     return model
@@ -221,14 +221,14 @@ def _check_types(name: str, arguments: dict[str, Any]) -> None:
         if not isinstance(value, kinds[type(default)]) or isinstance(value, bool) != isinstance(default, bool):
             wanted = type(default).__name__
             raise BcdzooError(
-                f"{name}: {key} must be of the type {wanted} as {default!r} is, not {printable(repr(value), 60)}"
+                f"{name}: {key} must be of type {wanted}, like {default!r}, not {printable(repr(value), 60)}"
             )
     if arguments["num_classes"] < 1:
         raise BcdzooError(f"{name}: num_classes must be at least 1, not {arguments['num_classes']}")
 
 
 def default_arguments(name: str) -> dict[str, Any]:
-    """The arguments that a network takes, with their defaults.
+    """Return the arguments that a network accepts, with their defaults.
 
     Raises:
         BcdzooError: Unknown name.

@@ -1,8 +1,8 @@
-"""A hash that travels inside what is stored, so that damage is noticed when it is read again.
+"""A hash inside stored files, so that damage is noticed when they are read again.
 
-What is sealed is plain data: tables, lists, text, numbers and bytes. Its digest does not depend on how a file format
-writes it, so that one rule serves JSON, safetensors, Parquet and torch's own files; each keeps the digest in its
-metadata under :data:`SEAL`, and everything else there is covered by it.
+Sealed data is plain: tables, lists, text, numbers and bytes. Its digest does not depend on the file
+format, so that one rule serves JSON, safetensors, Parquet and torch's own files; each stores the digest in its
+metadata under :data:`SEAL`, and it covers everything else there.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _LARGEST = 64 << 20
 
 
 class DamagedError(BcdzooError):
-    """What was stored is not what is read."""
+    """Stored data is damaged."""
 
 
 def digest(content: Any) -> str:
@@ -28,10 +28,10 @@ def digest(content: Any) -> str:
 
     Args:
         content: None, bool, int, float, str, anything with a buffer of bytes, and lists, tuples and tables of these;
-            lists and tuples are the same, and the order of a table's keys does not matter.
+            lists and tuples are equivalent, and the order of a table's keys does not matter.
 
     Raises:
-        TypeError: Anything else in it.
+        TypeError: It contains anything else.
     """
     found = hashlib.sha256()
     _feed(found, content)
@@ -64,13 +64,13 @@ def _feed(found: Any, content: Any) -> None:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A table as JSON will hold it, with its seal."""
+    """Return a table as stored in JSON, with its seal."""
     plain: dict[str, Any] = json.loads(json.dumps(record))
     return plain | {SEAL: digest(plain)}
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a table as JSON with its seal, whole or not at all.
+    """Write a table as JSON with its seal, atomically.
 
     Raises:
         OSError: The folder cannot be made or written to.
@@ -80,24 +80,24 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], bool]:
-    """A table that :func:`write_json` wrote, and whether a seal vouches for it: older versions wrote none.
+    """Read a table that :func:`write_json` wrote, and whether its seal was checked; older versions wrote none.
 
     Raises:
-        DamagedError: It is no table in JSON, or not what was written.
-        BcdzooError: It is no regular file.
+        DamagedError: It is damaged, or not a JSON table.
+        BcdzooError: It is not a regular file.
         OSError: It cannot be read.
     """
     with open_regular(path) as file:
         content = file.read(_LARGEST + 1)
     try:
         if len(content) > _LARGEST:
-            raise ValueError("longer than anything that is kept in JSON")
+            raise ValueError("too long for a JSON file of bcdzoo")
         record = json.loads(content)
         if not isinstance(record, dict):
-            raise ValueError(f"a {type(record).__name__} and not a table")
+            raise ValueError(f"a {type(record).__name__} instead of a table")
         seal = record.pop(SEAL, None)
         if seal not in (None, digest(record)):
-            raise ValueError("its content does not fit the hash in it")
+            raise ValueError("its content does not match its hash")
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, nested too deep
         raise DamagedError(f"{path} is damaged: {error}") from None
     return record, seal is not None

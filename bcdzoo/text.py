@@ -1,4 +1,4 @@
-"""Text from files, servers and users on its way to a terminal: escaped, shortened, and without passwords."""
+"""Make text from files, servers and users safe for a terminal: escaped, shortened, and without passwords."""
 
 import html
 import re
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 LONGEST = 2000
-"""Characters of a message; a key or name from a file is shortened further by whoever puts it into one."""
+"""Longest message in characters; keys and names from files are shortened further by the caller."""
 
 _HOST = r"(?=[^\W\d]|\[|\d{1,3}(?:\.\d{1,3}){3}\b)"
 _USER = re.compile(
@@ -17,17 +17,17 @@ follows."""
 _BARE_USER = re.compile(
     rf"(?:^|(?<=[='\"(]))[^/:@='\"(]{{1,500}}:(?:[^/@]{{0,500}}@(?=[\w.[-])|(?!//)[^@]{{0,500}}@{_HOST}(?=[^/@]*$))"
 )
-"""As proxies are given, too: ``user:password@host``."""
+"""The form of proxies, too: ``user:password@host``."""
 _END = "]>})'\",.;:"
 _HARMLESS = {
     *("id", "export", "download", "raw", "dl", "revision", "confirm", "e"),
     *("file", "filename", "name", "path", "resid", "version"),
 }
-"""Names in a query that say which file is meant; any other value may be a token."""
+"""Query parameters that identify a file; the value of any other may be a token."""
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
-    r"""One line that no terminal takes for a command: ``\x1b`` in place of an escape, ``\n`` of a new line.
+    r"""Return one line that is safe for a terminal: ``\x1b`` instead of an escape, ``\n`` instead of a new line.
 
     Args:
         text: Anything; its ``str`` is shown.
@@ -41,27 +41,27 @@ def printable(text: object, longest: int = LONGEST) -> str:
 
 
 def html_table(rows: Iterable[tuple[object, object]]) -> str:
-    """Names and values as a table for a notebook, where nothing in them is taken for HTML."""
+    """Format names and values as an escaped HTML table for a notebook."""
     cells = ((html.escape(printable(name)), html.escape(printable(value))) for name, value in rows)
     body = "".join(f'<tr><th style="text-align: left">{name}</th><td>{value}</td></tr>' for name, value in cells)
     return f"<table>{body}</table>"
 
 
 def as_utf8(text: str) -> str:
-    r"""A text that any file can hold: bytes of a path that are not UTF-8 become ``\xff``, lone surrogates ``?``."""
+    r"""Make text encodable as UTF-8: other bytes of a path become ``\xff``, lone surrogates ``?``."""
     try:
         return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    except UnicodeEncodeError:  # no path has these
+    except UnicodeEncodeError:  # surrogates that do not come from a path
         return text.encode(errors="replace").decode()
 
 
 def masked(text: object) -> str:
-    """A text whose URLs have lost their user, password, and every value in a query that may be a token."""
+    """Remove users, passwords, and query values that may be tokens from the URLs in a text."""
     return re.sub(r"\S+", lambda match: _masked_word(match[0]), str(text))
 
 
 def say(message: object) -> None:
-    """Print a note on stderr, as the command line prints failures."""
+    """Print a note on stderr, like the command line prints failures."""
     print(f"bcdzoo: {printable(masked(message))}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""TOML files of others: of a reasonable size and depth, so that reading one takes no time and no memory to speak of."""
+"""Read untrusted TOML files, with limits on size and depth that bound time and memory."""
 
 import tomllib
 from pathlib import Path
@@ -9,11 +9,11 @@ from bcdzoo.files import open_regular
 from bcdzoo.text import printable
 
 _LARGEST = 1 << 18  # bytes
-_DOTS = 200  # in a line: of a key with thousands, the time to read it grows with the square
+_DOTS = 200  # per line, because reading a dotted key takes quadratic time
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """The table that a file holds.
+    """Read the table in a file.
 
     Args:
         path: The file.

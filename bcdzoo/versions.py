@@ -1,4 +1,4 @@
-"""Which software is at work; asking imports no torch."""
+"""Versions of the installed software, found without importing torch."""
 
 import importlib.metadata
 import platform
@@ -8,12 +8,12 @@ from bcdzoo.packed import native
 
 
 def package_version() -> str:
-    """This package's version."""
+    """Return this package's version."""
     return installed("bcdzoo") or "checkout"  # run from a checkout that is not installed
 
 
 def installed(package: str) -> str | None:
-    """The version of an installed package, or None."""
+    """Return the version of an installed package, or None."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -21,7 +21,7 @@ def installed(package: str) -> str | None:
 
 
 def kernels() -> str:
-    """The instruction set that the 1-bit kernels use and those they could use, or why there is none."""
+    """Describe the instruction sets that the 1-bit kernels use and could use, or why there is none."""
     if reason := native.missing():
         return f"none ({reason})"
     try:
@@ -31,7 +31,7 @@ def kernels() -> str:
 
 
 def summary() -> str:
-    """A line for this package, torch, the kernels and Python."""
+    """Describe this package, torch, the kernels and Python, a line each."""
     lines = {
         "bcdzoo": package_version(),
         "torch": installed("torch") or "not installed",

@@ -92,5 +92,5 @@ def test_processes_that_torchrun_did_not_start_work_alone_and_say_so(
         assert processes == Processes()
     assert speaks()
     assert capsys.readouterr().err == (
-        "bcdzoo: WORLD_SIZE is 4\\x1b[2K, and torchrun did not start this process: it works alone\n"
+        "bcdzoo: WORLD_SIZE is 4\\x1b[2K, but torchrun did not start this process: it runs alone\n"
     )

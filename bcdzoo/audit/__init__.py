@@ -1,1 +1,1 @@
-"""Is it really binary? What a network's layers multiply, seen while it runs on real images."""
+"""Check whether a network is really binary: what its layers multiply, observed while it runs on real images."""

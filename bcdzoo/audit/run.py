@@ -1,4 +1,4 @@
-"""An audit: a network is loaded, run on some real images, watched and judged."""
+"""Audit a network: load it, run it on real images, observe and judge it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -32,22 +32,22 @@ _DEMO_SIZE = 28
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found of a network.
+    """The findings about a network.
 
     Attributes:
-        model: Its name.
-        weights: Tag or file of its weights, None where it came as it is.
-        data: The images' name; None where the weights alone were looked at.
-        images: Their number, 0 without.
-        claimed: W/A of its low-bit layers by the registry; None for a network that is not of the zoo.
-        verdict: In words.
-        layers: In the order of their calls.
-        size: What its weights take.
-        unknown: Operations that may multiply and were not recognised: how often for each image, and where first.
-        elementwise: Products for each image of two maps, or of a map and its scales, that are in no layer.
-        counted: Multiply-accumulates for each image by :func:`bcdzoo.count_ops`, which asks the layers.
-        not_counted: Why there is no such number.
-        notes: What else is to be known of the network, such as an answer that depends on the batch.
+        model: Name of the network.
+        weights: Tag or file of its weights; None for a module that was passed.
+        data: Name of the images; None if only the weights were examined.
+        images: Number of images, possibly 0.
+        claimed: W/A of its low-bit layers in the registry; None for a network outside the zoo.
+        verdict: Verdict in words.
+        layers: Layers in the order of their calls.
+        size: Size of its weights.
+        unknown: Operations that may multiply and were not recognized: how often per image, and where first.
+        elementwise: Number of element-wise products per image that are in no layer.
+        counted: Multiply-accumulates per image by :func:`bcdzoo.count_ops`, which uses the layers' statements.
+        not_counted: Reason if there is no such number.
+        notes: Other findings, such as logits that depend on the batch.
     """
 
     model: str
@@ -66,7 +66,7 @@ class Audit:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for each image that were seen."""
+        """Multiply-accumulates per image that were observed."""
         return sum(layer.macs for layer in self.layers)
 
 
@@ -81,22 +81,22 @@ def audit(
     layout: str | None = None,
     **build: Any,
 ) -> Audit:
-    """Look at every multiplication of a network while it runs on real images, on the CPU.
+    """Observe every multiplication of a network while it runs on real images, on the CPU.
 
     Args:
-        model: A zoo name, a ``.safetensors`` file of the zoo's, ``package.module:callable``, or a module from float32
+        model: Zoo name, ``.safetensors`` file of the zoo, ``package.module:callable``, or a module from float32
             images of shape (N, 3, H, W) to logits, which is left on the CPU, in float32 and in evaluation mode.
-        data: As for :func:`bcdzoo.evaluate`. Without it the zoo's networks for 28×28 pixels get the images in this
-            package; of others the weights alone are looked at.
-        images: How many of them, spread evenly over the set.
+        data: Images as for :func:`bcdzoo.evaluate`. If omitted, the zoo's networks for 28×28 pixels use the images in
+            this package; for others only the weights are examined.
+        images: Number of images, evenly spaced in the set.
         weights: As for :func:`bcdzoo.evaluate`.
-        manifest: Likewise.
-        preprocess: Likewise.
-        layout: Likewise.
-        **build: Likewise.
+        manifest: As for :func:`bcdzoo.evaluate`.
+        preprocess: As for :func:`bcdzoo.evaluate`.
+        layout: As for :func:`bcdzoo.evaluate`.
+        **build: As for :func:`bcdzoo.evaluate`.
 
     Raises:
-        BcdzooError: As :func:`bcdzoo.evaluate` for the network, its weights and the images.
+        BcdzooError: As for :func:`bcdzoo.evaluate`, for the network, its weights and the images.
     """
     if isinstance(model, str) and ":" not in model:
         model, weights = checkpoint_argument(model, weights)
@@ -105,10 +105,10 @@ def audit(
     spec = REGISTRY.get(name) if isinstance(model, str) else None
     try:
         network = unwrapped(loaded.model).to("cpu", torch.float32).eval()
-    except Exception as error:  # without values, exported, quantized in a way of its own
+    except Exception as error:  # without values, exported, or quantized
         reason = " ".join(str(error).split())[:300]
         raise BcdzooError(
-            f"the network {name} cannot be put on the CPU, in float32 and to evaluate: {reason}"
+            f"the network {name} cannot be moved to the CPU, float32 and evaluation mode: {reason}"
         ) from error
     loaded = replace(loaded, model=network)
     side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
@@ -147,32 +147,32 @@ def audit(
 
 
 def watched(network: nn.Module, batches: Iterable[Tensor], name: str) -> Watch:
-    """What was seen of a network while it ran.
+    """Run a network and return what was observed.
 
     Args:
-        network: On the CPU, in evaluation mode.
+        network: Network on the CPU, in evaluation mode.
         batches: Normalized images, (n, 3, H, W) each.
-        name: Of the network, for messages.
+        name: Name of the network in messages.
 
     Raises:
-        BcdzooError: It fails.
+        BcdzooError: The network fails.
     """
     watch = Watch(network)
     with torch.no_grad():
         for batch in batches:
             try:
                 watch.run(batch)
-            except Exception as error:  # anybody's network fails as it likes
+            except Exception as error:  # a user's network may raise anything
                 reason = " ".join(str(error).split())
                 raise BcdzooError(
                     f"the network {name} fails on {len(batch)} images of {'×'.join(map(str, batch.shape[1:]))} "
-                    f"while it is looked at: {type(error).__name__}: {reason[:300]}"
+                    f"while it is observed: {type(error).__name__}: {reason[:300]}"
                 ) from error
     return watch
 
 
 def _count(network: nn.Module, spec: ModelSpec | None, build: dict[str, Any], side: int) -> tuple[int | None, str]:
-    """Multiply-accumulates by the counter, or why it has none."""
+    """Count multiply-accumulates, or return why they cannot be counted."""
     try:
         if spec is not None:
             with torch.device("meta"):
@@ -183,13 +183,13 @@ def _count(network: nn.Module, spec: ModelSpec | None, build: dict[str, Any], si
 
 
 def _noise(subject: EvalModel) -> Iterator[Tensor]:
-    """An image, (1, 3, H, W)."""
+    """Yield an image of noise, (1, 3, H, W)."""
     side = subject.preprocess.crop
     yield subject.preprocess.normalize(255 * torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)))
 
 
 def _file(spec: Any, weights: str | Path | None, manifest: Path | None) -> Path | None:
-    """The file that a network's weights are from."""
+    """Return the file of a network's weights."""
     if weights is not None and is_path(weights):
         return split_part(weights)[0]
     if spec is None:

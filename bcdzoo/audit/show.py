@@ -14,8 +14,8 @@ from bcdzoo.text import printable
 
 _HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
 _ALIGN = ("left", "left", "right", "left", "left", "right", "right", "left", "left")
-_SMALL = 0.05  # share of element-wise products that needs no word
-_LINE, _VERDICT = 120, 24  # characters; of the verdict at least
+_SMALL = 0.05  # share of element-wise products that is not reported
+_LINE, _VERDICT = 120, 24  # characters per line, and at least in the verdict's column
 
 _FORMS = {
     Form.SIGNS: "±α",
@@ -29,7 +29,7 @@ _FORMS = {
 
 
 def as_json(audit: Audit) -> dict[str, Any]:
-    """Everything, with raw integers; forms of inputs by name."""
+    """Return everything, with raw integers; forms of inputs by name."""
     record = asdict(audit) | {"macs": audit.macs}
     for found, layer in zip(record["layers"], audit.layers, strict=True):
         found |= {"kind": layer.kind, "verdict": layer.verdict}
@@ -41,7 +41,7 @@ def as_json(audit: Audit) -> dict[str, Any]:
 
 
 def as_text(audit: Audit) -> str:
-    """A table of the layers, and what follows of them."""
+    """Format a table of the layers, followed by the findings about the network."""
     whole = sum(layer.macs for layer in audit.layers) or 1
     rows = [_row(layer, whole) for layer in audit.layers]
     shown = [column for column in range(len(_HEADERS)) if any(row[column] for row in rows) or not rows]
@@ -63,7 +63,7 @@ def as_text(audit: Audit) -> str:
 
 
 def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
-    """Of the columns: as wide as they need, but for the verdict, which gets what is left."""
+    """Return the columns' widths: as needed, except that the verdict gets the rest."""
     # tabulate widens a column to two more than its header
     widths = [max(len(header) + 2, *map(len, cells)) for header, *cells in zip(headers, *body, strict=True)]
     return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
@@ -110,7 +110,7 @@ def _inputs(layer: AuditedLayer) -> str:
 
 
 def _part(part: int, whole: int) -> str:
-    """A share of very many, in few characters."""
+    """Format a possibly tiny share."""
     if part == 0:
         return "0"
     millionths = 1e6 * part / whole
@@ -121,7 +121,7 @@ def _facts(audit: Audit) -> Any:
     weights = f", weights {printable(audit.weights)}" if audit.weights else ""
     yield "network", f"{printable(audit.model)}{weights}"
     if audit.data is None:
-        yield "input", "none: the weights alone were looked at; what the activations are is not known (--data)"
+        yield "input", "none: only the weights were examined, the activations are unknown (use --data)"
     else:
         yield "input", f"{audit.images} image{'s' * (audit.images != 1)} of {printable(audit.data)}"
     yield "verdict", audit.verdict
@@ -140,17 +140,17 @@ def _facts(audit: Audit) -> Any:
             f"deviations of one; the nearest {total.closest:.1e}",
         )
     if audit.unknown:
-        yield "unknown", "may multiply, and nobody has looked: " + "; ".join(audit.unknown)
+        yield "unknown", "may multiply, but were not examined: " + "; ".join(audit.unknown)
     if audit.elementwise > _SMALL * (audit.macs + audit.elementwise):
         share = 100 * audit.elementwise / (audit.macs + audit.elementwise)
         yield (
             "elements",
-            f"{audit.elementwise:,} products of an element with another or its scale, {share:.1f} % of all products",
+            f"{audit.elementwise:,} element-wise products, {share:.1f} % of all products",
         )
     if audit.counted is None:
-        yield "count-ops", f"has no number to compare with: {printable(audit.not_counted)}"
+        yield "count-ops", f"cannot count this network: {printable(audit.not_counted)}"
     elif audit.counted != audit.macs:
-        yield "count-ops", f"counts {audit.counted:,} multiply-accumulates; {audit.macs:,} were seen"
+        yield "count-ops", f"counts {audit.counted:,} multiply-accumulates; {audit.macs:,} were observed"
     yield "size", _size(audit.size)
 
 

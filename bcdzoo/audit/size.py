@@ -1,4 +1,4 @@
-"""What a network's weights take: with a bit for each binary one, as they are, and as its table says."""
+"""Sizes of a network's weights: with the bits found, at 32 bits, and with the bits claimed."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ from bcdzoo.weights.load import LoadedModel
 
 @dataclass(frozen=True)
 class Size:
-    """In bytes.
+    """Sizes in bytes.
 
     Attributes:
         float32: All parameters and statistics at 32 bits.
-        found: Low-bit weights at the bits that were found, a scale of 32 bits for each of their output channels where
-            they have one, and all else at 32 bits.
-        claimed: Likewise with the bits that the registry states, or the layers themselves where these are mixed; None
-            for a network that is not of the zoo.
-        stored: The file that the weights were read from, None where there was none.
-        packed: The file that ``bcdzoo export --packed`` writes, None where there is none.
-        no_packed: Why not.
+        found: Low-bit weights at the bits that were found, with a 32-bit scale for each output channel that has one,
+            and everything else at 32 bits.
+        claimed: Likewise with the bits in the registry, or of the layers if these are mixed; None for a network outside
+            the zoo.
+        stored: File of the weights; None if there is none.
+        packed: File that ``bcdzoo export --packed`` writes; None if there is none.
+        no_packed: Reason if there is no packed file.
     """
 
     float32: int
@@ -44,13 +44,13 @@ class Size:
 
 
 def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec | None, stored: Path | None) -> Size:
-    """The sizes of a network.
+    """Compute the sizes of a network.
 
     Args:
-        loaded: As it was run.
-        layers: What was found of it.
-        spec: Its entry in the zoo, if it has one.
-        stored: The file that its weights are from.
+        loaded: Network as it was run.
+        layers: Findings about its layers.
+        spec: Entry in the registry, if it has one.
+        stored: File of its weights.
     """
     network = loaded.model
     file = stored.stat().st_size if stored else None
@@ -61,7 +61,7 @@ def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and is_new(tensor, known)
     }
     if isinstance(network, PackedNetwork):
-        assert spec is not None  # no other is in a file
+        assert spec is not None  # packed files are always of the zoo
         with torch.device("meta"):
             plain = create_model(spec.name, **loaded.build).state_dict()
         all_real = 4 * sum(tensor.numel() for tensor in plain.values() if tensor.is_floating_point())
@@ -79,7 +79,7 @@ def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec
 
 
 def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, int]]) -> int:
-    """Of these tensors at 32 bits, but for the weights of some layers."""
+    """Sum the size of tensors at 32 bits, except for the weights of some layers."""
     total = 0
     for name, tensor in state.items():
         layer, width = bits.get(name, (None, 32))
@@ -91,7 +91,7 @@ def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, i
 
 
 def _packed(loaded: LoadedModel, name: str) -> tuple[int | None, str]:
-    """Size of the packed file, or why there is none."""
+    """Return the size of the packed file, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             mine = replace(loaded, model=deepcopy(loaded.model))

@@ -1,4 +1,4 @@
-"""What a layer is, by the numbers it multiplies; and what the network is, by its layers."""
+"""Verdicts on layers, by the numbers they multiply, and on the network, by its layers."""
 
 import math
 from collections import Counter
@@ -12,35 +12,35 @@ from bcdzoo.observe.observed_layer import ObservedLayer
 from bcdzoo.observe.values import Form, Inputs, Threshold, Weights, summarize_weights
 from bcdzoo.text import printable
 
-_MOST = 0.5  # of a layer's numbers, or output channels: a layer that has so many binary is meant to be binary
-_LOOP = 8  # calls for each image, of a layer that is moved over a map by hand
-_IMAGES, _VALUES = 8, 256  # of each channel: fewer may be one value by chance
-_LOW = 4  # bits of an activation that somebody has quantized; an image has 8 by itself
+_MOST = 0.5  # share of binary values or output channels from which a layer is meant to be binary
+_LOOP = 8  # calls per image from which a layer is considered to be moved over a map in a loop
+_IMAGES, _VALUES = 8, 256  # per channel; fewer may be constant by chance
+_LOW = 4  # bits up to which an activation counts as quantized; images have 8
 
 
 @dataclass(frozen=True)
 class AuditedLayer:
-    """What was found of a layer.
+    """The findings about a layer.
 
     Attributes:
         name: Path of its module in the network.
-        type: The module's class.
-        operation: Kernel and stride, or what it is else.
+        type: Name of the module's class.
+        operation: Kernel and stride, or the kind of operation.
         macs: Multiply-accumulates for one image.
         w_bits: Bits of a weight, 32 for real values.
-        a_bits: Bits of an input; None where they were not looked at.
-        bases: Products of such numbers that the layer is a sum of.
-        weights: The numbers it multiplies with.
-        stored: How its weights are stored: ``±1`` or ``±α``, ``latent`` (real-valued, and binarized for use), ``real``,
-            ``bits``, or ``computed`` where no stored tensor is like them.
+        a_bits: Bits of an input; None if they were not examined.
+        bases: Number of such products that the layer sums.
+        weights: Summary of the weights.
+        stored: Form in which the weights are stored: ``±1`` or ``±α``, ``latent`` (real-valued, binarized for use),
+            ``real``, ``bits``, or ``computed`` if no stored tensor matches.
         latent: Name of the stored tensor.
-        inputs: The numbers it was given; None where they were not looked at.
-        threshold: The values before their sign or rounding; None where none was seen.
-        padding: What is put around the map: ``0``, or a value and ``outside``, where that was done before the layer.
-        role: What a real-valued layer is there for; empty for a low-bit one.
-        troubles: Why a layer that is meant to be binary is not.
-        notes: What else is to be known.
-        constant: The one value that all inputs of some of its calls have had; None where there is no such call.
+        inputs: Summary of the inputs; None if they were not examined.
+        threshold: Values before their sign or rounding; None if there was none.
+        padding: Padding: ``0``, or a value and ``outside`` if it was added before the layer.
+        role: Purpose of a real-valued layer; empty for a low-bit one.
+        troubles: Reasons why a layer that is meant to be binary is not.
+        notes: Other findings.
+        constant: Single value of all inputs of some of its calls; None if there is no such call.
     """
 
     name: str
@@ -63,24 +63,24 @@ class AuditedLayer:
 
     @property
     def kind(self) -> str:
-        """Without what goes wrong."""
+        """Kind of the layer, ignoring troubles."""
         return _kind(self.w_bits, self.a_bits)
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Verdict in words."""
         if self.troubles:
             return "NOT binary: " + "; ".join(self.troubles)
         return f"{self.kind} ({self.role})" if self.role else self.kind
 
 
 def judge(layers: Sequence[ObservedLayer], images: int, real_input: bool) -> list[AuditedLayer]:
-    """The layers of a network.
+    """Judge the layers of a network.
 
     Args:
-        layers: In the order of their calls.
-        images: That were run.
-        real_input: Whether they were real, so that the activations say something.
+        layers: Observed layers in the order of their calls.
+        images: Number of images that were run.
+        real_input: Whether the images were real, so that the activations are meaningful.
     """
     bits = [bits_of(observed, real_input) for observed in layers]
     troubles = [
@@ -138,17 +138,15 @@ def _kind(w_bits: int, a_bits: int | None) -> str:
 
 
 def _input_troubles(observed: ObservedLayer) -> Iterator[str]:
-    """Why inputs that are meant to be binary are not."""
+    """Yield reasons why inputs that are meant to be binary are not."""
     inputs, threshold = observed.inputs, observed.threshold
     if inputs is None:
         return
     if inputs.form in (Form.SHIFTED, Form.SHIFTED_OF_CHANNEL):
-        values = (
-            "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two of each channel or batch"
-        )
+        values = "{:.4g} and {:.4g}".format(*inputs.levels) if len(inputs.levels) == 2 else "two per channel or batch"
         yield f"the inputs are {values}, not ±α: a bias after the sign"
     elif inputs.form == Form.SIGNS_OF_CHANNEL:
-        yield "the inputs are ±α with an α of each channel: a scale that no bit count can leave to the end"
+        yield "the inputs are ±α with an α per channel: a scale that cannot be applied after counting bits"
     elif _has_sign_of_zero(inputs, threshold):
         yield f"{_percent(inputs.zeros, inputs.count)} of the inputs are 0"
     elif (
@@ -162,7 +160,7 @@ def _input_troubles(observed: ObservedLayer) -> Iterator[str]:
 
 
 def _has_sign_of_zero(inputs: Inputs, threshold: Threshold | None) -> bool:
-    """Whether zeros are beside ±α; or beside +α alone, where they are torch.sign's behind a ReLU."""
+    """Whether there are zeros besides ±α, or besides +α if they come from torch.sign after a ReLU."""
     if not inputs.zeros or inputs.form == Form.REAL:
         return False
     if inputs.form == Form.LEVELS:
@@ -186,13 +184,13 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _stored(observed: ObservedLayer) -> tuple[str, str]:
-    """How a layer's weights are stored, and the name of this tensor."""
+    """Return how a layer's weights are stored, and the name of the tensor."""
     assert observed.weights is not None
     if observed.kind == "packed":
         return "bits", ""
     named = [*observed.module.named_parameters(), *observed.module.named_buffers()]
     latent = [(name, tensor) for name, tensor in named if name == "weight"]
-    if latent and declared_bits(observed.module) is not None:  # its bases are more numbers
+    if latent and declared_bits(observed.module) is not None:  # with several bases it uses more numbers than are stored
         named = latent
     else:
         named = [(name, tensor) for name, tensor in named if tensor.numel() == observed.weights.numbers]
@@ -231,7 +229,7 @@ def _padding(observed: ObservedLayer) -> str:
 def _role(
     observed: ObservedLayer, place: int, low: Sequence[bool], layers: Sequence[ObservedLayer], images: int
 ) -> str:
-    """What a real-valued layer is there for; ``inside`` where nothing excuses it."""
+    """Return the purpose of a real-valued layer; ``inside`` if there is no excuse for it."""
     if not any(low):
         return ""
     if not any(low[:place]):
@@ -253,7 +251,7 @@ def _role(
 
 
 def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[ObservedLayer]) -> bool:
-    """Whether at a layer the map becomes smaller: by its stride, in the low-bit one before or in the next."""
+    """Whether the map shrinks at a layer: by its stride, or compared with the adjacent low-bit layers."""
     observed = layers[place]
     maps = [(at, other) for at, other in enumerate(layers) if low[at] and other.kernel]
     before = [other.positions for at, other in maps if at < place][-1:]
@@ -267,7 +265,9 @@ def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[ObservedLayer
 
 def _notes(observed: ObservedLayer, w_bits: int, a_bits: int | None, images: int, real_input: bool) -> tuple[str, ...]:
     notes = []
-    if (calls := observed.calls // images) > 1 and declared_bits(observed.module) is None:  # which may have bases
+    if (calls := observed.calls // images) > 1 and declared_bits(
+        observed.module
+    ) is None:  # those may have several bases
         notes.append(f"called {calls} times")
     constant = [value for value in observed.constants if value is not None]
     if real_input and constant:
@@ -279,23 +279,23 @@ def _notes(observed: ObservedLayer, w_bits: int, a_bits: int | None, images: int
     if observed.has_bias and w_bits < 32:
         notes.append("bias after the sum")
     if real_input and observed.inputs is not None and observed.inputs.inexact:
-        notes.append(f"inputs exact but for {observed.inputs.inexact:.0e}")
+        notes.append(f"inputs exact up to {observed.inputs.inexact:.0e}")
     return tuple(notes)
 
 
 def _constant_channels(observed: ObservedLayer, images: int) -> int:
-    """Channels of the input that have had but one value; 0 where that may be chance, or where all are one value."""
+    """Count constant input channels; 0 if that may be chance, or if the whole input is constant."""
     assert observed.inputs is not None
     enough = images >= _IMAGES and observed.inputs.count >= _VALUES * observed.c_in
     return observed.constant_channels if enough and observed.inputs.form != Form.CONSTANT else 0
 
 
 def summarize(layers: Sequence[AuditedLayer], unknown: Sequence[str] = ()) -> str:
-    """The verdict on a network, in words.
+    """Return the verdict on a network in words.
 
     Args:
-        layers: Of :func:`judge`.
-        unknown: Operations that may multiply and were not recognised.
+        layers: Results of :func:`judge`.
+        unknown: Operations that may multiply and were not recognized.
     """
     rest = "".join(f"; {words}" for words in (*_real_parts(layers), *_dead(layers)))
     head = _head(layers)
@@ -303,9 +303,9 @@ def summarize(layers: Sequence[AuditedLayer], unknown: Sequence[str] = ()) -> st
         return head + rest
     names = "; ".join(unknown[:3]) + "; …" * (len(unknown) > 3)
     if head.startswith("not binary: "):
-        return f"{head}; not recognised: {names}{rest}"
+        return f"{head}; not recognized: {names}{rest}"
     number = f"{len(unknown)} operation{'s' * (len(unknown) > 1)}"
-    return f"not known: {number} not recognised ({names}); apart from that {head}{rest}"
+    return f"not known: {number} not recognized ({names}); apart from that {head}{rest}"
 
 
 def _share(some: Sequence[AuditedLayer], layers: Sequence[AuditedLayer]) -> str:
@@ -346,7 +346,7 @@ def _real_parts(layers: Sequence[AuditedLayer]) -> Iterator[str]:
 def _dead(layers: Sequence[AuditedLayer]) -> Iterator[str]:
     dead = [layer for layer in layers if layer.constant is not None]
     if dead:
-        yield f"constant input, which carries nothing: {_names(dead)}"
+        yield f"constant input, which has no information: {_names(dead)}"
 
 
 def _names(layers: Sequence[AuditedLayer]) -> str:

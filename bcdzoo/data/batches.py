@@ -15,14 +15,14 @@ AT_ONCE = 8
 
 
 def batches_of(data: str, preprocess: Preprocess, outputs: int, layout: str | None, number: int) -> Iterator[Tensor]:
-    """Normalized images spread evenly over a set, (n, 3, H, W).
+    """Yield batches of normalized images, evenly spaced in a set, (n, 3, H, W).
 
     Args:
-        data: In any layout.
-        preprocess: What they are made with.
-        outputs: Of the network.
-        layout: Of the data, where it is given.
-        number: Of the images.
+        data: Path of the images, in any layout.
+        preprocess: Preprocessing of the images.
+        outputs: Number of outputs of the network.
+        layout: Data layout; detected if None.
+        number: Number of images.
     """
     found = open_dataset(data, outputs, layout)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found)), dtype=int)).tolist()

@@ -36,7 +36,7 @@ def validation_labels() -> npt.NDArray[np.int64]:
 
 
 def real_labels() -> list[tuple[int, ...]]:
-    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each validation image.
+    """The ReaL labels (Beyer et al., "Are we done with ImageNet?"): accepted class indices of each image.
 
     Returns:
         50,000 entries, ``ILSVRC2012_val_00000001`` first; empty for images without accepted classes.
@@ -49,7 +49,7 @@ def official_number(name: str) -> int | None:
     """Return the number, 1 to 50,000, of a validation image from its official name; None for any other name.
 
     Args:
-        name: File name, such as ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the Hugging Face hub
+        name: File name, such as ``ILSVRC2012_val_00000001.JPEG``, or ``…_00000001_n01751748.JPEG`` as the hub
             writes it; folders in front are ignored.
     """
     match = _OFFICIAL_NAME.fullmatch(name)

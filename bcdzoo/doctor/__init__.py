@@ -1,4 +1,4 @@
-"""``bcdzoo doctor``: what is there, what works, and what to do about the rest."""
+"""``bcdzoo doctor``: what is installed, what works, and how to fix the rest."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What an examination says of one thing."""
+"""A finding of ``bcdzoo doctor``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,10 @@ class Finding:
     """One line of ``bcdzoo doctor``, which is made to be shown to others: escaped, without passwords and tokens.
 
     Attributes:
-        state: "ok"; "note" for what is worth knowing; "problem" for what stops work.
-        subject: What was examined.
-        text: What was found.
-        advice: What to do; "" for nothing.
+        state: State: "ok", "note" for information, or "problem" for what prevents work.
+        subject: Subject of the check.
+        text: Description of what was found.
+        advice: Advice on what to do; "" for none.
     """
 
     state: Literal["ok", "note", "problem"]

@@ -18,7 +18,7 @@ _SETTINGS = ("BCDZOO_", "HF_", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HTTP_
 
 
 def settings() -> Iterator[Finding]:
-    """Environment variables that change what bcdzoo does; passwords and tokens are not told."""
+    """Yield the environment variables that affect bcdzoo; passwords and tokens are masked."""
     for name, value in sorted(os.environ.items()):
         if name.upper().startswith(_SETTINGS):
             yield Finding("ok", "setting", f"{name}={'…' if 'TOKEN' in name.upper() else value}")
@@ -28,7 +28,7 @@ def folders(manifest: Manifest) -> Iterator[Finding]:
     """The cache and the results store.
 
     Args:
-        manifest: Whose checkpoints may be cached.
+        manifest: Manifest whose checkpoints may be cached.
     """
     yield _folder("cache", cache_dir(), "set BCDZOO_HOME to a folder of yours")
     yield from _checkpoints(manifest)
@@ -39,12 +39,12 @@ def folders(manifest: Manifest) -> Iterator[Finding]:
 def _folder(subject: str, folder: Path, advice: str) -> Finding:
     try:
         place = next(place for place in (folder, *folder.parents) if place.exists())
-        with tempfile.TemporaryFile(dir=place) as file:  # the folder itself is only made when something is kept
+        with tempfile.TemporaryFile(dir=place) as file:  # the folder itself is only created when needed
             file.write(b"bcdzoo")
         free = shutil.disk_usage(place).free
     except OSError as error:
         return Finding("problem", subject, f"cannot write to {folder}: {error.strerror}", advice)
-    text = f"{folder} can be written to, {free / 1e9:.1f} GB free"
+    text = f"{folder} is writable, {free / 1e9:.1f} GB free"
     return Finding("ok", subject, text) if free > _LITTLE else Finding("note", subject, text, f"free some, or {advice}")
 
 

@@ -20,8 +20,8 @@ def hub() -> Finding:
     from huggingface_hub import constants
 
     if variable := offline():
-        return Finding("note", "hub", f"not asked: {variable} is set")
-    advice = "look to the network or a proxy; HF_ENDPOINT and BCDZOO_MIRROR name other sources"
+        return Finding("note", "hub", f"not checked: {variable} is set")
+    advice = "check the network or proxy; HF_ENDPOINT and BCDZOO_MIRROR set other sources"
     endpoint = constants.ENDPOINT
     try:
         response = head(endpoint)
@@ -40,14 +40,14 @@ def mirror_health(manifest: Manifest) -> Iterator[Finding]:
         if given is None:
             return
         if isinstance(given, str) and (variable := offline()):
-            yield Finding("note", "mirror", f"{given} is not asked: {variable} is set")
+            yield Finding("note", "mirror", f"{given} is not checked: {variable} is set")
             return
         wanted = [checkpoint for checkpoint in manifest.checkpoints if checkpoint.source != "package"]
         count = _count_in_folder(given, wanted) if isinstance(given, Path) else _count_at_url(given, wanted)
     except BcdzooError as error:
         yield Finding("problem", "mirror", str(error), advice)
     except requests.RequestException as error:
-        text = f"{given} cannot be reached, and so nothing fetched: {cause(error)}"
+        text = f"{given} cannot be reached, so nothing can be fetched: {cause(error)}"
         yield Finding("problem", "mirror", text, advice)
     else:
         text = f"{given} has {count} of {len(wanted)} files of the manifest"

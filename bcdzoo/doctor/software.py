@@ -30,7 +30,7 @@ def software() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """The packages that this one says it needs, and its extras."""
+    """Check the required packages and the extras."""
     try:
         needed = [Requirement(line) for line in importlib.metadata.requires("bcdzoo") or ()]
         extras = importlib.metadata.metadata("bcdzoo").get_all("Provides-Extra") or []
@@ -66,7 +66,7 @@ def torch() -> Finding:
     """Whether torch can be imported, its threads and GPUs."""
     try:
         import torch
-    except (ImportError, OSError) as error:  # a library that it needs is not there
+    except (ImportError, OSError) as error:  # a missing library
         return Finding("problem", "torch", " ".join(f"cannot be imported: {error}".split()), "install torch again")
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     built_for = f" (built for CUDA {torch.version.cuda})" if torch.version.cuda else ""

@@ -25,7 +25,7 @@ class LowBitConv2d(nn.Module):
         c_in: Input channels.
         c_out: Output channels.
         kernel_size: Height and width of the kernel.
-        stride: Step in pixels.
+        stride: Stride in pixels.
         quantizer: Quantizer of the weights; the sign and mean(|W|) if omitted.
         a_bits: Bits of the activations it is given (32: real values, then its multiplications are no bit operations).
         a_bases: Number of bases of ``a_bits`` each that approximate an activation.
@@ -38,7 +38,7 @@ class LowBitConv2d(nn.Module):
         (N, c_in, H, W) or :class:`Levels` of it to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉), float32.
 
     Raises:
-        BcdzooError: ``padding`` is an unknown word.
+        BcdzooError: ``padding`` is unknown.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class LowBitConv2d(nn.Module):
         self.extent = dilation * (kernel_size - 1) + 1
         if isinstance(padding, str):
             check_padding(padding)
-        # with stride 1 and an odd extent TensorFlow's padding is the symmetric one
+        # with stride 1 and an odd extent TensorFlow's padding is symmetric
         self.same_padding = padding == "tensorflow" and (stride > 1 or self.extent % 2 == 0)
         self.padding = padding if isinstance(padding, int) else 0 if self.same_padding else self.extent // 2
         self.pad_value = pad_value
@@ -73,7 +73,7 @@ class LowBitConv2d(nn.Module):
     def forward(self, x: Tensor | Levels) -> Tensor:
         levels, scale = self.quantizer(self.weight)
         if isinstance(x, Levels):
-            # basis by basis: all at once would keep M·N maps
+            # one basis at once, because all together would keep M·N maps
             terms = [self._conv(a, levels, scale) * s for a, s in zip(x.values, x.scale, strict=True)]
             return torch.stack(terms).sum(0) if len(terms) > 1 else terms[0]
         return self._conv(x, levels, scale)
@@ -120,7 +120,7 @@ class LowBitConv2d(nn.Module):
 
 
 class Quantizers(NamedTuple):
-    """What quantizes the numbers of a network's layers; the default makes them binary.
+    """Quantizers of a network's layers; the default is binary.
 
     Attributes:
         weight: Builder of a layer's weight quantizer.
@@ -149,7 +149,7 @@ def of_step(step: int, weight: Callable[[], WeightQuantizer] = SignWeight) -> Qu
         weight: Builder of step 2's weight quantizer, which has no state of its own.
 
     Raises:
-        BcdzooError: ``step`` is neither.
+        BcdzooError: ``step`` is neither 1 nor 2.
     """
     if step not in (1, 2):
         raise BcdzooError(f"step must be 1 (real-valued weights) or 2 (binary weights), not {step!r}")

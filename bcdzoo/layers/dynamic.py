@@ -30,7 +30,7 @@ class DynamicEmbedding(nn.Module):
     Args:
         c_in: Channels of A.
         c_out: Channels of the convolution's output.
-        reduction: r; the context g has c_in / r entries.
+        reduction: Reduction r; the context g has c_in / r entries.
 
     Shape:
         A, (N, c_in, H, W), to a tuple of ``sign(A - alpha)``, the same shape, and ``beta``, (N, c_out, 1, 1).
@@ -44,10 +44,10 @@ class DynamicEmbedding(nn.Module):
 
     def statistics(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """alpha, (N, c_in), and beta, (N, c_out), of A."""
-        if self.training or torch.compiler.is_compiling():  # a graph of every image would take minutes to compile
+        if self.training or torch.compiler.is_compiling():  # a graph per image would take minutes to compile
             g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
             return self.threshold(g), self.offset(g)
-        # in double precision, for signs must not depend on how many images are summed at once, nor on their layout
+        # double precision, so that signs do not depend on the number of images summed at once, nor on their layout
         g = F.linear(_double_mean(a), self.context.weight.double())
         alpha, beta = (F.linear(g, layer.weight.double()).to(a.dtype) for layer in (self.threshold, self.offset))
         return alpha, beta

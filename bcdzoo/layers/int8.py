@@ -30,7 +30,7 @@ def _with_int8(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
     parts = {name: part if part is None else _with_int8(part, known) for name, part in module._modules.items()}
     is_binary = type(module) is LowBitConv2d and module.w_bits == module.a_bits == module.a_bases == 1
     if is_binary or any(part is not module._modules[name] for name, part in parts.items()):
-        # not copy.copy: some modules, such as DistributedDataParallel, start anew when they are copied
+        # not copy.copy: some modules, such as DistributedDataParallel, are initialized again when copied
         mine: nn.Module = object.__new__(Int8Conv2d if is_binary else type(module))
         mine.__dict__.update(module.__dict__, _modules=parts)
         known[id(module)] = mine
@@ -49,7 +49,7 @@ class Int8Conv2d(LowBitConv2d):
 def applies(x: Tensor) -> bool:
     """Whether :func:`conv2d` can take this input: float32 on a CPU that has the operation, with no gradient wanted."""
     if torch.compiler.is_compiling():
-        return False  # it would break the graph; torch.compile fuses what is around the float convolution
+        return False  # it would break the graph, in which torch.compile fuses the neighbours of the float convolution
     return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_grad_enabled() and _available()
 
 
@@ -60,12 +60,12 @@ def conv2d(
 
     Args:
         x: -1, 0 or +1, float32 of shape (N, c_in, H, W).
-        signs: ±1, (c_out, c_in / groups, k, k).
-        scale: Of each output channel, (c_out,), float32.
-        stride: Step in pixels.
+        signs: Weights of ±1, (c_out, c_in / groups, k, k).
+        scale: Scale of each output channel, (c_out,), float32.
+        stride: Stride in pixels.
         padding: Zeros on every side, in pixels.
         dilation: Distance of the kernel's taps, in pixels.
-        groups: Of the channels.
+        groups: Number of groups of channels.
 
     Returns:
         float32 of shape (N, c_out, H', W'), channels last in memory.
@@ -84,7 +84,7 @@ def conv2d(
 
 @functools.cache
 def _available() -> bool:
-    """Whether this torch and CPU have the operation and it does what is expected of it."""
+    """Whether this torch and CPU have the operation and it works as expected."""
     x = torch.ones(1, 3, 4, 4)
     x[0, :, ::2] = -1
     signs = torch.ones(2, 3, 3, 3)
@@ -93,5 +93,5 @@ def _available() -> bool:
     expected = F.conv2d(x, signs, padding=1) * scale[:, None, None]
     try:
         return torch.equal(conv2d(x, signs, scale, 1, 1), expected)
-    except (AttributeError, RuntimeError):  # another build of torch, or another CPU
+    except (AttributeError, RuntimeError):  # a different build of torch or CPU
         return False

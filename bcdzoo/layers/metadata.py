@@ -13,7 +13,7 @@ OpCounts = dict[str, int]
 
 @runtime_checkable
 class Counted(Protocol):
-    """A module that states its operations itself; the counter then does not look inside it.
+    """A module that states its own operations, so that the counter does not look inside it.
 
     Where it multiplies low-bit numbers it also has ``w_bits`` and ``a_bits``, and ``w_bases`` and ``a_bases`` if these
     are not 1.
@@ -32,6 +32,6 @@ def declared_bits(module: Any) -> Bits | None:
 
 
 def layer_bits(network: nn.Module) -> list[Bits]:
-    """The bits of every layer of a network that declares them; what it is made of is not asked again."""
+    """Return the bits of every layer in a network that declares them; what such a layer contains is not asked again."""
     bits = declared_bits(network)
     return [bits] if bits else [found for child in network.children() for found in layer_bits(child)]

@@ -11,7 +11,7 @@ PADDINGS = ("symmetric", "tensorflow")
 
 
 def pad_same(x: Tensor, kernel_size: int, stride: int, value: float = 0.0) -> Tensor:
-    """Pad as :class:`SamePad`; ``kernel_size`` of a dilated kernel is the extent that it spans."""
+    """Pad like :class:`SamePad`; for a dilated kernel, ``kernel_size`` is its extent."""
 
     def needed(size: int) -> int:
         return max((math.ceil(size / stride) - 1) * stride + kernel_size - size, 0)
@@ -26,9 +26,9 @@ class SamePad(nn.Module):
     With stride 1 and an odd kernel that is symmetric; a 3×3 of stride 2 on an even map pads bottom and right alone.
 
     Args:
-        kernel_size: Of what follows.
-        stride: Of what follows.
-        value: What is padded with; -inf before a max pooling.
+        kernel_size: Kernel size of the next layer.
+        stride: Stride of the next layer.
+        value: Padding value; -inf before a max pooling.
 
     Shape:
         (N, C, H, W) to (N, C, H', W').
@@ -46,7 +46,7 @@ def check_padding(padding: str) -> None:
     """Refuse a padding that is none of :data:`PADDINGS`.
 
     Raises:
-        BcdzooError: It is none.
+        BcdzooError: It is unknown.
     """
     if padding not in PADDINGS:
         raise BcdzooError(f"padding must be one of {', '.join(PADDINGS)}, not {padding!r}")
@@ -56,12 +56,12 @@ def split_padding(kernel_size: int, stride: int, padding: str) -> tuple[nn.Modul
     """How to pad a convolution: the module to put before it, if any, and its own padding on every side.
 
     Args:
-        kernel_size: Its kernel, odd.
-        stride: Its stride.
+        kernel_size: Kernel size, odd.
+        stride: Stride.
         padding: "symmetric" (half the kernel on every side, as PyTorch's networks do) or "tensorflow".
 
     Raises:
-        BcdzooError: ``padding`` is neither.
+        BcdzooError: ``padding`` is unknown.
     """
     check_padding(padding)
     if padding == "symmetric" or stride == 1:

@@ -12,7 +12,7 @@ def shift_quarters(x: Tensor, rows: int, columns: int) -> Tensor:
     """Roll channel quarter 1 down, 2 up (by ``rows``), 3 right and 4 left (by ``columns``).
 
     Args:
-        x: (N, C, H, W), C divisible by 4.
+        x: Map, (N, C, H, W), C divisible by 4.
         rows: Shift along the height, in pixels.
         columns: Shift along the width, in pixels.
 

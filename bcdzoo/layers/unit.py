@@ -14,10 +14,10 @@ class BinaryUnit(nn.Module):
 
     Args:
         sign: Binarizes the input.
-        conv: The binary convolution, which has the padding.
-        channels: Its output channels.
+        conv: Binary convolution, including its padding.
+        channels: Number of output channels.
         activation: Follows the addition.
-        shortcut: Brings the input to the output's shape.
+        shortcut: Module that brings the input to the output's shape.
         inner: Activation between convolution and normalization.
     """
 
@@ -44,7 +44,7 @@ class BinaryUnit(nn.Module):
 
 
 class HalvingPool(nn.AvgPool2d):
-    """2×2 average pooling; an odd map's last row and column are averaged alone, to fit a stride-2 convolution."""
+    """2×2 average pooling; an odd map's last row and column are averaged apart, to match a stride-2 convolution."""
 
     def __init__(self) -> None:
         super().__init__(2, ceil_mode=True)
@@ -61,7 +61,7 @@ class DynamicConv(nn.Module):
     """A binary convolution with BCDNet-B's contextual embedding: ``conv(sign(x - alpha)) + beta``.
 
     Args:
-        conv: The binary convolution.
+        conv: Binary convolution.
         embedding: Computes alpha and beta from the image; it also binarizes, so the unit's own sign is the identity.
     """
 
@@ -85,7 +85,7 @@ class AveragedHeads(nn.Module):
 
     Args:
         c_in: Features.
-        num_classes: Logits.
+        num_classes: Number of outputs.
 
     Shape:
         (N, c_in) to (N, num_classes), float32.

@@ -1,8 +1,8 @@
 """ABC-Net on ResNet-18 with 5 weight bases and 5 activation bases (Lin et al., NeurIPS 2017).
 
-Reconstruction, the authors having published no code: the multi-base sign takes the place of every ReLU of ResNet-18's
-blocks and stands before the convolution, so that the map between blocks stays real-valued; stem, 1×1 shortcuts and
-classifier are real-valued.
+Reconstruction, because the authors published no code: the multi-base sign replaces every ReLU of ResNet-18's blocks
+and comes before the convolution, so that the map between blocks stays real-valued; stem, 1×1 shortcuts and classifier
+are real-valued.
 """
 
 from torch import Tensor, nn

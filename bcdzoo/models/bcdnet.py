@@ -107,8 +107,8 @@ def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.
     """BCDNet-A: ReActNet-A with its last three same-cost blocks replaced by nine MLP blocks and three point-wise ones.
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         mlp_groups: 3, or 0 to 5 for the trade-off figure's family (:func:`tradeoff_widths`).
     """
     quantizers = of_step(step)
@@ -130,10 +130,10 @@ def bcdnet_b(
     """BCDNet-B: BCDNet-A with contextual dynamic embeddings in its convolutional blocks (reconstruction).
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         mlp_groups: As in :func:`bcdnet_a`.
-        reduction: r of the embeddings.
+        reduction: Reduction r of the embeddings.
         dynamic_pointwise: Whether the 1×1 convolutions have embeddings too, not the 3×3 ones alone.
     """
     quantizers = of_step(step)

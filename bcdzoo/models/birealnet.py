@@ -23,11 +23,11 @@ def birealnet_18(
     """Bi-Real Net with 18 layers.
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         activation: Behind each shortcut's addition: "identity" as in the authors' code, or "hardtanh".
         padding: "symmetric" as in the authors' code, or "tensorflow" for weights trained there (larq's).
-        bn_eps: What batch normalization adds to the variance; Keras' default, and so larq's, is 1e-3.
+        bn_eps: Epsilon of batch normalization; 1e-3 in Keras, and so in larq.
     """
     return _birealnet((4, 4, 4, 4), num_classes, step, activation, padding, bn_eps)
 

@@ -21,7 +21,7 @@ from bcdzoo.models.trunks import MobileNetStem
 
 STEM_WIDTHS = {"t": 32, "s": 48, "m": 48, "l": 64}
 DEPTHS = {"t": (2, 2, 6, 2), "s": (2, 2, 6, 2), "m": (4, 4, 8, 4), "l": (4, 4, 16, 4)}
-"""Blocks of each stage, behind one block that doubles the stem's width; every stage doubles it again."""
+"""Blocks of each stage, after one block that doubles the stem's width; every stage doubles it again."""
 
 LIMIT = 1.5
 """Activations beyond it have no gradient, and weights are kept within it."""
@@ -104,8 +104,8 @@ class FeedForward(nn.Module):
     passes a PReLU, and the gated map is multiplied by it before the second BN.
 
     Args:
-        channels: In and out.
-        kernel_size: Of the convolution.
+        channels: Number of input and output channels.
+        kernel_size: Kernel size of the convolution.
         stride: With 2, shortcut and mix take the 2×2 average-pooled input.
         element_attention: Whether the map is multiplied by its shortcut.
 
@@ -151,7 +151,7 @@ class BNext(nn.Module):
     Args:
         width: Channels of the stem.
         depths: Blocks of each stage.
-        num_classes: Logits.
+        num_classes: Number of outputs.
 
     Shape:
         (N, 3, H, W) to (N, num_classes), float32.

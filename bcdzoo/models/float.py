@@ -56,7 +56,7 @@ def mobilenet_v1(num_classes: int = 1000, activation: str = "relu") -> nn.Module
     """MobileNet-V1.
 
     Args:
-        num_classes: Logits.
+        num_classes: Number of outputs.
         activation: "relu" as in the paper, or "relu6" as some trained weights expect.
     """
     if activation not in _ACTIVATIONS:

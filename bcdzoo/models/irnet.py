@@ -1,6 +1,6 @@
-"""IR-Net on ResNet-18 (Qin et al., CVPR 2020), shaped as the authors' ImageNet code: the frame that RBNN took over.
+"""IR-Net on ResNet-18 (Qin et al., CVPR 2020), shaped as the authors' ImageNet code; RBNN has the same trunk.
 
-In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` every epoch: the sign's gradient
+In training, call :func:`bcdzoo.layers.quantizers.base.set_training_progress` every epoch, because the sign's gradient
 depends on it.
 """
 

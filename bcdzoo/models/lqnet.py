@@ -1,9 +1,9 @@
 """LQ-Net on the pre-activation ResNet-18, 1-bit weights and 2-bit activations (Zhang et al., ECCV 2018).
 
 Shaped as the authors' code (``--mode preact``): the first convolution and the classifier are real-valued, all others,
-the 1×1 of the shortcuts too, are quantized. The batch norm, ReLU and quantizer that end a stage are here the first
-layers of the next stage, whose shortcut starts behind them. The authors' framework pads stride-2 windows at the bottom
-and the right alone; here padding is symmetric.
+including the 1×1 of the shortcuts, are quantized. The batch norm, ReLU and quantizer at a stage's end are the first
+layers of the next stage, whose shortcut starts after them. The authors' framework pads stride-2 windows at the bottom
+and the right only; here padding is symmetric.
 """
 
 from collections import OrderedDict
@@ -31,13 +31,13 @@ def _activation(channels: int) -> nn.Module:
 class LearnedBasisBlock(nn.Module):
     """(BN → ReLU → quantizer →) 3×3 → BN → ReLU → quantizer → 3×3 → BN, + shortcut.
 
-    Where the width changes the shortcut is a quantized 1×1 with BN, of the quantized map; else it is the block's input.
+    If the width changes, the shortcut is a quantized 1×1 with BN on the quantized map; else it is the block's input.
 
     Args:
         c_in: Input channels.
         c_out: Output channels.
-        stride: Of the first 3×3 and of the shortcut.
-        first: Whether it is the network's first block: the stem ends with BN and ReLU, so it has the quantizer alone.
+        stride: Stride of the first 3×3 and of the shortcut.
+        first: Whether it is the network's first block, which starts with the quantizer (the stem has BN and ReLU).
     """
 
     def __init__(self, c_in: int, c_out: int, stride: int, first: bool = False) -> None:

@@ -51,9 +51,9 @@ class ImprovementBlock(BinaryBranch):
 
 
 def stem(padding: str, pool: int) -> nn.Sequential:
-    """Grouped stem: three real-valued 3×3 convolutions (the second in 4 groups, the third in 8), and a max pooling.
+    """Build the grouped stem: three real-valued 3×3 convolutions (4 groups in the second, 8 in the third), max pooling.
 
-    It takes the place of ResNet's 7×7; (N, 3, H, W) to (N, 64, H/4, W/4).
+    It replaces ResNet's 7×7; (N, 3, H, W) to (N, 64, H/4, W/4).
     """
 
     def layer(c_in: int, c_out: int, stride: int, groups: int) -> nn.Module:
@@ -95,11 +95,11 @@ class MeliusNet(nn.Module):
     """Grouped stem, four stages of dense and improvement blocks in turn, BN, ReLU, global pooling, linear classifier.
 
     Args:
-        depths: Pairs of blocks in each stage.
-        widths: Channels behind the transition after each stage but the last.
-        num_classes: Logits.
-        step: 1 (real-valued weights) or 2.
-        padding: Of the stem, see :func:`bcdzoo.layers.padding.split_padding`.
+        depths: Number of pairs of blocks in each stage.
+        widths: Channels after the transition of each stage except the last.
+        num_classes: Number of outputs.
+        step: Training step: 1 (real-valued weights) or 2.
+        padding: Padding of the stem, see :func:`bcdzoo.layers.padding.split_padding`.
         stem_pool: Kernel of the stem's pooling.
 
     Shape:
@@ -145,10 +145,10 @@ def meliusnet_22(num_classes: int = 1000, step: int = 2, padding: str = "symmetr
     """MeliusNet-22.
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         padding: "symmetric" as in the authors' code, or "tensorflow" for larq's weights.
-        stem_pool: 3 as in the authors' code, or 2 for larq's weights.
+        stem_pool: Kernel of the stem's pooling: 3 as in the authors' code, or 2 for larq's weights.
     """
     return MeliusNet((4, 5, 4, 4), (160, 224, 256), num_classes, step, padding, stem_pool)
 

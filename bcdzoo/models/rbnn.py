@@ -1,4 +1,4 @@
-"""RBNN on ResNet-18 (Lin et al., NeurIPS 2020): IR-Net's frame with rotated weights, as in the authors' ImageNet code.
+"""RBNN on ResNet-18 (Lin et al., NeurIPS 2020): IR-Net's trunk with rotated weights, as in the authors' ImageNet code.
 
 In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` and :func:`update_rotations` every epoch.
 """
@@ -20,7 +20,7 @@ def rbnn_r18(num_classes: int = 1000) -> nn.Module:
 
 
 def update_rotations(model: nn.Module) -> None:
-    """Turn the rotations of every layer closer to the signs of its present weights."""
+    """Update the rotations of every layer towards the signs of its current weights."""
     for module in model.modules():
         if isinstance(module, LowBitConv2d) and isinstance(module.quantizer, RotatedWeight):
             module.quantizer.update_rotation(module.weight)

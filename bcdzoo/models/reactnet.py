@@ -107,5 +107,5 @@ def react_residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | Non
 
 
 def reactnet_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:
-    """ReActNet on Bi-Real-18's trunk: RSign and RPReLU in place of sign and identity."""
+    """ReActNet on Bi-Real-18's trunk: RSign and RPReLU instead of sign and identity."""
     return BinaryResNet(partial(react_residual, quantizers=of_step(step)), (4, 4, 4, 4), num_classes)

@@ -1,8 +1,8 @@
 """Real-to-Binary Net on ResNet-18 (Martinez et al., ICLR 2020).
 
-Block order and gate as larq's implementation has them: the authors' own repository is a README that points to it. What
+Block order and gate are those of larq's implementation, to which the authors' README points. What
 makes the network accurate is its training, in stages from a real-valued teacher by attention matching, of which nothing
-remains in the final network; step 1 is the stage with binary activations and real-valued weights.
+remains in the final network. Step 1 is the stage with binary activations and real-valued weights.
 """
 
 import torch
@@ -23,7 +23,7 @@ class ChannelGate(nn.Module):
 
     Args:
         c_in: Channels of the convolution's input.
-        c_out: Of its output.
+        c_out: Channels of the convolution's output.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, 1, 1), in (0, 1).
@@ -35,10 +35,10 @@ class ChannelGate(nn.Module):
         self.expand = nn.Linear(c_in // REDUCTION, c_out, bias=False)
 
     def forward(self, a: Tensor) -> Tensor:
-        if self.training or torch.compiler.is_compiling():  # a graph of every image would take minutes to compile
+        if self.training or torch.compiler.is_compiling():  # a graph per image would take minutes to compile
             context = F.relu(self.reduce(F.adaptive_avg_pool2d(a, 1).flatten(1)))
             scale: Tensor = self.expand(context).sigmoid()
-        else:  # in double precision, for later signs must not depend on how many images are summed at once
+        else:  # double precision, so that later signs do not depend on the number of images summed at once
             means = torch.cat([F.adaptive_avg_pool2d(image.double(), 1) for image in a.split(1)]).flatten(1)
             context = F.relu(F.linear(means, self.reduce.weight.double()))
             scale = F.linear(context, self.expand.weight.double()).sigmoid().to(a.dtype)
@@ -51,10 +51,10 @@ class GatedUnit(nn.Module):
     Args:
         c_in: Input channels.
         c_out: Output channels.
-        stride: Of the binary 3×3.
-        shortcut: Brings the input to the output's shape.
+        stride: Stride of the binary 3×3.
+        shortcut: Module that brings the input to the output's shape.
         quantizers: Quantizers of the weights.
-        padding: One of :data:`bcdzoo.layers.padding.PADDINGS`.
+        padding: Word in :data:`bcdzoo.layers.padding.PADDINGS`.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
@@ -90,10 +90,10 @@ def real_to_binary_r18(
     """Real-to-Binary Net.
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         padding: "symmetric" (reconstruction: the ResNet the paper starts from), or "tensorflow" for larq's weights.
-        bn_eps: What batch normalization adds to the variance; Keras' default, and so larq's, is 1e-3.
+        bn_eps: Epsilon of batch normalization; 1e-3 in Keras, and so in larq.
     """
     quantizers = of_step(step, ClippedSignWeight)
     return BinaryResNet(

@@ -1,6 +1,6 @@
 """SA-BNN on ResNet-18 and ResNet-50 (Liu et al., AAAI 2021).
 
-What is SA-BNN's own, the gradient of the weights, is in :mod:`bcdzoo.layers.quantizers.sabnn`.
+SA-BNN's contribution, the gradient of the weights, is in :mod:`bcdzoo.layers.quantizers.sabnn`.
 Reconstruction: the trunks, which are those of Bi-Real Net's code, the network it is compared with; and no training
 step 1, weights and activations being binary from the start.
 """
@@ -47,14 +47,14 @@ class LeakyClip(nn.Module):
 class Bottleneck(nn.Module):
     """Bi-Real-50's bottleneck: binary 1×1, 3×3 and 1×1, with a shortcut around each.
 
-    The first 1×1 narrows the map, so its shortcut comes from the previous bottleneck's narrow map, which is handed on
-    beside the wide one; a real-valued 1×1 widens it where the stage changes. The network's very first bottleneck has
-    none to take; its first 1×1 is real-valued, on a leaky clip.
+    The first 1×1 narrows the map, so its shortcut is the previous bottleneck's narrow map, which is passed
+    with the wide one; a real-valued 1×1 widens it when the stage changes. The network's first bottleneck has
+    no such map; its first 1×1 is real-valued, on a leaky clip.
 
     Args:
         c_in: Channels of the wide map.
-        c_out: Channels of the wide map behind; a quarter of them inside.
-        stride: Of the 3×3.
+        c_out: Channels of the wide output; a quarter of them inside.
+        stride: Stride of the 3×3.
         first: Whether it is the network's first.
 
     Shape:

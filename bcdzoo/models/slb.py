@@ -44,13 +44,13 @@ def _slb(num_classes: int, a_bits: int) -> nn.Module:
 
 @torch.no_grad()
 def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """State batch normalization: measure every batch norm's statistics anew, with the discrete weights.
+    """State batch normalization: measure every batch norm's statistics again, with the discrete weights.
 
     In training the batch norms see relaxed weights, in evaluation ±1. The paper keeps statistics for both; the
     authors' code measures those of evaluation after every epoch. The network is left in evaluation mode.
 
     Args:
-        model: A network of this file.
+        model: Network from this file.
         batches: Images, (N, 3, H, W) each.
     """
     model.eval()

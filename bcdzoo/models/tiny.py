@@ -1,6 +1,6 @@
 """BCDNet and ReActNet small enough to train on a CPU in minutes: the same blocks, for images of 28×28.
 
-The stem and the first block halve the map to 7×7, where the large networks have their MLP stage too. As there, a group
+The stem and the first block halve the map to 7×7, like the MLP stage of the large networks. As there, a group
 of the MLP stage replaces a convolutional block of the same binary operations.
 """
 
@@ -34,7 +34,7 @@ def reactnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
 
 
 def bcdnet_tiny_real(num_classes: int = 10) -> nn.Module:
-    """:func:`bcdnet_tiny` with real-valued weights and activations: its nonlinearities are the RPReLU alone."""
+    """:func:`bcdnet_tiny` with real-valued weights and activations: its only nonlinearities are RPReLU."""
     return _bcdnet(num_classes, REAL_VALUED)
 
 

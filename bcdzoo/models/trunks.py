@@ -1,4 +1,4 @@
-"""The frames that several papers share: ResNet-18 by blocks, Bi-Real Net's ResNet by units, MobileNet-V1's blocks."""
+"""Trunks that several papers share: ResNet-18 by blocks, Bi-Real Net's ResNet by units, MobileNet-V1's blocks."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ class ResNet18(nn.Sequential):
     """Real-valued stem, four stages of two blocks, real-valued head; (N, 3, H, W) to logits, float32.
 
     Args:
-        stem: (N, 3, H, W) to (N, 64, H/4, W/4).
-        block: Builds a block; the first of the last three stages has stride 2.
-        head: (N, 512, H/32, W/32) to logits.
-        first: The first block, where it is unlike the others.
+        stem: Module from (N, 3, H, W) to (N, 64, H/4, W/4).
+        block: Function that builds a block; the first one of the last three stages has stride 2.
+        head: Module from (N, 512, H/32, W/32) to logits.
+        first: First block, if it differs from the others.
     """
 
     def __init__(self, stem: nn.Module, block: Block, head: nn.Module, first: nn.Module | None = None) -> None:
@@ -49,9 +49,9 @@ def classifier(num_classes: int, before: nn.Module | None = None, norm: nn.Modul
     """Global average pooling → linear.
 
     Args:
-        num_classes: Logits.
-        before: What the map passes first.
-        norm: What the 512 pooled features pass before the linear layer.
+        num_classes: Number of outputs.
+        before: Module before the pooling.
+        norm: Module between the 512 pooled features and the linear layer.
     """
     parts = {"before": before, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "norm": norm}
     given = [(name, part) for name, part in parts.items() if part is not None]
@@ -59,7 +59,7 @@ def classifier(num_classes: int, before: nn.Module | None = None, norm: nn.Modul
 
 
 def projection(c_in: int, c_out: int, stride: int) -> nn.Module | None:
-    """Shortcut of type B: a real-valued 1×1 of the stride → BN where the width changes, None where it does not."""
+    """Shortcut of type B: a real-valued 1×1 with stride → BN if the width changes, else None."""
     if c_in == c_out:
         return None
     conv = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
@@ -72,12 +72,12 @@ def hardtanh_resnet18(
     """ResNet-18 with a shortcut around every binary 3×3, hardtanh after every addition and in the stem.
 
     A block is two units of sign → binary 3×3 → BN → + shortcut → hardtanh. The downsampling shortcut is a real-valued
-    1×1 of stride 2 with BN; stem and classifier are real-valued, with a batch norm of the pooled features between.
+    1×1 of stride 2 with BN; stem and classifier are real-valued, with a batch norm of the pooled features before it.
 
     Args:
-        num_classes: Logits.
-        sign: Builds a unit's sign.
-        conv: Builds a unit's convolution from input channels, output channels and stride.
+        num_classes: Number of outputs.
+        sign: Function that builds a unit's sign.
+        conv: Function of input channels, output channels and stride that builds a unit's convolution.
     """
 
     def unit(c_in: int, c_out: int, stride: int) -> nn.Module:
@@ -95,12 +95,12 @@ class BinaryResNet(nn.Module):
     Stem, downsampling shortcuts and classifier are real-valued.
 
     Args:
-        residual: Builds a unit.
-        depths: Units of each of the four stages.
-        num_classes: Logits.
-        padding: Of the stem, see :func:`bcdzoo.layers.padding.split_padding`; the units have their own.
-        bn_eps: What every batch normalization adds to the variance.
-        stem_activation: Of 64 channels, behind the stem's batch normalization.
+        residual: Function that builds a unit.
+        depths: Number of units in each of the four stages.
+        num_classes: Number of outputs.
+        padding: Padding of the stem, see :func:`bcdzoo.layers.padding.split_padding`; the units have their own.
+        bn_eps: Epsilon of every batch normalization.
+        stem_activation: Activation of 64 channels, after the stem's batch normalization.
 
     Shape:
         (N, 3, H, W) to (N, num_classes), float32.
@@ -180,12 +180,12 @@ def mobilenet_blocks(
     spatial: Callable[[int, int], nn.Module],
     pointwise: Callable[[int, int], nn.Module],
 ) -> nn.Sequential:
-    """The blocks of a MobileNet-V1 trunk, behind the stem.
+    """Build the blocks of a MobileNet-V1 trunk, after the stem.
 
     Args:
         widths: Output channels of each block; the stride is 2 where they change, except after the stem.
-        spatial: Builds the first half from channels and stride.
-        pointwise: Builds the second half from input and output channels.
+        spatial: Function of channels and stride that builds the first half.
+        pointwise: Function of input and output channels that builds the second half.
     """
     blocks = []
     for i, (c_in, c_out) in enumerate(zip((MOBILENET_STEM_WIDTH, *widths), widths, strict=False)):

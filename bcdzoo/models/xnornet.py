@@ -1,8 +1,8 @@
 """XNOR-Net and Binary-Weight-Network on ResNet-18 (Rastegari et al., ECCV 2016).
 
-The paper keeps the first and the last layer real-valued and gives ResNet-18 shortcuts of type B. Reconstruction, the
-authors' code being AlexNet's alone: these shortcuts are real-valued, XNOR-Net's blocks have pre-activation order
-without ReLU inside (its AlexNet has none), and BN and ReLU stand before the classifier (as there).
+The paper keeps the first and the last layer real-valued and gives ResNet-18 shortcuts of type B. Reconstruction,
+because the authors' code only has AlexNet: these shortcuts are real-valued, XNOR-Net's blocks have pre-activation order
+without ReLU inside (its AlexNet has none), and BN and ReLU come before the classifier (as there).
 """
 
 from collections import OrderedDict
@@ -19,8 +19,8 @@ from bcdzoo.models.trunks import ResNet18, classifier, projection, resnet_stem
 class XnorUnit(nn.Module):
     """BN → sign → binary 3×3 → times K (section 3.2, figure 3: normalization comes before the sign).
 
-    K is the activations' scale (:class:`InputScale`); the paper's convolution has it, the authors' released code, and
-    that of others, does without.
+    K is the activations' scale (:class:`InputScale`), which the paper's convolution has, but not the authors' code, nor
+    that of others.
 
     Args:
         c_in: Input channels.
@@ -61,8 +61,8 @@ def xnornet_r18(num_classes: int = 1000, step: int = 2, input_scale: bool = True
     """XNOR-Net on ResNet-18.
 
     Args:
-        num_classes: Logits.
-        step: 2, or 1 for the form with real-valued weights.
+        num_classes: Number of outputs.
+        step: Training step: 2, or 1 for the form with real-valued weights.
         input_scale: Whether the convolutions have the activations' scale K, as in the paper, or not, as in its code.
     """
     quantizers = of_step(step, XnorWeight)

@@ -9,16 +9,16 @@ from bcdzoo.observe.values import Form
 
 
 def bits_of(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input; what a fake quantizer has made has as many as that says."""
+    """Return the bits of a weight and of an input, with those that a fake quantizer states."""
     w_bits, a_bits = _observed_bits(observed, real_input)
     w_fake, a_fake = observed.fake_bits
     return w_fake or w_bits, a_bits if a_bits is None else a_fake or a_bits
 
 
 def _observed_bits(observed: ObservedLayer, real_input: bool) -> tuple[int, int | None]:
-    """Of a weight and of an input: some images may not reach all levels that a layer says it has.
+    """Return the bits of a weight and of an input, at least those that the layer states: images may miss levels.
 
-    An image that is black and white is an image like others.
+    The network's own input always counts as real-valued, even if it is black and white.
     """
     assert observed.weights is not None
     says = declared_bits(observed.module)
@@ -27,7 +27,7 @@ def _observed_bits(observed: ObservedLayer, real_input: bool) -> tuple[int, int 
     inputs = observed.inputs if real_input or observed.kind == "packed" else None
     if inputs is None:
         return w_bits, None
-    if inputs.form == Form.CONSTANT:  # it says nothing itself
+    if inputs.form == Form.CONSTANT:  # shows nothing about the bits
         if says is not None:
             return w_bits, says.a_bits
         return w_bits, most_a if observed.threshold is not None and observed.threshold.by != "round" else None

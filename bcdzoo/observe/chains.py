@@ -1,4 +1,4 @@
-"""Layers on the 1-bit kernels: these hold and compute nothing but bits, so their form says it all."""
+"""Layers on the 1-bit kernels, which only hold and compute bits, so that their shape is enough."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,11 @@ from bcdzoo.packed.unit import PackedStem, PackedUnit
 
 
 def observe_chain(chain: PackedChain, images: int) -> Iterator[ObservedLayer]:
-    """The layers of a chain that has just been run.
+    """Yield the layers of a chain after a run.
 
     Args:
-        chain: It.
-        images: That it was run on.
+        chain: Chain that has just been run.
+        images: Number of images of the run.
     """
     size = tuple(chain.last_size)
     if chain.stem is not None:

@@ -1,4 +1,4 @@
-"""A layer of a network that has been run."""
+"""A layer as observed in a run of a network."""
 
 import math
 from dataclasses import dataclass, field
@@ -11,30 +11,30 @@ from bcdzoo.observe.values import Form, Inputs, Threshold, Weights
 
 @dataclass
 class ObservedLayer:
-    """A layer: what one module does with the same weights.
+    """A layer: all calls of one module with the same weights.
 
     Attributes:
         name: Path of the module.
-        module: It.
-        kind: As :class:`Multiplication` has it; ``packed`` on the 1-bit kernels, which compute with nothing but bits.
-        c_in: Channels of the inputs.
-        size: Height and width of the input map, nothing where it is none.
-        kernel: Sides of the kernel.
-        stride: Its steps.
-        padding: Zeros that the operation puts around the inputs, in pixels.
-        has_bias: Whether it adds one to its sums.
+        module: Module that runs the operation.
+        kind: Kind of operation, as in :class:`Multiplication`; ``packed`` on the 1-bit kernels.
+        c_in: Number of input channels.
+        size: Height and width of the input map; empty if it is not a map.
+        kernel: Height and width of the kernel.
+        stride: Stride of the kernel.
+        padding: Zero padding of the operation, in pixels.
+        has_bias: Whether a bias is added to the sums.
         macs: Multiply-accumulates of all calls.
-        calls: Their number, times the images of each.
-        weights: What it multiplies with.
-        inputs: What it is given; None where that was not looked at.
-        threshold: What had been before the sign of its inputs, None where no sign was seen.
-        first: The weights of the first call, to know them again.
-        rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
-        of_image: Whether it is given the network's own input.
-        fake_bits: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
-        lowest: Of each channel of the inputs, over all images and positions.
-        highest: Likewise.
-        constants: For each of its calls in a forward pass, the one value that all its inputs have had, or None.
+        calls: Number of calls, times the images of each.
+        weights: Summary of the weights that are multiplied.
+        inputs: Summary of the inputs; None if they were not examined.
+        threshold: Values before the sign of the inputs; None if there was no sign.
+        first: Weights of the first call, to recognize them.
+        rows: Number of rows of the inputs per image: 1, or the positions of a map with channels last.
+        of_image: Whether the input is the network's own.
+        fake_bits: Bits of a weight and of an input that a fake quantizer states; 0 if none does.
+        lowest: Minimum of each input channel, over all images and positions.
+        highest: Maximum of each input channel.
+        constants: For each call in a forward pass, the single value of all its inputs, or None.
     """
 
     name: str
@@ -60,12 +60,12 @@ class ObservedLayer:
     constants: list[float | None] = field(default_factory=list)
 
     def see_constant(self, call: int, inputs: Inputs, is_meant: bool) -> None:
-        """Note whether a call's inputs are one value, in all batches.
+        """Record whether a call's inputs have a single value, in all batches.
 
         Args:
-            call: Its place among the calls of a forward pass.
-            inputs: What they are.
-            is_meant: Whether they were made so.
+            call: Index among the calls in a forward pass.
+            inputs: Summary of the inputs.
+            is_meant: Whether they are constant on purpose.
         """
         is_constant = inputs.form == Form.CONSTANT and inputs.count > 1 and not is_meant
         value = inputs.levels[0] if is_constant else None
@@ -75,7 +75,7 @@ class ObservedLayer:
             self.constants[call] = None
 
     def see_channels(self, x: Tensor) -> None:
-        """Note the range of each channel."""
+        """Record the range of each channel."""
         others = [dim for dim in range(x.ndim) if dim != 1]
         low, high = x.amin(others), x.amax(others)
         if self.lowest is None or self.highest is None:
@@ -85,10 +85,10 @@ class ObservedLayer:
 
     @property
     def constant_channels(self) -> int:
-        """How many have had but one value."""
+        """Number of channels with a single value."""
         return 0 if self.lowest is None or self.highest is None else int((self.lowest == self.highest).sum())
 
     @property
     def positions(self) -> int:
-        """Of one image's map that the weights are moved over, before the stride; 1 where it is none."""
+        """Number of positions in one image's map, ignoring the stride; 1 if it is not a map."""
         return self.rows * math.prod(self.size)

@@ -1,6 +1,6 @@
-"""How many values a tensor's numbers take: what a layer is given, what that is multiplied with, what was before a sign.
+"""Summaries of a tensor's values: a layer's inputs, its weights, and the values before a sign.
 
-The counts of several calls of one layer are added up with ``+``.
+Summaries of several calls of a layer are added with ``+``.
 """
 
 import math
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 ROUNDING = 1e-5
-"""Values that differ by no more, relative to the largest, are one: ``sign(x) - y + y`` is ±1 up to rounding."""
+"""Relative difference up to which values count as equal: ``sign(x) - y + y`` is ±1 only up to rounding."""
 
 NEAR = 1e-6
-"""Distance to a threshold, in standard deviations of the map, that another order of float32 sums can bridge."""
+"""Distance to a threshold, in standard deviations of the map, that a different order of float32 sums can change."""
 
 _FEW = 256  # values of 8 bits; more are real-valued
-_DISTINCT = 16 * _FEW  # as floats, where rounding has split them
+_DISTINCT = 16 * _FEW  # distinct floats, because rounding may split values
 _SAMPLE = 4096
-_GROUP = 8  # numbers of an image or a channel that have two values not by chance
+_GROUP = 8  # smallest image or channel whose two values are not considered chance
 
 
 class Form(IntEnum):
-    """What an input's values are, from what a bit can hold to what it cannot."""
+    """Form of an input's values, from what a bit can represent to what it cannot."""
 
     CONSTANT = -1  # a single value
     SIGNS = 0  # ±α
@@ -38,18 +38,18 @@ class Form(IntEnum):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a layer was given.
+    """Summary of a layer's inputs.
 
     Attributes:
-        count: Values, without a padding that had been put around the map.
-        zeros: Of these, exact zeros.
-        off: Those that are not ±α, α being the median magnitude; 0 where all are.
-        form: Of the worst call.
-        levels: Distinct values in order, of the call that has most; none where they are real-valued, or are two that
+        count: Number of values, without padding that was added before the layer.
+        zeros: Number of exact zeros among them.
+        off: Number of values that are not ±α, where α is the median magnitude.
+        form: Form of the worst call.
+        levels: Distinct values in order, of the call with the most; empty if they are real-valued, or two values that
             differ by image, channel or call.
-        inexact: Largest distance to the level that a value is taken for, relative to the largest magnitude.
-        border: The value of a padding that had been put around the map, None without one.
-        sides: Its width: top, bottom, left, right.
+        inexact: Largest distance of a value to its level, relative to the largest magnitude.
+        border: Value of padding that was added before the layer; None without one.
+        sides: Width of this padding: top, bottom, left, right.
     """
 
     count: int
@@ -75,7 +75,7 @@ class Inputs:
         )
 
     def _together(self, other: "Inputs") -> tuple[Form, tuple[float, ...]]:
-        """Form and levels of two calls, each of which may have a scale of its own."""
+        """Combine the form and levels of two calls, each of which may have its own scale."""
         form = max(self.form, other.form)
         if form >= Form.LEVELS:
             return form, max(self.levels, other.levels, key=len) if form == Form.LEVELS else ()
@@ -86,15 +86,15 @@ class Inputs:
 
 
 def summarize_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -> tuple[Inputs, Tensor]:
-    """What the values of a layer's input are.
+    """Summarize the values of a layer's input.
 
     Args:
-        x: (N, C, …), floating point.
-        sides: Width of a padding that may have been put around the map: top, bottom, left, right.
-        padding: How many of its zeros are a padding's, wherever they are.
+        x: Input, (N, C, …), floating point.
+        sides: Width of padding that may have been added: top, bottom, left, right.
+        padding: Number of its zeros that are padding, wherever they are.
 
     Returns:
-        The finding, and ``x`` without this padding.
+        The summary, and ``x`` without this padding.
     """
     inner, border = _without_border(x, sides) if sides and x.ndim == 4 else (x, None)
     if border is None and padding:
@@ -108,18 +108,18 @@ def summarize_inputs(x: Tensor, sides: tuple[int, ...] = (), padding: int = 0) -
 def _among_zeros(x: Tensor, padding: int) -> tuple[Inputs, Tensor]:
     zeros = int((x == 0).sum()) - padding
     size = x.abs().flatten(1).amax(1).reshape(-1, *[1] * (x.ndim - 1))
-    inner = x if zeros else torch.where(x == 0, size, x)  # any value of theirs says the same of the others
+    inner = x if zeros else torch.where(x == 0, size, x)  # replaced by a value that does not affect the result
     form, levels, inexact = _form(inner)
     off = _count_non_binary(inner) - padding * (zeros > 0) if form >= Form.LEVELS else 0
     return Inputs(x.numel() - padding, zeros, max(off, 0), form, levels, inexact, 0.0), inner
 
 
 def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
-    """The form, the levels where they are the whole tensor's, and what rounding has added to them."""
+    """Return the form, the levels if they are the same for the whole tensor, and the rounding error."""
     if (low := x.min()) == x.max():
         return Form.CONSTANT, (float(low),), 0.0
     if x.ndim > 1 and len(_representatives(x[:1, :1].unique())[0]) > 2:
-        return _levels(x)  # one image's channel is enough: a short cut, for most maps are real
+        return _levels(x)  # shortcut, because most maps are real-valued: one image's channel is enough
     for keep, signs, shifted in (
         ((), Form.SIGNS, Form.SHIFTED),
         ((0,), Form.SIGNS_OF_IMAGE, None),
@@ -140,9 +140,9 @@ def _form(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
 
 
 def _two_values(x: Tensor, keep: tuple[int, ...]) -> tuple[Tensor, Tensor, float] | None:
-    """The two values that all numbers of a group take, and the distance to them; None where there are more.
+    """Return the two values of each group and the distance to them; None if there are more values.
 
-    Groups are those of the dimensions ``keep``. One that takes a single value is taken for ± it.
+    Groups are indexed by the dimensions ``keep``. A single value v counts as ±v.
     """
     others = [dim for dim in range(x.ndim) if dim not in keep]
     if keep and math.prod(x.shape[dim] for dim in others) < _GROUP:
@@ -166,12 +166,12 @@ def _levels(x: Tensor) -> tuple[Form, tuple[float, ...], float]:
     if len(values) > _DISTINCT:
         return Form.REAL, (), 0.0
     levels, inexact = _representatives(values)
-    is_real = len(levels) > _FEW or len(levels) > max(3, x.numel() / 4)  # few numbers anyway: levels repeat
+    is_real = len(levels) > _FEW or len(levels) > max(3, x.numel() / 4)  # in a small tensor, levels must repeat
     return (Form.REAL, (), 0.0) if is_real else (Form.LEVELS, tuple(levels.tolist()), inexact)
 
 
 def _representatives(values: Tensor) -> tuple[Tensor, float]:
-    """The first of each run of values that rounding may have split, and the longest such run's relative width."""
+    """Merge sorted values that rounding may have split; also returns the largest relative width of a merged run."""
     size = values.abs().max().clamp(min=torch.finfo(values.dtype).tiny)
     first = torch.ones(len(values), dtype=torch.bool, device=values.device)
     first[1:] = values.diff() > ROUNDING * size
@@ -180,7 +180,7 @@ def _representatives(values: Tensor) -> tuple[Tensor, float]:
 
 
 def _count_non_binary(x: Tensor) -> int:
-    """How many values are not ±α; all of them where less than half are, or hardly any is negative, or positive."""
+    """Count the values that are not ±α; all of them if less than half are, or if hardly any has one of the signs."""
     alpha = x.abs().flatten()[:: max(x.numel() // _SAMPLE, 1)].median()
     on = (x.abs() - alpha).abs() <= ROUNDING * alpha
     share = min(int((on & (x > 0)).sum()), int((on & (x < 0)).sum())) / x.numel()
@@ -188,7 +188,7 @@ def _count_non_binary(x: Tensor) -> int:
 
 
 def _without_border(x: Tensor, sides: tuple[int, ...]) -> tuple[Tensor, float | None]:
-    """A map without its edges, and their value; the whole map where they have more than one."""
+    """Remove a map's edges if they have a single value; returns the map and this value, or None."""
     top, bottom, left, right = sides
     inner = x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
     value = x[0, 0, 0, 0] if top or left else x[0, 0, -1, -1]
@@ -198,17 +198,17 @@ def _without_border(x: Tensor, sides: tuple[int, ...]) -> tuple[Tensor, float | 
 
 @dataclass(frozen=True)
 class Weights:
-    """What a layer multiplies its inputs with: the numbers that it computes with, not those that are stored.
+    """Summary of the weights that a layer computes with, not of the stored ones.
 
     Attributes:
-        channels: Output channels.
-        numbers: All of them.
-        zeros: Exact zeros.
-        binary: Output channels with two values, ±α.
-        levels: Distinct values in the output channel that has most.
-            1 where every output channel has but one: such a sum, as an average pooling may be written, carries no bits.
-        is_real: They are too many to be levels.
-        has_scale: Not all of them are ±1, or whole numbers where there are more than two.
+        channels: Number of output channels.
+        numbers: Number of weights.
+        zeros: Number of exact zeros.
+        binary: Number of output channels with two values, ±α.
+        levels: Number of distinct values in the output channel with the most; 1 if every output channel has a single
+            value, such as an average pooling, whose weights have no information.
+        is_real: Whether there are too many values to be levels.
+        has_scale: Whether they are not all ±1, or not all integers if there are more than two levels.
     """
 
     channels: int
@@ -221,7 +221,7 @@ class Weights:
 
     @property
     def bits(self) -> int:
-        """Of a weight: 32 where they are real-valued, or no bits."""
+        """Bits of a weight: 32 if they are real-valued or all equal."""
         return 32 if self.is_real or self.levels == 1 else math.ceil(math.log2(self.levels))
 
     def __add__(self, other: "Weights") -> "Weights":
@@ -229,20 +229,20 @@ class Weights:
 
 
 def summarize_weights(rows: Tensor) -> Weights:
-    """What the weights of a layer are.
+    """Summarize the weights of a layer.
 
     Args:
-        rows: One for each output channel, (c_out, n).
+        rows: Weights of each output channel, (c_out, n).
     """
     size = rows.abs().amax(1, keepdim=True)
     signs = ((rows.abs() - size).abs() <= ROUNDING * size).all(1) & (size[:, 0] > 0) & (rows.shape[1] > 1)
     has_both = (rows.amin(1) < 0) & (rows.amax(1) > 0)
-    signs &= has_both.any()  # a channel may have one sign by chance, all not
+    signs &= has_both.any()  # one channel may have a single sign by chance, but not all
     all_signs = bool(signs.all())
     levels = torch.full_like(signs, 2, dtype=torch.int64)
     if not all_signs:
         levels = (rows.sort(dim=1).values.diff(dim=1) > ROUNDING * size).sum(1) + 1
-    # a small kernel has few numbers anyway: they are levels where they repeat
+    # in a small kernel, levels must repeat
     is_real = not all_signs and (int(levels.max()) > _FEW or int(levels.sum()) > rows.numel() / 2)
     return Weights(
         channels=len(rows),
@@ -257,14 +257,14 @@ def summarize_weights(rows: Tensor) -> Weights:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The values before a sign, or before rounding to levels, and how near its thresholds they lie.
+    """Summary of the values before a sign or rounding, and of their distance to thresholds.
 
     Attributes:
-        count: Values.
-        zeros: Exactly on a threshold.
-        near: Within :data:`NEAR` standard deviations of one, and not on it.
-        closest: Distance of the nearest that is not on one, in standard deviations.
-        by: ``sign`` (``torch.sign``, which gives 0 at 0), ``round`` or ``comparison``.
+        count: Number of values.
+        zeros: Number of values exactly on a threshold.
+        near: Number of values within :data:`NEAR` standard deviations of a threshold, but not on it.
+        closest: Smallest nonzero distance to a threshold, in standard deviations.
+        by: Kind of operation: ``sign`` (``torch.sign``, which is 0 at 0), ``round`` or ``comparison``.
     """
 
     count: int
@@ -284,12 +284,12 @@ class Threshold:
 
 
 def summarize_threshold(distance: Tensor, deviation: Tensor, by: str) -> Threshold:
-    """How near its thresholds a map lies.
+    """Summarize the distances of a map to its thresholds.
 
     Args:
-        distance: Of each value to the nearest threshold, not negative.
+        distance: Distance of each value to the nearest threshold, not negative.
         deviation: Standard deviation of the map.
-        by: What it is compared by.
+        by: Kind of operation.
     """
     relative = distance / deviation.clamp(min=torch.finfo(deviation.dtype).tiny)
     apart = relative[distance > 0]
@@ -298,6 +298,6 @@ def summarize_threshold(distance: Tensor, deviation: Tensor, by: str) -> Thresho
 
 
 def is_coarse(x: Tensor) -> bool:
-    """Whether a tensor has three values at most: what has been through a sign already."""
+    """Whether a tensor has at most three values, as after a sign."""
     flat = x.flatten()
     return all(part.unique().numel() <= 3 for part in (flat[:_SAMPLE], flat))

@@ -1,8 +1,8 @@
-"""Sees every multiplication of a running network: below its modules, where the numbers are what they are.
+"""Observe every multiplication of a running network, below its modules.
 
-A module's name and its stored weights say little: many codes binarize on the fly, some forget to. So each convolution
-and matrix product is looked at as torch's own operation, with the operands that it is given, and belongs to the
-innermost module that it happens in.
+A module's name and its stored weights say little: many networks binarize on the fly, some forget to. So each
+convolution and matrix product is observed as torch's own operation, with its actual operands, and belongs to the
+innermost module in which it runs.
 """
 
 from collections import Counter
@@ -36,21 +36,21 @@ class _Quantized(NamedTuple):
 
     threshold: Threshold
     source: Tensor
-    values: tuple[Any, ...]  # that it was compared with
-    version: int  # of the source: it may be overwritten with what it is quantized to
+    values: tuple[Any, ...]  # thresholds
+    version: int  # of the source, which may be overwritten with its quantized values
 
 
 class Watch(Running):
-    """``watch.run(images)`` runs a network and looks at it.
+    """``watch.run(images)`` runs a network and observes it.
 
     Args:
-        network: In evaluation mode.
+        network: Network in evaluation mode.
 
     Attributes:
-        layers: In the order of their first calls.
-        images: That were run.
-        runs: Batches of them.
-        unknown: Operations that are not recognised and may multiply, and the paths of their modules.
+        layers: Observed layers in the order of their first calls.
+        images: Number of images that were run.
+        runs: Number of batches.
+        unknown: Operations that are not recognized and may multiply, with the paths of their modules.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -61,13 +61,13 @@ class Watch(Running):
         self._quantized: dict[tuple[int, int], _Quantized] = {}
         self._padded: dict[tuple[int, int], tuple[int, ...]] = {}
         self._zeros = Zeros()
-        self._image: list[Tensor] = []  # the batch itself, and what is still an image
+        self._image: list[Tensor] = []  # the batch, and tensors that are still images
         self._batch = 0
         self._weights: dict[tuple[str, tuple[int, ...]], list[Tensor]] = {}  # of this batch
         self._calls: Counter[Any] = Counter()  # of each layer, of this batch
 
     def run(self, images: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
-        """Look at the network while it runs on some images."""
+        """Observe the network while it runs on some images."""
         self._batch, self._image, self._weights = len(images), [images], {}
         self._calls, self._quantized, self._padded = Counter(), {}, {}
         self._zeros.restart()
@@ -77,7 +77,7 @@ class Watch(Running):
         return out
 
     def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
-        """Look at a chain of packed layers, inside of which torch does nothing."""
+        """Observe a chain of packed layers, which uses no torch operations inside."""
         module = self.modules[path]
         if isinstance(module, PackedChain):
             for part in observe_chain(module, self._batch):
@@ -86,17 +86,17 @@ class Watch(Running):
                     known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
 
     def escaped(self, name: str) -> None:
-        """Name it, unless a chain of packed layers has read it."""
+        """Record an escaped tensor, unless a chain of packed layers read it."""
         if not any(isinstance(self.modules[path], PackedChain) for path in self.inside):
             self.not_recognised(name, self.inside[-1])
 
     def before(self, packet: Any, args: tuple[Any, ...]) -> None:
-        """Look at the values before a sign."""
+        """Observe the values before a sign."""
         if packet in _THRESHOLDS:
             self._see_threshold(packet, args)
 
     def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """Name it if it is not recognised."""
+        """Follow padding and images, and record an operation that is not recognized."""
         packet = getattr(func, "_overloadpacket", func)
         if packet in _STILL_IMAGE and _is_any(args[0], self._image):
             self._image.append(out)
@@ -109,15 +109,15 @@ class Watch(Running):
             self._zeros.follow(func, args, kwargs, out, [x for x in _tensors(args) if self.depends(x)])
 
     def not_recognised(self, name: str, path: str) -> None:
-        """Name it."""
+        """Record an operation that is not recognized."""
         self.unknown.setdefault(name, []).append(path)
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
-        """Look at both operands."""
+        """Observe both operands."""
         fake_bits = self.declared_bits(operation.weights), self.declared_bits(operation.inputs)
         operation = operation._replace(inputs=_real(operation.inputs), weights=_real(operation.weights))
         x = operation.inputs
-        # the parts of a product that is written out are one layer
+        # the parts of a written-out product are one layer
         place = 0 if operation.is_written_out else self._place(path, operation.weights)
         key = path, tuple(operation.weights.shape), place
         layer = self.layers.get(key)
@@ -145,7 +145,7 @@ class Watch(Running):
             layer.threshold = _sum(layer.threshold, quantized.threshold)
 
     def _place(self, path: str, weights: Tensor) -> int:
-        """Which of a module's weights of one shape these are; each batch may have new ones, in the same order."""
+        """Return the index of weights among a module's weights of that shape, in order of use within the batch."""
         known = self._weights.setdefault((path, tuple(weights.shape)), [])
         place = next((i for i, others in enumerate(known) if torch.equal(others, weights)), len(known))
         if place == len(known):
@@ -160,12 +160,12 @@ class Watch(Running):
         same = before is not None and before.source.data_ptr() == x.data_ptr()
         by = _NAMES.get(packet, "comparison")
         if (by == "sign" and is_coarse(x)) or (before is not None and same and before.threshold.by != "comparison"):
-            return  # of what is ±1 already, or the mask of an estimator's derivative beside its sign
+            return  # already ±1, or the mask of an estimator's derivative
         values = args[1:]
         found = summarize_threshold(distance, x.std(correction=0), by)
         if before is not None and same and by == "comparison":
             if any(_is_same(values[0], value) for value in before.values):
-                return  # another layer that starts from the same map
+                return  # another layer with the same input
             values += before.values
             found = Threshold(  # the next threshold of the same map
                 before.threshold.count,
@@ -176,7 +176,7 @@ class Watch(Running):
             )
         entry = _Quantized(found, x, values, _version(x))
         self._quantized[_key(x)] = entry
-        if x.ndim == 5:  # several bases of one map, each of which is convolved
+        if x.ndim == 5:  # several bases of one map, which are convolved separately
             self._quantized[_key(x[0])] = entry._replace(threshold=_share(found, len(x)))
 
 
@@ -189,34 +189,34 @@ def _sum(before: Any, found: Any) -> Any:
 
 
 def _is_same(value: Any, other: Any) -> bool:
-    """Of two values that a map is compared with, numbers or tensors."""
+    """Whether two thresholds, numbers or tensors, are equal."""
     first, second = (torch.as_tensor(given, dtype=torch.float64) for given in (value, other))
     return torch.equal(first, second)
 
 
 def _is_before(given: Tensor, quantized: _Quantized) -> bool:
-    """Whether a layer takes the map itself that others quantize, as a shortcut does."""
+    """Whether a layer uses the unquantized map, as a shortcut does."""
     return _is_any(given, [quantized.source]) and _version(quantized.source) == quantized.version
 
 
 def _version(x: Tensor) -> int:
-    """Changes when a tensor is written to."""
+    """Return a tensor's version, which changes when it is written to."""
     return 0 if x.is_inference() else x._version
 
 
 def _share(threshold: Threshold, parts: int) -> Threshold:
-    """Of each of several parts, on average."""
+    """Divide the counts by a number of parts."""
     count, zeros, near = (number // parts for number in (threshold.count, threshold.zeros, threshold.near))
     return Threshold(count, zeros, near, threshold.closest, threshold.by)
 
 
 def _key(x: Tensor) -> tuple[int, int]:
-    """What a map keeps when it is reshaped on its way to a layer."""
+    """Return what a map keeps when it is reshaped before a layer."""
     return len(x), x.numel()
 
 
 def _is_any(x: Tensor, others: Sequence[Tensor]) -> bool:
-    """Whether a tensor is one of these, or a view of one."""
+    """Whether a tensor shares storage with one of others."""
     at = x.untyped_storage().data_ptr()
     return any(at == other.untyped_storage().data_ptr() for other in others)
 
@@ -225,7 +225,7 @@ _STILL_IMAGE = {aten.add, aten.sub, aten.mul, aten.div, aten.flip, aten.clone, a
 
 
 def _real(x: Tensor) -> Tensor:
-    """Numbers of which a median can be taken."""
+    """Convert to a dtype that supports the median."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
@@ -250,4 +250,4 @@ _THRESHOLDS: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((aten.round, aten.round_), _to_half),
     **dict.fromkeys((aten.gt, aten.ge, aten.lt, aten.le), _to_value),
 }
-"""Operation -> distance of each value of its first argument to the nearest threshold, from its arguments."""
+"""Operation -> function of its arguments to the distance of each value to the nearest threshold."""

@@ -1,4 +1,4 @@
-"""Which zeros of a layer's input are a padding: put there by ``F.pad``, ``F.unfold``, or a map laid among zeros."""
+"""Find zeros in a layer's input that are padding: from ``F.pad``, ``F.unfold``, or a map written into zeros."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,19 +25,19 @@ class Zeros:
         self._masks = {}
 
     def number(self, x: Tensor) -> int:
-        """Of a tensor's numbers, how many are a padding's zeros."""
+        """Count a tensor's zeros that are padding."""
         mask = self._mask(x)
         return 0 if mask is None else int(mask.sum())
 
     def follow(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any, maps: list[Tensor]) -> None:
-        """Look at an operation.
+        """Follow an operation.
 
         Args:
             func: The operation.
-            args: Its arguments.
-            kwargs: Likewise.
-            out: What it gives.
-            maps: Those of its arguments that depend on the images.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            out: Result of the operation.
+            maps: Arguments that depend on the images.
         """
         packet = func._overloadpacket
         if not isinstance(out, Tensor) or out.is_meta or out.layout != torch.strided or func.is_view:
@@ -59,7 +59,7 @@ class Zeros:
             self._hold(out, self._moved(func, args, kwargs, maps))
 
     def _moved(self, func: Any, args: Any, kwargs: Any, maps: list[Tensor]) -> Tensor:
-        """What an operation that moves numbers does with ones for a map's and zeros for a padding's, as a mask."""
+        """Return the mask of an operation that moves numbers, by running it on ones for maps and zeros for padding."""
         of_maps = {id(x) for x in maps}
 
         def shadow(part: Any) -> Any:
@@ -74,7 +74,7 @@ class Zeros:
         return moved == 0
 
     def _write(self, out: Tensor, source: Tensor) -> None:
-        """Into a part of a tensor, which is all zeros before the first."""
+        """Follow a write into a part of a tensor, which is all zeros before the first one."""
         if at(out) not in self._masks:
             if out.numel() * out.element_size() == out.untyped_storage().nbytes():
                 return

@@ -1,6 +1,6 @@
-"""What counts as what: a convention is data, a cost for each kind of operation.
+"""Counting conventions: a convention is data, a cost for each kind of operation.
 
-docs/counting.md argues for both and works one block through by hand.
+docs/counting.md explains both and counts a block by hand.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 # Multiply-accumulates whose two operands are binary, times the bits of both; these are the BOPs under any convention.
 BINARY = "binary_mac"
 
-# kind -> what it is. Whatever the counter finds is one of these, or listed as unsupported.
+# kind -> description. Whatever the counter finds is one of these, or listed as unsupported.
 KINDS = {
     BINARY: "multiply-accumulate of two low-bit numbers, times the bits of both",
     "mac": "multiply-accumulate with a real-valued operand, in a convolution or linear layer",
@@ -21,7 +21,7 @@ KINDS = {
     "global_pool": "one input element of a pooling over the whole map",
     "context_pool": "one input element of a dynamic embedding's own pooling",
     "pool": "one output element of a pooling over a window",
-    "norm": "batch normalization of an element (folds into what stands beside it)",
+    "norm": "batch normalization of an element (folds into a neighbour)",
 }
 
 
@@ -34,7 +34,7 @@ class Convention:
     cost: dict[str, int]
 
     def flops(self, counts: dict[str, int]) -> int:
-        """FLOPs of some counted operations."""
+        """Compute the FLOPs of counted operations."""
         return sum(number * self.cost.get(kind, 0) for kind, number in counts.items())
 
 

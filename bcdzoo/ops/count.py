@@ -1,9 +1,9 @@
-"""Counting operations, layer by layer (docs/counting.md).
+"""Count operations, layer by layer (docs/counting.md).
 
 Layers of this zoo state their operations themselves (:class:`bcdzoo.layers.metadata.Counted`); every other tensor
-operation is looked up by its ATen name, so that anybody's network can be counted. What is in neither is reported as
-unsupported. A network of the zoo runs once on torch's meta device, without weights and without arithmetic. Any other
-runs on the CPU, where it may read numbers, and what its layers do not say of their bits is observed
+operation is looked up by its ATen name, so that any network can be counted. Everything else is reported as
+unsupported. A network of the zoo runs once on torch's meta device, without weights or arithmetic. Any other
+network runs on the CPU, where it may read values, and bits that its layers do not state are observed
 (:mod:`bcdzoo.ops.observed`).
 """
 
@@ -35,16 +35,16 @@ class LayerOps:
     """Operations of one module for one image.
 
     Attributes:
-        name: Its path in the network.
-        type: Its class.
-        w_bits: Bits of its weights, None where it has no multiplications.
-        a_bits: Bits of its activations there.
+        name: Path of the module in the network.
+        type: Name of the module's class.
+        w_bits: Bits of its weights; None if it has no multiplications.
+        a_bits: Bits of its activations, likewise.
         output_shape: Shape of its output for one image, without the batch.
         bops: Binary operations.
         flops: Real-valued operations under the report's convention.
-        params: Parameters it owns; those that several share are the first one's.
+        params: Number of its parameters; shared ones belong to the first module.
         counts: Operations by kind (:data:`bcdzoo.ops.conventions.KINDS`).
-        observed: Whether its bits are those that it was seen to have, for it does not state them.
+        observed: Whether its bits were observed, because it does not state them.
     """
 
     name: str
@@ -64,13 +64,13 @@ class OpsReport:
     """Operations of a network for one image.
 
     Attributes:
-        model: Its name.
+        model: Name of the network.
         convention: Name of the counting convention.
         input_size: Height and width of the image in pixels.
-        layers: One record for each module that computes something or has parameters.
-        unsupported: Tensor operations that the counter does not know, and where; they are in no total.
-        observed: The images on which bits were observed; empty where all layers state theirs.
-        warnings: What these numbers rest on beyond what the layers say.
+        layers: Record of each module that computes something or has parameters.
+        unsupported: Tensor operations that the counter does not know, and where they occur; they are in no total.
+        observed: Images on which bits were observed; empty if all layers state theirs.
+        warnings: Caveats about these numbers.
     """
 
     model: str
@@ -98,7 +98,7 @@ class OpsReport:
 
     @property
     def params(self) -> int:
-        """Parameters."""
+        """Number of parameters."""
         return sum(layer.params for layer in self.layers)
 
     def __repr__(self) -> str:
@@ -134,21 +134,21 @@ def count_ops(
     """Count the operations of a network for one image of 3 channels.
 
     Args:
-        model: A network of the zoo by name, any by ``package.module:callable``, or a module that takes (N, 3, H, W); it
-            is left as it was, but for lazy parameters, which get their sizes.
-        convention: "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
-        input_size: Height and width of the image in pixels; by default those that a network of the zoo was published
-            for, the crop of ``preprocess``, and 224 for any other module.
-        data: Images in any layout, on which the bits of layers that do not state theirs are observed; by default a
-            random image.
-        preprocess: What these images are made with, as for :func:`bcdzoo.evaluate`; ImageNet's by default.
-        **arguments: For a network given by name, as in :func:`bcdzoo.create_model`.
+        model: Zoo name, ``package.module:callable``, or a module that takes (N, 3, H, W), which is not changed, except
+            that lazy parameters get their sizes.
+        convention: Counting convention, "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
+        input_size: Height and width of the image in pixels; by default that of the zoo's network, the crop of
+            ``preprocess``, or 224 for any other module.
+        data: Images in any layout, on which to observe the bits of layers that do not state theirs; by default a random
+            image.
+        preprocess: Preprocessing of these images, as for :func:`bcdzoo.evaluate`; ImageNet's by default.
+        **arguments: Arguments of the network, as in :func:`bcdzoo.create_model`.
 
     Raises:
         BcdzooError: Unknown name or convention, or the network cannot run at this size.
     """
     if not isinstance(model, nn.Module | str):
-        raise BcdzooError(f"a network is a torch.nn.Module or a name, not {printable(repr(model), 60)}")
+        raise BcdzooError(f"a network must be a torch.nn.Module or a name, not {printable(repr(model), 60)}")
     if input_size is not None and (type(input_size) is not int or input_size < 1):
         raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
     if not isinstance(convention, str) or convention not in CONVENTIONS:
@@ -171,22 +171,20 @@ def count_ops(
     network = Countable(model, input_size or 224, is_named)
     report = OpsReport(name, convention, network.input_size)
     if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
-        from bcdzoo.ops.observed import observe  # not of use to the zoo's networks, and slow to import
+        from bcdzoo.ops.observed import observe  # not needed for the zoo's networks, and slow to import
 
         observe(report, network, data, preprocess)
     _fill(report, network.trace, CONVENTIONS[convention])
     if isinstance(network.model, torch.jit.ScriptModule) and not report.params:
-        report.warnings.append(
-            "it is frozen TorchScript, whose weights are constants and no parameters: none is counted"
-        )
+        report.warnings.append("it is frozen TorchScript, whose weights are constants: no parameters are counted")
     return report
 
 
 def multiply_accumulates(model: nn.Module, input_size: int) -> int:
-    """Of a network for one image, whatever their bits: as its layers state them, or by torch's formulas.
+    """Count the multiply-accumulates of a network for one image, of any bits: as stated, or by torch's formulas.
 
     Raises:
-        BcdzooError: As :func:`count_ops`.
+        BcdzooError: As for :func:`count_ops`.
     """
     trace = Countable(model, input_size).trace
     total = 0
@@ -224,8 +222,8 @@ def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
 
 
 def is_new(x: Tensor, known: set[Any]) -> bool:
-    """Whether a tensor is none of those that are known, and make it known; tied tensors are one."""
-    if x.layout != torch.strided:  # a sparse one has no storage
+    """Whether a tensor is not yet among the known ones, to which it is added; tied tensors are equal."""
+    if x.layout != torch.strided:  # sparse tensors have no storage
         return True
     key = x.untyped_storage()._cdata, x.storage_offset(), x.numel(), x.dtype
     if key in known:
@@ -235,13 +233,13 @@ def is_new(x: Tensor, known: set[Any]) -> bool:
 
 
 class Countable:
-    """A network that has been run once, for its operations.
+    """A network that was run once to find its operations.
 
     Attributes:
-        model: It.
-        input_size: Of the image.
-        is_of_zoo: Whether its layers state their bits, so that shapes alone are run.
-        trace: Its operations.
+        model: The network.
+        input_size: Height and width of the image in pixels.
+        is_of_zoo: Whether its layers state their bits, so that only shapes are computed.
+        trace: Operations of the run.
     """
 
     def __init__(self, model: nn.Module, input_size: int, is_of_zoo: bool = False) -> None:
@@ -257,7 +255,7 @@ class Countable:
             self.watch(self.trace, self.noise())
 
     def _complete(self) -> None:
-        """Run a network once of which some parameters are only made then."""
+        """Initialize lazy parameters by running the network once."""
         model = self.model
         if any(is_lazy(tensor) for tensor in (*model.parameters(), *model.buffers())):
             was_training = model.training
@@ -268,7 +266,7 @@ class Countable:
     def _try(self, run: Callable[[], Any], running: Running | None) -> None:
         try:
             run()
-        except Exception as error:  # anybody's network fails as it likes
+        except Exception as error:  # a user's network may raise anything
             message = " ".join(str(error).split())[:300]
             at = (running.inside[-1] if running else "") or "the network"
             where = " on the meta device" if running and self.device.type == "meta" else ""
@@ -277,17 +275,17 @@ class Countable:
             ) from error
 
     def noise(self) -> Tensor:
-        """An image, (1, 3, H, W)."""
+        """Return an image of noise, (1, 3, H, W)."""
         shape = 1, 3, self.input_size, self.input_size
         if self.device.type == "meta":
             return torch.zeros(shape, device="meta")
         return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
 
     def watch(self, running: Running, images: Tensor) -> None:
-        """Run the network under somebody's eyes; nothing of it is changed.
+        """Run the network with an observer; the network is not changed.
 
         Raises:
-            BcdzooError: It fails.
+            BcdzooError: The network fails.
         """
         self._try(lambda: self._run(running, images), running)
 
@@ -298,7 +296,7 @@ class Countable:
         copies = {} if scripted else {name: self._copy(tensor) for name, tensor in tensors.items()}
 
         def call(images: Tensor) -> Any:
-            if scripted:  # which takes no other tensors
+            if scripted:  # functional_call does not support it
                 return self.model(images)
             return torch.func.functional_call(self.model, copies, images)
 
@@ -317,14 +315,14 @@ class Countable:
 
 
 class Trace(Running):
-    """One run of a network: operations and output shapes by the path of the module they belong to.
+    """One run of a network: operations and output shapes by the path of their module.
 
-    A module that counts itself owns all that happens inside it.
+    A module that counts itself owns everything inside it.
 
     Attributes:
         counts: Operations by kind, by path.
-        shapes: Of the outputs for one image.
-        bits: Of weights and inputs, where they were observed.
+        shapes: Shapes of the outputs for one image, by path.
+        bits: Observed bits of weights and inputs, by path.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -335,11 +333,11 @@ class Trace(Running):
         self._unknown: dict[str, list[str]] = {}
 
     def undeclared(self) -> Iterator[Counter[str]]:
-        """Counts of the modules that do not count themselves."""
+        """Return the counts of modules that do not count themselves."""
         return (self.counts[path] for path, module in self.modules.items() if not isinstance(module, Counted))
 
     def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
-        """Ask a module that counts itself."""
+        """Add the counts of a module that counts itself."""
         first = output[0] if isinstance(output, tuple) and output else output
         if isinstance(first, Tensor):
             self.shapes[path] = tuple(first.shape[1:])
@@ -366,17 +364,17 @@ class Trace(Running):
             self._unknown.setdefault(str(packet), []).append(path or "the network")
 
     def not_recognised(self, name: str, path: str) -> None:
-        """Name it."""
+        """Record an operation that is not recognized."""
         if not isinstance(self.modules[path], Counted):
             self._unknown.setdefault(name, []).append(path or "the network")
 
     def unsupported(self) -> list[str]:
-        """One line per unknown operation: how often, and where first."""
+        """Return one line per unknown operation: how often, and where first."""
         return [f"{name} ×{len(paths)}, first in {printable(paths[0], 100)}" for name, paths in self._unknown.items()]
 
 
 def _owners(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by its path, but for those inside a module that counts itself."""
+    """Return every module by its path, except those inside a module that counts itself."""
     owners: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         parts = path.split(".")
@@ -420,7 +418,7 @@ HANDLERS: dict[Any, Handler] = {
     **dict.fromkeys(packets("max_pool2d max_pool2d_with_indices"), _per_output_element("pool")),
     **dict.fromkeys(packets("avg_pool2d adaptive_avg_pool2d _adaptive_avg_pool2d"), _pooling),
     **dict.fromkeys(packets("mean"), _mean),
-    # a quantizer of several bits, with the clipping that belongs to it
+    # a quantizer of several bits, including its clipping
     **dict.fromkeys(packets(_FAKE_QUANTIZERS), _per_output_element("activation")),
 }
-"""ATen operation -> the kind and number it counts as; multiply-accumulates come from torch's own formulas."""
+"""ATen operation -> its kind and number; multiply-accumulates come from torch's own formulas."""

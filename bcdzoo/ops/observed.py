@@ -1,4 +1,4 @@
-"""The bits that layers are seen to have, for those that do not state them: as an audit finds them."""
+"""Observe the bits of layers that do not state them, as an audit does."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,32 +21,32 @@ _IMAGES = 32
 
 
 def crop_of(preprocess: str | None, input_size: int | None) -> int:
-    """Side of the images that are made so.
+    """Return the side of the images that a preprocessing makes.
 
     Raises:
-        BcdzooError: Another was asked for.
+        BcdzooError: Another input size was requested.
     """
     crop = parse(preprocess or "imagenet").crop
     if input_size not in (None, crop):
-        raise BcdzooError(f"input size {input_size} is not the crop of the preprocessing, {crop}: give but one of them")
+        raise BcdzooError(f"input size {input_size} is not the crop of the preprocessing, {crop}: omit one of them")
     return crop
 
 
 def observe(report: "OpsReport", network: "Countable", data: str | None, preprocess: str | None) -> None:
-    """Count as binary what is seen to multiply low-bit numbers, and say so in the report.
+    """Count layers that are observed to multiply low-bit numbers as binary, and note that in the report.
 
     Args:
-        report: Of the network; it gets warnings.
-        network: Whose trace is changed.
-        data: Images; a random one where there are none.
-        preprocess: What they are made with.
+        report: Report of the network; it gets warnings.
+        network: Network, whose trace is changed.
+        data: Path of images; None for a random one.
+        preprocess: Preprocessing of the images.
 
     Raises:
-        BcdzooError: Of the images.
+        BcdzooError: The images cannot be read, or the network fails.
     """
     if network.device.type == "meta":
         report.warnings.append(
-            "its weights have no values, so that no bits could be observed: all of it is counted as real"
+            "its weights have no values, so no bits could be observed: everything is counted as real-valued"
         )
         return
     watch = Watch(network.model)
@@ -79,8 +79,8 @@ def observe(report: "OpsReport", network: "Countable", data: str | None, preproc
         share_of = are.format(f"{100 * share / whole:.1f} % of the multiply-accumulates")
         report.warnings.insert(
             0,
-            f"the bits of {share_of} not declared but observed, on {report.observed}: with other weights or images "
-            "they may be more",
+            f"the bits of {share_of} not stated but observed, on {report.observed}: with other weights or images "
+            "there may be more",
         )
 
 
@@ -90,6 +90,6 @@ def _batches(network: "Countable", data: str | None, preprocess: str | None) -> 
         return
     shape = network.trace.shapes.get("", ())
     if len(shape) != 1:
-        raise BcdzooError(f"for one image the network must give logits of shape (1, classes), not (1, {shape})")
+        raise BcdzooError(f"for one image the network must return logits of shape (1, classes), not (1, {shape})")
     for batch in batches_of(data, parse(preprocess or "imagenet"), shape[0], None, _IMAGES):
         yield batch.to(network.device, network.dtype)

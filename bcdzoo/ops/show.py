@@ -1,4 +1,4 @@
-"""A count of operations as text."""
+"""Format a count of operations."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ _KEYS = (*_COLUMNS, "observed")
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
-    """A report as "github" (a table and the totals), "csv" (layers, or the totals) or "json" (raw integers)."""
+    """Format a report as "github" (a table and the totals), "csv" (layers, or the totals) or "json" (raw integers)."""
     if style == "json":
         return json.dumps(_as_json(report, per_layer), indent=1)
     if style == "csv":

@@ -1,4 +1,4 @@
-"""How fast a network is on each backend, side by side in one run."""
+"""Measure how fast a network is on each backend, side by side in one run."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ class LayerTime(NamedTuple):
     """Time of one packed unit.
 
     Attributes:
-        name: In the network.
+        name: Name in the network.
         bops: Binary multiply-accumulates for one image.
-        microseconds: For one image on one core, everything around the convolution included.
-        fraction: Of the peak that its multiply-accumulates reached in that time.
+        microseconds: Time for one image on one core, including everything around the convolution.
+        fraction: Fraction of the kernels' peak that is reached.
     """
 
     name: str
@@ -36,17 +36,17 @@ class LayerTime(NamedTuple):
 
 
 def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[Tensor], Any]]:
-    """The network on each backend.
+    """Prepare the network for each backend.
 
     Raises:
-        BcdzooError: The kernels are wanted and not there, or nothing can be packed.
+        BcdzooError: The kernels are requested but missing, or nothing can be packed.
     """
     made: dict[str, Callable[[Tensor], Any]] = {}
     for backend in backends:
         if backend == "packed":
             packed = pack(model)
             if not packed.is_packed:
-                raise BcdzooError("the 1-bit kernels are not there: leave the backend packed out")
+                raise BcdzooError("the 1-bit kernels are missing: omit the backend packed")
             made[backend] = with_int8(packed)
         else:
             made[backend] = torch.compile(model) if backend == "torch.compile" else with_int8(model)
@@ -55,7 +55,7 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
 
 @torch.inference_mode()
 def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, float]:
-    """Seconds of one call of each network, the best of some rounds in which they take turns."""
+    """Measure seconds per call of each network, the best of several rounds in which they alternate."""
     best = dict.fromkeys(networks, float("inf"))
     for network in networks.values():
         network(images)  # compiles, allocates
@@ -70,12 +70,12 @@ def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds
 
 @torch.inference_mode()
 def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTime]:
-    """Time of each packed unit, the mean of some repeats, on one thread.
+    """Measure the time of each packed unit, the mean of several calls, on one thread.
 
     Args:
-        packed: Of :func:`bcdzoo.pack`.
-        images: (N, 3, H, W).
-        repeats: Calls.
+        packed: Result of :func:`bcdzoo.pack`.
+        images: Images, (N, 3, H, W).
+        repeats: Number of calls.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -108,8 +108,8 @@ def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[LayerT
 
 
 def peak(threads: int) -> float:
-    """Binary multiply-accumulates per second of the bare kernel, on data in the first cache; the best of five."""
+    """Measure binary multiply-accumulates per second of the bare kernel, on data in the L1 cache; the best of five."""
     module = native.kernels()
     if module is None:
-        raise BcdzooError("the 1-bit kernels are not there")
+        raise BcdzooError("the 1-bit kernels are missing")
     return max(float(module.peak(_PEAK_WORDS, threads, native.chosen())) for _ in range(5))

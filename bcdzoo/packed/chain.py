@@ -1,4 +1,4 @@
-"""A run of packed units as one module, on the kernels."""
+"""A chain of packed units as one module, on the kernels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from bcdzoo.packed.unit import PackedHalving, PackedStem, PackedUnit
 
 
 class PackedChain(nn.Module):
-    """Units one after the other, image by image.
+    """Packed units in sequence, run image by image.
 
     Args:
-        units: Each takes the output of the one before.
-        names: What the units are called in the network they come from.
-        context: Modules that compute what the first unit needs of each image: from the input to a dictionary with
+        units: Units, each on the output of the previous one.
+        names: Names of the units in the original network.
+        context: Modules that compute what the first unit needs for each image, from the input to a dictionary with
             some of ``shortcut`` (N, c_out, H', W'), ``threshold`` (N, c_in), ``gate`` and ``offset`` (N, c_out).
-        stem: Comes before the first unit; then the input is images.
-        ending: Comes behind the last one.
+        stem: Stem before the first unit; the input is then images.
+        ending: Module after the last unit.
 
     Attributes:
         last_size: Height and width of the last input.
-        nanoseconds: If it is an array, one number for each unit, the time that the unit takes is added to it.
+        nanoseconds: Array to which the time of each unit is added, or None.
 
     Shape:
         (N, C, H, W) to (N, C', H', W'), float32 on the CPU; channels last in memory, unless there is an ending.
@@ -52,7 +52,7 @@ class PackedChain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         try:
             return self._run(x)
-        except (ValueError, TypeError) as error:  # what the kernels refuse
+        except (ValueError, TypeError) as error:  # refused by the kernels
             reason = str(error).partition("\n")[0]
             raise BcdzooError(f"{self.names[0]}: {reason} ({x.dtype} of shape {tuple(x.shape)})") from error
 

@@ -1,7 +1,7 @@
-"""Packed networks as files: bit planes, folded constants and what is real-valued, in one safetensors file.
+"""Files of packed networks: bit planes, folded constants and real-valued tensors, in one safetensors file.
 
-A file holds tensors alone. The network is built from the zoo's own description and the tensors must be those that it
-expects, by name, type and shape: a file cannot say what is computed.
+A file holds only tensors. The network is built from the zoo's own description, and the tensors must be those that it
+expects, by name, type and shape: a file cannot change what is computed.
 """
 
 import json
@@ -28,13 +28,13 @@ _LARGEST_CHOICE = 64
 
 
 class Sizes(NamedTuple):
-    """Of a packed file, in bytes.
+    """Sizes of a packed file in bytes.
 
     Attributes:
-        file: On disk.
-        planes: The bit planes alone, a bit for each binary weight, rounded up to whole words.
-        real: Everything real-valued.
-        float32: All parameters of the plain network.
+        file: Size on disk.
+        planes: Size of the bit planes, a bit for each binary weight, rounded up to whole words.
+        real: Size of everything real-valued.
+        float32: Size of all parameters of the plain network.
     """
 
     file: int
@@ -47,23 +47,23 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
     """Write a network of the zoo with trained weights in packed form.
 
     Args:
-        name: Its name.
-        out: The file to write.
+        name: Name of the network.
+        out: File to write.
         weights: As for :func:`bcdzoo.load_model`.
-        manifest: Likewise.
+        manifest: As for :func:`bcdzoo.load_model`.
 
     Raises:
-        BcdzooError: As :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
+        BcdzooError: As for :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
     """
     return write_packed(resolve(name, weights, manifest), name, out)
 
 
 def write_packed(found: LoadedModel, name: str, out: Path) -> Sizes:
-    """As :func:`export`, of a network that is loaded already; its modules are used up."""
+    """Like :func:`export`, for a loaded network, whose modules are consumed."""
     plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
     network = pack_in_place(found.model)
     if not network.is_packed:
-        raise BcdzooError("the 1-bit kernels are not there, and nothing can be packed without them")
+        raise BcdzooError("the 1-bit kernels are missing, and nothing can be packed without them")
     state = network.state_dict()
     metadata = {
         "format": FORMAT,
@@ -79,31 +79,33 @@ def write_packed(found: LoadedModel, name: str, out: Path) -> Sizes:
 
 
 def _build(path: Path, model: str, build: dict[str, Any], tensors: int) -> nn.Module:
-    """The plain network; not one that is larger than the file can hold."""
+    """Build the plain network, unless it is larger than the file allows."""
     for key, value in build.items():
         # Every argument but the number of classes counts parts, of which each has tensors, or is a small choice.
         if not isinstance(value, bool | int | float | str) or (
             isinstance(value, int) and key != "num_classes" and value > max(tensors, _LARGEST_CHOICE)
         ):
-            raise ValueError(f"{printable(key, 60)} = {printable(value, 60)} makes no network of {tensors} tensors")
+            raise ValueError(
+                f"{printable(key, 60)} = {printable(value, 60)} does not make a network of {tensors} tensors"
+            )
     with torch.device("meta"):
         parameters = sum(parameter.numel() for parameter in create_model(model, **build).parameters())
     if parameters > _PARAMETERS_PER_BYTE * path.stat().st_size:
-        raise ValueError(f"a network of {parameters} parameters is not in a file of {path.stat().st_size} bytes")
+        raise ValueError(f"a network of {parameters} parameters does not fit in a file of {path.stat().st_size} bytes")
     return create_model(model, **build)
 
 
 def is_packed_file(path: Path) -> bool:
-    """Whether a file says that it is one of these."""
+    """Whether a file claims to be a packed file."""
     return path.suffix == ".safetensors" and path.is_file() and safetensors_metadata(path).get("format") == FORMAT
 
 
 def load_packed(path: Path, name: str | None = None) -> LoadedModel:
-    """A packed network from its file.
+    """Load a packed network from its file.
 
     Args:
-        path: As :func:`export` wrote it.
-        name: The network that it is expected to hold.
+        path: File written by :func:`export`.
+        name: Name of the expected network.
 
     Raises:
         BcdzooError: The file is damaged, of another version or network, or its tensors are not those of the network.
@@ -117,18 +119,16 @@ def load_packed(path: Path, name: str | None = None) -> LoadedModel:
         if not isinstance(build, dict):
             raise TypeError("build is not a table")
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BcdzooError(f"{path} does not say what it holds: {printable(error, 200)}; export it anew") from error
+        raise BcdzooError(f"{path} does not say what it holds: {printable(error, 200)}; export it again") from error
     if name not in (None, model):
         raise BcdzooError(f"{path} holds a packed {printable(model, 100)}, not {name}")
     try:
         network = pack_in_place(_build(path, model, build, len(given)))
     except (BcdzooError, TypeError, ValueError, RuntimeError, OverflowError, RecursionError) as error:
         reason = printable(" ".join(str(error).split()), 200)
-        raise BcdzooError(f"{path} does not say what it holds: {reason}; export it anew") from error
+        raise BcdzooError(f"{path} does not say what it holds: {reason}; export it again") from error
     if not network.is_packed:
-        raise BcdzooError(
-            f"{path} needs the 1-bit kernels, which are not there: install a C++ compiler and bcdzoo again"
-        )
+        raise BcdzooError(f"{path} needs the 1-bit kernels, which are missing: install a C++ compiler and bcdzoo again")
     expected = network.state_dict()
     for key in sorted(expected.keys() ^ given.keys()):
         what = "missing" if key in expected else "left over"

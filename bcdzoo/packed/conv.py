@@ -1,4 +1,4 @@
-"""A low-bit convolution alone on the kernels, as a sum over bit planes where it has more than one bit."""
+"""A single low-bit convolution on the kernels, as a sum over bit planes if it has more than one bit."""
 
 from dataclasses import replace
 
@@ -13,15 +13,15 @@ from bcdzoo.packed.unit import PackedUnit, Shape
 
 
 class PackedConv2d(nn.Module):
-    """Takes the place of a :class:`LowBitConv2d`; the same input, bit for bit the same output.
+    """Replaces a :class:`LowBitConv2d`: the same input, bit for bit the same output.
 
     Weights of several bits are odd integers, ``Σ 2^j·s_j`` with signs s_j; activations are ±1, or integers from 0 on,
     ``Σ 2^i·b_i`` with bits b_i. The sums of all pairs of planes are integers, which float32 holds exactly; they are
     scaled at the end, as in the plain convolution.
 
     Args:
-        conv: The convolution, in evaluation mode.
-        name: What it is called in its network.
+        conv: Convolution, in evaluation mode.
+        name: Name in its network.
     """
 
     def __init__(self, conv: LowBitConv2d, name: str) -> None:

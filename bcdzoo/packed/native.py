@@ -1,4 +1,4 @@
-"""Whether the kernels are there, and which instructions they use."""
+"""Availability of the kernels, and their instruction sets."""
 
 import importlib
 import os
@@ -14,21 +14,21 @@ VARIABLE = "BCDZOO_KERNELS"
 
 @cache
 def kernels() -> ModuleType | None:
-    """The compiled module; None, after one notice on stderr, where the package was built without a C++ compiler."""
+    """Return the compiled module; None, after one notice on stderr, if the package was built without a C++ compiler."""
     if (reason := missing()) is None:
         from bcdzoo.packed import _kernels
 
         return _kernels
     if os.environ.get(VARIABLE) != "none":
         say(
-            f"the 1-bit kernels are not there ({reason}); packed networks run in plain torch. Install a C++ compiler "
+            f"the 1-bit kernels are missing ({reason}); packed networks run in plain torch. Install a C++ compiler "
             "and then bcdzoo again"
         )
     return None
 
 
 def missing() -> str | None:
-    """Why there are no kernels; None if there are."""
+    """Return why there are no kernels; None if there are."""
     if os.environ.get(VARIABLE) == "none":
         return f"{VARIABLE} is none"
     try:
@@ -39,7 +39,7 @@ def missing() -> str | None:
 
 
 def instruction_sets() -> list[str]:
-    """Those that this processor and this build have, the fastest first; empty without kernels."""
+    """Return the instruction sets of this processor and build, the fastest first; empty without kernels."""
     module = kernels()
     return [] if module is None else list(module.instruction_sets())
 
@@ -48,7 +48,7 @@ def chosen() -> str:
     """The instruction set in use.
 
     Raises:
-        BcdzooError: The environment variable names one that is not there.
+        BcdzooError: The environment variable names one that is not available.
     """
     known = instruction_sets()
     wanted = os.environ.get(VARIABLE, known[0] if known else "none")

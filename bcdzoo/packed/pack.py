@@ -1,4 +1,4 @@
-"""From a network to its packed form: the same modules, with its binary convolutions on 1-bit kernels."""
+"""Pack a network: the same modules, with its binary convolutions on 1-bit kernels."""
 
 import math
 from collections import OrderedDict
@@ -31,35 +31,37 @@ from bcdzoo.text import printable
 _COLOURS = 3
 _PANEL = 32  # channels that the kernels compute at once
 _IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
-_IMAGES_PER_THREAD = 4  # at a time where the stem is torch's: larger maps leave the cache
+_IMAGES_PER_THREAD = 4  # if the stem runs in torch, because larger maps do not fit into the cache
 
 
 class Lowered(NamedTuple):
-    """A module as a packed unit, and what it needs of each image."""
+    """A module as a packed unit, and the modules that compute what it needs for each image."""
 
     unit: PackedUnit
     context: tuple[nn.Module, ...] = ()
 
 
 def pack(model: nn.Module) -> "PackedNetwork":
-    """The same network on 1-bit kernels: same input, same predictions; on the CPU, for inference.
+    """Pack a network for the 1-bit kernels: same input, same predictions; on the CPU, for inference.
 
-    Units that are known as a whole (those of BCDNet, ReActNet, Bi-Real Net, MeliusNet, Real-to-Binary Net) become one
-    pass over their map each, one after the other for one image at a time; elsewhere the convolutions alone are packed,
-    low-bit ones as sums of bit planes. What is real-valued stays in torch.
+    Known units (those of BCDNet, ReActNet, Bi-Real Net, MeliusNet, Real-to-Binary Net) become one
+    pass over their map each, in sequence for each image; elsewhere only the convolutions are packed,
+    low-bit ones as sums of bit planes. Real-valued parts stay in torch.
 
     Args:
-        model: Of the zoo, or any module with :class:`bcdzoo.layers.binary_conv.LowBitConv2d` in it; left as it is.
+        model: Network, which must contain :class:`bcdzoo.layers.binary_conv.LowBitConv2d`; it is not changed.
 
     Returns:
-        A module of the same interface, in evaluation mode. Its ``unpacked`` lists the low-bit layers that are not
+        A module with the same interface, in evaluation mode. Its ``unpacked`` lists the low-bit layers that are not
         packed, with the reason. Without kernels (no C++ compiler at installation) a copy of the network itself.
 
     Raises:
         BcdzooError: There is no layer that can be packed, or a parameter is not a number; the message says why.
     """
     if not isinstance(model, nn.Module):
-        raise BcdzooError(f"a torch.nn.Module is packed, not {printable(repr(model), 60)}: create_model builds one")
+        raise BcdzooError(
+            f"only a torch.nn.Module can be packed, not {printable(repr(model), 60)}: create_model builds one"
+        )
     packed = pack_in_place(deepcopy(model))
     packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names")})
     return packed
@@ -68,7 +70,7 @@ def pack(model: nn.Module) -> "PackedNetwork":
 @torch.inference_mode(False)
 @torch.no_grad()
 def pack_in_place(model: nn.Module) -> "PackedNetwork":
-    """As :func:`pack`, but the model's own modules are used up."""
+    """Like :func:`pack`, but consumes the model's modules."""
     network = model.float().cpu().eval()
     unpacked: list[str] = []
     is_packed = native.kernels() is not None
@@ -85,12 +87,12 @@ def pack_in_place(model: nn.Module) -> "PackedNetwork":
 
 
 class PackedNetwork(nn.Module):
-    """A packed network; it takes some images at a time, so that memory does not grow with the batch.
+    """A packed network, which splits large batches so that memory does not grow with them.
 
     Attributes:
-        network: The network's modules, those that could be packed in their packed form.
+        network: Network's modules, packed where possible.
         unpacked: Low-bit layers that are not packed, with the reason.
-        is_packed: False without kernels, where ``network`` is the plain one.
+        is_packed: Whether there are kernels; else ``network`` is the plain one.
 
     Shape:
         (N, 3, H, W) to (N, classes), float32 on the CPU.
@@ -104,7 +106,7 @@ class PackedNetwork(nn.Module):
 
     @property
     def alone(self) -> list[str]:
-        """Convolutions that are packed by themselves, and not in one pass with what is around them."""
+        """Convolutions that are packed individually, not in one pass with their neighbours."""
         return [module.name for module in self.network.modules() if isinstance(module, PackedConv2d)]
 
     @property
@@ -121,7 +123,7 @@ class PackedNetwork(nn.Module):
 
 
 def _require_images(x: Tensor) -> None:
-    """Refuse what the plain network would refuse too, or would show in its logits: comparisons swallow a NaN.
+    """Refuse invalid images, because comparisons would hide a NaN that the plain network shows in its logits.
 
     Raises:
         BcdzooError: It is not float32 of four dimensions on the CPU, or not finite.
@@ -134,11 +136,11 @@ def _require_images(x: Tensor) -> None:
             f"a packed network takes images as torch.float32 of shape (N, C, H, W) on the CPU, not {what}"
         )
     if x.numel() and not all(extreme.isfinite() for extreme in x.aminmax()):
-        raise BcdzooError("the images have values that are not finite: check how they are prepared")
+        raise BcdzooError("the images have values that are not finite: check their preprocessing")
 
 
 class _ChannelsLast(nn.Module):
-    """The stem's convolution in channels-last order: the same floats, several times as fast with three channels."""
+    """The stem's convolution in channels-last order: the same result, several times as fast with three channels."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class _ChannelsLast(nn.Module):
 
 
 def _obstacle(module: nn.Module) -> str | None:
-    """Why a low-bit layer cannot be packed, empty if it can; None for other modules."""
+    """Return why a low-bit layer cannot be packed, empty if it can; None for other modules."""
     if not isinstance(module, LowBitConv2d):
         return None
     if module.w_bits == 32:
@@ -170,7 +172,7 @@ def _border(conv: LowBitConv2d) -> float:
 
 
 def _packed(module: nn.Module, name: str) -> nn.Module:
-    """A module with everything in it packed that can be."""
+    """Pack everything in a module that can be packed."""
     if lowered := lower(module):
         return PackedChain([lowered.unit], [name], lowered.context)
     if isinstance(module, LowBitConv2d) and _obstacle(module) == "":
@@ -190,7 +192,7 @@ def _packed(module: nn.Module, name: str) -> nn.Module:
 
 
 def _trunk(network: nn.Module, *parts: str) -> nn.Module:
-    """A network of a stem and some sequences of units, in as few chains as can be."""
+    """Pack a network with a stem and sequences of units into as few chains as possible."""
     stem = network.get_submodule("stem")
     sequences = OrderedDict((part, network.get_submodule(part)) for part in parts)
     first, *rest = _runs(nn.Sequential(sequences), "")
@@ -207,7 +209,7 @@ def _trunk(network: nn.Module, *parts: str) -> nn.Module:
 
 
 def _stem(stem: nn.Module) -> PackedStem | None:
-    """Convolutions with batch normalization, some with ReLU, and perhaps a pooling at the end; None for others."""
+    """Pack convolutions with batch normalization, optional ReLU, and an optional final pooling; None for others."""
     modules = [module for _, module in _flat(stem, "") if not isinstance(module, nn.Identity)]
     layers: list[FloatLayer] = []
     while (
@@ -226,7 +228,7 @@ def _stem(stem: nn.Module) -> PackedStem | None:
 
 
 def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
-    """The members of a sequence and of those inside of it, those that can be chained as chains."""
+    """Return the members of a possibly nested sequence, with chains where possible."""
     units: list[PackedUnit] = []
     names: list[str] = []
     context: tuple[nn.Module, ...] = ()
@@ -258,7 +260,7 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
 
 
 class _Contiguous(nn.Module):
-    """The order of a map in the plain network: what torch computes of it rounds by the order."""
+    """Restore the plain network's memory order of a map, because torch's rounding depends on it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.contiguous()
@@ -290,7 +292,7 @@ def _flat(sequence: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def lower(module: nn.Module) -> Lowered | None:
-    """A whole unit in one pass; None if it is not one that the kernels know."""
+    """Lower a whole unit to one pass; None if the kernels do not know it."""
     for kind, rule in _RULES.items():
         if type(module) is kind:
             return rule(module)
@@ -405,7 +407,7 @@ _SHORTCUTS: dict[type[nn.Module], str] = {
 
 
 def _is_binary(conv: Any) -> TypeGuard[LowBitConv2d]:
-    """Whether a convolution is one of ±1 weights and ±1 activations that the kernels have."""
+    """Whether a convolution has ±1 weights and ±1 activations and is supported by the kernels."""
     return (
         isinstance(conv, LowBitConv2d)
         and _obstacle(conv) == ""
@@ -420,7 +422,7 @@ def _shape(conv: LowBitConv2d, shortcut: str, **more: object) -> Shape:
 
 
 def _threshold(sign: nn.Module, conv: LowBitConv2d) -> Tensor | None:
-    """From where on a channel's bit is 1; None if the sign is none of these."""
+    """Return the threshold from which a channel's bit is 1; None for an unknown sign."""
     if not isinstance(sign, Sign):
         return None
     if sign.bias is None:
@@ -429,7 +431,7 @@ def _threshold(sign: nn.Module, conv: LowBitConv2d) -> Tensor | None:
 
 
 def _activation(activation: nn.Module, channels: int) -> dict[str, Tensor] | None:
-    """The constants of an activation of the form ``prelu(x + shift_in) + shift_out``; None if it is not one."""
+    """Return the constants of an activation of the form ``prelu(x + shift_in) + shift_out``; None for others."""
     if isinstance(activation, nn.Identity):
         return {}
     if type(activation) is RPReLU:
@@ -440,10 +442,10 @@ def _activation(activation: nn.Module, channels: int) -> dict[str, Tensor] | Non
 
 
 def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Batch normalization in inference as ``x·alpha + beta``, in the order in which torch computes it.
+    """Fold batch normalization into ``x·alpha + beta``, in torch's order of operations.
 
     Returns:
-        alpha and beta, float32 of shape (C,), that give torch's results bit for bit.
+        alpha and beta, float32 of shape (C,), which reproduce torch's results bit for bit.
     """
     assert bn.running_mean is not None and bn.running_var is not None
     # NumPy divides and takes the root with correct rounding, as the batch normalization itself does and 1 / tensor not
@@ -454,15 +456,15 @@ def fold(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def sign_threshold(alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """Batch normalization and the sign behind it as one comparison, exact for every float.
+    """Fold batch normalization and the sign after it into one comparison, exact for every float.
 
     Args:
-        alpha: float32, (C,).
-        beta: Likewise.
+        alpha: Factor, float32, (C,).
+        beta: Offset, float32, (C,).
 
     Returns:
         Thresholds t, float32 of shape (C,), and where the sign falls, bool: ``alpha·x + beta ≥ 0`` is ``x ≥ t``, or
-        not ``x ≥ t`` where it falls.
+        not ``x ≥ t`` if it falls.
     """
     alpha, beta = alpha.double(), beta.double()
     falls = alpha < 0
@@ -486,13 +488,13 @@ _INFINITY = 0x7F80_0000  # its bits
 
 
 def _ordered_float(number: Tensor) -> Tensor:
-    """The float32 at a place in their order, 0 at 0."""
+    """Return the float32 at a position in their order, 0 at 0."""
     bits = torch.where(number < 0, -number | 0x8000_0000, number)
     return torch.from_numpy(bits.numpy().astype(np.uint32).view(np.float32))
 
 
 def _turned(levels: Tensor, falls: Tensor) -> Tensor:
-    """Weights with the sign of some input channels turned, to go with bits that are turned."""
+    """Flip the sign of the weights of some input channels, to match flipped bits."""
     return levels * torch.where(falls, -1, 1)[:, None, None]
 
 

@@ -1,4 +1,4 @@
-"""What a packed network is made of: bit planes and constants of one binary convolution with everything around it."""
+"""Parts of a packed network: bit planes and constants of a binary convolution and its neighbours."""
 
 import math
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ SAMPLINGS = ("none", "short-range", "long-range")
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a unit and how its parts are put together.
+    """The sizes and structure of a unit.
 
     Attributes:
         c_in: Input channels.
         c_out: Output channels.
         kernel: Height and width of the kernel.
-        stride: Step in pixels.
-        padding: Zeros on every side.
-        same_padding: TensorFlow's padding "same" instead.
-        shortcut: One of :data:`SHORTCUTS`.
-        activation_first: The activation comes before the shortcut's addition, not after it.
-        append: The output is appended to the input's channels.
-        limit: The result is clipped to ±this at the end.
-        zero_one: The input's bits stand for 0 and 1, not for -1 and +1.
-        dynamic: Which of ``threshold``, ``gate`` and ``offset`` come with each image.
-        samplings: Of each branch, one of :data:`SAMPLINGS`.
+        stride: Stride in pixels.
+        padding: Number of zeros on every side.
+        same_padding: Whether to use TensorFlow's padding "same" instead.
+        shortcut: Name in :data:`SHORTCUTS`.
+        activation_first: Whether the activation comes before the shortcut's addition.
+        append: Whether to append the output to the input's channels.
+        limit: Magnitude to which the result is clipped.
+        zero_one: Whether the input's bits stand for 0 and 1 instead of -1 and +1.
+        dynamic: Those of ``threshold``, ``gate`` and ``offset`` that differ by image.
+        samplings: Name in :data:`SAMPLINGS` for each branch.
     """
 
     c_in: int
@@ -60,7 +60,7 @@ class Shape:
         return self.c_in * self.c_out * self.kernel**2 * len(self.samplings)
 
     def output_size(self, size: int) -> int:
-        """Height or width of the output for one of the input."""
+        """Return the height or width of the output for that of the input."""
         if self.same_padding:
             return -(-size // self.stride)
         return (size + 2 * self.padding - self.kernel) // self.stride + 1
@@ -76,9 +76,9 @@ class PackedUnit(nn.Module):
 
     Args:
         shape: Sizes and structure.
-        levels: ±1 of each branch, (c_out, c_in, kernel, kernel).
-        scales: Of each branch, (c_out,).
-        constants: Buffers that are not to be neutral.
+        levels: Weights of ±1 of each branch, (c_out, c_in, kernel, kernel).
+        scales: Scales of each branch, (c_out,).
+        constants: Buffers that are not neutral.
     """
 
     def __init__(self, shape: Shape, levels: list[Tensor], scales: list[Tensor], **constants: Tensor) -> None:
@@ -96,7 +96,7 @@ class PackedUnit(nn.Module):
         self.register_buffer("threshold", _copy(constants.get("threshold", torch.zeros(shape.c_in))))
 
     def describe(self) -> dict[str, Any]:
-        """As the kernels take it."""
+        """Return the description for the kernels."""
         shape = self.shape
         arrays = {name: buffer.numpy() for name, buffer in self.named_buffers()}
         return {
@@ -131,13 +131,13 @@ class FloatLayer:
 
 
 class PackedStem(nn.Module):
-    """A network's first layers, real-valued: torch's floats, without its copies.
+    """A network's first layers, real-valued: torch's results, without its copies.
 
     Buffers, of each layer: ``weights{i}``, (c_out, c_in/groups, k, k), and ``alpha{i}`` and ``beta{i}``, (c_out,).
 
     Args:
-        layers: One after the other.
-        pool: Kernel, stride and padding of the max pooling behind them; (1, 1, 0) for none.
+        layers: Layers in sequence.
+        pool: Kernel, stride and padding of the max pooling after them; (1, 1, 0) for none.
     """
 
     def __init__(self, layers: Sequence[FloatLayer], pool: tuple[int, int, int] = (1, 1, 0)) -> None:
@@ -153,7 +153,7 @@ class PackedStem(nn.Module):
                 self.register_buffer(f"{name}{i}", _copy(values))
 
     def describe(self) -> dict[str, Any]:
-        """As the kernels take it."""
+        """Return the description for the kernels."""
         names = ("weights", "alpha", "beta")
         layers = [
             sizes | {name: self.get_buffer(f"{name}{i}").numpy() for name in names}
@@ -162,7 +162,7 @@ class PackedStem(nn.Module):
         return {"layers": layers} | dict(zip(("pool_kernel", "pool_stride", "pool_padding"), self.pool, strict=True))
 
     def output_size(self, size: int) -> int:
-        """Height or width of the output for one of the input."""
+        """Return the height or width of the output for that of the input."""
         kernels = [self.get_buffer(f"weights{i}").shape[2] for i in range(len(self.sizes))]
         steps = [(k, sizes["stride"], sizes["padding"]) for k, sizes in zip(kernels, self.sizes, strict=True)]
         for kernel, stride, padding in (*steps, self.pool):
@@ -171,7 +171,7 @@ class PackedStem(nn.Module):
 
 
 class PackedHalving(nn.Module):
-    """Batch normalization, 2×2 max pooling (what is left at the edges too) and ReLU at a chain's end.
+    """Batch normalization, 2×2 max pooling (including the edges) and ReLU at a chain's end.
 
     Buffers: ``alpha`` and ``beta`` as of :class:`PackedUnit`.
     """
@@ -182,7 +182,7 @@ class PackedHalving(nn.Module):
         self.register_buffer("beta", _copy(beta))
 
     def describe(self) -> dict[str, Any]:
-        """As the kernels take it."""
+        """Return the description for the kernels."""
         return {name: buffer.numpy() for name, buffer in self.named_buffers()}
 
 
@@ -190,7 +190,7 @@ def planes(levels: Tensor) -> Tensor:
     """Pack ±1 along the channels.
 
     Args:
-        levels: (c_out, c_in, k, k).
+        levels: Weights of ±1, (c_out, c_in, k, k).
 
     Returns:
         uint64 of shape (c_out, k², ⌈c_in/64⌉): +1 is 1, -1 is 0; bits beyond the channels are 0.

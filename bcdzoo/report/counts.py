@@ -1,4 +1,4 @@
-"""The zoo's counted operations and parameters, kept as data so that nothing need be built to show them."""
+"""The zoo's counted operations and parameters, stored as data so that no network has to be built to show them."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ COUNTS = files("bcdzoo") / "report" / "counts.json"
 def counts() -> dict[str, Any]:
     """Network -> ``params``, and under each convention's name ``bops``, ``flops`` and ``ops``, all raw integers.
 
-    ``forms`` are the arguments that a network of this name may be built with: the defaults, and those of its published
+    ``forms`` are the arguments of a network's known forms: the defaults, and those of its published
     checkpoints.
 
     Made by scripts/make_counts.py.
@@ -25,15 +25,15 @@ def counts() -> dict[str, Any]:
 
 
 def forms_of(model: str) -> list[dict[str, Any]]:
-    """The forms of a network, the default first; nothing is known of a network that is not of the zoo."""
+    """Return the forms of a network, the default first; only the default for a network outside the zoo."""
     forms: list[dict[str, Any]] = counts().get(model, {}).get("forms", [{}])
     return forms
 
 
 def derived_forms(name: str) -> list[dict[str, Any]]:
-    """The forms of a network from its function's signature and the manifest, as the shipped counts keep them.
+    """Derive the forms of a network from its function's signature and the manifest, for the shipped counts.
 
-    A checkpoint of step 1 is of a stage on the way to the network, and no form of it.
+    A checkpoint of step 1 belongs to an intermediate stage and is not a form of the network.
     """
     defaults = default_arguments(name)
     published = [defaults | checkpoint.build for checkpoint in load_manifest().of(name)]

@@ -1,4 +1,4 @@
-"""What is known of each network, for ``bcdzoo list`` and ``bcdzoo info``. No torch, no pandas."""
+"""What is known about each network, for ``bcdzoo list`` and ``bcdzoo info``. Imports neither torch nor pandas."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +14,7 @@ Facts = dict[str, Any]
 
 
 def state(manifest: Manifest, model: str) -> str:
-    """Of a network's checkpoints: "cached" if the default one is here, "public" if it can be fetched, else "none"."""
+    """State of a network's default checkpoint: "cached", "public" if it can be fetched, or "none"."""
     known = manifest.of(model)
     if not known:
         return "none"
@@ -22,7 +22,7 @@ def state(manifest: Manifest, model: str) -> str:
 
 
 def summary(manifest: Manifest, model: str) -> Facts:
-    """One network in one line: raw integers, accuracies in percent as they are published, on its ``dataset``."""
+    """Summarize a network: raw integers, accuracies in percent as published, on the test images of ``dataset``."""
     spec = find(model)
     published = [row for row in rows(TITLES, ()) if row["model"] == model]
     checkpoints = manifest.of(model)
@@ -43,7 +43,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
 
 
 def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
-    """Everything known of a network: the summary, its paper, both counts, its measured accuracy and its checkpoints."""
+    """Return everything known about a network: summary, paper, both counts, measured accuracy and checkpoints."""
     spec = find(model)
     measured = best_results(results).get(model)
     return {

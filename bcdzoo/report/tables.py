@@ -129,7 +129,7 @@ def differs(row: Row, key: str) -> bool:
     A row that prints one number does not say under which convention: it agrees if either gives it.
 
     Args:
-        row: Of :func:`rows`.
+        row: Row from :func:`rows`.
         key: "bops", "flops", "flops_dagger", "ops" or "ops_dagger".
     """
     printed = row[key]
@@ -140,7 +140,7 @@ def differs(row: Row, key: str) -> bool:
 
 
 def rounded(count: int, key: str, like: Decimal) -> Decimal:
-    """A raw count in the table's unit, to the digits of a printed number."""
+    """Round a raw count in the table's unit to the digits of a printed number."""
     return (count / UNITS[key.removesuffix("_dagger")]).quantize(like, ROUND_HALF_UP)
 
 
@@ -222,7 +222,7 @@ def render(table_rows: list[Row], style: str) -> str:
     """The rows as text.
 
     Args:
-        table_rows: Of :func:`rows`.
+        table_rows: Rows from :func:`rows`.
         style: One of :data:`bcdzoo.report.sheets.STYLES`.
     """
     bodies: dict[Table, list[list[str]]] = {}

@@ -1,4 +1,4 @@
-"""Operations of torch that are known to multiply no two tensors beyond element by element."""
+"""torch operations that are known not to multiply tensors, except element by element."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ aten = torch.ops.aten
 
 
 def packets(names: str) -> list[Any]:
-    """The operations of these names and their in-place twins."""
+    """Return the operations with these names and their in-place variants."""
     present = [getattr(aten, twin, None) for name in names.split() for twin in (name, name + "_")]
     return [packet for packet in present if packet is not None]
 
@@ -29,7 +29,7 @@ FREE = set(
     zeros zeros_like"""
     )
 )
-"""Operations that move or make data and compute nothing."""
+"""Operations that only move or create data."""
 
 _HARMLESS = {
     *FREE,
@@ -43,14 +43,14 @@ _HARMLESS = {
     ),
 }
 _ALONE = ("_fft", "linalg_", "_linalg", "matrix_exp", "_pdist", "cholesky", "stft", "_embedding_bag")
-"""Beginnings of names of operations that multiply by what they have themselves, or a tensor by itself."""
+"""Prefixes of operations that multiply by internal constants, or a tensor by itself."""
 
 
 def is_recognised(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an operation on what depends on the images, which is no known product, surely multiplies no matrices.
+    """Whether an operation that depends on the images and is not a known product certainly multiplies no matrices.
 
-    It does not if it is element by element, a reduction, a view or moves data, or if it has but one tensor of numbers;
-    unless it is not torch's own, and so may hold weights.
+    That is so if it is element-wise, a reduction, a view or a move, or if it has only one numeric tensor;
+    unless it is not torch's own, because it may then hold weights.
     """
     if not isinstance(func, torch._ops.OpOverload) or func.namespace not in ("aten", "prim", "prims"):
         return False

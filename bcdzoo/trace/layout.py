@@ -1,4 +1,4 @@
-"""Where the numbers of a tensor lie: which are repeated, and along which dimensions they vary."""
+"""Memory layout of tensors: which numbers are repeated, and along which dimensions they vary."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ aten = torch.ops.aten
 
 
 def at(x: Tensor) -> int:
-    """What a tensor has in common with its views."""
+    """Identify a tensor's storage, which it shares with its views."""
     return int(x.untyped_storage()._cdata)
 
 
 def of_storage(x: Tensor) -> int:
-    """Numbers of a tensor of which this may be a view."""
+    """Count the numbers in a tensor's storage."""
     return max(x.untyped_storage().nbytes() // x.element_size(), 1)
 
 
 def numbers_of(x: Tensor) -> int:
-    """Of a tensor, but for those that are repeated without being copied."""
+    """Count a tensor's numbers without those that are repeated by a stride of 0."""
     return math.prod(size for size, step in zip(x.shape, x.stride(), strict=True) if step)
 
 
@@ -32,7 +32,7 @@ def moves_along(x: Tensor, dim: int, ndim: int) -> bool:
 
 
 def varies_along(x: Tensor, layout: Sequence[tuple[int, int, bool]]) -> list[bool]:
-    """Of each dimension of a view: whether a step along it is one along a dimension where both factors vary."""
+    """Return for each dimension of a view whether a step along it is one along a dimension where both factors vary."""
     return [
         size > 1 and any(both and step < n * s and step * (size - 1) >= s for n, s, both in layout)
         for size, step in zip(x.shape, x.stride(), strict=True)
@@ -40,7 +40,7 @@ def varies_along(x: Tensor, layout: Sequence[tuple[int, int, bool]]) -> list[boo
 
 
 def summed_dims(packet: Any, args: tuple[Any, ...]) -> list[int]:
-    """The dimensions that a sum or an average is over."""
+    """Return the dimensions over which a sum or an average is taken."""
     if packet in POOLS:
         return list(range(2, args[0].ndim))
     asked = args[1] if len(args) > 1 and not isinstance(args[1], (Tensor, torch.dtype)) else None

@@ -1,16 +1,16 @@
-"""Real-valued layers that are no products: a map and weights, or two maps, combined element by element and summed.
+"""Find real-valued layers without products: a map and weights, or two maps, combined element by element and summed.
 
 ``(x[:, :, None] - w).abs().sum(-1)`` is a layer of distances, ``(x.log()[:, :, None] + w.log()).exp().sum(-1)`` a
-product through logarithms. Nothing says what such a layer would cost or how many bits it has, so it is not recognised.
-Three things tell:
+product through logarithms. The cost and bits of such a layer are undefined, so it is reported as not recognized.
+There are three criteria:
 
-- **Two tensors give more numbers than either has**, and these are reduced over a dimension along which both vary,
-  whatever stands between element by element. A bias, scale or threshold of each channel gives as many as the map has;
+- **Two tensors produce more numbers than either has**, and these are reduced over a dimension along which both vary,
+  after any element-wise operations. A bias, scale or threshold per channel produces as many as the map has;
   the thresholds of a quantizer that are summed vary along a dimension of their own.
 - **One map is combined several times over** in one module, and the results are reduced so: a loop over output channels.
-- **Or they are added up**: a loop over input channels or the places of a kernel.
+- **Or they are added up**: a loop over input channels or kernel positions.
 
-A map of the same size that it is combined with, as a gate is with what it lets through, ends it.
+Combining the result with a map of the same size, as in a gate, ends the search.
 """
 
 import math
@@ -35,13 +35,13 @@ class _Pair:
     """An element-wise combination of two tensors.
 
     Attributes:
-        path: Of its module.
-        name: Of the operation.
-        source: Storage and version of the map, and the path: units that share a map are no loop.
-        size: Of the map's storage.
-        number: Of the results.
-        extent: Of the dimensions along which both vary.
-        is_outer: Whether there are more results than either has numbers.
+        path: Path of its module.
+        name: Name of the operation.
+        source: Storage and version of the map, and the path, because units that share a map are not a loop.
+        size: Size of the map's storage.
+        number: Number of results.
+        extent: Product of the dimensions along which both vary.
+        is_outer: Whether there are more results than either tensor has numbers.
     """
 
     path: str
@@ -52,36 +52,36 @@ class _Pair:
     extent: int
     is_outer: bool
     is_added: bool = False
-    is_told: bool = False
+    is_reported: bool = False
 
 
 @dataclass
-class _Held:
-    """What a storage holds: combinations, and whether both vary along each dimension; size and stride of these."""
+class _StoredPairs:
+    """Combinations in a storage, with whether both vary along each dimension; size and stride of the dimensions."""
 
     pairs: dict[_Pair, list[bool]]
     layout: list[tuple[int, int]]
     alive: StorageWeakRef
 
     def along(self, x: Tensor) -> dict[_Pair, list[bool]]:
-        """The combinations that are left to tell, and whether both vary along each dimension of a view."""
+        """Return unreported combinations, with whether both vary along each dimension of a view."""
         return {
             pair: varies_along(x, [(*place, both) for place, both in zip(self.layout, varies, strict=True)])
             for pair, varies in self.pairs.items()
-            if not pair.is_told
+            if not pair.is_reported
         }
 
 
 @dataclass
 class Pairs:
-    """Follows them through one run of a network.
+    """Follows such combinations through one run of a network.
 
     Args:
-        depends: Whether a tensor depends on the images.
+        depends: Predicate on tensors that depend on the images.
     """
 
     depends: Callable[[Tensor], bool]
-    _held: dict[int, _Held] = field(default_factory=dict)
+    _held: dict[int, _StoredPairs] = field(default_factory=dict)
     _distinct: dict[int, tuple[int, StorageWeakRef]] = field(default_factory=dict)  # numbers that are not repeated
     _times: dict[tuple[int, int, str], int] = field(default_factory=dict)  # of a map: results that are summed
 
@@ -92,15 +92,15 @@ class Pairs:
     def follow(
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any, path: str, *, is_known: bool
     ) -> list[tuple[str, str]]:
-        """Look at an operation on what depends on the images.
+        """Follow an operation that depends on the images.
 
         Args:
-            func: The operation.
-            args: Its arguments.
-            kwargs: Likewise.
-            out: What it gives.
-            path: Of the module that it happens in.
-            is_known: Whether it completes a product that is recognised, which is told elsewhere.
+            func: Operation.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            out: Result of the operation.
+            path: Path of the module in which it runs.
+            is_known: Whether it completes a recognized product, which is reported elsewhere.
 
         Returns:
             Names and paths of the layers that it completes.
@@ -113,7 +113,7 @@ class Pairs:
         if is_known:
             for tensor in tensors:
                 for pair in self._pairs(tensor):
-                    pair.is_told = True
+                    pair.is_reported = True
         if not isinstance(first, Tensor) or first.layout != torch.strided or func.is_view:
             return []
         if torch.Tag.pointwise in func.tags or packet in MOVES:
@@ -134,7 +134,7 @@ class Pairs:
         return at(x) in self._held
 
     def reduce(self, x: Tensor, dims: Sequence[int], name: str) -> list[tuple[str, str]]:
-        """A reduction of ``x`` over dimensions."""
+        """Follow a reduction of ``x`` over dimensions."""
         held = self._held.get(at(x))
         if held is None:
             return []
@@ -143,8 +143,8 @@ class Pairs:
         sources = [pair.source for pair in pairs]
         for pair, own in pairs.items():
             if any(own[dim % x.ndim] for dim in dims):
-                found += self._tell(pair, name) if pair.is_outer else self._count(pair, name)
-            if sources.count(pair.source) > 1:  # stacked, and now added up
+                found += self._report(pair, name) if pair.is_outer else self._count(pair, name)
+            if sources.count(pair.source) > 1:  # stacked, then added up
                 found += self._count(pair, name)
         return found
 
@@ -156,7 +156,7 @@ class Pairs:
         others = [tensor for tensor in tensors if at(tensor) not in self._held and self.depends(tensor)]
         is_gated = not is_move and any(tensor.numel() == out.numel() for tensor in others)
         pairs: dict[_Pair, list[bool]] = {}
-        parts: list[_Pair] = []  # of which a piece is combined
+        parts: list[_Pair] = []  # combined in pieces
         for tensor, held in carriers:
             for pair, own in held.along(tensor).items():
                 if math.prod(size for size, both in zip(tensor.shape, own, strict=True) if both) < pair.extent:
@@ -171,7 +171,7 @@ class Pairs:
         found = []
         if not is_move and len(carriers) > 1:
             for pair in dict.fromkeys(parts):
-                found += self._tell(pair, name) if pair.is_outer and parts.count(pair) > 1 else []
+                found += self._report(pair, name) if pair.is_outer and parts.count(pair) > 1 else []
         if packet in _ADDS and len(carriers) > 1 and not is_gated:
             for pair in pairs:
                 found += self._count(pair, name)
@@ -182,7 +182,7 @@ class Pairs:
         return found
 
     def _combine(self, tensors: list[Tensor], out: Tensor, path: str, name: str) -> dict[_Pair, list[bool]]:
-        """The combination that an operation is, if it is one, and whether both vary along each dimension."""
+        """Return the combination that an operation makes, if any, with whether both vary along each dimension."""
         many = [tensor for tensor in tensors if tensor.numel() > 1]
         maps = [tensor for tensor in many if self.depends(tensor)]
         number = out.numel()
@@ -191,7 +191,7 @@ class Pairs:
             return {}
         both = [sum(moves_along(tensor, dim, out.ndim) for tensor in many) > 1 for dim in range(out.ndim)]
         x = max(maps, key=self._numbers)
-        version = 0 if x.is_inference() else x._version  # a map that is changed in place is another one
+        version = 0 if x.is_inference() else x._version  # a map changed in place is a different one
         extent = math.prod(size for size, vary in zip(out.shape, both, strict=True) if vary)
         return {_Pair(path, name, (at(x), version, path), of_storage(x), number, extent, is_outer): both}
 
@@ -216,28 +216,28 @@ class Pairs:
             return
         for key in [key for key, held in self._held.items() if held.alive.expired()]:
             del self._held[key]
-        if before := self._held.get(at(out)):  # it is written to, part by part
+        if before := self._held.get(at(out)):  # written in parts
             pairs = before.along(out) | pairs
         layout = list(zip(out.shape, out.stride(), strict=True))
-        self._held[at(out)] = _Held(pairs, layout, StorageWeakRef(out.untyped_storage()))
+        self._held[at(out)] = _StoredPairs(pairs, layout, StorageWeakRef(out.untyped_storage()))
 
     def _count(self, pair: _Pair, name: str) -> list[tuple[str, str]]:
-        """Of results that are summed: tell if they are several times as many as the map has numbers."""
-        if pair.is_added or pair.is_told:
+        """Count summed results; report them if they are several times as many as the map has numbers."""
+        if pair.is_added or pair.is_reported:
             return []
         pair.is_added = True
         self._times[pair.source] = self._times.get(pair.source, 0) + pair.number
-        return self._tell(pair, name) if self._times[pair.source] >= OVER * pair.size else []
+        return self._report(pair, name) if self._times[pair.source] >= OVER * pair.size else []
 
-    def _tell(self, pair: _Pair, name: str) -> list[tuple[str, str]]:
-        if pair.is_told:
+    def _report(self, pair: _Pair, name: str) -> list[tuple[str, str]]:
+        if pair.is_reported:
             return []
-        pair.is_told = True
+        pair.is_reported = True
         return [(f"{pair.name} with {name}", pair.path)]
 
 
 def _dims(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[int]:
-    """That an operation reduces."""
+    """Return the dimensions that an operation reduces."""
     x, packet = args[0], func._overloadpacket
     if packet in SUMS:
         return summed_dims(packet, args)

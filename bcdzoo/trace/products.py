@@ -1,4 +1,4 @@
-"""torch's operations that multiply two tensors and sum: their operands, and how many multiply-accumulates they are."""
+"""torch's operations that multiply two tensors and sum: their operands and number of multiply-accumulates."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -16,15 +16,15 @@ class Multiplication(NamedTuple):
     """One operation with two operands.
 
     Attributes:
-        kind: ``conv``, ``linear``, or ``product`` of two maps.
-        inputs: (N, C, …).
-        weights: (c_out, n): a row for each output channel.
-        kernel: Sides of the kernel.
-        stride: Its steps.
-        padding: Zeros that the operation puts around the inputs, in pixels.
-        has_bias: Whether it adds one to its sums.
-        is_written_out: Whether it is no operation of torch's but element-wise products that are summed.
-        given: What the operation was given for inputs, before these were laid out as above; None where they are it.
+        kind: Kind of operation: ``conv``, ``linear``, or ``product`` of two maps.
+        inputs: Inputs, (N, C, …).
+        weights: Weights, a row for each output channel, (c_out, n).
+        kernel: Height and width of the kernel.
+        stride: Stride of the kernel.
+        padding: Zero padding of the operation, in pixels.
+        has_bias: Whether a bias is added to the sums.
+        is_written_out: Whether it consists of element-wise products that are summed.
+        given: Original argument, if ``inputs`` is a rearrangement of it; else None.
     """
 
     kind: str
@@ -39,12 +39,12 @@ class Multiplication(NamedTuple):
 
 
 def operands(packet: Any, args: Args, depends: Callable[[Tensor], bool]) -> Multiplication:
-    """What an operation of :data:`MACS` multiplies.
+    """Return what an operation in :data:`MACS` multiplies.
 
     Args:
-        packet: The operation.
-        args: Its arguments.
-        depends: Whether a tensor depends on the images: of two matrices, the one that does is the input.
+        packet: Operation.
+        args: Arguments of the operation.
+        depends: Predicate on tensors that depend on the images; of two matrices, the one that does is the input.
     """
     if packet is aten.convolution:
         return _convolution(args)
@@ -95,7 +95,7 @@ def _rows_times_columns(args: Args, kwargs: Mapping[str, Any], out: Any) -> int:
 
 
 def _trilinear(args: Args, kwargs: Mapping[str, Any], out: Any) -> int:
-    """Of the weights alone, as ``F.bilinear`` calls it: (N, i), (o, i, j) and (N, j)."""
+    """Count the products with weights, as called by ``F.bilinear``: (N, i), (o, i, j) and (N, j)."""
     return int(args[0][..., :1].numel() * args[1].numel())
 
 
@@ -104,4 +104,4 @@ MACS: dict[Any, Callable[[Args, Mapping[str, Any], Any], int]] = {
     **dict.fromkeys((*_VECTOR, aten.addbmm, aten._int_mm), _rows_times_columns),
     aten._trilinear: _trilinear,
 }
-"""Operation -> its multiply-accumulates, from its arguments, keywords and output; most formulas are torch's own."""
+"""Operation -> function of arguments, keywords and output to multiply-accumulates; most formulas are torch's."""

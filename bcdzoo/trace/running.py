@@ -1,8 +1,8 @@
-"""What a network does with an image, operation by operation: below its modules, as torch dispatches it.
+"""Observe what a network does with an image, operation by operation, as torch dispatches them.
 
-What is computed from the weights alone (their signs, a rotation, weight normalization) is computed once and for all;
-only operations on what depends on the image are seen. Where torch has a fused kernel and also the operations that it
-stands for, the latter are run.
+What is computed from weights alone (their signs, a rotation, weight normalization) is computed only once;
+only operations that depend on the image are observed. If torch can decompose a fused kernel into its
+operations, these are run.
 """
 
 import sys
@@ -27,14 +27,14 @@ aten = torch.ops.aten
 
 
 class Running(TorchDispatchMode):
-    """One who sees every operation; what to do with it is a subclass's.
+    """Base class of observers of every operation.
 
     Args:
-        modules: By path, "" being the network; each operation belongs to the innermost that it happens in.
+        modules: Modules by path, "" for the network; each operation belongs to the innermost one in which it runs.
 
     Attributes:
-        inside: Paths of the modules that are being run, from the network to the innermost.
-        sums: The element-wise products.
+        inside: Paths of the running modules, from the network to the innermost.
+        sums: Element-wise products.
         pairs: Other element-wise combinations of two tensors.
     """
 
@@ -45,40 +45,40 @@ class Running(TorchDispatchMode):
         self.modules = modules
         self.inside = [""]
         self.sums, self.pairs = Sums(self.depends), Pairs(self.depends)
-        self._of_image: dict[int, StorageWeakRef] = {}  # the references keep an address from being given twice
+        self._of_image: dict[int, StorageWeakRef] = {}  # references, so that addresses are not reused
         self._constants: set[int] = set()
-        self._escaped: set[str] = set()  # modules, with those around them
+        self._escaped: set[str] = set()  # modules, including outer ones
         self._fake: dict[int, tuple[int, StorageWeakRef]] = {}
         self._made: dict[int, StorageWeakRef] = {}
 
     def multiplied(self, operation: Multiplication, macs: int, path: str) -> None:
-        """A matrix product or convolution has been computed."""
+        """Called after a matrix product or convolution."""
         raise NotImplementedError
 
     def other(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
-        """So has something else."""
+        """Called after any other operation."""
 
     def not_recognised(self, name: str, path: str) -> None:
-        """Element-wise operations have come together to a layer that is no product."""
+        """Called when element-wise operations form a layer that is not a product."""
 
     def escaped(self, name: str) -> None:
-        """Numbers that depend on the images leave torch, where nobody sees what becomes of them."""
+        """Called when values that depend on the images leave torch."""
 
     def before(self, packet: Any, args: tuple[Any, ...]) -> None:
-        """An operation is about to be computed."""
+        """Called before an operation."""
 
     def entered(self, path: str) -> None:
-        """A module is about to be run."""
+        """Called before a module runs."""
 
     def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
-        """A module has been run."""
+        """Called after a module has run."""
 
     def run(self, images: Tensor, call: Callable[[Tensor], Any] | None = None) -> Any:
         """Run the network on some images.
 
         Args:
-            images: (N, 3, H, W).
-            call: In place of the network.
+            images: Images, (N, 3, H, W).
+            call: Function to call instead of the network.
         """
         self._of_image, self._constants, self._escaped, self.inside = {}, set(), set(), [""]
         self._fake, self._made = {}, {}
@@ -99,25 +99,25 @@ class Running(TorchDispatchMode):
         """Whether a tensor depends on the images."""
         try:
             return x.untyped_storage()._cdata in self._of_image
-        except (NotImplementedError, RuntimeError):  # sparse and the like: nobody knows
+        except (NotImplementedError, RuntimeError):  # sparse and the like: unknown
             return True
 
     def is_constant(self, x: Tensor) -> bool:
-        """Whether a tensor was made as such, and all its values are one."""
+        """Whether a tensor was created with a constant value, and still has it."""
         if x.is_meta or x.untyped_storage()._cdata not in self._constants:
             return False
         return x.numel() > 1 and bool((x == x.flatten()[0]).all())
 
     def is_made(self, x: Tensor) -> bool:
-        """Whether a tensor was made with values that depend on nothing, as the first state of a recurrent layer is."""
+        """Whether a tensor was created independently of others, like the first state of a recurrent layer."""
         return x.untyped_storage()._cdata in self._made
 
     def declared_bits(self, x: Tensor) -> int:
-        """Of a number of a tensor, by the fake quantizer that it comes from; 0 where it comes from none."""
+        """Return the bits stated by the fake quantizer that made a tensor; 0 if there is none."""
         return self._fake.get(x.untyped_storage()._cdata, (0, None))[0] if x.layout == torch.strided else 0
 
     def mark(self, x: Any) -> None:
-        """Take a tensor for one that depends on the images."""
+        """Mark a tensor as dependent on the images."""
         if isinstance(x, Tensor):
             try:
                 storage = x.untyped_storage()
@@ -132,19 +132,19 @@ class Running(TorchDispatchMode):
             self.entered(path)
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
-            while self.inside.pop() != path:  # one inside has failed, and the network went on without it
+            while self.inside.pop() != path:  # an inner module failed, and the network caught the error
                 pass
             if path in self._escaped:
                 for part in tree_leaves(output):
                     self.mark(part)
             self.left(path, inputs, output)
 
-        if path and not isinstance(module, torch.jit.ScriptModule):  # which calls none
+        if path and not isinstance(module, torch.jit.ScriptModule):  # does not call hooks
             yield module.register_forward_pre_hook(enter)
             yield module.register_forward_hook(leave)
 
     def escape(self, x: Tensor, name: str) -> None:
-        """Take note that a tensor's numbers are read by something that is not torch."""
+        """Record that something outside torch reads a tensor's values."""
         if x.numel() > 1 and self.depends(x):
             self._escaped.update(self.inside)
             self.escaped(name)
@@ -152,14 +152,14 @@ class Running(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        with torch._C.DisableTorchFunction():  # what is looked at here is nothing that the network does
+        with torch._C.DisableTorchFunction():  # operations of the observer are not the network's
             return self._dispatch(func, args, kwargs or {})
 
     def _dispatch(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        packet = getattr(func, "_overloadpacket", func)  # flex_attention and its like have none
+        packet = getattr(func, "_overloadpacket", func)  # flex_attention and the like have none
         if packet not in MACS and isinstance(func, torch._ops.OpOverload) and func is not torch.ops.prim.device.default:
             with self:
-                out = func.decompose(*args, **kwargs)  # in inference mode torch itself does not
+                out = func.decompose(*args, **kwargs)  # torch does not do this in inference mode
             if out is not NotImplemented:
                 return out
         given = [part for part in tree_leaves((args, kwargs)) if isinstance(part, Tensor)]
@@ -192,7 +192,7 @@ class Running(TorchDispatchMode):
         if packet in MACS and (operation := self._operation(packet, args)) is not None:
             constant = [self.is_constant(side) for side in (operation.inputs, operation.weights)]
             x, dims = _summed(packet, args, self.depends)
-            if any(constant):  # a sum that is written as a product with ones
+            if any(constant):  # a sum written as a product with ones
                 found = self.sums.reduce(x, dims, out.numel())
                 layers = [] if found else self.pairs.reduce(x, dims, str(packet))
             else:
@@ -214,14 +214,14 @@ class Running(TorchDispatchMode):
             self.multiplied(sum_of_products.operation, sum_of_products.macs, sum_of_products.path)
 
     def _operation(self, packet: Any, args: tuple[Any, ...]) -> Multiplication | None:
-        """Its operands, if they are tensors whose numbers can be looked at."""
+        """Return the operands, if their values can be read."""
         if not all(_is_plain(part) for part in tree_leaves(args) if isinstance(part, Tensor)):
             return None
         return operands(packet, args, self.depends)
 
 
 def _summed(packet: Any, args: tuple[Any, ...], depends: Callable[[Tensor], bool]) -> tuple[Tensor, list[int]]:
-    """What is multiplied with ones, and the dimensions that this sums over."""
+    """Return the tensor that is multiplied with ones, and the dimensions of the sum."""
     if packet is aten.convolution:
         return args[0], list(range(1, args[0].ndim))
     first, second = [arg for arg in args if isinstance(arg, Tensor)][-2:]
@@ -229,7 +229,7 @@ def _summed(packet: Any, args: tuple[Any, ...], depends: Callable[[Tensor], bool
 
 
 def _is_sum(weights: Tensor) -> bool:
-    """Whether a product with weights is a sum, but for a scale of each output channel."""
+    """Whether a product with weights is a sum, up to a scale per output channel."""
     return not weights.is_meta and bool((weights == weights[:, :1]).all())
 
 
@@ -238,7 +238,7 @@ def _is_plain(x: Tensor) -> bool:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    """Arguments that an operation writes to."""
+    """Yield the arguments that an operation writes to."""
     schema = getattr(func, "_schema", None)
     for place, argument in enumerate(schema.arguments if schema else ()):
         if argument.alias_info and argument.alias_info.is_write:
@@ -246,7 +246,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Ite
 
 
 def _fake_bits(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Bits of what a fake quantizer gives; 0 for any other operation."""
+    """Return the bits of a fake quantizer's output; 0 for any other operation."""
     if not isinstance(func, torch._ops.OpOverload) or not any(part in func._schema.name for part in _FAKE):
         return 0
     named = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | dict(kwargs)
@@ -257,7 +257,7 @@ def _fake_bits(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> i
 
 
 class _Python(TorchFunctionMode):
-    """Sees what never reaches the dispatcher: numbers that leave torch, and the one layer that is fused before it."""
+    """Observes what never reaches the dispatcher: values that leave torch, and recurrent layers, fused before it."""
 
     def __init__(self, running: Running) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class _Python(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in _LEAVES and isinstance(args[0], Tensor):
             self.running.escape(args[0], f"Tensor.{name}")
-        if name in _RECURRENT:  # the state is an activation from its first value on
+        if name in _RECURRENT:  # the initial state is an activation, too
             for part in tree_leaves(args[1]):
                 self.running.mark(part)
         if name == "lstm":
@@ -280,7 +280,7 @@ class _Python(TorchFunctionMode):
 
 @contextmanager
 def _unfused() -> Iterator[None]:
-    """In which attention is matrix products, encoder layers are their parts, and nothing is compiled."""
+    """Run attention as matrix products, encoder layers as their parts, and nothing compiled."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     compiled = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
@@ -301,4 +301,4 @@ MAKES = {
     *(aten.zeros, aten.zeros_like, aten.new_zeros, aten.empty, aten.empty_like, aten.new_empty),
     *(aten.rand_like, aten.randn_like, aten.randint_like, aten.new_empty_strided, aten.empty_strided),
 }
-"""Operations that make a tensor of a size, whatever another one holds."""
+"""Operations that create a tensor independently of the values of others."""

@@ -1,15 +1,15 @@
-"""Matrix products that are written as element-wise products and sums.
+"""Find matrix products that are written as element-wise products and sums.
 
-``(x[:, :, None] * w).sum(-1)`` is a linear layer, though no matrix product shows. Two things tell:
+``(x[:, :, None] * w).sum(-1)`` is a linear layer, although there is no matrix product. There are two criteria:
 
 - **A product is summed over a dimension along which both factors vary**, if one of them is a weight, or if there are
-  more products than either has numbers. A scale of each channel before a pooling over the map is none of these: it
-  could as well be multiplied after the sum.
-- **A map is multiplied several times over**, and the products are added up: a loop over output channels, input channels
-  or the places of a kernel.
+  more products than either has numbers. A scale per channel before a pooling over the map is not such a sum: it
+  could also be multiplied after the sum.
+- **A map is multiplied several times**, and the products are added up: a loop over output channels, input channels
+  or kernel positions.
 
-A map that is multiplied with another one of its size is gated, or put through an activation function if that is made
-of itself (x·sigmoid(x), x²): as many products as it has numbers. The scaled sums of a few bases, behind a low-bit
+A map that is multiplied with another one of its size is gated, or passed through an activation function if that is made
+of it (x·sigmoid(x), x²): as many products as it has numbers. The scaled sums of a few bases, after a low-bit
 convolution, are the approximation of one weight.
 """
 
@@ -28,7 +28,7 @@ from bcdzoo.trace.products import Multiplication
 aten = torch.ops.aten
 
 OVER = 4
-"""Times that a map is multiplied over in a matrix product; three branches or gates of a map are none."""
+"""Least number of multiplications of each number in a matrix product; three branches or gates are not one."""
 _BASES = 8
 
 
@@ -41,21 +41,21 @@ class _Product:
     weights: Tensor
     number: int
     is_of_two_maps: bool
-    is_wide: bool  # many more numbers than the larger factor has
+    is_wide: bool  # has many more numbers than the larger factor
     is_scaled_sum: bool
     is_added: bool = False
-    is_told: bool = False
+    is_reported: bool = False
 
 
 @dataclass
-class _Held:
-    """What a storage holds.
+class _StoredProducts:
+    """Products in a storage.
 
     Attributes:
-        products: Whose values they are, or sums with others or products with something.
-        terms: Of these, those that no map has been multiplied with again, as a gate is with what it lets through.
-        layout: Size, stride, and whether both factors vary, of each dimension.
-        alive: The storage.
+        products: Products whose values, or sums or further products of them, are stored.
+        terms: Those of them that were not multiplied with a map again, as by a gate.
+        layout: Size, stride, and whether both factors vary, for each dimension.
+        alive: Weak reference to the storage.
     """
 
     products: list[_Product]
@@ -65,13 +65,13 @@ class _Held:
 
 
 @dataclass
-class Found:
+class SumOfProducts:
     """A matrix product that was written out.
 
     Attributes:
-        operation: What was multiplied.
-        macs: Multiply-accumulates.
-        path: Of the module that multiplied.
+        operation: Operands of the product.
+        macs: Number of multiply-accumulates.
+        path: Path of the module.
     """
 
     operation: Multiplication
@@ -84,32 +84,32 @@ class Sums:
     """Follows element-wise products through one run of a network.
 
     Args:
-        depends: Whether a tensor depends on the images.
+        depends: Predicate on tensors that depend on the images.
 
     Attributes:
-        elements: Element-wise products of two tensors that were not found to be parts of matrix products.
+        elements: Number of element-wise products that are not part of matrix products.
     """
 
     depends: Callable[[Tensor], bool]
     elements: int = 0
-    _held: dict[int, _Held] = field(default_factory=dict)
+    _held: dict[int, _StoredProducts] = field(default_factory=dict)
     _roots: dict[int, int] = field(default_factory=dict)
-    _summed: set[int] = field(default_factory=set)  # what a multiplication has given
+    _summed: set[int] = field(default_factory=set)  # results of multiplications
     _times: dict[tuple[int, int], list[int]] = field(
         default_factory=dict
-    )  # of a map: its size, and products of it that are added
+    )  # of a map: its size, and number of added products
 
     def restart(self) -> None:
         """Forget the tensors of a run."""
         self._held, self._roots, self._summed, self._times = {}, {}, set(), {}
 
     def multiplied(self, out: Any) -> None:
-        """Take note of what a recognised multiplication has given."""
+        """Record the result of a recognized multiplication."""
         if isinstance(out, Tensor):
             self._summed.add(at(out))
 
-    def follow(self, func: Any, args: tuple[Any, ...], out: Any, path: str) -> list[Found]:
-        """Look at an operation on what depends on the images.
+    def follow(self, func: Any, args: tuple[Any, ...], out: Any, path: str) -> list[SumOfProducts]:
+        """Follow an operation that depends on the images.
 
         Returns:
             Matrix products that it completes.
@@ -121,8 +121,8 @@ class Sums:
             return self._pointwise(packet, args, out, path) if isinstance(out, Tensor) else []
         return [] if packet in FREE or func.is_view else self.consume(args)
 
-    def reduce(self, x: Tensor, dims: Sequence[int], left: int) -> list[Found]:
-        """A sum of ``x`` over dimensions, after which ``left`` numbers are left."""
+    def reduce(self, x: Tensor, dims: Sequence[int], left: int) -> list[SumOfProducts]:
+        """Follow a sum of ``x`` over dimensions, which leaves ``left`` numbers."""
         held = self._held.get(at(x))
         if held is None:
             return []
@@ -130,21 +130,21 @@ class Sums:
         found = []
         if any(varies_along(x, held.layout)[dim] for dim in dims):
             for product in held.products:
-                if not product.is_told and not (product.is_scaled_sum and length <= _BASES):
-                    found.append(self._tell(product, product.number, length))
+                if not product.is_reported and not (product.is_scaled_sum and length <= _BASES):
+                    found.append(self._report(product, product.number, length))
         return found + self._added(held.terms)
 
-    def consume(self, args: Sequence[Any]) -> list[Found]:
-        """An operation that is not element by element: a norm, a scatter, another matrix product."""
+    def consume(self, args: Sequence[Any]) -> list[SumOfProducts]:
+        """Follow an operation that is not element-wise: a norm, a scatter, another matrix product."""
         found = []
         for x in args:
             held = self._held.get(at(x)) if isinstance(x, Tensor) and x.layout == torch.strided else None
             for product in held.products if held else ():
-                if product.is_wide and not product.is_told:
-                    found.append(self._tell(product, product.number, 1))
+                if product.is_wide and not product.is_reported:
+                    found.append(self._report(product, product.number, 1))
         return found
 
-    def _pointwise(self, packet: Any, args: tuple[Any, ...], out: Tensor, path: str) -> list[Found]:
+    def _pointwise(self, packet: Any, args: tuple[Any, ...], out: Tensor, path: str) -> list[SumOfProducts]:
         flat = [part for arg in args for part in (arg if isinstance(arg, (list, tuple)) else (arg,))]
         tensors = [part for part in flat if isinstance(part, Tensor)]
         maps = [tensor for tensor in tensors if self.depends(tensor)]
@@ -172,10 +172,10 @@ class Sums:
         if products:
             for key in [key for key, held in self._held.items() if held.alive.expired()]:
                 del self._held[key]
-            if before := self._held.get(at(out)):  # it is written to, part by part
+            if before := self._held.get(at(out)):  # written in parts
                 products, terms = [*before.products, *products], [*before.terms, *terms]
             layout = list(zip(out.shape, out.stride(), varies, strict=True))
-            self._held[at(out)] = _Held(
+            self._held[at(out)] = _StoredProducts(
                 list(dict.fromkeys(products)), list(dict.fromkeys(terms)), layout, StorageWeakRef(out.untyped_storage())
             )
         return found
@@ -195,7 +195,7 @@ class Sums:
             is_of_two_maps,
             is_wide,
             is_scaled_sum=out.numel() == numbers and self._root(inputs) in self._summed,
-            is_added=is_own and not is_wide,  # so that it is not counted
+            is_added=is_own and not is_wide,  # not counted again
         )
         self.elements += product.number
         both_vary = [
@@ -205,38 +205,38 @@ class Sums:
         ]
         return product, both_vary
 
-    def _added(self, products: Sequence[_Product]) -> list[Found]:
+    def _added(self, products: Sequence[_Product]) -> list[SumOfProducts]:
         found = []
         for product in products:
-            if product.is_added or product.is_told:
+            if product.is_added or product.is_reported:
                 continue
             product.is_added = True
             x = product.inputs
-            version = 0 if x.is_inference() else x._version  # a map that is changed in place is another one
+            version = 0 if x.is_inference() else x._version  # a map changed in place is a different one
             times = self._times.setdefault((at(x), version), [of_storage(x), 0])
             before = times[1]
             times[1] += product.number
             if times[1] >= OVER * times[0]:
                 new = product.number if before >= OVER * times[0] else times[1]
-                found.append(self._tell(product, new, 1))
+                found.append(self._report(product, new, 1))
         return found
 
-    def _tell(self, product: _Product, macs: int, length: int) -> Found:
-        """A product that is part of a matrix product, in which so many numbers are summed."""
-        product.is_told = True
+    def _report(self, product: _Product, macs: int, length: int) -> SumOfProducts:
+        """Report a product as part of a matrix product that sums ``length`` numbers."""
+        product.is_reported = True
         self.elements -= macs
         inputs, weights = product.inputs, product.weights
         rows = inputs.reshape(-1, length if inputs.numel() % length == 0 else 1)
         columns = weights.reshape(-1, length if weights.numel() % length == 0 and length > 1 else weights.numel())
         kind = "product" if product.is_of_two_maps else "linear"
-        return Found(Multiplication(kind, rows, columns, is_written_out=True), macs, product.path)
+        return SumOfProducts(Multiplication(kind, rows, columns, is_written_out=True), macs, product.path)
 
     def _root(self, x: Tensor) -> int:
         return self._roots.get(at(x), at(x))
 
 
 def _factors(packet: Any, args: tuple[Any, ...]) -> tuple[Tensor, Tensor] | None:
-    """Of an element-wise product of two tensors, neither of which is a single number."""
+    """Return the factors of an element-wise product of two tensors with more than one number each."""
     if packet not in _PRODUCTS:
         return None
     pair = args[_PRODUCTS[packet] : _PRODUCTS[packet] + 2]

@@ -66,7 +66,7 @@ def test_many_element_wise_products_are_said() -> None:
 
     found = audited(Net(Between(often, (WIDTH, 1, 1))))
     assert found.elementwise == 40 * WIDTH * 16
-    assert f"{found.elementwise:,} products of an element" in as_text(found)
+    assert f"{found.elementwise:,} element-wise products" in as_text(found)
 
 
 def test_a_binary_layer_in_plain_torch_is_what_it_is_in_a_layer_of_the_zoo() -> None:
@@ -167,7 +167,7 @@ def test_a_layer_whose_input_is_constant_is_named(value: int) -> None:
             return logits
 
     found = audited(Dead(), images=16)  # two batches
-    assert "constant input, which carries nothing: first" in found.verdict
+    assert "constant input, which has no information: first" in found.verdict
     first = next(layer for layer in found.layers if layer.name == "first")
     assert first.constant == value and any("1 of 2 calls is constant" in note for note in first.notes)
     assert all(layer.constant is None for layer in found.layers if layer.name not in ("first", "fc"))
@@ -214,7 +214,7 @@ def test_a_network_that_fails_under_eight_images_says_so_in_one_line() -> None:
 
     with pytest.raises(BcdzooError, match="One fails on 2 images of 3×32×32"):
         audited(One())
-    with torch.device("meta"), pytest.raises(BcdzooError, match="cannot be put on the CPU"):
+    with torch.device("meta"), pytest.raises(BcdzooError, match="cannot be moved to the CPU"):
         audit(Net())
 
 

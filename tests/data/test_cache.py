@@ -87,10 +87,10 @@ def test_a_damaged_cache_is_named_with_what_to_do(images: ImageSet) -> None:
     pixels = bytearray((folder / "pixels").read_bytes())
     pixels[1000] ^= 1  # in the second image
     (folder / "pixels").write_bytes(pixels)
-    with pytest.raises(BcdzooError, match=r"are damaged .image 1 has another checksum.: remove that folder"):
+    with pytest.raises(BcdzooError, match=r"are damaged .image 1 has a different checksum.: remove that folder"):
         evaluate(Steady(), images, preprocess=SMALL)
     (folder / "pixels").write_bytes(pixels[:-1])
-    with pytest.raises(BcdzooError, match=r"are damaged .its pixels are not of the right size.: remove that folder"):
+    with pytest.raises(BcdzooError, match=r"are damaged .its pixels have the wrong size.: remove that folder"):
         evaluate(Steady(), images, preprocess=SMALL)
     (folder / "facts.json").write_text("{")
     with pytest.raises(BcdzooError, match="are damaged"):

@@ -121,7 +121,7 @@ def test_columns_that_are_not_clear_have_to_be_named(folder: Path) -> None:
         ("path,label\nval/a.png,1".encode("utf-16-le"), "it seems to be UTF-16 without a byte order mark"),
         ("path,label\nval/a.png,1".encode("utf-16")[:-1], "is not a CSV file in UTF-8"),
         ("val/\xe9.png,1".encode("latin-1"), "is not a CSV file in UTF-8"),
-        ("val\\a.png,1", "No such file or directory; write its path with / in place of \\"),
+        ("val\\a.png,1", "No such file or directory; write its path with / instead of \\"),
         ("pipe.png,1", "line 1: pipe.png is a named pipe, not a regular file"),
         ("socket.png,1", "line 1: socket.png is a socket, not a regular file"),
         ("val,1", "line 1: val is a folder, not a regular file"),

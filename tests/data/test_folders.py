@@ -112,7 +112,7 @@ def test_names_of_images_that_are_of_several_splits_are_refused_unless_one_is_a_
         put(tmp_path / "a" / name / "val_1.png")
         put(tmp_path / "b" / name / "train_1.png")
         put(tmp_path / "b" / name / "1.png")
-    assert "images of several splits, as their names say (train, validation): give those of one" in complaint(
+    assert "images of several splits, as their names say (train, validation): use those of one" in complaint(
         tmp_path / "a", 2
     )
     assert len(open_dataset(tmp_path / "b", 2)) == 4
@@ -123,7 +123,7 @@ def test_splits_within_the_class_folders_and_parts_above_them_are_not_mixed(tmp_
         for part in ("train", "test", "photos", "drawings"):
             put(tmp_path / ("a" if part in ("train", "test") else "b") / name / part / f"{part}.png")
     assert "images of several splits, as their names say (test, train)" in complaint(tmp_path / "a", 2)
-    assert "all hold folders of the same names (drawings, photos), so either may be the classes" in complaint(
+    assert "all have folders of the same names (drawings, photos), so either may be the classes" in complaint(
         tmp_path / "b", 2
     )
 
@@ -218,7 +218,7 @@ def test_a_folder_of_nothing_but_other_files_names_them(tmp_path: Path) -> None:
 
 def test_a_zip_archive_is_named_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
-    assert "is a zip archive, and images are not read from it: unpack it" in complaint(tmp_path / "a.zip")
+    assert "is a zip archive, which is not supported: unpack it" in complaint(tmp_path / "a.zip")
 
 
 def test_names_that_are_not_utf_8_or_write_on_terminals_are_written_out(tmp_path: Path) -> None:

@@ -50,10 +50,10 @@ def test_the_samples_of_a_hub_dataset_pickle_small(images: ImageSet, tmp_path: P
 def test_names_that_lead_nowhere_are_one_line(images: ImageSet, tmp_path: Path) -> None:
     parquet_folder(images, tmp_path / "repository", NAMES, "extra")
     (tmp_path / "empty").mkdir()
-    assert "hf: names no dataset: give hf:OWNER/NAME or hf:OWNER/NAME:SPLIT" in complaint("hf:", 3)
+    assert "hf: names no dataset: write hf:OWNER/NAME or hf:OWNER/NAME:SPLIT" in complaint("hf:", 3)
     assert "cannot get the dataset " in complaint(f"hf:{tmp_path}/absent", 3)
     assert "cannot get the dataset " in complaint(f"hf:{tmp_path}/empty", 3)
-    assert f"repository has the splits train: give one as hf:{tmp_path}/repository:SPLIT" in complaint(
+    assert f"repository has the splits train: select one as hf:{tmp_path}/repository:SPLIT" in complaint(
         f"hf:{tmp_path}/repository:test", 3
     )
 

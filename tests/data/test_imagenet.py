@@ -107,7 +107,7 @@ def test_a_number_of_folders_other_than_the_networks_outputs_is_an_error(tmp_pat
 def test_images_beside_class_folders_are_not_passed_over_in_silence(tmp_path: Path) -> None:
     save_folders(tmp_path, wnids()[:2])
     shutil.copy(PHOTOS[0], tmp_path / "lost.JPEG")
-    assert "beside them images (lost.JPEG)" in complaint(tmp_path)
+    assert "images beside them (lost.JPEG)" in complaint(tmp_path)
 
 
 def test_a_flat_folder_with_unofficial_names_is_an_error_that_names_them(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
     assert "no images in" in complaint(tmp_path)
     (tmp_path / wnids()[0]).mkdir()
     assert "no images in" in complaint(tmp_path)
-    assert "absent is not there; give a folder of images" in complaint(tmp_path / "absent")
+    assert "absent does not exist; use a folder of images" in complaint(tmp_path / "absent")
     assert "cannot read" in complaint(tmp_path / "absent.csv")
     assert "is neither a folder nor a .tar, .parquet, .csv or .tsv file" in complaint(PHOTOS[0])
 
@@ -138,7 +138,7 @@ def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:
         ("photo.jpg", "line 1: 1 columns where path,label are expected"),
         ("photo.jpg,1\nphoto.jpg,1,2", "line 2: 3 columns"),
         ("photo.jpg,1\n\nabsent.jpg,2", "line 3: cannot read absent.jpg: No such file"),
-        ("photo.jpg,1\nphoto.jpg,2", "photo.jpg is there twice"),
+        ("photo.jpg,1\nphoto.jpg,2", "photo.jpg occurs twice"),
         ('"photo.jpg,1', "is not a CSV file in UTF-8"),
         ("photo.jpg,1\n\xff", "is not a CSV file in UTF-8"),
         ("path,label\n", "no images in"),

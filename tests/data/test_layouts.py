@@ -134,7 +134,7 @@ def test_a_given_layout_goes_before_the_detected_one(tmp_path: Path) -> None:
     [
         ("imagefolder", "flat has no class folders"),
         ("parquet", "no .parquet files in"),
-        ("tar", "flat is no archive, and holds none that are called after their class"),
+        ("tar", "flat is not an archive, and has none that are named after their class"),
         ("webdataset", "no shards in"),
         ("csv", "flat is a folder, not a regular file"),
         ("hf", "cannot get the dataset"),
@@ -158,7 +158,7 @@ def test_an_image_that_is_there_twice_is_named_with_its_files(tmp_path: Path) ->
     shard_folder(images, tmp_path / "a", tmp_path / "shards", size=3)
     (tmp_path / "shards" / "val-0002.tar").write_bytes((tmp_path / "shards" / "val-0001.tar").read_bytes())
     message = complaint(tmp_path / "shards", 2)
-    assert "1/00000.png is there twice (in " in message
+    assert "1/00000.png occurs twice (in " in message
     assert all(f"val-000{number}.tar" in message for number in (1, 2))
 
 

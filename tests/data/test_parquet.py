@@ -106,15 +106,15 @@ OTHER = image(b"de", "b.png")
     [
         ({"image": [GOOD, image(None, "b.png")], "label": [0, 1]}, "row 1: no image bytes; write the dataset with its"),
         ({"image": [GOOD, None], "label": [0, 1]}, "row 1: no image bytes"),
-        ({"image": [GOOD, GOOD], "label": [0, None]}, "row 1: no label; take a split that has labels"),
+        ({"image": [GOOD, GOOD], "label": [0, None]}, "row 1: no label; use a split that has labels"),
         ({"image": [GOOD], "label": [-1]}, "row 0: label -1, which means that this split has no labels"),
         ({"image": [GOOD], "label": [2]}, "row 0: label 2, but the file names 2 classes"),
-        ({"image": [GOOD, GOOD], "label": [0, 0]}, "0/a.png is there twice"),
+        ({"image": [GOOD, GOOD], "label": [0, 0]}, "0/a.png occurs twice"),
         ({"image": [{"path": "a"}], "label": [0]}, "there are: image (struct<path: string>), label (int64)"),
         ({"image": [image(None)], "label": [0]}, "there are: image (struct<bytes: null, path: null>), label (int64)"),
         ({"image": [GOOD], "label": ["cat"]}, "row 0: label 'cat' is neither a class index nor a wnid"),
         ({"image": [GOOD], "label": [0.5]}, "row 0: label '0.5' is neither a class index nor a wnid"),
-        ({"image": [GOOD, OTHER], "label": [0.0, math.nan]}, "row 1: no label; take a split that has labels"),
+        ({"image": [GOOD, OTHER], "label": [0.0, math.nan]}, "row 1: no label; use a split that has labels"),
         ({"image": [GOOD, OTHER], "label": [0.0, -1.0]}, "row 1: label -1, which means that"),
         ({"image": [GOOD, OTHER], "label": [0.0, math.inf]}, "row 1: label 'inf' is neither"),
         ({"id": ["a"], "top1": [3]}, "there are: id (string), top1 (int64)"),
@@ -257,7 +257,7 @@ def test_of_two_columns_of_labels_the_one_that_names_so_many_classes_is_taken_or
         "column fine_label",
         "column coarse_label",
     ]
-    assert "is not clear from img (" in complaint(path, 3)
+    assert "it is not clear which columns of img (" in complaint(path, 3)
     path = fine_and_coarse(tmp_path / "b.parquet", names=False)
     assert "with --columns IMAGE,LABEL" in complaint(path, 4)
     found = open_dataset(path, 4, columns=("img", "coarse_label"))

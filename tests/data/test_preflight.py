@@ -124,7 +124,7 @@ def test_missing_and_unexpected_images_and_uneven_classes_are_notes() -> None:
 def test_labels_beyond_the_outputs_are_a_stop(tmp_path: Path) -> None:
     found = open_dataset(picture_folder(tmp_path, [str(number) for number in range(12)]), classes=12)
     assert preflight(found, 12) == []
-    assert "6 labels are beyond the network's 10 outputs (10/00000.png has 10): take the network" in stops(found, 10)[0]
+    assert "6 labels are beyond the network's 10 outputs (10/00000.png has 10): use a network" in stops(found, 10)[0]
     counted = ImageSet(
         [sample._replace(label=sample.label + 1) for sample in found.samples], "x", "csv", "the CSV file"
     )
@@ -166,7 +166,7 @@ def with_labels(labels: list[int], **fields: object) -> ImageSet:
 def test_imagenets_labels_of_a_network_of_1001_outputs_are_a_stop_unless_they_are_shifted_already() -> None:
     for outputs in (1001, 1008):
         (message,) = stops(images(SOME, TRUTH[SOME - 1]), outputs)
-        assert f"ImageNet's 0 to 999, and the network has {outputs} outputs: if it is one of TensorFlow's" in message
+        assert f"ImageNet's 0 to 999, but the network has {outputs} outputs: if it is one of TensorFlow's" in message
         assert "--label-offset 1 " in message
         assert stops(images(SOME, TRUTH[SOME - 1] + 1), outputs) == []
 

@@ -68,7 +68,7 @@ def test_a_shard_writers_lower_case_ending_gives_the_official_id(tmp_path: Path)
         ([("a.cls", b"-1"), ("a.png", b"x")], "a.png: label '-1'"),
         ([("a.cls", b"\xff\n\0"), ("a.png", b"x")], "a.png: label '"),
         ([("a.cls", b"9" * 9999), ("a.png", b"x")], "a.cls has 9999 bytes, which is not a label"),
-        ([("a.cls", b"0"), ("a.png", b"x"), ("a.png", b"x")], "a.png is there twice"),
+        ([("a.cls", b"0"), ("a.png", b"x"), ("a.png", b"x")], "a.png occurs twice"),
         (
             [("a.cls", b"0"), ("a.png", b"x"), ("b.cls", b"0"), ("b.png", b"x"), ("a.png", b"y"), ("a.cls", b"0")],
             "twice",
@@ -153,7 +153,7 @@ def test_a_second_image_of_a_sample_is_passed_over_and_said(tmp_path: Path) -> N
         ([*sample("a"), ("b.v1.jpg", b"x"), ("b.cls.txt", b"0")], "b.v1.jpg has no b.v1.cls beside it"),
         ([*sample("a"), ("b.v1.cls", b"0")], "b.v1.cls has 0 images beside it"),
         ([*sample("a.v1"), ("a.v2.jpg", b"x")], "a.v2.jpg has no a.v2.cls beside it"),
-        ([*sample("a"), ("a.CLS", b"1")], "a.CLS is there twice"),
+        ([*sample("a"), ("a.CLS", b"1")], "a.CLS occurs twice"),
         ([("a.jpg", b"x"), ("a.cls", b"1" + bytes(1 << 20))], "a.cls has 1048577 bytes, which is not a label"),
     ],
 )

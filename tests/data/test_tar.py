@@ -40,7 +40,7 @@ def test_long_names_in_an_archive_are_the_ids(tmp_path: Path, form: str) -> None
 def test_a_compressed_archive_is_refused_with_what_to_do(root: Path, tmp_path: Path, mode: str, program: str) -> None:
     with tarfile.open(tmp_path / "all.tar", mode) as archive:  # type: ignore[call-overload]
         archive.add(root)
-    assert f"all.tar is compressed, and images cannot be read at random: `{program}` it first" in complaint(
+    assert f"all.tar is compressed, so images cannot be read in place: `{program}` it first" in complaint(
         tmp_path / "all.tar"
     )
     (tmp_path / "all.tar").rename(tmp_path / "all.tgz")
@@ -162,7 +162,7 @@ def test_an_archive_in_an_archive_is_read_no_further_than_it_goes(tmp_path: Path
 def test_archives_in_an_archive_that_are_no_classes_are_named(tmp_path: Path) -> None:
     inner = class_archive(tmp_path, "x", "a.JPEG")
     path = nested(tmp_path / "a.tar", ("part-0.tar", inner), ("part-1.tar", inner))
-    assert "holds archives (part-0.tar, part-1.tar), and only those of one class each" in complaint(path)
+    assert "holds archives (part-0.tar, part-1.tar), but only those of one class each" in complaint(path)
 
 
 def test_what_an_archive_holds_beside_images_is_counted(tmp_path: Path) -> None:

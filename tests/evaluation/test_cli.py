@@ -99,8 +99,8 @@ def test_a_failure_is_one_line_on_stderr_and_exit_code_1(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == (
-        f"bcdzoo: {photos.with_name('absent')} is not there; "
-        "give a folder of images, of .parquet files or of shards, or such a file\n"
+        f"bcdzoo: {photos.with_name('absent')} does not exist; "
+        "use a folder of images, of .parquet files or of shards, or such a file\n"
     )
     assert not home.exists()
 

@@ -61,7 +61,7 @@ def test_two_networks_of_the_same_accuracy_differ_in_no_significant_way(home: Pa
 def test_three_tenths_of_a_point_on_fifty_thousand_images_get_a_straight_answer(home: Path) -> None:
     n, both = 50_000, 34_000
     first = [0] * both + [0] * 1650 + [1] * (n - both - 1650)
-    for only_second, verdict in ((1500, "one is better: so large"), (1560, "not significant")):
+    for only_second, verdict in ((1500, "one is better: a difference this large"), (1560, "not significant")):
         gap = 1650 - only_second
         second = [0] * both + [1] * 1650 + [0] * only_second + [1] * (n - both - 1650 - only_second)
         saved(home, "one", first)
@@ -82,7 +82,7 @@ def test_five_to_nothing_is_not_enough_and_six_to_nothing_is(home: Path) -> None
         saved(home, "two", [1] * misses + [0] * (1000 - misses))
         found = compare("one", "two")
         assert answer in found.summary()
-        assert "(between these two, on 1000 images, it takes 0.60 points)" in found.summary()
+        assert "(between these two, on 1000 images, 0.60 points would be significant)" in found.summary()
         assert found.to_json()["detectable"] == 0.6
 
 
@@ -134,7 +134,7 @@ def test_damage_is_named_and_files_without_a_hash_are_said_to_be_unchecked(
 def test_predictions_that_are_not_their_results_are_refused(home: Path) -> None:
     one, two = sealed(home, "one"), sealed(home, "two")
     write_predictions(two, [pa.table({"id": ["a"], "label": [1], "top1": [1]})])
-    with pytest.raises(BcdzooError, match=r"two.parquet is not the file that its result was computed from"):
+    with pytest.raises(BcdzooError, match=r"two.parquet is not the file from which its result was computed"):
         compare(str(one), "two")
 
 
@@ -161,7 +161,7 @@ def test_a_parquet_file_of_something_else_is_one_line(home: Path, table: dict[st
     ("rows", "name", "message"),
     [
         (20_000_000, "a", "20,000,000 rows, more than 2,000,000"),
-        (1_900_000, "a" * 2000, "its id has 3,800,000,000 bytes, and"),
+        (1_900_000, "a" * 2000, "its id has 3,800,000,000 bytes, more than"),
     ],
 )
 def test_equal_rows_that_take_no_room_in_a_file_take_none_in_memory(
@@ -246,7 +246,7 @@ def test_that_the_images_differ_is_said_beside_the_answer(home: Path) -> None:
     on(one, "clean", "aa")
     for dataset, fingerprint, same, words in (
         ("clean", "aa", True, None),
-        ("fog", "bb", False, "the images differ (clean and fog): same ids and labels, other files"),
+        ("fog", "bb", False, "the images differ (clean and fog): same ids and labels, different files"),
         ("fog", "aa", None, "the data are called clean and fog: ids, labels and sizes of files agree, the pixels may"),
     ):
         on(two, dataset, fingerprint)
@@ -261,16 +261,16 @@ def test_parts_of_a_set_are_not_called_other_images(home: Path) -> None:
     on(saved(home, "two", [1] * 40), "clean", "bb")
     found = compare("one", "two")
     assert (found.same_data, found.left_out) == (None, 10)
-    assert "the data differ (both called clean): parts of one set, or other images" in found.summary()
+    assert "the data differ (both called clean): parts of one set, or different images" in found.summary()
 
 
 def test_predictions_alone_do_not_say_which_images_they_are_of(home: Path) -> None:
     one, two = saved(home, "one", [0] * 50), saved(home, "two", [1] * 50)
     on(one, "clean", "aa")
     for first, second, words in (
-        (str(one), str(two), "neither says which images"),
-        ("one", str(two), "the second does not say which images"),
-        (str(two), "one", "the first does not say which images"),
+        (str(one), str(two), "neither run says which images"),
+        ("one", str(two), "the second run does not say which images"),
+        (str(two), "one", "the first run does not say which images"),
     ):
         found = compare(first, second)
         assert found.same_data is None

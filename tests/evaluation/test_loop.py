@@ -153,7 +153,7 @@ def test_a_label_without_an_output_is_an_error(tmp_path: Path) -> None:
     colours(tmp_path, "red")
     (tmp_path / "colours.csv").write_text("0.png,3")
     message = complaint(own_networks.brightness, tmp_path / "colours.csv")
-    assert message.startswith("1 labels are beyond the network's 3 outputs (0.png has 3): take the network that")
+    assert message.startswith("1 labels are beyond the network's 3 outputs (0.png has 3): use a network that")
     unchecked = complaint(own_networks.brightness, tmp_path / "colours.csv", check=False)
     assert unchecked == "0.png has label 3, but the network's 3 outputs end at 2"
 
@@ -167,8 +167,8 @@ def test_a_label_without_an_output_is_an_error(tmp_path: Path) -> None:
         ("tests.own_networks:number", "gives a int, not a torch.nn.Module"),
         (":x", "cannot build ':x'"),
         ("x:", "cannot build 'x:'"),
-        ("tests.own_networks:Pair", "must give logits of shape (1, classes), not a tuple"),
-        ("tests.own_networks:Feature", "must give logits of shape (1, classes), not shape (1, 3, 224, 224)"),
+        ("tests.own_networks:Pair", "must return logits of shape (1, classes), not a tuple"),
+        ("tests.own_networks:Feature", "must return logits of shape (1, classes), not shape (1, 3, 224, 224)"),
         ("tests.own_networks:Wide", "the network tests.own_networks:Wide fails on an image of 3×224×224: "),
         ("no-such-network", "no network named 'no-such-network'"),
     ],

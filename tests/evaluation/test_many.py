@@ -137,7 +137,7 @@ def test_a_network_too_large_for_one_image_is_one_line(images: Path) -> None:
 @pytest.mark.parametrize(
     ("network", "why"),
     [
-        (Random(), "its guesses vary and do not fit the labels .from the CSV file.: check their order"),
+        (Random(), "its predictions vary but do not fit the labels .from the CSV file.: check their order"),
         (Constant(), "its predictions are nearly all the same class: check the weights and --preprocess"),
     ],
 )

@@ -162,8 +162,8 @@ def swap(first: Path, second: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "resumed", "word"),
     [
-        (lambda folder: flip(folder / "000000.parquet", 0.3), 256, "000000.parquet is damaged, or no file"),
-        (lambda folder: (folder / "000001.parquet").write_bytes(b""), 256, "000001.parquet is damaged, or no file"),
+        (lambda folder: flip(folder / "000000.parquet", 0.3), 256, "000000.parquet is damaged, or not a file"),
+        (lambda folder: (folder / "000001.parquet").write_bytes(b""), 256, "000001.parquet is damaged, or not a file"),
         (lambda folder: swap(folder / "000000.parquet", folder / "000001.parquet"), 0, "are evaluated again"),
         (lambda folder: flip(folder / "run.json", 0.5), 0, "run.json is damaged: its content does not match"),
         (lambda folder: (folder / "run.json").write_text("[]"), 0, "run.json is damaged: a list"),

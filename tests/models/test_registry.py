@@ -285,5 +285,5 @@ def test_the_record_of_an_authors_network_names_its_source(name: str) -> None:
 @pytest.mark.parametrize("name", [None, 5, ["bcdnet-a"], Path("bcdnet-a")])
 def test_what_is_no_name_is_refused(name: object) -> None:
     for function in (bcdzoo.create_model, bcdzoo.list_models):
-        with pytest.raises(BcdzooError, match="is wanted, not "):
+        with pytest.raises(BcdzooError, match="must be a string, not "):
             function(name)  # type: ignore[arg-type]

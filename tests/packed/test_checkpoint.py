@@ -129,8 +129,8 @@ def test_missing_and_misshapen_tensors_are_named(packed: Path, tmp_path: Path) -
         ({"build": '{"step": [1]}'}, "does not say what it holds"),
         ({"build": '{"num_classes": null, "step": {}}'}, "does not say what it holds"),
         ({"model": "os:system"}, "no network named"),
-        ({"model": "bcdnet-a", "build": '{"mlp_groups": 1000000000}'}, "makes no network of 1.. tensors"),
-        ({"build": json.dumps({"num_classes": 10**9})}, "a network of 5.* parameters is not in a file of"),
+        ({"model": "bcdnet-a", "build": '{"mlp_groups": 1000000000}'}, "does not make a network of 1.. tensors"),
+        ({"build": json.dumps({"num_classes": 10**9})}, "a network of 5.* parameters does not fit in a file of"),
     ],
 )
 def test_what_a_file_says_of_itself_is_checked(

@@ -201,7 +201,7 @@ assert not packed.is_packed
 def test_without_kernels_everything_works_in_torch_with_one_notice() -> None:
     done = run(WITHOUT)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("the 1-bit kernels are not there") == 1
+    assert done.stderr.count("the 1-bit kernels are missing") == 1
 
 
 def test_an_instruction_set_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,5 +215,5 @@ def test_the_kernels_are_built_for_this_machine() -> None:
 
 
 def test_a_name_is_not_packed() -> None:
-    with pytest.raises(BcdzooError, match=r"a torch.nn.Module is packed, not 'bcdnet-tiny'"):
+    with pytest.raises(BcdzooError, match=r"only a torch.nn.Module can be packed, not 'bcdnet-tiny'"):
         bcdzoo.pack("bcdnet-tiny")  # type: ignore[arg-type]

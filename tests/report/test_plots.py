@@ -196,7 +196,7 @@ def test_a_figure_is_written_in_each_format_and_always_to_the_same_bytes(
         (["binarization-error", "reactnet-tiny", "--weights", "no.pth"], 1, "no file no.pth"),
         (["binarization-error", "no.safetensors"], 1, "no file no.safetensors"),
         (["cam", "bcdnet-tiny", "no.png"], 1, "no file no.png"),
-        (["cam", "tests.own_networks:Pair", "no.png"], 1, "must give logits of shape (1, classes), not a tuple"),
+        (["cam", "tests.own_networks:Pair", "no.png"], 1, "must return logits of shape (1, classes), not a tuple"),
         (["binarization-error", "tests.own_networks:Brightness"], 1, "this network has no MLP blocks"),
     ],
 )

@@ -99,9 +99,9 @@ def test_without_folders_the_number_of_classes_has_to_be_given(tmp_path: Path) -
 
 @pytest.mark.parametrize("classes", [None, 10])
 def test_what_is_not_there_or_has_test_images_alone_is_said(tmp_path: Path, classes: int | None) -> None:
-    with pytest.raises(BcdzooError, match="absent is not there"):
+    with pytest.raises(BcdzooError, match="absent does not exist"):
         open_training_set(tmp_path / "absent", classes)
-    with pytest.raises(BcdzooError, match=r"demo has test images alone .* and no training images"):
+    with pytest.raises(BcdzooError, match=r"demo has only test images .* and no training images"):
         open_training_set(Path("demo"), classes)
 
 

@@ -294,7 +294,7 @@ def test_a_checkpoint_of_another_run_or_network_is_refused(data: Path, stopped: 
     state = checkpoint.load(out / "step1.checkpoint.pt") or {}
     checkpoint.save(out / "step1.checkpoint.pt", state | {"network": {"a": torch.zeros(1)}})
     (out / "run.json").unlink()
-    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is not of this network: .*; delete it"):
+    with pytest.raises(BcdzooError, match=r"step1.checkpoint.pt is not from this network: .*; delete it"):
         run(data, out)
 
 
@@ -307,7 +307,7 @@ def test_a_damaged_plan_is_said_and_the_run_goes_on(
     run(data, out)
     assert re.search("run.json is (damaged|unchecked)", capsys.readouterr().err)
     (out / "run.json").write_text(content)
-    with pytest.raises(BcdzooError, match=r"step1.safetensors is of another run: delete it"):
+    with pytest.raises(BcdzooError, match=r"step1.safetensors is from another run: delete it"):
         run(data, out, lr=0.5)
 
 
@@ -358,12 +358,12 @@ def test_what_a_killed_command_left_half_written_goes_at_the_next(
         ({"teacher": "tests.own_networks:Wide", "teacher_weights": "/nowhere.pth", "distillation": 0.5}, "/nowhere"),
         (
             {"teacher": "tests.train.test_stages:three", "teacher_weights": "as built", "distillation": 0.5},
-            "the teacher tests.train.test_stages:three tells 3 classes apart, and bcdnet-tiny 10",
+            "the teacher tests.train.test_stages:three has 3 outputs, but bcdnet-tiny has 10",
         ),
         (
             {"teacher": "tests.train.test_stages:ten", "teacher_weights": "as built", "step2.distillation": 1.0,
              "step1.distillation": 0.5},
-            "step2: distillation: 1 leaves nothing to bcdnet-tiny's classifier for the labels",
+            "step2: distillation: 1 leaves bcdnet-tiny's classifier for the labels",
         ),
     ],
 )  # fmt: skip
@@ -399,7 +399,7 @@ def ten() -> torch.nn.Module:
     [
         ("tests.train.test_stages:three", "three has 3 outputs, but the images have 10 classes"),
         ("tests.own_networks:Wide", "the network tests.own_networks:Wide fails on an image of 3×28×28"),
-        ("tests.own_networks:Feature", r"must give logits of shape \(1, classes\), not shape \(1, 3, 28, 28\)"),
+        ("tests.own_networks:Feature", r"must return logits of shape \(1, classes\), not shape \(1, 3, 28, 28\)"),
     ],
 )
 def test_a_network_that_does_not_fit_the_data_is_refused(

@@ -147,7 +147,9 @@ def test_sixty_kills_of_fetch(manifest: Path, own_home: Path, capsys: pytest.Cap
         killed += process.wait() == -signal.SIGKILL
         process.communicate()
         if number % 3 == 2:
-            assert fetch_command(manifest).wait() == 0
+            again = fetch_command(manifest)
+            _, said = again.communicate()
+            assert again.returncode == 0, said
             assert stored() == expected
             assert len(list(folder(served(manifest)).iterdir())) == 3
     with capsys.disabled():

@@ -89,7 +89,7 @@ def test_another_tensor_under_the_same_seal_is_damage(path: Path, tmp_path: Path
         {key: tensor for key, tensor in tensors.items() if key != "mask"},
     ):
         save_file(changed, other, metadata)
-        with pytest.raises(DamagedError, match="does not fit the hash"):
+        with pytest.raises(DamagedError, match="does not match its hash"):
             read_tensors(other)
     save_file(tensors, other, metadata)  # the library's own order of the same content
     assert read_tensors(other).checked

@@ -288,5 +288,5 @@ def test_a_module_that_weights_cannot_be_loaded_into_is_said_to_be_one(state: St
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(BcdzooError, match="its _extra_state is not a tensor"):
         load_into(Unusual(1, 1), tmp_path / "x.pth")
-    with pytest.raises(BcdzooError, match="its weight has no size before it has seen an image"):
+    with pytest.raises(BcdzooError, match="its weight has no size before the first image"):
         load_into(nn.LazyLinear(1), tmp_path / "x.pth")

@@ -49,8 +49,8 @@ def least_squares(bases: Tensor, rows: Tensor) -> Tensor:
     """The alphas that minimize ``|row - Σ alpha_m·base_m|²`` of each row.
 
     Args:
-        bases: ±1, (M, R, n).
-        rows: (R, n).
+        bases: Bases of ±1, (M, R, n).
+        rows: Rows to approximate, (R, n).
 
     Returns:
         (M, R). Bases that are equal share their part.

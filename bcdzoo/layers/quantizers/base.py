@@ -18,7 +18,7 @@ class Levels(NamedTuple):
 
     Attributes:
         values: Integers in floating point, (N, batch, C, H, W) for N bases.
-        scale: What a step of each basis is worth, (N,).
+        scale: Step size of each basis, (N,).
     """
 
     values: Tensor
@@ -69,7 +69,7 @@ def set_training_progress(model: nn.Module, progress: float) -> None:
     Such state is part of the recipe, not of the weights: it is not in the state dict and has no effect on inference.
 
     Args:
-        model: A network; those of IR-Net, RBNN and SLB have such quantizers.
+        model: Network; those of IR-Net, RBNN and SLB have such quantizers.
         progress: 0 at the start of training, 1 at its end.
     """
     for module in model.modules():

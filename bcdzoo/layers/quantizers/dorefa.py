@@ -32,7 +32,7 @@ class DoReFaWeight(WeightQuantizer):
     1, all else its own, the maximum too.
 
     Args:
-        bits: k, 2 or more.
+        bits: Number k of bits, 2 or more.
     """
 
     def __init__(self, bits: int) -> None:
@@ -53,7 +53,7 @@ class DoReFaActivation(nn.Module):
     Backward: 1 inside of [0, 1], 0 outside.
 
     Args:
-        bits: k.
+        bits: Number k of bits.
 
     Shape:
         (N, C, H, W) to :class:`Levels` of one basis.
@@ -77,7 +77,7 @@ class PactActivation(nn.Module):
     Backward: for x, 1 inside of [0, clip] and 0 outside; for the clip, 1 where x reaches it and 0 elsewhere.
 
     Args:
-        bits: k.
+        bits: Number k of bits.
 
     Shape:
         (N, C, H, W) to :class:`Levels` of one basis.

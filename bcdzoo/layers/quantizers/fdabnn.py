@@ -59,7 +59,7 @@ def fourier_sign(t: Tensor, terms: int = TERMS, omega: float = 1.0) -> Tensor:
 
     Args:
         t: Any shape, floating point.
-        terms: n.
+        terms: Number n of terms.
         omega: ω; the series is the sign for t between -π/ω and π/ω.
 
     Returns:
@@ -89,7 +89,7 @@ class FourierEstimator(nn.Module, Scheduled):
     In evaluation it is the sign and nothing else: the noise module shapes gradients in training only.
 
     Attributes:
-        terms: n of the sine series.
+        terms: Number n of terms of the sine series.
         alpha: Weight of the noise module's gradient.
     """
 

@@ -16,7 +16,7 @@ from bcdzoo.layers.quantizers.sign import sign
 
 MOMENTUM = 0.9
 REGULARIZATION = 1e-4
-"""Pulls the solution to the old basis, which decides alone where a bit was never used."""
+"""Pulls the solution towards the old basis, which alone determines bits that were never used."""
 
 QUARTILE = 0.6745
 """Third quartile of the normal distribution, from which the bases start."""
@@ -56,7 +56,7 @@ class LearnedBasisWeight(WeightQuantizer, _MovingBasis):
     Backward is the straight-through estimator of ``v·sign(W)``, without a range.
 
     Args:
-        shape: Of the kernel, (c_out, c_in, k, k).
+        shape: Shape of the kernel, (c_out, c_in, k, k).
     """
 
     def __init__(self, shape: tuple[int, int, int, int]) -> None:
@@ -65,7 +65,7 @@ class LearnedBasisWeight(WeightQuantizer, _MovingBasis):
         self._start(torch.full((c_out,), QUARTILE * (2 / (k * k * c_out)) ** 0.5))
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        basis = self.basis.clone()  # the update must not reach what the backward pass has saved
+        basis = self.basis.clone()  # the update must not change what is saved for the backward pass
         if self.training:
             self._update(weight.detach().flatten(1))
         return _StraightThroughBasisSign.apply(weight, basis), basis
@@ -93,7 +93,7 @@ def encode(x: Tensor, basis: Tensor) -> Tensor:
 
     Args:
         x: Any shape.
-        basis: v, (K,).
+        basis: Basis v, (K,).
 
     Returns:
         0 or 1, (K, ...): ``Σ v_i·bit_i`` is the nearest level.

@@ -34,7 +34,7 @@ def triangle_sign(x: Tensor, k: float, t: float) -> Tensor:
     Args:
         x: Any shape, floating point.
         k: Height of the approximated step.
-        t: Its steepness.
+        t: Steepness.
 
     Returns:
         ±1, the shape and dtype of ``x``.
@@ -63,9 +63,9 @@ class CentredSign(nn.Module, _Steepening):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        # the mean is a threshold: in double precision it cannot depend on how many images are summed at once
+        # the mean is a threshold: double precision makes it independent of the number of images summed at once
         x = x - x.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64).to(x.dtype)
-        if torch.is_grad_enabled():  # a positive factor: no matter for the sign
+        if torch.is_grad_enabled():  # a positive factor does not change the sign
             x = x / x.std(dim=(1, 2, 3), keepdim=True)
         return triangle_sign(x, 1.0, max(self.t, 1.0))
 
@@ -84,7 +84,7 @@ class RotatedWeight(WeightQuantizer, _Steepening):
     gradient there, so that its weights get ``1 - |sin(rotate)|`` of it, which is nothing at the initial angle π/2.)
 
     Args:
-        shape: Of the kernel, (c_out, c_in, k, k).
+        shape: Shape of the kernel, (c_out, c_in, k, k).
     """
 
     R1: Tensor
@@ -121,8 +121,8 @@ class RotatedWeight(WeightQuantizer, _Steepening):
         authors do it at the first batch of every epoch.
 
         Args:
-            weight: The convolution's latent weights.
-            rounds: How often.
+            weight: Latent weights of the convolution.
+            rounds: Number of rounds.
         """
         x = self._matrices(standardized(weight))
         for _ in range(rounds):

@@ -20,15 +20,15 @@ Estimator = Callable[[Tensor], Tensor]
 
 def sign(x: Tensor) -> Tensor:
     """-1 where x < 0, +1 elsewhere (also at ±0 and NaN); the shape and dtype of ``x``, no gradient."""
-    return torch.sign(x).add_(0.5).sign_()  # the half lifts 0 to +1 and leaves the side of ±1: no boolean mask needed
+    return torch.sign(x).add_(0.5).sign_()  # 0.5 maps 0 to +1 and keeps ±1, without a boolean mask
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
     """``value``, exactly, with the gradient of ``surrogate``.
 
     Args:
-        value: What the forward pass computes; its own gradient is cut.
-        surrogate: A finite differentiable function of the same inputs, of the same shape.
+        value: Result of the forward pass; its own gradient is ignored.
+        surrogate: Finite differentiable function of the same inputs, with the same shape.
 
     Returns:
         The shape and dtype of ``value``.
@@ -52,7 +52,7 @@ def sign_activation(x: Tensor) -> Tensor:
     """Sign of an activation, with Bi-Real's piecewise polynomial as its derivative.
 
     Backward: 2 + 2x on [-1, 0), 2 - 2x on [0, 1), 0 elsewhere (Bi-Real Net, section 3.3; BCDNet's poster, "Backward
-    propagation"). The polynomial itself is never computed, so inference pays for the sign alone.
+    propagation"). The polynomial itself is never computed, so inference only computes the sign.
 
     Args:
         x: Any shape, floating point.
@@ -82,7 +82,7 @@ def sign_straight_through(x: Tensor, threshold: float = 1.0) -> Tensor:
 
     Args:
         x: Any shape, floating point.
-        threshold: Where the gradient ends.
+        threshold: Magnitude at which the gradient ends.
 
     Returns:
         ±1, the shape and dtype of ``x``.

@@ -46,8 +46,8 @@ class InputScale(nn.Module):
     The mean of |x| over the channels, then over the window; zeros outside of the map. Constant in the backward pass.
 
     Args:
-        kernel_size: k of the convolution whose output K multiplies.
-        stride: Its step.
+        kernel_size: Kernel size k of the convolution whose output K multiplies.
+        stride: Stride of the convolution.
 
     Shape:
         (N, C, H, W) to (N, 1, ⌈H/stride⌉, ⌈W/stride⌉).

@@ -1,4 +1,4 @@
-"""Gathers what the page shows and fills its template."""
+"""Collect the page's content and fill its template."""
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,14 +46,14 @@ Results = Sequence[dict[str, Any]]
 
 
 def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = iter) -> str:
-    """The page: tables, figures, every network layer by layer, evaluation runs and comparisons of pairs of them.
+    """Build the page: tables, figures, every network layer by layer, evaluation runs and their comparisons.
 
     Args:
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
-        progress: Wraps the names of the networks that are being counted.
+        progress: Wrapper of the names of networks, which shows progress.
 
     Returns:
-        HTML that loads nothing: styles, script and figures are in it.
+        Self-contained HTML with styles, script and figures.
     """
     tables = {number: rows((number,), results) for number in TITLES}
     best = best_results(results)
@@ -81,7 +81,7 @@ _KINDS = ("", "", *("published", "computed") * 3, "published", "published", *("m
 
 
 def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """A row's cells: text, what it is sorted by, where it comes from, and what to follow to see how."""
+    """Return a row's cells: text, sort key, origin, and link."""
     values = [row["method"], row["wa"]]
     for what in UNITS:
         values += [row[what], row[f"computed_{what}"]]
@@ -132,13 +132,13 @@ def _network(name: str, manifest: Manifest, results: Results) -> dict[str, Any]:
 
 
 def _form(run: dict[str, Any]) -> str:
-    """What makes a run another one than that of the network as it is."""
+    """Describe the arguments and mode of a run that differ from the defaults."""
     build = [f"{key}={value}" for key, value in run.get("build", {}).items()]
     return ", ".join([*build, *(word for word in ("compiled", "channels_last") if run.get(word))])
 
 
 def _pairs(results: Results) -> Iterator[dict[str, Any]]:
-    """Comparisons of every two networks, each by its best strict run on the same images whose predictions are kept."""
+    """Compare every two networks by their best strict runs on the same images with stored predictions."""
     kept = (run for run in results if run.get("predictions_file") and run.get("fingerprint") and is_strict(run))
     kept = (run for run in kept if own_form(run))
     runs = best_of(kept, itemgetter("fingerprint", "model", "weights")).values()

@@ -17,10 +17,10 @@ def binarization_error(model: nn.Module, title: str) -> Figure:
 
     Args:
         model: With latent weights.
-        title: What the weights are.
+        title: Name of the weights.
 
     Raises:
-        BcdzooError: The network has no MLP blocks, or its weights are stored as ±α: nothing is lost then.
+        BcdzooError: The network has no MLP blocks, or its weights are stored as ±α, without error.
     """
     errors = branch_errors(model)
     figure, axes = new_figure(6.5, 3.4)
@@ -41,18 +41,18 @@ def branch_errors(model: nn.Module) -> dict[str, dict[str, float]]:
     """The relative error of each MLP block's branches, by the block's path.
 
     Raises:
-        BcdzooError: As :func:`binarization_error`.
+        BcdzooError: As for :func:`binarization_error`.
     """
     modules: dict[str, Any] = dict(model.named_modules())
     blocks = {path: module for path, module in modules.items() if isinstance(getattr(module, "branches", None), tuple)}
     if not blocks:
-        raise BcdzooError("this network has no MLP blocks: take bcdnet-a, bcdnet-b, their R18 variants or bcdnet-tiny")
+        raise BcdzooError("this network has no MLP blocks: use bcdnet-a, bcdnet-b, their R18 variants or bcdnet-tiny")
     errors = {
         path: {branch: relative_error(getattr(block, branch).weight) for branch in block.branches}
         for path, block in blocks.items()
     }
     if not any(error for block in errors.values() for error in block.values()):
-        raise BcdzooError("these weights are stored as ±α: the latent weights whose signs they are were not published")
+        raise BcdzooError("these weights are stored as ±α, without their latent weights")
     return errors
 
 

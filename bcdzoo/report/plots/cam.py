@@ -21,14 +21,14 @@ def cam(model: nn.Module, image: Path, preprocess: Preprocess, title: str, targe
     surrogate's, as in training.
 
     Args:
-        model: In evaluation mode; float32 images of shape (1, 3, H, W) to logits.
-        image: A file.
-        preprocess: Of the weights.
-        title: What the network is.
+        model: Network in evaluation mode, from float32 images of shape (1, 3, H, W) to logits.
+        image: Image file.
+        preprocess: Preprocessing of the weights.
+        title: Name of the network.
         target: Class index; None for the network's first guess.
 
     Raises:
-        BcdzooError: The file is no image, there is no such class, or the network has no maps or gradients.
+        BcdzooError: The file is not an image, there is no such class, or the network has no maps or gradients.
     """
     try:
         from pytorch_grad_cam import GradCAM
@@ -47,12 +47,12 @@ def cam(model: nn.Module, image: Path, preprocess: Preprocess, title: str, targe
     try:
         with GradCAM(model, [maps]) as grad_cam:
             heat = grad_cam(images, [ClassifierOutputTarget(of)])[0]
-    except Exception as error:  # anybody's network fails as it likes
-        raise BcdzooError(f"there is no gradient of {title} to draw: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:  # a user's network may raise anything
+        raise BcdzooError(f"there is no gradient of {title} to plot: {' '.join(str(error).split())[:300]}") from error
     seen = pixels.permute(1, 2, 0).numpy() / 255
     figure, (left, right) = new_figure(6.5, 3.7, ncols=2)
     left.imshow(seen)
-    left.set_title(f"{image.name}\nfirst guess: {class_name(guess, len(logits))}", loc="left", fontsize=8)
+    left.set_title(f"{image.name}\ntop-1 prediction: {class_name(guess, len(logits))}", loc="left", fontsize=8)
     right.imshow(seen)
     right.imshow(heat, cmap="viridis", alpha=0.55)
     right.set_title(f"{title}\nGrad-CAM of {class_name(of, len(logits))}", loc="left", fontsize=8)
@@ -67,7 +67,7 @@ def _pixels(image: Path, preprocess: Preprocess) -> Tensor:
         return preprocess.geometry.pixels(decode(image.read_bytes())).clamp(0, 255)
     except FileNotFoundError:
         raise BcdzooError(f"no file {image}") from None
-    except Exception as error:  # on a broken file Pillow's decoders raise what they like
+    except Exception as error:  # Pillow's decoders may raise anything on a broken file
         raise BcdzooError(f"{image} is not an image that can be read: {' '.join(str(error).split())}") from error
 
 

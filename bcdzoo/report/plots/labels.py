@@ -10,12 +10,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-_DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66, 82, 100)  # of a name from its point, in points (1/72 inch)
+_DISTANCES = (4, 7, 11, 16, 22, 30, 40, 52, 66, 82, 100)  # from a label to its marker, in points (1/72 inch)
 _DIRECTIONS = [2 * pi * turn / 24 for turn in range(24)]
-_MARKER = 4  # half the side of what a marker covers, in points
-_LINE_COST = 4  # of every 5 points of line under a name, in points of distance
-_LEADER_FROM = 16  # nearer names need no line to their point
-_SIZE = 8  # of the letters, in points
+_MARKER = 4  # half the side of a marker, in points
+_LINE_COST = 4  # cost of every 5 points of line under a label, in points of distance
+_LEADER_FROM = 16  # nearer labels need no leader line
+_SIZE = 8  # font size in points
 
 Array = npt.NDArray[np.float64]
 

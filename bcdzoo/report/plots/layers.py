@@ -13,13 +13,13 @@ _MULTIPLIES = ("mac", "distillation_head_mac")
 
 @styled
 def layers(report: OpsReport) -> Figure:
-    """Draw a counted network as stacked bars, a bar for each unit: a convolution with what stands beside it.
+    """Draw a counted network as stacked bars, one for each unit: a convolution with its neighbours.
 
     The parts have one unit, OPs: BOPs/64, FLOPs of real-valued multiply-accumulates, and the other FLOPs of the
     report's convention.
 
     Args:
-        report: Of :func:`bcdzoo.count_ops`.
+        report: Result of :func:`bcdzoo.count_ops`.
     """
     units = by_unit(report.layers)
     cost = CONVENTIONS[report.convention]

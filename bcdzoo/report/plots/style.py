@@ -1,4 +1,4 @@
-"""What the figures share: colours that the colour-blind tell apart, sizes, and how a figure becomes a file."""
+"""Common style of the figures: colours for the colour-blind, sizes, and writing to files."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write
 
-# Okabe and Ito's palette, which readers with any colour vision tell apart; in print the markers and hatches differ too.
+# Okabe and Ito's palette, distinguishable with any colour vision; markers and hatches differ too, for print.
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
@@ -45,9 +45,9 @@ def new_figure(width: float = 6.5, height: float = 4.0, **grid: Any) -> tuple[Fi
     """A figure and its axes (an array of them where ``grid`` asks for several).
 
     Args:
-        width: In inches; 6.5 are a page's text.
-        height: In inches.
-        **grid: Of ``Figure.subplots``.
+        width: Width in inches; a page's text has 6.5.
+        height: Height in inches.
+        **grid: Arguments of ``Figure.subplots``.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(**grid)
@@ -57,7 +57,7 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all, in the format of the path's suffix.
 
     Raises:
-        BcdzooError: The suffix is none of :data:`SUFFIXES`.
+        BcdzooError: The suffix is not in :data:`SUFFIXES`.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise BcdzooError(f"{path}: a figure's file ends in {', '.join(SUFFIXES)}")

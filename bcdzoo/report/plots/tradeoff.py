@@ -75,7 +75,7 @@ def _draw_accuracies(axes: Any, results: Iterable[dict[str, Any]]) -> None:
     if not measured:
         axes.set_ylim(float(published) - 1, float(published) + 1)
     what = "filled: measured by bcdzoo" if measured else "nothing measured by bcdzoo yet"
-    axes.set_title(f"open: published (of this family BCDNet-A's alone); {what}", loc="left", fontsize=9)
+    axes.set_title(f"open: published (only BCDNet-A's); {what}", loc="left", fontsize=9)
 
 
 def measured_members(results: Iterable[dict[str, Any]]) -> dict[int, dict[str, Any]]:
