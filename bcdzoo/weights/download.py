@@ -56,7 +56,7 @@ def download(
     *,
     checked: bool = False,
     size: int | None = None,
-    most: int = LARGEST,
+    most: int | None = None,
     session: requests.Session | None = None,
 ) -> None:
     """Download ``url`` to ``part``, going on from what an earlier, interrupted call left there.
@@ -70,7 +70,7 @@ def download(
         part: Where the bytes go. Its content is complete when the call returns, but not checked against any hash.
         checked: Whether the caller checks it against a published hash, which tells a joint of two versions.
         size: Bytes that the file must have, if that is known.
-        most: Bytes that it may have where nobody tells how many it has.
+        most: Bytes that it may have where nobody tells how many it has; :data:`LARGEST` if omitted.
         session: Connections that several files share; the caller shows how far it is with them.
 
     Raises:
@@ -83,7 +83,7 @@ def download(
     attempt, furthest = 1, _size(part)
     while True:
         try:
-            return _attempt(url, part, checked, size, most, session)
+            return _attempt(url, part, checked, size, most or LARGEST, session)
         except SlowError as error:
             raise BcdzooError(f"{shown}: {error}; gave up, run again later: what has arrived is kept") from None
         except requests.exceptions.SSLError as error:
