@@ -6,6 +6,7 @@ torch.compile uses it for quantized networks.
 """
 
 import functools
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,32 @@ def _with_int8(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
     return known[id(module)]
 
 
+class _Packed(NamedTuple):
+    """Weights as the operation wants them, and what they were made for."""
+
+    made_for: tuple[Any, ...]
+    signs: Tensor
+    weights: Tensor
+
+
 class Int8Conv2d(LowBitConv2d):
-    """A binary convolution in 8-bit integers; as in float32 where these do not apply."""
+    """A binary convolution in 8-bit integers; as in float32 where these do not apply.
+
+    It keeps the weights as the operation wants them for as long as they and the input's shape stay what they are:
+    making them costs more than the products of a linear layer.
+    """
+
+    _packed: _Packed | None = None
 
     def multiply(self, x: Tensor, levels: Tensor, scale: Tensor, padding: int) -> Tensor:
         if self.training or not applies(x):  # in training the levels may be relaxed, between integers
             return super().multiply(x, levels, scale, padding)
-        return conv2d(x, levels, scale, self.stride, padding, self.dilation, self.groups)
+        where = _where(self.stride, padding, self.dilation, self.groups)
+        made_for, signs = (x.shape, where), levels.to(torch.int8)
+        packed = self._packed
+        if not (packed and packed.made_for == made_for and torch.equal(packed.signs, signs)):
+            self._packed = packed = _Packed(made_for, signs, _pack(signs, x, where))
+        return _sums(x, packed.weights, len(signs), where).mul_(scale[:, None, None])
 
 
 def applies(x: Tensor) -> bool:
@@ -70,16 +90,27 @@ def conv2d(
     Returns:
         float32 of shape (N, c_out, H', W'), channels last in memory.
     """
-    c_out = len(signs)
-    ones, zeros = torch.ones(c_out), torch.zeros(c_out, dtype=torch.int32)
+    where = _where(stride, padding, dilation, groups)
+    weights = _pack(signs.to(torch.int8), x, where)
+    return _sums(x, weights, len(signs), where).mul_(scale[:, None, None])
+
+
+def _where(stride: int, padding: int, dilation: int, groups: int) -> tuple[Any, ...]:
+    return [stride, stride], [padding, padding], [dilation, dilation], groups
+
+
+def _pack(signs: Tensor, x: Tensor, where: tuple[Any, ...]) -> Tensor:
+    weights: Tensor = torch.ops.onednn.qconv_prepack(signs, torch.ones(len(signs)), 1.0, 1, *where, list(x.shape))
+    return weights
+
+
+def _sums(x: Tensor, weights: Tensor, c_out: int, where: tuple[Any, ...]) -> Tensor:
     levels = x.add(1).to(torch.uint8, memory_format=torch.channels_last)  # 0, 1, 2 around a zero point of 1
-    where = ([stride, stride], [padding, padding], [dilation, dilation], groups)
-    onednn = torch.ops.onednn
-    weights = onednn.qconv_prepack(signs.to(torch.int8), ones, 1.0, 1, *where, list(x.shape))
-    sums: Tensor = onednn.qconv2d_pointwise(
+    ones, zeros = torch.ones(c_out), torch.zeros(c_out, dtype=torch.int32)
+    sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
         levels, 1.0, 1, weights, ones, zeros, None, *where, 1.0, 0, torch.float32, "none", [], ""
     )
-    return sums.mul_(scale[:, None, None])
+    return sums
 
 
 @functools.cache

@@ -56,7 +56,7 @@ def download(
     *,
     checked: bool = False,
     size: int | None = None,
-    most: int = LARGEST,
+    most: int | None = None,
     session: requests.Session | None = None,
 ) -> None:
     """Download ``url`` to ``part``, resuming what an interrupted call left there.
@@ -69,7 +69,7 @@ def download(
         part: File to write. It is complete when the call returns, but not checked against any hash.
         checked: Whether the caller checks a published hash, which would detect a mix of two versions.
         size: Size of the file in bytes, if known.
-        most: Largest size in bytes, where the size is unknown.
+        most: Largest size in bytes, where the size is unknown; :data:`LARGEST` if omitted.
         session: Connections shared by several files, whose progress the caller shows.
 
     Raises:
@@ -82,7 +82,7 @@ def download(
     attempt, furthest = 1, _size(part)
     while True:
         try:
-            return _attempt(url, part, checked, size, most, session)
+            return _attempt(url, part, checked, size, most or LARGEST, session)
         except SlowError as error:
             raise BcdzooError(f"{shown}: {error}; gave up; run again later, what has arrived is kept") from None
         except requests.exceptions.SSLError as error:

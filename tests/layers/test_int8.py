@@ -109,3 +109,14 @@ def test_what_is_not_float32_on_a_cpu_takes_the_ordinary_way() -> None:
         assert not int8.applies(torch.ones(1, dtype=torch.float64))
         assert not int8.applies(torch.ones(1, device="meta"))
     assert not int8.applies(torch.ones(1))  # a gradient may be wanted
+
+
+@torch.inference_mode()
+def test_weights_and_sizes_may_change_between_two_images() -> None:
+    conv = LowBitConv2d(64, 64, 3).eval()
+    faster = with_int8(conv)
+    for n, size in (2, 14), (2, 14), (1, 14), (1, 7):
+        x = torch.randn(n, 64, size, size).sign()
+        assert torch.equal(faster(x), conv(x))
+        conv.weight.data[0].neg_()  # behind autograd's back, which counts no version of it
+        assert torch.equal(faster(x), conv(x))
