@@ -31,6 +31,7 @@ class ObservedLayer:
         first: The weights of the first call, to know them again.
         rows: Of the inputs for each image: 1, or the places of a map where the channels are last.
         of_image: Whether it is given the network's own input.
+        bases: Products of its numbers that it is a sum of, where it is packed; 0 where its module says it.
         fake_bits: Bits of a weight and of an input that a fake quantizer says they have; 0 where none does.
         lowest: Of each channel of the inputs, over all images and positions.
         highest: Likewise.
@@ -54,6 +55,7 @@ class ObservedLayer:
     first: Tensor | None = None
     rows: int = 1
     of_image: bool = False
+    bases: int = 0
     fake_bits: tuple[int, int] = (0, 0)
     lowest: Tensor | None = None
     highest: Tensor | None = None
