@@ -25,7 +25,7 @@ class Size:
     """Sizes in bytes.
 
     Attributes:
-        float32: All parameters and statistics at 32 bits.
+        float32: All parameters and statistics at 32 bits; None for a packed network outside the zoo.
         found: Low-bit weights at the bits that were found, with a 32-bit scale for each output channel that has one,
             and everything else at 32 bits.
         claimed: Likewise with the bits in the registry, or of the layers if these are mixed; None for a network outside
@@ -35,7 +35,7 @@ class Size:
         no_packed: Reason if there is no packed file.
     """
 
-    float32: int
+    float32: int | None
     found: int
     claimed: int | None
     stored: int | None
@@ -61,11 +61,12 @@ def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and is_new(tensor, known)
     }
     if isinstance(network, PackedNetwork):
-        assert spec is not None  # packed files are always of the zoo
+        held = sum(tensor.nbytes for tensor in network.state_dict().values())
+        if spec is None:
+            return Size(None, held, None, file, None, "it is packed already")
         with torch.device("meta"):
             plain = create_model(spec.name, **loaded.build).state_dict()
         all_real = 4 * sum(tensor.numel() for tensor in plain.values() if tensor.is_floating_point())
-        held = sum(tensor.nbytes for tensor in network.state_dict().values())
         return Size(all_real, held, None, file, file, "")
     found = _bytes(state, {layer.latent: (layer, layer.w_bits) for layer in layers})
     if spec is None:

@@ -100,7 +100,7 @@ def judge(layers: Sequence[ObservedLayer], images: int, real_input: bool) -> lis
                 macs=observed.macs // images,
                 w_bits=w_bits,
                 a_bits=a_bits,
-                bases=math.prod((declared_bits(observed.module) or Bits())[2:]),
+                bases=observed.bases or math.prod((declared_bits(observed.module) or Bits())[2:]),
                 weights=observed.weights,
                 stored=stored,
                 latent=latent,
@@ -233,7 +233,7 @@ def _role(
     if not any(low):
         return ""
     if not any(low[:place]):
-        return "stem"
+        return "stem" if all(_is_of_stem(other) for other in layers[1 : place + 1]) else "early stage"
     assert observed.weights is not None
     if observed.weights.bits == 32 and not observed.weights.is_real:
         return "equal weights"
@@ -248,6 +248,17 @@ def _role(
     if observed.kernel == (1, 1) and observed.weights.channels > max(other.c_in for other in layers[: place + 1]):
         return "1×1 widening"
     return "inside"
+
+
+def _is_of_stem(observed: ObservedLayer) -> bool:
+    """Whether a layer behind the first widens the channels, makes the map smaller or has groups.
+
+    One that does not is a real-valued stage of the network, and so is what follows it.
+    """
+    assert observed.weights is not None
+    channels, numbers = observed.weights.channels, observed.weights.numbers
+    has_groups = numbers < channels * observed.c_in * math.prod(observed.kernel)
+    return channels > observed.c_in or max(observed.stride, default=1) > 1 or has_groups
 
 
 def _map_shrinks(place: int, low: Sequence[bool], layers: Sequence[ObservedLayer]) -> bool:

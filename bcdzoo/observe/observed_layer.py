@@ -31,6 +31,7 @@ class ObservedLayer:
         first: Weights of the first call, to recognize them.
         rows: Number of rows of the inputs per image: 1, or the positions of a map with channels last.
         of_image: Whether the input is the network's own.
+        bases: Number of products whose sum it is, where it is packed; 0 where its module states it.
         fake_bits: Bits of a weight and of an input that a fake quantizer states; 0 if none does.
         lowest: Minimum of each input channel, over all images and positions.
         highest: Maximum of each input channel.
@@ -54,6 +55,7 @@ class ObservedLayer:
     first: Tensor | None = None
     rows: int = 1
     of_image: bool = False
+    bases: int = 0
     fake_bits: tuple[int, int] = (0, 0)
     lowest: Tensor | None = None
     highest: Tensor | None = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.observe.chains import observe_chain
+from bcdzoo.observe.chains import observe_chain, observe_conv
 from bcdzoo.observe.observed_layer import ObservedLayer
 from bcdzoo.observe.values import (
     Threshold,
@@ -24,6 +24,7 @@ from bcdzoo.observe.values import (
 )
 from bcdzoo.observe.zeros import Zeros
 from bcdzoo.packed.chain import PackedChain
+from bcdzoo.packed.conv import PackedConv2d
 from bcdzoo.trace.known import is_recognised
 from bcdzoo.trace.products import Multiplication
 from bcdzoo.trace.running import Running
@@ -79,11 +80,18 @@ class Watch(Running):
     def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
         """Observe a chain of packed layers, which uses no torch operations inside."""
         module = self.modules[path]
-        if isinstance(module, PackedChain):
-            for part in observe_chain(module, self._batch):
-                known = self.layers.setdefault((part.name, part.kernel, 0), part)
-                if known is not part:
-                    known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
+        parts: list[ObservedLayer] = []
+        if isinstance(module, PackedConv2d):
+            if any(map(self.depends, tree_leaves(inputs[0]))):  # not a map that is the same for all images
+                parts = [observe_conv(module, inputs[0], self._batch)]
+        elif isinstance(module, PackedChain):
+            self.sums.multiplied(output)
+            if not isinstance(self.modules[self.inside[-1]], PackedConv2d):
+                parts = list(observe_chain(module, self._batch))
+        for part in parts:
+            known = self.layers.setdefault((part.name, part.kernel, 0), part)
+            if known is not part:
+                known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
 
     def escaped(self, name: str) -> None:
         """Record an escaped tensor, unless a chain of packed layers read it."""
@@ -102,7 +110,8 @@ class Watch(Running):
             self._image.append(out)
         if packet is aten.constant_pad_nd and out.ndim == 4:
             left, right, top, bottom = (*args[1], 0, 0)[:4]
-            self._padded[_key(out)] = (top, bottom, left, right)
+            if any((top, bottom, left, right)):  # else of channels alone
+                self._padded[_key(out)] = (top, bottom, left, right)
         if not is_recognised(func, args, kwargs):
             self.not_recognised(str(packet), self.inside[-1])
         if isinstance(func, torch._ops.OpOverload):

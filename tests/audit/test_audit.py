@@ -24,6 +24,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.metadata import layer_bits
 from bcdzoo.layers.quantizers.abcnet import MultiBaseWeight
+from bcdzoo.layers.quantizers.dorefa import DoReFaActivation
 from bcdzoo.layers.quantizers.sign import RSign, sign
 from bcdzoo.layers.unit import BinaryUnit
 from bcdzoo.models.dorefa import DoReFaBlock
@@ -52,12 +53,12 @@ def second(found: Audit) -> AuditedLayer:
     return next(layer for layer in found.layers if layer.name == "second.conv")
 
 
-def drawn(name: str, **build: Any) -> nn.Module:
+def drawn(name: str, side: int = 32, **build: Any) -> nn.Module:
     """A network with random weights, and the statistics of noise in its batch norms."""
     torch.manual_seed(0)
     network = bcdzoo.create_model(name, **build).train()
     with torch.no_grad():
-        network(torch.randn(8, 3, 32, 32))
+        network(torch.randn(8, 3, side, side))
     return network
 
 
@@ -423,3 +424,74 @@ def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
     save_file({"weight": torch.ones(1)}, tmp_path / "theirs.safetensors")
     with pytest.raises(BcdzooError, match=r"does not say which network it holds.*--weights"):
         audit(str(tmp_path / "theirs.safetensors"))
+
+
+def test_a_real_valued_stage_before_all_low_bit_layers_is_no_stem() -> None:
+    torch.manual_seed(0)
+    network = networks.Network(networks.Block(networks._sign, networks._plain()))
+    real = nn.Sequential(network.stem, nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 64, 1), nn.Conv2d(64, 32, 1))
+    network.stem = real
+    found = audit(network, "demo", images=2, preprocess=SMALL)
+    assert [layer.role for layer in found.layers[:4]] == ["stem", *["early stage"] * 3]
+    assert "early stage" in found.verdict.partition("real-valued: ")[2]
+    network.stem = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.Conv2d(16, 32, 1))
+    assert [layer.role for layer in audit(network, preprocess=SMALL).layers[:3]] == ["stem"] * 3
+
+
+def test_channels_of_zeros_are_no_border() -> None:
+    class Widened(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.pad(x, (0, 0, 0, 0, 8, 8))
+
+    blocks = nn.Sequential(nn.Conv2d(32, 16, 1), Widened(), RSign(32), LowBitConv2d(32, 32, 3))
+    (layer,) = [layer for layer in of_own(lambda: networks.around(blocks)).layers if layer.a_bits == 1]
+    assert layer.padding == "0"
+
+
+@pytest.mark.parametrize("activation", ["sign", "levels"])
+def test_a_packed_convolution_has_the_bits_of_the_plain_one(activation: str) -> None:
+    torch.manual_seed(0)
+    bits = 1 if activation == "sign" else 3
+    before = RSign(32) if bits == 1 else DoReFaActivation(bits)
+    conv = LowBitConv2d(
+        32, 32, 3, quantizer=MultiBaseWeight(2) if bits == 1 else None, a_bits=bits, pad_value=bits == 1
+    )
+    network = networks.around(nn.Sequential(before, conv)).eval()
+    plain, packed = (audit(module, "demo", images=8, preprocess=SMALL) for module in (network, bcdzoo.pack(network)))
+    assert packed.macs == plain.macs and packed.verdict == plain.verdict
+    (low,) = [layer for layer in packed.layers if not layer.role]
+    (same,) = [layer for layer in plain.layers if not layer.role]
+    for key in ("w_bits", "a_bits", "bases", "verdict", "macs"):
+        assert getattr(low, key) == getattr(same, key)
+    assert low.padding == ("1 outside" if bits == 1 else "0") and "called" not in " ".join(low.notes)
+    assert "at 32 bits" not in as_text(packed)
+
+
+def small(name: str) -> str:
+    side = bcdzoo.registry.find(name).input_size
+    return f"resize={side},crop={side}" if side < 64 else "resize=64,crop=64"
+
+
+VERDICTS = {
+    "adabin-resnet20": "binary: 18 layers",
+    "bmxnet-lenet-mnist": "binary: 2 layers",
+    "bmxnet-r18": "binary: 20 layers",
+    "bmxnet-r18-cifar10": "binary: 20 layers",
+    "bmxnet-r18-first-real": "binary: 15 layers",
+    "finn-cnv-w1a1": "mixed: 8 binary, 1 low-bit (w1a8)",
+    "finn-lfc-w1a1": "binary: 4 layers",
+    "qonnx-tfc-w1a1": "binary: 4 layers",
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_networks_with_trained_weights_are_what_they_say_in_torch_and_packed(name: str) -> None:
+    network = drawn(name, side=bcdzoo.registry.find(name).input_size if "r18" not in name else 32).eval()
+    plain = audit(network, "demo", images=2, preprocess=small(name))
+    assert plain.verdict.startswith(VERDICTS[name])
+    packed = audit(bcdzoo.pack(network), "demo", images=2, preprocess=small(name))
+    assert packed.verdict.startswith(VERDICTS[name]) and packed.macs == plain.macs
+    early = [layer.macs for layer in plain.layers if layer.role == "early stage"]
+    assert len(early) == (5 if name == "bmxnet-r18-first-real" else 0)
+    if name == "finn-cnv-w1a1":
+        assert [(layer.w_bits, layer.a_bits) for layer in plain.layers] == [(1, 8), *[(1, 1)] * 8]

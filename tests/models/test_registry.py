@@ -27,7 +27,7 @@ from bcdzoo.models.bcdnet import tradeoff_widths
 from bcdzoo.registry import REGISTRY, ModelSpec, find
 from bcdzoo.report.counts import counts, derived_forms
 from bcdzoo.report.listing import summary
-from bcdzoo.report.tables import rows
+from bcdzoo.report.tables import TITLES, rows
 from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
 
@@ -38,7 +38,7 @@ ARITHMETIC = [
     for name in NAMES
 ]
 OURS = {"bcdnet-tiny", "bcdnet-tiny-real", "reactnet-tiny"}  # in no table
-SIZE = 64  # of the images here; the networks are fully convolutional
+SIZE = 64  # of the images here, for networks of larger ones: these are fully convolutional
 
 
 def build(name: str, **arguments: object) -> nn.Module:
@@ -52,14 +52,15 @@ def described(name: str, **arguments: Any) -> nn.Module:
         return bcdzoo.create_model(name, **arguments)
 
 
-def images(n: int) -> torch.Tensor:
-    return torch.randn(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+def images(n: int, name: str = "") -> torch.Tensor:
+    side = min(SIZE, find(name).input_size) if name else SIZE
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -> None:
     model = build(name).train()
-    logits = model(images(2))
+    logits = model(images(2, name))
     assert logits.shape == (2, 10)
     assert logits.dtype == torch.float32
     nn.functional.cross_entropy(logits, torch.tensor([1, 2])).backward()
@@ -70,7 +71,7 @@ def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_networks_logits_do_not_depend_on_the_batch_nor_on_how_they_are_computed(name: str) -> None:
     model = build(name).eval()
-    x = images(3)
+    x = images(3, name)
     with torch.inference_mode():
         together = model(x)
         alone = torch.cat([model(image[None]) for image in x])
@@ -89,7 +90,7 @@ def test_a_networks_weights_survive_safetensors(name: str, tmp_path: Path) -> No
     other = bcdzoo.create_model(name, num_classes=10).eval()
     other.load_state_dict(load_file(tmp_path / "w.safetensors"))
     with torch.inference_mode():
-        assert torch.equal(model.eval()(images(1)), other(images(1)))
+        assert torch.equal(model.eval()(images(1, name)), other(images(1, name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -106,7 +107,7 @@ def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
     }
 
 
-PRINTED = {f"{row['table']}-{row['model']}": row for row in rows((1, 2, "beyond"), ()) if row["bops"] is not None}
+PRINTED = {f"{row['table']}-{row['model']}": row for row in rows(TITLES, ()) if row["bops"] is not None}
 
 
 @pytest.mark.parametrize("row", [row for row in PRINTED if PRINTED[row]["model"] in NAMES])
@@ -124,7 +125,7 @@ def test_every_shipped_count_is_of_a_network_of_the_zoo() -> None:
 def test_a_networks_bits_are_those_of_its_layers_and_of_the_tables(name: str) -> None:
     spec = find(name)
     assert set(layer_bits(described(name)) or [REAL]) == set(spec.bits) and len(set(spec.bits)) == len(spec.bits)
-    printed = {row["wa"] for row in rows((1, 2, "beyond"), ()) if row["model"] == name}
+    printed = {row["wa"] for row in rows(TITLES, ()) if row["model"] == name}
     assert printed == ({spec.wa} if name not in OURS else set())
 
 
@@ -186,7 +187,7 @@ def test_step_1_is_the_same_network_with_ordinary_convolutions(name: str) -> Non
     real = [m for m in step1.modules() if isinstance(m, LowBitConv2d)]
     assert {(m.w_bits, m.a_bits) for m in real} == {(32, 1)}
     assert len(real) == len([m for m in step2.modules() if isinstance(m, LowBitConv2d)])
-    step1.train()(images(2)).sum().backward()
+    step1.train()(images(2, name)).sum().backward()
     report = bcdzoo.count_ops(name, "dagger", step=1)
     known = counts()[name]["dagger"]
     assert (report.bops, report.flops) == (0, known["flops"] + known["bops"])  # a MAC with one real operand is a FLOP
