@@ -136,7 +136,7 @@ def _license(weights: Path, said: Metadata, wanted: str | None) -> str:
     for origin in origins:
         if "source_sha256" in origin:
             license = str(origin.get("license") or "")
-            return _allowed(f"somebody's file, which {weights.name} comes from,", license, wanted)
+            return _allowed(f"the file from which {weights.name} was converted", license, wanted)
     return _allowed(str(weights), wanted or said.license, wanted)
 
 
