@@ -37,7 +37,7 @@ class Publication(NamedTuple):
     license: str
 
 
-def prepare(weights: Path, repo: str, license: str | None = None) -> Publication:
+def prepare_publication(weights: Path, repo: str, license: str | None = None) -> Publication:
     """Write the model card and check that the file may be published.
 
     Args:
@@ -64,7 +64,7 @@ def push(publication: Publication, private: bool = False) -> Checkpoint:
     """Upload a publication as one commit.
 
     Args:
-        publication: Result of :func:`prepare`.
+        publication: Result of :func:`prepare_publication`.
         private: Whether to create a missing repository as private.
 
     Returns:
