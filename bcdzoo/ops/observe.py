@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from bcdzoo.audit.run import batches_of
+from bcdzoo.audit.audit import batches_of
 from bcdzoo.audit.verdict import bits_of
 from bcdzoo.audit.watch import Watch
 from bcdzoo.data.preprocess import parse
