@@ -32,7 +32,7 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes.
 
     Raises:
-        BcdzooError: It is no regular file.
+        BcdzooError: It is not a regular file.
     """
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

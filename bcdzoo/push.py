@@ -37,7 +37,7 @@ class Publication(NamedTuple):
     license: str
 
 
-def prepare(weights: Path, repo: str, license: str | None = None) -> Publication:
+def prepare_publication(weights: Path, repo: str, license: str | None = None) -> Publication:
     """Write the model card and check that the file may be published.
 
     Args:
@@ -64,7 +64,7 @@ def push(publication: Publication, private: bool = False) -> Checkpoint:
     """Upload a publication as one commit.
 
     Args:
-        publication: Result of :func:`prepare`.
+        publication: Result of :func:`prepare_publication`.
         private: Whether to create a missing repository as private.
 
     Returns:
@@ -136,7 +136,7 @@ def _license(weights: Path, said: Metadata, wanted: str | None) -> str:
     for origin in origins:
         if "source_sha256" in origin:
             license = str(origin.get("license") or "")
-            return _allowed(f"somebody's file, which {weights.name} comes from,", license, wanted)
+            return _allowed(f"the file from which {weights.name} was converted", license, wanted)
     return _allowed(str(weights), wanted or said.license, wanted)
 
 

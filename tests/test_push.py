@@ -13,7 +13,7 @@ import yaml
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
-from bcdzoo.push import prepare
+from bcdzoo.push import prepare_publication
 from bcdzoo.weights.convert import safetensors_metadata
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import load_manifest
@@ -54,7 +54,7 @@ def test_weights_that_are_pushed_can_be_fetched_back_by_the_entry_that_is_printe
 
 
 def test_the_model_card_has_the_evaluation_the_operations_and_the_lineage() -> None:
-    card = prepare(TINY, "me/tiny").card
+    card = prepare_publication(TINY, "me/tiny").card
     _, front, text = card.split("---\n", 2)
     metadata = yaml.safe_load(front)
     assert metadata["license"] == "apache-2.0"
@@ -92,7 +92,7 @@ def unlicensed(tmp_path: Path) -> Path:
 def test_converted_weights_without_a_licence_are_refused_whatever_is_said(unlicensed: Path) -> None:
     for license in (None, "MIT"):
         with pytest.raises(BcdzooError, match="has no licence that allows publishing it"):
-            prepare(unlicensed, "me/tiny", license)
+            prepare_publication(unlicensed, "me/tiny", license)
 
 
 def test_what_was_trained_from_unlicensed_weights_in_two_steps_is_refused(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_what_was_trained_from_unlicensed_weights_in_two_steps_is_refused(tmp_pa
     metadata = safetensors_metadata(TINY) | {"lineage": lineage, "license": ""}
     write_tensors(tmp_path / "tuned.safetensors", bcdzoo.create_model("bcdnet-tiny").state_dict(), metadata)
     with pytest.raises(BcdzooError, match="has no licence that allows publishing it"):
-        prepare(tmp_path / "tuned.safetensors", "me/tiny", "MIT")
+        prepare_publication(tmp_path / "tuned.safetensors", "me/tiny", "MIT")
 
 
 def test_the_manifest_decides_for_a_published_file_and_for_what_was_trained_from_it(
@@ -118,23 +118,23 @@ def test_the_manifest_decides_for_a_published_file_and_for_what_was_trained_from
     ):
         write_tensors(tmp_path / "model.safetensors", tensors, base | more)
         if known.license:
-            assert prepare(tmp_path / "model.safetensors", "me/tiny").license == known.license
+            assert prepare_publication(tmp_path / "model.safetensors", "me/tiny").license == known.license
         else:
             with pytest.raises(BcdzooError, match="has no licence"):
-                prepare(tmp_path / "model.safetensors", "me/tiny")
+                prepare_publication(tmp_path / "model.safetensors", "me/tiny")
 
 
 def test_weights_of_ones_own_need_a_licence_that_can_be_given(tmp_path: Path) -> None:
     metadata = safetensors_metadata(TINY) | {"license": ""}
     write_tensors(tmp_path / "mine.safetensors", bcdzoo.create_model("bcdnet-tiny").state_dict(), metadata)
     with pytest.raises(BcdzooError, match="state one with --license"):
-        prepare(tmp_path / "mine.safetensors", "me/tiny")
-    assert prepare(tmp_path / "mine.safetensors", "me/tiny", "MIT").license == "MIT"
+        prepare_publication(tmp_path / "mine.safetensors", "me/tiny")
+    assert prepare_publication(tmp_path / "mine.safetensors", "me/tiny", "MIT").license == "MIT"
     with pytest.raises(BcdzooError, match="it must be one of Apache"):
-        prepare(tmp_path / "mine.safetensors", "me/tiny", "CC-BY-NC-4.0")
+        prepare_publication(tmp_path / "mine.safetensors", "me/tiny", "CC-BY-NC-4.0")
 
 
 @pytest.mark.parametrize(("file", "repo"), [("none.safetensors", "me/tiny"), (str(TINY), "tiny"), (str(TINY), "a/b/c")])
 def test_what_cannot_be_published_is_said(file: str, repo: str) -> None:
     with pytest.raises(BcdzooError, match=r"no file none|write OWNER/NAME"):
-        prepare(Path(file), repo)
+        prepare_publication(Path(file), repo)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bcdzoo.audit.run import Audit
+from bcdzoo.audit.audit import Audit
 from bcdzoo.audit.size import Size
 from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.observe.values import NEAR, Form

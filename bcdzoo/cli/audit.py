@@ -42,7 +42,7 @@ def command(model: str, style: str, build: dict[str, Any], **options: Any) -> No
     The argument is one of the zoo's .safetensors files, the name of a network, or package.module:callable for your
     own. Without images only the weights are checked.
     """
-    from bcdzoo.audit.run import audit
+    from bcdzoo.audit.audit import audit
     from bcdzoo.audit.show import as_json, as_text
 
     found = audit(model, **options, **build)

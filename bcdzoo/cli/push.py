@@ -15,7 +15,7 @@ import click
 @click.option("--dry-run", is_flag=True, help="Print the model card and publish nothing.")
 def command(weights: Path, repo: str, license: str | None, private: bool, dry_run: bool) -> None:
     """Publish WEIGHTS, a file from `bcdzoo train` or `bcdzoo convert`, with a model card; print its manifest entry."""
-    from bcdzoo.push import manifest_entry, prepare, push
+    from bcdzoo.push import manifest_entry, prepare_publication, push
 
-    publication = prepare(weights, repo, license)
+    publication = prepare_publication(weights, repo, license)
     click.echo(publication.card if dry_run else manifest_entry(push(publication, private)))

@@ -108,6 +108,6 @@ def _load(name: str) -> "Dataset":
         return datasets.load_dataset(repository, data_files=chosen, split=split, verification_mode="no_checks")
     except BcdzooError:
         raise
-    except Exception as error:  # from the network, the hub, the file system or whatever reads the files
+    except Exception as error:  # from the network, the hub, the file system or a reader
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BcdzooError(f"cannot get the dataset {repository}: {reason}") from error

@@ -110,7 +110,7 @@ def is_strict(result: dict[str, Any]) -> bool:
 
 
 def own_form(result: dict[str, Any], *free: str) -> bool:
-    """Whether a run is of the network that bears the name, but for the arguments named as free: no step 1, say.
+    """Whether a run used the named network, not another form such as step 1; arguments named as free may differ.
 
     Its forms are its arguments' defaults, and what its published checkpoints need.
     """

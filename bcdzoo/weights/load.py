@@ -251,7 +251,7 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
 
 def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
     """Return the assumed preprocessing of a network that has none, and print a note."""
-    say(f"{who}: nobody said what its images are made with; preprocess={preprocess}: assumed")
+    say(f"{who}: its preprocessing is not stated; preprocess={preprocess}: assumed")
     return parse(preprocess)
 
 

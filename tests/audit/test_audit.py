@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import bcdzoo
-from bcdzoo.audit.run import Audit, audit
+from bcdzoo.audit.audit import Audit, audit
 from bcdzoo.audit.show import as_json, as_text
 from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.cli import main

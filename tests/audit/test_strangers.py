@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo import count_ops
-from bcdzoo.audit.run import Audit, audit
+from bcdzoo.audit.audit import Audit, audit
 from bcdzoo.audit.show import as_text
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d

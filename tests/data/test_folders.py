@@ -102,7 +102,7 @@ def test_a_folder_of_packed_classes_says_to_unpack_them(tmp_path: Path, ending: 
         (tmp_path / f"{name}{ending}").write_bytes(b"x")
     message = complaint(tmp_path, 2)
     assert "2 archives skipped: unpack each into a folder of" in message
-    assert message.endswith(f"its class (cat{ending}, dog{ending})")
+    assert message.endswith(f"its class to read its images (cat{ending}, dog{ending})")
     assert ".jpg" not in message
 
 

@@ -117,7 +117,7 @@ def test_a_flat_folder_with_unofficial_names_is_an_error_that_names_them(tmp_pat
 
 
 def test_a_flat_folder_is_for_networks_of_a_thousand_outputs(tmp_path: Path) -> None:
-    assert "the network 10 outputs, not ImageNet's 1000" in complaint(flat_folder(tmp_path / "flat"), 10)
+    assert "the network has 10 outputs, not ImageNet's 1000" in complaint(flat_folder(tmp_path / "flat"), 10)
 
 
 def test_nothing_to_read_is_one_line(tmp_path: Path) -> None:

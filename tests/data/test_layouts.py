@@ -113,7 +113,7 @@ def test_a_part_of_the_numbered_folders_keeps_its_numbers(tmp_path: Path) -> Non
 
 def test_numbered_folders_that_do_not_start_at_zero_are_refused_where_their_order_is_open(tmp_path: Path) -> None:
     root = picture_folder(tmp_path / "a", [str(number) for number in range(1, 13)], each=1)
-    assert "class folders 1 to 12 are not the class indices 0 to 11,and sort differently as numbers" in complaint(
+    assert "class folders 1 to 12 are not the class indices 0 to 11, and sort differently as numbers" in complaint(
         root, 12
     )
     nine = picture_folder(tmp_path / "b", [str(number) for number in range(1, 10)], each=1)

@@ -84,7 +84,7 @@ def test_wrong_labels_are_a_stop_that_names_the_mistake(numbers, relabel, explan
 
 def test_a_mistake_is_recognised_although_some_labels_are_wrong_beside_it() -> None:
     rng = np.random.default_rng(3)
-    for relabelled, explanation in ((TRUTH + 1, "shifted by one"), (DEVKIT[TRUTH], "throughout")):
+    for relabelled, explanation in ((TRUTH + 1, "shifted by one"), (DEVKIT[TRUTH], "consistently")):
         relabelled = relabelled.copy()
         strays = rng.choice(50_000, 2000, replace=False)
         relabelled[strays] = rng.integers(0, 1000, 2000)

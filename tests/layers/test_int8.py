@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bcdzoo import create_model
-from bcdzoo.audit.run import watched
+from bcdzoo.audit.audit import watched
 from bcdzoo.evaluation.mode import STRICT
 from bcdzoo.layers import int8
 from bcdzoo.layers.binary_conv import LowBitConv2d

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
-from bcdzoo.push import prepare
+from bcdzoo.push import prepare_publication
 from bcdzoo.weights import pickles
 from bcdzoo.weights.convert import load_state
 from bcdzoo.weights.load import checkpoint_argument, convert
@@ -149,7 +149,7 @@ def test_a_name_in_a_file_is_never_imported(
         with pytest.raises(BcdzooError, match="which is not a network of this zoo"):
             checkpoint_argument(str(path))
         with pytest.raises(BcdzooError, match="not a file of a network of this zoo"):
-            prepare(path, "me/x", "MIT")
+            prepare_publication(path, "me/x", "MIT")
     assert not Path("CANARY").exists()
 
 
@@ -159,7 +159,7 @@ def test_what_was_trained_from_something_unreadable_is_not_published(
 ) -> None:
     save_file(tensors, tmp_path / "x.safetensors", GOOD | {"lineage": lineage})
     with pytest.raises(BcdzooError, match="does not say what it was trained from"):
-        prepare(tmp_path / "x.safetensors", "me/x", "MIT")
+        prepare_publication(tmp_path / "x.safetensors", "me/x", "MIT")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_model_card_leaves_out_an_evaluation_that_is_none(
     lineage: str, tensors: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     save_file(tensors, tmp_path / "x.safetensors", GOOD | {"lineage": lineage})
-    assert "% top-1" not in prepare(tmp_path / "x.safetensors", "me/x", "MIT").card
+    assert "% top-1" not in prepare_publication(tmp_path / "x.safetensors", "me/x", "MIT").card
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def place_labels(axes: Axes, labels: Sequence[Label]) -> None:
     """Write names beside their points; rather off the lines, and with a thin line to a point that is far.
 
     Args:
-        axes: Finished but for the names.
+        axes: Axes that are finished except for the labels.
         labels: Those that come first have the choice of the places.
     """
     figure = axes.get_figure(root=True)
