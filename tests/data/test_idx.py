@@ -56,4 +56,4 @@ def test_a_pipe_is_no_idx_file(tmp_path: Path) -> None:
     write(tmp_path, header(1, 1, 1) + b"\0", header(1) + b"\0", packed=False)
     (tmp_path / LABELS).unlink()
     os.mkfifo(tmp_path / LABELS)
-    assert f"has no {LABELS}" in complaint(tmp_path, 10)
+    assert f"has neither {LABELS}" in complaint(tmp_path, 10)
