@@ -169,7 +169,7 @@ def test_without_images_nothing_is_said_of_the_activations() -> None:
     found = audit(bcdzoo.create_model("bcdnet-tiny"), preprocess=SMALL)
     assert found.images == 0 and all(layer.inputs is None for layer in found.layers)
     assert found.verdict.startswith("binary weights: 14 layers")
-    assert "weights alone" in as_text(found)
+    assert "only the weights were examined" in as_text(found)
 
 
 def test_an_honest_network_of_anybody_is_binary() -> None:
@@ -347,7 +347,7 @@ def test_a_bias_behind_the_sign_is_not_binary() -> None:
 
 
 def test_a_scale_of_each_input_channel_is_not_binary() -> None:
-    assert "α of each channel" in second(of_own(networks.scale_of_channels)).verdict
+    assert "an α per channel" in second(of_own(networks.scale_of_channels)).verdict
 
 
 def test_a_channel_whose_weights_were_not_binarized_is_found() -> None:

@@ -41,8 +41,8 @@ def test_the_counts_are_those_of_larqs_own_summary() -> None:
 def test_a_dense_block_appends_64_channels_and_an_improvement_block_changes_these_alone() -> None:
     x = torch.randn(2, 128, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        dense = DenseBlock(128, of_step(2)).eval()(x)
-        improved = ImprovementBlock(192, of_step(2)).eval()(dense)
+        dense = DenseBlock(128, of_step(2, ClippedSignWeight)).eval()(x)
+        improved = ImprovementBlock(192, of_step(2, ClippedSignWeight)).eval()(dense)
     assert dense.shape == improved.shape == (2, 192, 8, 8)
     assert torch.equal(dense[:, :128], x)
     assert torch.equal(improved[:, :128], x)

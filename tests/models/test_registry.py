@@ -52,9 +52,9 @@ def described(name: str, **arguments: Any) -> nn.Module:
         return bcdzoo.create_model(name, **arguments)
 
 
-def images(n: int, name: str = "") -> torch.Tensor:
+def images(n: int, name: str = "", seed: int = 1) -> torch.Tensor:
     side = min(SIZE, find(name).input_size) if name else SIZE
-    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
@@ -71,7 +71,7 @@ def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_networks_logits_do_not_depend_on_the_batch_nor_on_how_they_are_computed(name: str) -> None:
     model = build(name).eval()
-    x = images(3, name)
+    x = images(3, name, seed=4)  # with 1 a sum of bnext-s is so near 0 that its sign is a matter of rounding
     with torch.inference_mode():
         together = model(x)
         alone = torch.cat([model(image[None]) for image in x])

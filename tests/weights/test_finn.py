@@ -97,7 +97,7 @@ def test_of_two_networks_in_an_archive_the_one_that_fits_is_taken(lfc: dict[str,
 def test_two_networks_that_fit_have_to_be_told_apart_by_their_folders(lfc: dict[str, bytes], tmp_path: Path) -> None:
     other = finn.files("lfc", finn.invented("lfc", 1))
     both = below("v1.0/a", lfc) | below("b", other)
-    assert "x.tar#NAME takes the tensors of b, v1_0/a alone" in refusal(both, tmp_path)
+    assert "x.tar#NAME selects the tensors of b, v1_0/a" in refusal(both, tmp_path)
     assert "no weights called 'c', but b, v1_0/a" in refusal(both, tmp_path, "#c")
     path = tmp_path / "x.tar"
     states = [load_model("finn-lfc-w1a1", f"{path}#{name}").state_dict() for name in ("v1_0/a", "b")]
