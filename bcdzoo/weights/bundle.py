@@ -72,7 +72,9 @@ def _of_folder(folder: Path) -> dict[str, bytes]:
                 continue
             if len(files) >= MOST_FILES or not stat.S_ISREG(file.lstat().st_mode):
                 reason = (
-                    f"more than {MOST_FILES} files" if len(files) >= MOST_FILES else f"{printable(name)} is no file"
+                    f"more than {MOST_FILES} files"
+                    if len(files) >= MOST_FILES
+                    else f"{printable(name, 100)} is a link, or not a regular file"
                 )
                 raise BcdzooError(f"{folder} is no checkpoint: {reason}")
             with open_regular(file) as content:

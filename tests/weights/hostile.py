@@ -481,8 +481,11 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tar of one FINN file": (tarred(("0-0-weights.bin", b"12345678")), r"files of \[1\] processing elements"),
     "a tar of a checkpoint": (tarred(("model.pth", b"12345678")), "an archive, not a file of weights"),
     "a zip of one FINN file": (zipped("0-0-weights.bin", b"12345678"), r"files of \[1\] processing elements"),
-    "a pipe in a folder": (folder_of("0-0-weights.bin", os.mkfifo), "0-0-weights.bin is no file"),
-    "a link in a folder": (folder_of("a", lambda path: path.symlink_to("/dev/zero")), "a is no file"),
+    "a pipe in a folder": (folder_of("0-0-weights.bin", os.mkfifo), "0-0-weights.bin is a link, or not a regular file"),
+    "a link in a folder": (
+        folder_of("a", lambda path: path.symlink_to("/dev/zero")),
+        "a is a link, or not a regular file",
+    ),
     "5,001 files in a folder": (files_without_end, "more than 5000 files"),
     "a file of a terabyte in a folder": (large_file, "more than 64 MiB"),
     "onnx, damaged": (raw(ONNX + b"\xff" * 40), "damaged ONNX"),
