@@ -175,6 +175,81 @@ def _files(root: Path, one: dict[str, Any]) -> Iterator[tuple[str, bytes | Path]
     yield "a folder", root / "folder.pth"
 
 
+def bundles(root: Path) -> Iterator[Case]:
+    """Checkpoints of several files, and those of other programs."""
+
+    def case(name: str, place: Path, model: str = "finn-lfc-w1a1") -> Iterator[Case]:
+        yield Case(name, ["eval", model, "--weights", str(place), "--data", "demo", "--no-store"])
+        if model.startswith("finn"):
+            yield Case(f"{name}: fetch", ["fetch", model, "--from", str(place)])
+
+    head = tarfile.TarInfo("0-0-weights.bin")
+    head.size = 1 << 32
+    with gzip.open(root / "bomb.tar.gz", "wb", 1) as file:
+        file.write(head.tobuf())
+        for _ in range(4096):
+            file.write(bytes(1 << 20))
+    yield from case("an archive of 4 GB in 18 MB", root / "bomb.tar.gz")
+    with (
+        zipfile.ZipFile(root / "bomb.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("0-0-weights.bin", "w", force_zip64=True) as member,
+    ):
+        for _ in range(4096):
+            member.write(bytes(1 << 20))
+    yield from case("a zip of 4 GB in 18 MB", root / "bomb.zip")
+    with tarfile.open(root / "link.tar", "w") as tar:
+        info = tarfile.TarInfo("0-0-weights.bin")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(info)
+    yield from case("an archive with a link", root / "link.tar")
+    with tarfile.open(root / "out.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../\x1b[2K/0-0-weights.bin"))
+    yield from case("an archive with a name that leads out", root / "out.tar")
+    write(root / "many.tar", b"".join(tarfile.TarInfo(f"{i}.bin").tobuf() for i in range(100_000)))
+    yield from case("an archive of 100,000 members", root / "many.tar")
+    digits = tarfile.TarInfo("x")
+    digits.type, digits.size = b"x", 1 << 24
+    write(root / "digits.tar", digits.tobuf() + b"1" * (1 << 24) + head.tobuf())
+    yield from case("an archive with a header of 16 MB", root / "digits.tar")
+    (root / "pipe").mkdir()
+    os.mkfifo(root / "pipe" / "0-0-weights.bin")
+    yield from case("a folder with a pipe", root / "pipe")
+    (root / "loop").mkdir()
+    (root / "loop" / "again").symlink_to("..")
+    yield from case("a folder in itself", root / "loop")
+    yield from case("the whole machine", Path("/usr"))
+    packed = struct.pack("<QQQ", 0x112, 0, 1 << 63)
+    yield from case("2**63 arrays", write(root / "arrays.params", packed), "bmxnet-r18")
+    packed = struct.pack("<QQQIiI3qiii", 0x112, 0, 1, 0xF993FAC9, 0, 3, *[1 << 62] * 3, 1, 0, 0)
+    yield from case("an array of 2**186 numbers", write(root / "numbers.params", packed), "bmxnet-r18")
+    yield from case(
+        "a damaged graph", write(root / "x.onnx", b"\x08\x08\x12\x01x\x3a" + b"\xff" * 99), "qonnx-tfc-w1a1"
+    )
+    entry = """[[checkpoint]]
+model = "finn-lfc-w1a1"
+tag = "x"
+source = "files"
+url = "http://127.0.0.1:9/{slash}"
+filename = "x.tar"
+format = "finn"
+preprocess = "imagenet"
+[checkpoint.files]
+{files}
+"""
+    some = f'"a" = "{"0" * 64}"'
+    for name, slash, files in (
+        ("a server that is not there", "/", some),
+        ("no folder", "x", some),
+        ("a name that leads out", "/", some.replace("a", "../a", 1)),
+        ("a name of control characters", "/", some.replace("a", "\\u001b[2K", 1)),
+        ("a hash of one digit", "/", '"a" = "0"'),
+        ("a hash that is a table", "/", '"a" = {}'),
+        ("6,000 files", "/", "\n".join(some.replace("a", f"{i}", 1) for i in range(6000))),
+    ):
+        place = write(root / f"{len(list(root.iterdir()))}.toml", entry.format(slash=slash, files=files))
+        yield Case(f"a manifest with {name}", ["fetch", "finn-lfc-w1a1", "--tag", "x", "--manifest", str(place)])
+
+
 def _saved(content: Any) -> bytes:
     saved = io.BytesIO()
     torch.save(content, saved)
@@ -395,7 +470,7 @@ def main() -> int:
     pattern = sys.argv[1] if len(sys.argv) > 1 else "*"
     failed = number = 0
     with tempfile.TemporaryDirectory() as name:
-        for group in (checkpoints, images, data, texts, servers):
+        for group in (checkpoints, bundles, images, data, texts, servers):
             folder = Path(name, group.__name__)
             folder.mkdir()
             for case in group(folder):

@@ -8,6 +8,8 @@ torch.compile uses it for quantized networks.
 import functools
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,7 +44,7 @@ class _Packed(NamedTuple):
     """Weights as the operation wants them, and what they were made for."""
 
     made_for: tuple[Any, ...]
-    signs: Tensor
+    signs: npt.NDArray[np.int8]  # torch compares such numbers slowly
     weights: Tensor
 
 
@@ -61,8 +63,8 @@ class Int8Conv2d(LowBitConv2d):
         where = _where(self.stride, padding, self.dilation, self.groups)
         made_for, signs = (x.shape, where), levels.to(torch.int8)
         packed = self._packed
-        if not (packed and packed.made_for == made_for and torch.equal(packed.signs, signs)):
-            self._packed = packed = _Packed(made_for, signs, _pack(signs, x, where))
+        if not (packed and packed.made_for == made_for and np.array_equal(packed.signs, signs.numpy())):
+            self._packed = packed = _Packed(made_for, signs.numpy(), _pack(signs, x, where))
         return _sums(x, packed.weights, len(signs), where).mul_(scale[:, None, None])
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import stat
 import tarfile
@@ -18,6 +19,7 @@ from bcdzoo.text import printable
 LARGEST = 64 << 20
 """Bytes of all files together, archive and all."""
 MOST_FILES = 5_000
+_LONGEST_HEADER = 1024
 _GZIP, _ZIP = b"\x1f\x8b", b"PK"
 
 
@@ -70,7 +72,9 @@ def _of_folder(folder: Path) -> dict[str, bytes]:
                 continue
             if len(files) >= MOST_FILES or not stat.S_ISREG(file.lstat().st_mode):
                 reason = (
-                    f"more than {MOST_FILES} files" if len(files) >= MOST_FILES else f"{printable(name)} is no file"
+                    f"more than {MOST_FILES} files"
+                    if len(files) >= MOST_FILES
+                    else f"{printable(name, 100)} is a link, or not a regular file"
                 )
                 raise BcdzooError(f"{folder} is no checkpoint: {reason}")
             with open_regular(file) as content:
@@ -102,10 +106,24 @@ def _of_archive(path: Path) -> dict[str, bytes]:
         raise BcdzooError(f"{path} cannot be read ({printable(error, 200)}): unpack it first") from None
 
 
+class _Member(tarfile.TarInfo):
+    """A member without long extended headers, for which Python's reader takes the square of their length."""
+
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.size > _LONGEST_HEADER:
+            raise tarfile.ReadError(f"an extended header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_pax(archive)  # type: ignore[misc]
+        return member
+
+
 def _of_tar(content: bytes, path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-        while member := archive.next():
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:", tarinfo=_Member) as archive:
+        for number in itertools.count():
+            if (member := archive.next()) is None:
+                break
+            if number > 2 * MOST_FILES:
+                raise BcdzooError(f"{path} is no checkpoint: more than {MOST_FILES} files and folders")
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():

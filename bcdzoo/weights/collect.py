@@ -62,13 +62,13 @@ def take(checkpoint: Checkpoint, given: Path, copy: Path) -> None:
         OSError: The archive cannot be written.
     """
     there = read_files(given)
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in there.items()}
     first = min(checkpoint.files)
     for name in there:
         prefix = name.removesuffix(first)
-        found = {name: there.get(prefix + name, b"") for name in checkpoint.files}
-        if name.endswith(first) and all(_is_right(checkpoint, name, content) for name, content in found.items()):
-            return write_files(found, copy)
-    wrong = [name for name in checkpoint.files if not any(_is_right(checkpoint, name, c) for c in there.values())]
+        if name.endswith(first) and all(hashes.get(prefix + n) == sha256 for n, sha256 in checkpoint.files.items()):
+            return write_files({name: there[prefix + name] for name in checkpoint.files}, copy)
+    wrong = [name for name, sha256 in checkpoint.files.items() if sha256 not in hashes.values()]
     some = ", ".join(printable(name, 60) for name in wrong[:3]) or "all of them together"
     raise BcdzooError(f"{checkpoint.name}: {given} does not hold the published files: {some}")
 

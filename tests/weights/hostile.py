@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 import struct
+import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+
+from tests.weights import mxnet
 
 STORAGE = (
     b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQ"  # four numbers
@@ -207,6 +210,136 @@ def long_group_name(path: Path) -> None:
         file["k" * 60_000] = np.ones(1, np.float32)
 
 
+def params(*arrays: bytes, names: Any = None, count: int | None = None, end: bytes = b"") -> Callable[[Path], None]:
+    """MXNet's parameters: arrays, and their names if they are others than a, b, c."""
+    called = mxnet.names("abcdef"[: len(arrays)] if names is None else names)
+    head = struct.pack("<QQQ", 0x112, 0, len(arrays) if count is None else count)
+    return raw(head + b"".join(arrays) + called + end)
+
+
+ONE = mxnet.array(np.ones(3, np.float32))
+DENSE = struct.pack("<Ii", 0xF993FAC9, 0)
+
+
+def dense(*shape: int, code: int = 0, dimensions: int | None = None) -> bytes:
+    """An array without its numbers."""
+    dimensions = len(shape) if dimensions is None else dimensions
+    return DENSE + struct.pack(f"<I{len(shape)}qiii", dimensions, *shape, 1, 0, code)
+
+
+def tarred(
+    *members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE, link: str = "", size: int | None = None
+) -> Callable[[Path], None]:
+    """A tar archive, whose last member is of some kind, or says another size."""
+
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w") as archive:
+            for number, (name, content) in enumerate(members, 1):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                if number == len(members):
+                    member.type, member.linkname = kind, link
+                    member.size = len(content) if size is None else size
+                archive.fileobj.write(member.tobuf())
+                archive.fileobj.write(content + bytes(-len(content) % 512))
+
+    return write
+
+
+def gzipped_bomb(path: Path) -> None:
+    head = tarfile.TarInfo("0-0-weights.bin")
+    head.size = 1 << 33
+    with gzip.open(path, "wb", 1) as file:
+        file.write(head.tobuf())
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+
+
+def members_without_end(path: Path) -> None:
+    with path.open("wb") as file:
+        for number in range(100_000):
+            file.write(tarfile.TarInfo(f"{number}.bin").tobuf())
+
+
+def folders_without_end(path: Path) -> None:
+    member = tarfile.TarInfo("a")
+    member.type = tarfile.DIRTYPE
+    path.write_bytes(member.tobuf() * 50_000)
+
+
+def digits_without_end(path: Path) -> None:
+    """An extended header that Python's reader looks through again and again."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = b"x", 1 << 21
+    path.write_bytes(member.tobuf() + b"1" * (1 << 21) + tarfile.TarInfo("0-0-weights.bin").tobuf() + bytes(1024))
+
+
+def headers_in_headers(path: Path) -> None:
+    member = tarfile.TarInfo("x")
+    member.type = b"x"
+    path.write_bytes(member.tobuf() * 50_000 + bytes(1024))
+
+
+def many_zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(6000):
+            file.writestr(f"a/{number}/0-0-weights.bin", b"")
+
+
+def zipped_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for number in range(8):
+            with file.open(f"0-{number}-weights.bin", "w") as member:
+                for _ in range(16):
+                    member.write(bytes(1 << 20))
+
+
+def lying_zipped_bomb(path: Path) -> None:
+    zipped_bomb(path)
+    content = bytearray(path.read_bytes())
+    for mark, place in (b"PK\x01\x02", 24), (b"PK\x03\x04", 22):
+        start = -1
+        while (start := content.find(mark, start + 1)) >= 0:
+            content[start + place : start + place + 4] = struct.pack("<I", 100)
+    path.write_bytes(bytes(content))
+
+
+def folder_of(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.mkdir()
+        make(path / name)
+
+    return write
+
+
+def files_without_end(path: Path) -> None:
+    path.mkdir()
+    for number in range(5001):
+        (path / f"{number}.bin").touch()
+
+
+def large_file(path: Path) -> None:
+    path.mkdir()
+    with (path / "0-0-weights.bin").open("wb") as file:
+        file.truncate(1 << 40)
+
+
+ONNX = b"\x08\x08\x12\x01x\x3a"
+"""How an ONNX file begins that goes on with a graph."""
+
+
+def in_groups(path: Path) -> None:
+    """Graphs in nodes in graphs."""
+    content = b""
+    for _ in range(2000):
+        for field in 0x32, 0x2A, 0x0A, 0x3A:  # an attribute's graph, a node's attribute, a graph's node, a graph
+            size, length = len(content), b""
+            while size > 127:
+                length, size = length + bytes([size & 127 | 128]), size >> 7
+            content = bytes([field]) + length + bytes([size]) + content
+    path.write_bytes(b"\x08\x08" + content)
+
+
 def listening(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as end:
         end.bind(str(path))
@@ -296,6 +429,72 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "never initialized": (saved(lambda: {"w": torch.nn.parameter.UninitializedParameter()}), "never initialized"),
     "conjugated": (saved(lambda: {"w": torch.ones(2, dtype=torch.complex64).conj()}), "conjugated"),
+    "params, 2**63 arrays": (params(count=1 << 63), "damaged MXNet .*arrays"),
+    "params, 20,000 arrays of none": (params(count=20_000), "damaged MXNet .*too soon|begins with"),
+    "params, a negative length": (params(dense(-1)), "has the shape"),
+    "params, two negative lengths": (params(dense(-(1 << 31), -(1 << 31))), "has the shape"),
+    "params, 2**186 numbers": (params(dense(1 << 62, 1 << 62, 1 << 62)), "too soon"),
+    "params, 2**62 numbers of none": (params(dense(1 << 62, 0)), "too soon|has the shape|MXNet"),
+    "params, four billion dimensions": (params(dense(dimensions=0xFFFFFFFF)), "dimensions"),
+    "params, sparse": (params(struct.pack("<Ii", 0xF993FAC9, 1) + bytes(64)), "sparse"),
+    "params, no such type": (params(dense(1, code=7)), "of type 7"),
+    "params, a negative type": (params(dense(1, code=-1)), "of type -1"),
+    "params, another beginning": (params(struct.pack("<I", 0xF993FACA) + bytes(64)), "begins with 0xf993faca"),
+    "params, cut off": (raw(struct.pack("<QQQ", 0x112, 0, 1) + ONE[:-1]), "too soon"),
+    "params, a head alone": (raw(struct.pack("<Q", 0x112)), "too soon"),
+    "params, names that are not text": (params(ONE, names=[b"\xff\xfe"]), "damaged MXNet"),
+    "params, one name twice": (params(ONE, ONE, names=["a", "a"]), "2 arrays have 1 names"),
+    "params, a name too few": (params(ONE, ONE, names=["a"]), "2 arrays have 1 names"),
+    "params, a name of 2**40": (
+        raw(struct.pack("<QQQ", 0x112, 0, 0) + struct.pack("<QQ", 1, 1 << 40)),
+        "characters of a name",
+    ),
+    "params, 2**64 - 1 names": (raw(struct.pack("<QQQQ", 0x112, 0, 0, (1 << 64) - 1)), "names"),
+    "params, more behind": (params(ONE, end=b"x"), "1 bytes are left over"),
+    "params, words of nothing known": (
+        params(mxnet.array(np.ones(3)), names=["arg:\x1b[2K_weight"]),
+        "a network that is not known",
+    ),
+    "params, words of a layer without norms": (
+        params(mxnet.array(np.ones(3)), names=["arg:stage1_unit1_conv1_weight"]),
+        "but no stage1_unit1_bn2_gamma",
+    ),
+    "params, a norm that is a number": (
+        params(mxnet.array(np.ones(3)), dense(), names=["arg:qconvolution0_weight", "arg:batchnorm1_gamma"]),
+        "damaged MXNet|MXNet",
+    ),
+    "gzip bomb": (gzipped_bomb, "unpacked it has more than 64 MiB"),
+    "zip bomb of FINN files": (zipped_bomb, "unpacked it has more than 64 MiB"),
+    "zip bomb of FINN files that lies": (lying_zipped_bomb, "damaged archive"),
+    "100,000 members": (members_without_end, "more than 5000 files"),
+    "50,000 folders": (folders_without_end, "more than 5000 files"),
+    "6,000 zipped members": (many_zipped, "more than 5000 files"),
+    "endless digits": (digits_without_end, "extended header of 2097152 bytes"),
+    "headers in headers": (headers_in_headers, "recursion|damaged archive|more than"),
+    "a symbolic link in tar": (tarred(("0-0-weights.bin", b""), kind=tarfile.SYMTYPE, link="/etc/passwd"), "is a link"),
+    "a hard link in tar": (tarred(("a", b"x"), ("b", b""), kind=tarfile.LNKTYPE, link="a"), "is a link"),
+    "a device in tar": (tarred(("a", b""), kind=tarfile.CHRTYPE), "not a regular file"),
+    "a pipe in tar": (tarred(("a", b""), kind=tarfile.FIFOTYPE), "not a regular file"),
+    "a name that leads out": (tarred(("a/../../0-0-weights.bin", b"12345678")), "leads out of the archive"),
+    "a name from the root": (tarred(("/0-0-weights.bin", b"12345678")), "leads out of the archive"),
+    "a name twice": (tarred(("0-0-weights.bin", b"1"), ("./0-0-weights.bin", b"2")), "is in it twice"),
+    "a name of control characters": (tarred(("\x1b[2K/0-0-weights.bin", b"12345678")), "processing elements"),
+    "a member of 2**60 bytes": (tarred(("0-0-weights.bin", b"1"), size=1 << 60), "damaged archive"),
+    "a negative member": (tarred(("0-0-weights.bin", b"1"), size=-1), "damaged archive|cannot be read"),
+    "a tar of one FINN file": (tarred(("0-0-weights.bin", b"12345678")), r"files of \[1\] processing elements"),
+    "a tar of a checkpoint": (tarred(("model.pth", b"12345678")), "an archive, not a file of weights"),
+    "a zip of one FINN file": (zipped("0-0-weights.bin", b"12345678"), r"files of \[1\] processing elements"),
+    "a pipe in a folder": (folder_of("0-0-weights.bin", os.mkfifo), "0-0-weights.bin is a link, or not a regular file"),
+    "a link in a folder": (
+        folder_of("a", lambda path: path.symlink_to("/dev/zero")),
+        "a is a link, or not a regular file",
+    ),
+    "5,001 files in a folder": (files_without_end, "more than 5000 files"),
+    "a file of a terabyte in a folder": (large_file, "more than 64 MiB"),
+    "onnx, damaged": (raw(ONNX + b"\xff" * 40), "damaged ONNX"),
+    "onnx, empty": (raw(ONNX + b"\x00"), "other operations than TFC"),
+    "onnx, a length of 2**60": (raw(ONNX + b"\x80" * 8 + b"\x10"), "damaged ONNX"),
+    "onnx, graphs in graphs": (in_groups, "damaged ONNX|other operations"),
     "git lfs": (
         raw(b"version https://git-lfs.github.com/spec/v1\n"),
         "git lfs pull",
