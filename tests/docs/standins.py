@@ -1,5 +1,6 @@
 """What stands in for things of the documentation that are not here: images, checkpoints, large networks."""
 
+import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 import bcdzoo
 from bcdzoo.registry import REGISTRY
+from bcdzoo.weights.keys.finn import PROGRAMS
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from tests.photos import image_folder
@@ -69,6 +71,19 @@ def _theirs(model: str) -> Callable[[Path], None]:
     return lambda path: torch.save({"state_dict": bcdzoo.create_model(model).state_dict()}, path)
 
 
+def _lfc(path: Path) -> None:
+    """Files of FINN's LFC, all of zeros, in a folder of an archive."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name in next(entry for entry in load_manifest().checkpoints if entry.model == "finn-lfc-w1a1").files:
+            layer, _, kind = name.split("-")
+            folding = PROGRAMS["lfc"][int(layer)]
+            folds = 64 // folding.elements if folding.outputs < 64 else folding.outputs // folding.elements
+            words = (folding.columns or folding.inputs) // folding.simd if kind == "weights.bin" else 1
+            member = tarfile.TarInfo(f"mnist/lfcW1A1/{name}")
+            member.size = 8 * folds * words
+            archive.addfile(member, io.BytesIO(bytes(member.size)))
+
+
 def _converted(model: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         source = path.with_suffix(".pth")
@@ -81,9 +96,11 @@ def _converted(model: str) -> Callable[[Path], None]:
 # Path in the documentation -> writes a file or folder like it. An absolute one lies in the test's folder, too.
 FILES: dict[str, Callable[[Path], object]] = {
     "/imagenet": _images,
+    "/mnist": stripes,
     "/usr/share/datasets/fashion-mnist": stripes,
     "bcdnet-a.safetensors": _converted("bcdnet-a"),
     "best.pth": _weights_of_the_package,
+    "finn-bnn-pynq.tar.gz": _lfc,
     "mine.pth.tar": _theirs("reactnet-a"),
     "my_package": _package,
     "photo.jpg": _photo,
