@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from zlib import crc32
 
@@ -74,14 +75,13 @@ def _theirs(model: str) -> Callable[[Path], None]:
 def _lfc(path: Path) -> None:
     """Files of FINN's LFC, all of zeros, in a folder of an archive."""
     with tarfile.open(path, "w:gz") as archive:
-        for name in next(entry for entry in load_manifest().checkpoints if entry.model == "finn-lfc-w1a1").files:
-            layer, _, kind = name.split("-")
-            folding = PROGRAMS["lfc"][int(layer)]
-            folds = 64 // folding.elements if folding.outputs < 64 else folding.outputs // folding.elements
-            words = (folding.columns or folding.inputs) // folding.simd if kind == "weights.bin" else 1
-            member = tarfile.TarInfo(f"mnist/lfcW1A1/{name}")
-            member.size = 8 * folds * words
-            archive.addfile(member, io.BytesIO(bytes(member.size)))
+        for layer, folding in enumerate(PROGRAMS["lfc"]):
+            folds = -(-max(folding.outputs, 64) // folding.elements)
+            words = {"weights": (folding.columns or folding.inputs) // folding.simd, "thres": 1}
+            for element, kind in product(range(folding.elements), words):
+                member = tarfile.TarInfo(f"mnist/lfcW1A1/{layer}-{element}-{kind}.bin")
+                member.size = 8 * folds * words[kind]
+                archive.addfile(member, io.BytesIO(bytes(member.size)))
 
 
 def _converted(model: str) -> Callable[[Path], None]:
@@ -117,10 +117,14 @@ DOWNLOADED = {
 }
 
 
+def _is_large(model: str) -> bool:
+    return model in REGISTRY and REGISTRY[model].input_size == 224
+
+
 @contextmanager
 def small_networks() -> Iterator[None]:
     """While it lasts, every network for images of 224×224 is a small one under its name."""
-    large = {name: spec for name, spec in REGISTRY.items() if spec.input_size == 224}
+    large = {name: spec for name, spec in REGISTRY.items() if _is_large(name)}
     REGISTRY.update({name: replace(spec, build="tiny:bcdnet_tiny") for name, spec in large.items()})
     try:
         yield
@@ -174,7 +178,7 @@ class Publisher:
             "url": f"{server}/{entry.model}/{entry.tag}",
             "filename": "model.safetensors",
             "format": "zoo" if entry.convertible else entry.format,
-            "preprocess": "resize=32,crop=32" if self.small else entry.preprocess,
+            "preprocess": "resize=32,crop=32" if self.small and _is_large(entry.model) else entry.preprocess,
         }
         build = "" if self.small else ", ".join(f"{key} = {json.dumps(value)}" for key, value in entry.build.items())
         lines = [f"{key} = {json.dumps(value)}" for key, value in facts.items()]
