@@ -1,4 +1,4 @@
-"""What the documentation's site has beyond its pages: tables of ``weights.toml``, links in docstrings.
+"""What the documentation's site has beyond its pages: tables made of data, links in docstrings.
 
 A hook of mkdocs.yml. ``<!-- table: NAME -->`` in a page is replaced; on GitHub it shows nothing.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bcdzoo.report.reproduced import reproduced, sheets_of
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.sources import origin
 
@@ -64,7 +65,19 @@ def without() -> str:
     )
 
 
-TABLES: dict[str, Callable[[], str]] = {"checkpoints": checkpoints, "by hand": by_hand, "without": without}
+def _reproduced(place: int) -> str:
+    """One of the tables of ``bcdzoo table --which reproduced``, without anybody's own runs."""
+    sheet = sheets_of(reproduced())[place]
+    return _table(list(map(tuple, sheet.body)), tuple(sheet.headers))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "checkpoints": checkpoints,
+    "by hand": by_hand,
+    "without": without,
+    "reproduced": lambda: _reproduced(0),
+    "not measured": lambda: _reproduced(1),
+}
 
 
 def _link(entry: Checkpoint) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.quantizers.base import Levels
 from bcdzoo.observe.observed_layer import ObservedLayer
 from bcdzoo.observe.values import Form, Inputs, Weights, summarize_weights
@@ -51,7 +52,7 @@ def observe_conv(conv: PackedConv2d, x: Tensor | Levels, images: int) -> Observe
         levels=2 ** len(conv.signs),
         has_scale=not bool((conv.get_buffer("scale").abs() == 1).all()),
     )
-    border = None if conv.border is None else float(conv.border.value)
+    border = float(conv.border.value) if isinstance(conv.border, nn.ConstantPad2d | SamePad) else None
     if conv.a_bits == 1:
         layer.inputs = Inputs(0, 0, 0, Form.SIGNS, border=border)
     else:

@@ -46,8 +46,12 @@ class Zeros:
             self._write(out, args[1])
         elif packet in _PADS or (packet in _JOINS and len(maps) < len(args[0])):
             self._hold(out, self._moved(func, args, kwargs, maps) & (out == 0))
-        elif not any(at(x) in self._masks for x in maps) or at(out) in self._masks:
+        elif not any(at(x) in self._masks for x in maps):
             return
+        elif at(out) in self._masks:  # in place
+            held = self._mask(out)
+            assert held is not None
+            held &= out == 0
         elif torch.Tag.pointwise in func.tags and packet not in FREE:
             masks = [self._mask(x) for x in maps if x.shape == out.shape]
             mask = out == 0

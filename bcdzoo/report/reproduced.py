@@ -97,8 +97,10 @@ def _is_of(run: dict[str, Any], checkpoint: Checkpoint, entry: dict[str, Any] | 
     return bool(run["weights"] == checkpoint.tag)
 
 
-_HEADERS = ("Network", "Weights", "Test set", "Published", "Measured", "95 % interval", "Images", "Difference", "")
-_MEASURED = (*_HEADERS, "By", "On", "What is known")
+_MEASURED = (
+    "Network", "Weights", "Test set", "Published", "Measured", "95 % interval", "Images", "Difference", "Verdict", "By",
+    "On", "What is known",
+)  # fmt: skip
 _NUMBERS = (False, False, False, *(True,) * 5, False, False, False, False)
 
 NOTES = (
@@ -115,18 +117,18 @@ def render(rows: list[Row], style: str) -> str:
         rows: Of :func:`reproduced`.
         style: One of :data:`bcdzoo.report.sheets.STYLES`.
     """
-    measured = [row for row in rows if row["n"] is not None]
-    others = [row for row in rows if row["n"] is None]
-    tables = [
-        Sheet("Published accuracies, measured again", _MEASURED, _NUMBERS, [_cells(row) for row in measured]),
-        Sheet(
-            "Not measured",
-            ("Network", "Weights", "Test set", "Published", "Why"),
-            (False, False, False, True, False),
-            [[*_names(row), _dash(row["published"]), row["explanation"]] for row in others],
-        ),
+    return sheets.render(sheets_of(rows), NOTES, rows, style)
+
+
+def sheets_of(rows: list[Row]) -> list[Sheet]:
+    """Those that were measured, and the others."""
+    measured = [_cells(row) for row in rows if row["n"] is not None]
+    others = [[*_names(row), _dash(row["published"]), row["explanation"]] for row in rows if row["n"] is None]
+    headers = ("Network", "Weights", "Test set", "Published", "Why")
+    return [
+        Sheet("Published accuracies, measured again", _MEASURED, _NUMBERS, measured),
+        Sheet("Not measured", headers, (False, False, False, True, False), others),
     ]
-    return sheets.render(tables, NOTES, rows, style)
 
 
 def _names(row: Row) -> list[str]:

@@ -184,20 +184,21 @@ def _counted(row: Row, what: str) -> str:
 
 
 def _digits(value: Decimal) -> Decimal:
-    """The last place that a number without published digits is shown to: two after the point, or else two of its own."""
+    """The last place shown of a number without published digits: the second after the point, or its own second."""
     return Decimal(1).scaleb(min(-2, value.adjusted() - 1)) if value else Decimal(0)
 
 
 LEGEND = (
     "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
     "not counted or measured here.",
-    "computed: counted by bcdzoo for the size of the data's images, 224×224 of ImageNet; the full convention, and in brackets † the dagger convention. full: "
-    "convolutions, linear layers and per element sign 1, shortcut addition 1, RPReLU 2, other activations 1, gates 1, "
-    "global pooling 1. dagger (ReActNet's): convolutions and linear layers only. OPs = FLOPs + BOPs/64.",
+    "computed: counted by bcdzoo at the size of the data's images, 224×224 for ImageNet; the full convention, and in "
+    "brackets † the dagger convention. full: convolutions, linear layers and per element sign 1, shortcut addition 1, "
+    "RPReLU 2, other activations 1, gates 1, global pooling 1. dagger (ReActNet's): convolutions and linear layers "
+    "only. OPs = FLOPs + BOPs/64.",
     "≠: the computed number differs from the published one in the last printed digit (where one number is printed: "
     "under both conventions); docs/counting.md says why.",
-    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST and "
-    "CIFAR-10 a run on the whole test set.",
+    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST "
+    "and CIFAR-10: a run on the whole test set.",
 )
 
 BEYOND = (

@@ -428,14 +428,14 @@ def test_a_file_that_names_no_network_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_real_valued_stage_before_all_low_bit_layers_is_no_stem() -> None:
     torch.manual_seed(0)
-    network = networks.Network(networks.Block(networks._sign, networks._plain()))
-    real = nn.Sequential(network.stem, nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 64, 1), nn.Conv2d(64, 32, 1))
-    network.stem = real
-    found = audit(network, "demo", images=2, preprocess=SMALL)
+    block = networks.Block(networks._sign, networks._plain())
+    stage = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 64, 1), nn.Conv2d(64, 32, 1))
+    found = audit(networks.around(nn.Sequential(stage, block)), "demo", images=2, preprocess=SMALL)
     assert [layer.role for layer in found.layers[:4]] == ["stem", *["early stage"] * 3]
     assert "early stage" in found.verdict.partition("real-valued: ")[2]
-    network.stem = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, padding=1, groups=4), nn.Conv2d(16, 32, 1))
-    assert [layer.role for layer in audit(network, preprocess=SMALL).layers[:3]] == ["stem"] * 3
+    stem = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1, groups=4), nn.Conv2d(32, 64, 1), nn.Conv2d(64, 32, 1, 2))
+    found = audit(networks.around(nn.Sequential(stem, block)), "demo", images=2, preprocess=SMALL)
+    assert [layer.role for layer in found.layers[:4]] == ["stem"] * 4
 
 
 def test_channels_of_zeros_are_no_border() -> None:

@@ -236,5 +236,6 @@ def test_names_of_layers_cannot_command_the_terminal() -> None:
 def test_tied_weights_take_their_bytes_once() -> None:
     net = Net()
     alone = audited(net).size.float32
+    assert alone is not None
     net.second.weight = net.first.weight
     assert audited(net).size.float32 == alone - 4 * 9 * WIDTH * WIDTH

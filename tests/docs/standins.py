@@ -1,10 +1,12 @@
 """What stands in for things of the documentation that are not here: images, checkpoints, large networks."""
 
+import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from zlib import crc32
 
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 
 import bcdzoo
 from bcdzoo.registry import REGISTRY
+from bcdzoo.weights.keys.finn import PROGRAMS
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from tests.photos import image_folder
@@ -69,6 +72,18 @@ def _theirs(model: str) -> Callable[[Path], None]:
     return lambda path: torch.save({"state_dict": bcdzoo.create_model(model).state_dict()}, path)
 
 
+def _lfc(path: Path) -> None:
+    """Files of FINN's LFC, all of zeros, in a folder of an archive."""
+    with tarfile.open(path, "w:gz") as archive:
+        for layer, folding in enumerate(PROGRAMS["lfc"]):
+            folds = -(-max(folding.outputs, 64) // folding.elements)
+            words = {"weights": (folding.columns or folding.inputs) // folding.simd, "thres": 1}
+            for element, kind in product(range(folding.elements), words):
+                member = tarfile.TarInfo(f"mnist/lfcW1A1/{layer}-{element}-{kind}.bin")
+                member.size = 8 * folds * words[kind]
+                archive.addfile(member, io.BytesIO(bytes(member.size)))
+
+
 def _converted(model: str) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         source = path.with_suffix(".pth")
@@ -81,9 +96,11 @@ def _converted(model: str) -> Callable[[Path], None]:
 # Path in the documentation -> writes a file or folder like it. An absolute one lies in the test's folder, too.
 FILES: dict[str, Callable[[Path], object]] = {
     "/imagenet": _images,
+    "/mnist": stripes,
     "/usr/share/datasets/fashion-mnist": stripes,
     "bcdnet-a.safetensors": _converted("bcdnet-a"),
     "best.pth": _weights_of_the_package,
+    "finn-bnn-pynq.tar.gz": _lfc,
     "mine.pth.tar": _theirs("reactnet-a"),
     "my_package": _package,
     "photo.jpg": _photo,
@@ -100,10 +117,14 @@ DOWNLOADED = {
 }
 
 
+def _is_large(model: str) -> bool:
+    return model in REGISTRY and REGISTRY[model].input_size == 224
+
+
 @contextmanager
 def small_networks() -> Iterator[None]:
     """While it lasts, every network for images of 224×224 is a small one under its name."""
-    large = {name: spec for name, spec in REGISTRY.items() if spec.input_size == 224}
+    large = {name: spec for name, spec in REGISTRY.items() if _is_large(name)}
     REGISTRY.update({name: replace(spec, build="tiny:bcdnet_tiny") for name, spec in large.items()})
     try:
         yield
@@ -157,7 +178,7 @@ class Publisher:
             "url": f"{server}/{entry.model}/{entry.tag}",
             "filename": "model.safetensors",
             "format": "zoo" if entry.convertible else entry.format,
-            "preprocess": "resize=32,crop=32" if self.small else entry.preprocess,
+            "preprocess": "resize=32,crop=32" if self.small and _is_large(entry.model) else entry.preprocess,
         }
         build = "" if self.small else ", ".join(f"{key} = {json.dumps(value)}" for key, value in entry.build.items())
         lines = [f"{key} = {json.dumps(value)}" for key, value in facts.items()]

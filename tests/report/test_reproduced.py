@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from bcdzoo.cli import main
 from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.evaluation.stats import wilson
+from bcdzoo.registry import REGISTRY
 from bcdzoo.report import tables
 from bcdzoo.report.reproduced import render, reproduced
 from bcdzoo.report.sheets import STYLES, Row
@@ -61,7 +61,7 @@ def test_a_larger_difference_is_no_reproduction_and_is_explained() -> None:
 def test_every_network_with_public_weights_has_a_row_or_a_reason() -> None:
     public = {entry.model for entry in load_manifest().checkpoints if entry.source != "package"}
     rows = reproduced()
-    assert {row["model"] for row in rows} == public & set(tables.REGISTRY)
+    assert {row["model"] for row in rows} == public & set(REGISTRY)
     assert all(row["explanation"] for row in rows if row["verdict"] == "not measured")
     assert {row["dataset"] for row in rows if row["verdict"] == "not measured"} == {"imagenet", "cifar10"}
 
@@ -144,8 +144,5 @@ def test_a_test_set_is_known_by_what_is_in_it(name: str, folder: str) -> None:
 
 @pytest.mark.parametrize(("model", "measured"), [("finn-lfc-w1a1", 98.34), ("bcdnet-a", None), ("finn-cnv-w1a1", None)])
 def test_only_a_networks_own_test_set_counts_in_its_table(model: str, measured: float | None) -> None:
-    results = [on_mnist(model=model)]
-    found: Callable[[str], list[Row]] = lambda name: [
-        row for row in tables.rows(tables.TITLES, results) if row["model"] == name
-    ]
-    assert {row["measured_top1"] for row in found(model)} == {measured}
+    table = tables.rows(tables.TITLES, [on_mnist(model=model)])
+    assert {row["measured_top1"] for row in table if row["model"] == model} == {measured}

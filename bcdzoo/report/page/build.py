@@ -24,12 +24,12 @@ from bcdzoo.report.listing import details
 from bcdzoo.report.plots.accuracy_ops import accuracy_ops
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
+from bcdzoo.report.sheets import Row
 from bcdzoo.report.tables import (
     HEADERS,
     MEASURED,
     TITLES,
     UNITS,
-    Row,
     best_of,
     best_results,
     cells,

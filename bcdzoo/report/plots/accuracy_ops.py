@@ -11,7 +11,8 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.report.plots.labels import Label, place_labels
 from bcdzoo.report.plots.style import SERIES, new_figure, styled
-from bcdzoo.report.tables import IMAGENET, UNITS, Row, rows
+from bcdzoo.report.sheets import Row
+from bcdzoo.report.tables import IMAGENET, UNITS, rows
 
 FAMILIES = ("meliusnet-*", "reactnet-?", "bcdnet-?")
 """Those of the paper's figure."""
