@@ -13,7 +13,7 @@ from bcdzoo.report.sheets import STYLES
     type=click.Choice(["1", "2", "all", "beyond", "cifar10", "mnist", "reproduced"]),
     default="all",
     show_default=True,
-    help="Table 1 or 2 of the paper, or both (all); beyond: other ImageNet networks; cifar10, mnist: networks for them; "
+    help="Table 1 or 2 of the paper, or both (all); beyond: other ImageNet networks; cifar10 or mnist: their networks; "
     "reproduced: published accuracies that were measured again.",
 )
 @click.option("--format", "style", type=click.Choice(STYLES), default="github", show_default=True)
