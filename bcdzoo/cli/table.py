@@ -2,6 +2,7 @@
 
 import click
 
+from bcdzoo.cli.options import format_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.report.tables import Table, render, rows
 
@@ -14,13 +15,7 @@ from bcdzoo.report.tables import Table, render, rows
     show_default=True,
     help="Table 1 or 2 of the paper, or both (all); beyond: networks that are in neither.",
 )
-@click.option(
-    "--format",
-    "style",
-    type=click.Choice(["github", "latex", "csv", "json", "html"]),
-    default="github",
-    show_default=True,
-)
+@format_option("text", "markdown", "latex", "csv", "json", "html")
 def command(which: str, style: str) -> None:
     """Print the paper's comparison tables: published numbers beside computed and measured ones."""
     chosen: dict[str, tuple[Table, ...]] = {"1": (1,), "2": (2,), "all": (1, 2), "beyond": ("beyond",)}

@@ -329,6 +329,7 @@ def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[st
         batch_size=options.batch_size,
         images_at_once=model.step or options.batch_size,
         seed=options.seed,
+        label=options.label,
         threads=torch.get_num_threads(),
         resumed=job.before,
         started=run.started,

@@ -184,7 +184,7 @@ def load_network(
         BcdzooError: It cannot be built or its weights do not fit.
     """
     if isinstance(model, str) and ":" not in model:
-        find(model)  # a misspelt name should get the near ones, not a search for its weights
+        model = find(model).name  # a misspelt name should get the near ones, not a search for its weights
         if weights is None or not is_packed_file(Path(weights)):
             return resolve(model, weights, manifest, **build)
         found = load_packed(Path(weights), model)

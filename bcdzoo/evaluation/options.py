@@ -22,6 +22,7 @@ class EvalOptions:
         check_stability: Run each network in each faster mode beside the strict one.
         resume: Go on with the unfinished run of these networks on these images, or fail.
         fresh: Throw away what an unfinished run of the same has done.
+        label: A word of the user's by which the result is found again.
 
     Raises:
         BcdzooError: A value that no evaluation has.
@@ -48,6 +49,7 @@ class EvalOptions:
     store: bool = False
     resume: bool = False
     fresh: bool = False
+    label: str | None = None
 
     def __post_init__(self) -> None:
         for names, right, wanted in _WANTED:
@@ -83,6 +85,10 @@ def _two_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
 
 
+def _label(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 60 and value == printable(value).strip()
+
+
 _FLAGS = ("check_stability", "skip_bad", "check", "store", "resume", "fresh")
 _MOST = 2**31 - 1
 
@@ -96,6 +102,7 @@ _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("layout",), _none_or(_of(str)), "a name or None"),
     (("manifest",), _none_or(_of(str, os.PathLike)), "a path or None"),
     (("weights",), _none_or(_of(str, os.PathLike)), "a tag, a path or None"),
+    (("label",), _none_or(_label), "a line of 1 to 60 characters or None"),
     (("preprocess",), _none_or(_of(str, Preprocess)), "a preset's name, a spec, a Preprocess or None"),
     (("columns",), _none_or(_two_names), "two names or None"),
     (("device",), _none_or(_of(str, torch.device)), "a torch.device, its name or None"),

@@ -24,6 +24,7 @@ def state(manifest: Manifest, model: str) -> str:
 def summary(manifest: Manifest, model: str) -> Facts:
     """One network in one line: raw integers, accuracies in percent as the paper prints them."""
     spec = find(model)
+    model = spec.name
     published = [row for row in rows((1, 2, "beyond"), ()) if row["model"] == model]
     checkpoints = manifest.of(model)
     return {
@@ -44,6 +45,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
 def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
     """Everything known of a network: the summary, its paper, both counts, its measured accuracy and its checkpoints."""
     spec = find(model)
+    model = spec.name
     measured = best_results(results).get(model)
     return {
         **summary(manifest, model),

@@ -6,6 +6,7 @@ No torch, no pandas.
 import csv
 import io
 import json
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_UP, Decimal
@@ -16,6 +17,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bcdzoo.report.counts import counts, forms_of
+from bcdzoo.text_table import Column, bold, table, terminal_width
 
 Table = int | str
 
@@ -192,7 +194,7 @@ def render(table_rows: list[Row], style: str) -> str:
 
     Args:
         table_rows: Of :func:`rows`.
-        style: "github", "latex" (booktabs), "csv", "json" or "html".
+        style: "text" (fits the terminal), "markdown", "latex" (booktabs), "csv", "json" or "html".
     """
     return _STYLES[style](table_rows)
 
@@ -204,13 +206,40 @@ def _by_table(table_rows: list[Row]) -> dict[Table, list[list[str]]]:
     return tables
 
 
-def _github(table_rows: list[Row]) -> str:
-    align = ("left", "left", *["right"] * (len(HEADERS) - 2))
+_ON_TERMINAL = (
+    Column("Method"),
+    Column("W/A", rank=2),
+    Column("BOPs (1e9)", right=True, rank=3),
+    Column("computed BOPs", right=True, rank=4),
+    Column("FLOPs (1e8)", right=True, rank=4),
+    Column("computed FLOPs", right=True, rank=5),
+    Column("OPs (1e8)", right=True),
+    Column("computed OPs", right=True, rank=1),
+    Column("Top-1", right=True),
+    Column("Top-5", right=True, rank=6),
+    Column("measured", right=True),
+    Column("measured Top-5", right=True, rank=6),
+    Column("images", right=True, rank=6),
+)
+"""The columns of :data:`HEADERS` where some of them may be missing."""
+
+
+def _markdown(table_rows: list[Row]) -> str:
+    columns = [Column(head, right=i > 1) for i, head in enumerate(HEADERS)]
     parts = [
-        f"### {TITLES[number]}\n\n" + tabulate(body, HEADERS, "github", disable_numparse=True, colalign=align)
-        for number, body in _by_table(table_rows).items()
+        f"### {TITLES[number]}\n\n{table(columns, body, 'markdown')}" for number, body in _by_table(table_rows).items()
     ]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in legend(table_rows))])
+
+
+def _text(table_rows: list[Row]) -> str:
+    parts = [
+        f"{bold(TITLES[number])}\n\n{table(_ON_TERMINAL, body, 'text')}"
+        for number, body in _by_table(table_rows).items()
+    ]
+    width = terminal_width()
+    notes = (textwrap.fill(line, width, subsequent_indent="  ") for line in legend(table_rows))
+    return "\n\n".join([*parts, "\n".join(notes)])
 
 
 def _html(table_rows: list[Row]) -> str:
@@ -271,7 +300,8 @@ def _csv(table_rows: list[Row]) -> str:
 
 
 _STYLES: dict[str, Callable[[list[Row]], str]] = {
-    "github": _github,
+    "text": _text,
+    "markdown": _markdown,
     "latex": _latex,
     "csv": _csv,
     "json": _json,

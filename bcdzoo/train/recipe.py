@@ -4,7 +4,6 @@ Its top level holds the options that all stages share; each of its tables is a s
 own, which go before the shared ones. Nothing has a default outside the file.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import near_ones, printable
 from bcdzoo.toml import read_toml
 
 RECIPES = files("bcdzoo") / "train" / "recipes"
@@ -154,9 +153,9 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
 def _stage(where: str, name: str, options: dict[str, Any]) -> Stage:
     kinds = {field.name: field.type for field in fields(Stage) if field.name != "name"}
     for key in options.keys() - kinds.keys():
-        near = difflib.get_close_matches(key[:60], kinds, n=1)
+        near = near_ones(key, kinds)
         unknown = f"{where}: unknown option {printable(repr(key), 60)}"
-        raise BcdzooError(unknown + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise BcdzooError(unknown + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""))
     defaults = {field.name for field in fields(Stage) if field.default is not MISSING}
     for key, kind in kinds.items():
         if key not in options and key in defaults:

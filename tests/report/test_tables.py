@@ -42,8 +42,8 @@ def test_the_table_beyond_the_papers_has_bnext_first_and_says_where_its_numbers_
     assert [row["method"] for row in table][:4] == ["BNext-T", "BNext-S", "BNext-M", "BNext-L"]
     assert {row["table"] for row in table} == {"beyond"}
     assert not {row["model"] for row in table} & {row["model"] for row in rows((1, 2), ())}
-    assert "larq-zoo" in render(table, "github")
-    assert "larq-zoo" not in render(rows((1, 2), ()), "github")
+    assert "larq-zoo" in render(table, "markdown")
+    assert "larq-zoo" not in render(rows((1, 2), ()), "markdown")
 
 
 def test_bnexts_readme_counts_an_eighth_of_the_real_valued_layers() -> None:
@@ -184,8 +184,8 @@ def test_html_is_well_formed_and_has_a_row_for_each() -> None:
     assert parser.rows == 34 + 2  # and two headers
 
 
-def test_github_has_the_legend_and_equally_many_columns() -> None:
-    text = render(rows((1,), ()), "github")
+def test_markdown_has_the_legend_and_equally_many_columns() -> None:
+    text = render(rows((1,), ()), "markdown")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {len(HEADERS) + 1}
     assert "dagger (ReActNet's): convolutions and linear layers only" in text
