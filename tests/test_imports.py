@@ -25,7 +25,7 @@ ORDER = (
         "report",
         "train",
     ),
-    *("doctor", "cli", "__main__"),
+    *("storage", "doctor", "cli", "__main__"),
 )
 """No room imports a later one."""
 
