@@ -21,6 +21,7 @@ from bcdzoo.text_table import Column, table
     multiple=True,
     help="Backend to measure; repeatable. Default: all that MODEL supports.",
 )
+@click.option("--input-size", type=click.IntRange(1), help="Image side in pixels; default: the network's own, or 224.")
 @click.option("--threads", type=click.IntRange(1), help="Number of threads; default: torch's.")
 @click.option("--layers", is_flag=True, help="Time each packed block, with its BOPs and fraction of the kernels' peak.")
 @format_option("text", "markdown", "json")
@@ -29,12 +30,16 @@ def command(
     model: str,
     batch_sizes: tuple[int, ...],
     backends: tuple[str, ...],
+    input_size: int | None,
     threads: int | None,
     layers: bool,
     style: str,
     build: dict[str, Any],
 ) -> None:
-    """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU."""
+    """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU.
+
+    MODEL is a network of the zoo, or package.module:callable for your own.
+    """
     import torch
 
     from bcdzoo.custom_model import import_network
@@ -45,7 +50,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     network = import_network(model, **build) if ":" in model else create_model(model, **build)
-    size = 224 if ":" in model else find(model).input_size
+    size = input_size or (224 if ":" in model else find(model).input_size)
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:

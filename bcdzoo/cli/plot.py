@@ -102,14 +102,15 @@ def tradeoff(convention: str, out: Path) -> None:
 @click.argument("checkpoint", type=CHECKPOINT)
 @_weights
 @_out("binarization-error", "checkpoint")
-def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
+@build_settings
+def binarization_error(checkpoint: str, weights: str | None, out: Path, build: dict[str, Any]) -> None:
     """Plot the binarization error of the weights in the three branches of each MLP block.
 
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), a network's name, or package.module:callable.
     """
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
 
-    found = _loaded(checkpoint, weights)
+    found = _loaded(checkpoint, weights, build)
     _save(draw(found.network, f"{found.name}, weights {found.loaded.label or 'as built'}"), out)
 
 
@@ -121,7 +122,8 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
     "--class", "target", type=click.IntRange(0), help="Index of the class to explain; default: the top-1 prediction."
 )
 @_out("cam", "model")
-def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path) -> None:
+@build_settings
+def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path, build: dict[str, Any]) -> None:
     """Show what MODEL looks at in IMAGE (Grad-CAM).
 
     MODEL is a network's name, a file of this zoo, or package.module:callable.
@@ -129,14 +131,14 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
     from bcdzoo.report.plots.cam import cam as draw
     from bcdzoo.weights.load import assume
 
-    found = _loaded(model, weights)
+    found = _loaded(model, weights, build)
     found.try_out()
     if found.preprocess_from == "assumed":
         assume(found.name)
     _save(draw(found.network, image, found.preprocess, found.name, target), out)
 
 
-def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
+def _loaded(checkpoint: str, weights: str | None, build: dict[str, Any]) -> "EvalModel":
     import torch
 
     from bcdzoo.evaluation.model import load_eval_model
@@ -145,7 +147,7 @@ def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
     from bcdzoo.weights.load import checkpoint_argument
 
     name, file = checkpoint_argument(checkpoint, weights)
-    found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"))
+    found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"), **build)
     if isinstance(found.network, PackedNetwork):
         raise BcdzooError(f"{file} is packed: use the weights that it was made from")
     return found

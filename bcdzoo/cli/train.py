@@ -34,7 +34,10 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, s
 )
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard files.")
 @format_option("text", "json")
-@settings_option("settings", "Option of the recipe, for all stages (lr=0.001) or one (step2.lr=0.001); repeatable.")
+@settings_option(
+    "settings",
+    "Argument of the network (num_classes=10), or option of the recipe; step2.lr=0.001 is for one stage. Repeatable.",
+)
 def command(model: str, out: Path | None, style: str, **options: Any) -> None:
     """Train MODEL, a zoo name or package.module:callable, with a recipe (docs/training.md).
 

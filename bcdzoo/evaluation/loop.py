@@ -62,6 +62,7 @@ def evaluate(
     seed: int = 0,
     progress: bool | None = None,
     store: bool = False,
+    label: str | None = None,
     **build: Any,
 ) -> EvalResult:
     """Measure top-1 and top-5 accuracy: full float32, one center crop, every image once.
@@ -90,7 +91,8 @@ def evaluate(
         seed: For a callable that draws random weights.
         progress: Show a bar on stderr; by default where that is a terminal.
         store: Keep predictions and result in the results store; a run that is cut off then goes on when it is repeated.
-        **build: Arguments for building a zoo network, such as ``step=1`` or ``num_classes=10``.
+        label: A word of your own by which the stored result is found again.
+        **build: Arguments for building the network, such as ``step=1`` or ``num_classes=10``.
 
     Raises:
         BcdzooError: Nothing to evaluate, an image that cannot be read, a label that the network has no output for,
