@@ -21,10 +21,13 @@ from bcdzoo.text_table import Column, bold, table, terminal_width
 
 Table = int | str
 
+OWN = "own"
+
 TITLES: dict[Table, str] = {
     1: "ImageNet, all networks (table 1)",
     2: "ImageNet on ResNet-18 (table 2)",
     "beyond": "ImageNet, networks that are not in the paper's tables",
+    OWN: "Rows of your own",
 }
 
 PUBLISHED = ("bops", "flops", "flops_dagger", "ops", "ops_dagger", "top1", "top5")
@@ -53,16 +56,21 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]
     published = tomllib.loads(text, parse_float=Decimal)
     measured = best_results(results)
     return [
-        {
-            "table": number,
-            **{key: entry[key] for key in ("method", "model", "wa")},
-            **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
-            **_computed(entry["model"]),
-            **_measured(measured.get(entry["model"])),
-        }
+        row_of(number, entry, measured)
         for number in which
         for entry in published[number if isinstance(number, str) else f"table{number}"]
     ]
+
+
+def row_of(number: Table, entry: dict[str, Any], measured: dict[str, dict[str, Any]]) -> Row:
+    """A row, from an entry of published.toml and the best run of each network."""
+    return {
+        "table": number,
+        **{key: entry[key] for key in ("method", "model", "wa")},
+        **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
+        **_computed(entry["model"]),
+        **_measured(measured.get(entry["model"])),
+    }
 
 
 def _computed(model: str) -> Row:
@@ -252,6 +260,8 @@ def _html(table_rows: list[Row]) -> str:
 
 
 _TEX = {"&": r"\&", "†": r"$^\dagger$", "≠": r"$\neq$", "×": r"$\times$", "–": "--", "%": r"\%", "_": r"\_"}
+_TEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_TEX |= {character: f"\\{character}" for character in "{}#$"}
 
 
 def _tex(text: str) -> str:
