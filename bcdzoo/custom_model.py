@@ -1,13 +1,17 @@
 """Users' own networks, by the name of the Python object that builds them."""
 
 import importlib
+import inspect
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import near_ones, printable
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
@@ -26,25 +30,69 @@ def import_network(spec: str, **build: Any) -> nn.Module:
 
     Args:
         spec: Name ``package.module:name``, looked up from the current folder and among the installed packages: an
-            ``nn.Module``, or something that returns one when called without arguments.
-        **build: Arguments for networks of the zoo; must be empty.
+            ``nn.Module``, or something that returns one when called.
+        **build: Arguments of the call.
 
     Raises:
-        BcdzooError: No such module or name, the call fails or returns something else, or there are arguments.
+        BcdzooError: No such module or name, an argument that is not taken, the call fails or returns something else.
     """
-    if build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; use a callable that builds yours with it")
+    found = _import(spec)
+    if isinstance(found, nn.Module):
+        if build:
+            raise BcdzooError(f"{spec} is a network that is built already, and takes no {_names(build)}")
+        return found
+    takes = _parameters(found)
+    if takes is not None and (unknown := build.keys() - takes):
+        near = near_ones(min(unknown), takes)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(takes) or 'nothing'}"
+        raise BcdzooError(f"{spec} takes no {_names(unknown)}; {hint}")
+    with _failing(spec):
+        network = found(**build)
+    if not isinstance(network, nn.Module):
+        raise BcdzooError(f"{spec} returns a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def taken_arguments(spec: str) -> list[str]:
+    """Names of the arguments that a network of :func:`import_network` says it takes.
+
+    Raises:
+        BcdzooError: No such module or name.
+    """
+    found = _import(spec)
+    return [] if isinstance(found, nn.Module) else list(_parameters(found) or ())
+
+
+def _import(spec: str) -> Any:
     module_name, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    with _failing(spec):
+        return getattr(importlib.import_module(module_name), name)
+
+
+@contextmanager
+def _failing(spec: str) -> Iterator[None]:
+    """Other people's code fails as it likes."""
     try:
-        found = getattr(importlib.import_module(module_name), name)
-        network = found if isinstance(found, nn.Module) else found()
-    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        yield
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise BcdzooError(
             f"cannot build {spec!r} (package.module:callable): {type(error).__name__}: {reason}"
         ) from error
-    if not isinstance(network, nn.Module):
-        raise BcdzooError(f"{spec} returns a {type(network).__name__}, not a torch.nn.Module")
-    return network
+
+
+def _parameters(found: Any) -> list[str] | None:
+    """Names of what something takes by name; None where it does not say, or takes any."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return None
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+
+
+def _names(build: Iterable[str]) -> str:
+    return printable(", ".join(sorted(build)), 100)

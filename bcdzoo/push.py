@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bcdzoo.custom_model import import_network
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import require_regular, sha256_of
 from bcdzoo.ops.count import count_ops
-from bcdzoo.registry import REGISTRY, find
+from bcdzoo.registry import REGISTRY, find, zoo_name
 from bcdzoo.text import printable
-from bcdzoo.weights.load import assume, resolve
+from bcdzoo.weights.load import assume, load_into, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import Metadata, read_metadata
 
@@ -37,25 +39,35 @@ class Publication(NamedTuple):
     license: str
 
 
-def prepare_publication(weights: Path, repo: str, license: str | None = None) -> Publication:
+def prepare_publication(weights: Path, repo: str, license: str | None = None, model: str | None = None) -> Publication:
     """Write the model card and check that the file may be published.
 
     Args:
         weights: File written by ``bcdzoo train`` or ``bcdzoo convert``.
         repo: ``OWNER/NAME``.
         license: License of your own weights; others keep theirs.
+        model: Name ``package.module:callable`` of your own network, which is not called because a file names it.
 
     Raises:
-        BcdzooError: The file is not this zoo's, or its license, or that of the weights it was trained from, does not
-            allow it.
+        BcdzooError: The file is not this zoo's, or holds another network; or its license, or that of the weights it was
+            trained from, does not allow it.
     """
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise BcdzooError(f"{repo!r} is not a repository of the hub: write OWNER/NAME")
     require_regular(weights)
     said = read_metadata(weights)
-    if said is None or said.model not in REGISTRY:
-        raise BcdzooError(f"{weights} is not a file of a network of this zoo: see `bcdzoo train` and `bcdzoo convert`")
-    resolve(said.model, weights)  # what cannot be loaded is not published
+    if said is None:
+        raise BcdzooError(f"{weights} is not a file of this zoo: see `bcdzoo train` and `bcdzoo convert`")
+    holds = printable(said.model, 100)
+    if model is not None and zoo_name(model) != said.model:
+        raise BcdzooError(f"{weights} says that it holds {holds}, not {model}")
+    # what cannot be loaded is not published
+    if said.model in REGISTRY:
+        resolve(said.model, weights)
+    elif model is not None:
+        load_into(import_network(said.model, **said.build), weights)
+    else:
+        raise BcdzooError(f"{weights} says that it holds {holds}, which is no network of this zoo: name it by --model")
     allowed = _license(weights, said, license)
     return Publication(weights, repo, _card(repo, said, allowed), said, allowed)
 
@@ -164,11 +176,21 @@ def _evaluation(lineage: dict[str, Any]) -> dict[str, Any] | None:
     return found if sane and isinstance(found["data"].get("name"), str) else None
 
 
+def _origin(model: str) -> list[str]:
+    if model in REGISTRY:
+        return [f"{find(model).paper}.", ""]
+    return ["A network that is not of the zoo: its code is needed beside the weights, where Python can import it.", ""]
+
+
+def _input_size(said: Metadata) -> int | None:
+    """None for the network's own."""
+    return parse(said.preprocess).crop if said.preprocess and said.model not in REGISTRY else None
+
+
 def _card(repo: str, said: Metadata, license: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     model, lineage = said.model, said.lineage
-    spec = find(model)
     evaluation = _evaluation(lineage)
     results = []
     if evaluation:
@@ -191,7 +213,7 @@ def _card(repo: str, said: Metadata, license: str) -> str:
         model_name=model if results else None,
         eval_results=results or None,
     )
-    lines = ["---", data.to_yaml(), "---", "", f"# {model}", "", f"{spec.paper}.", ""]
+    lines = ["---", data.to_yaml(), "---", "", f"# {printable(model, 100)}", "", *_origin(model)]
     lines += ["```", f"bcdzoo eval {model} --data PATH --weights {FILENAME}", "```", ""]
     if evaluation:
         lines += [
@@ -200,7 +222,7 @@ def _card(repo: str, said: Metadata, license: str) -> str:
             "",
         ]
     lines += ["| Operations of one image | |", "|---|---|"]
-    report = count_ops(model, **said.build)
+    report = count_ops(model, input_size=_input_size(said), **said.build)
     for name, count in (
         ("BOPs", report.bops),
         ("FLOPs", report.flops),

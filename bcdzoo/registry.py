@@ -1,16 +1,20 @@
 """Every network of the zoo in one explicit table; importing this imports neither networks nor torch."""
 
 import fnmatch
+import functools
 import importlib
 import inspect
+import re
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.resources import files
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from bcdzoo.bits import BINARY, REAL, Bits, bits_label
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import near_ones, printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -157,30 +161,105 @@ def list_models(pattern: str = "*") -> list[str]:
     """List the names of the zoo's networks that match a shell pattern, sorted.
 
     Args:
-        pattern: Shell pattern, such as ``bcdnet*``.
+        pattern: Shell pattern, such as ``bcdnet*``; case does not matter. Without ``*``, ``?`` or ``[`` it is one
+            network's name, as :func:`find` takes it.
 
     Raises:
         BcdzooError: It is not a string.
     """
     if not isinstance(pattern, str):
         raise BcdzooError(f"a pattern such as 'bcdnet*' must be a string, not {printable(repr(pattern), 60)}")
-    return sorted(fnmatch.filter(REGISTRY, pattern))
+    if not is_pattern(pattern):
+        return [name for name in [_as_printed(pattern)] if name]
+    matching = fnmatch.filter(REGISTRY, pattern.lower())
+    if not matching:  # a paper's family, such as Bi-Real-*
+        bare = _bare_names()
+        matching = [bare[name] for name in fnmatch.filter(bare, re.sub(r"[-_ ]", "", pattern.lower()))]
+    return sorted(matching)
+
+
+def zoo_name(name: str) -> str:
+    """The zoo's name of a network, as :func:`find` takes it; what is not of the zoo, such as a path, stays as it is."""
+    return name if ":" in name else _as_printed(name) or name
+
+
+def is_pattern(text: str) -> bool:
+    """Whether a text stands for several names."""
+    return bool(set(text) & set("*?["))
 
 
 def find(name: str) -> ModelSpec:
     """Find the entry of a network.
+
+    Args:
+        name: Its name in this zoo, in any case, or as papers print it: ``BCDNet-A``, ``Bi-Real-18``.
 
     Raises:
         BcdzooError: No network has this name; the message suggests similar ones.
     """
     if not isinstance(name, str):
         raise BcdzooError(f"a network's name must be a string, not {printable(repr(name), 60)}")
-    if name not in REGISTRY:
-        import difflib
+    found = _as_printed(name)
+    if found is None:
+        several = _published().get(_bare(name), [])
+        near = several or [_bare_names()[bare] for bare in near_ones(_bare(name), _bare_names())]
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise BcdzooError(f"no network named {printable(repr(name), 100)}{hint} (`bcdzoo list` shows all)")
+    return REGISTRY[found]
 
-        near = difflib.get_close_matches(name, REGISTRY, n=3) or list(REGISTRY)
-        raise BcdzooError(f"no network named {name!r}; did you mean {', '.join(near)}? (`bcdzoo list` shows all)")
-    return REGISTRY[name]
+
+def _as_printed(name: str) -> str | None:
+    """The zoo's name of a network whose name is written in some way; None where that is none, or several."""
+    if name in REGISTRY:
+        return name
+    bare = _bare(name)
+    if bare in _bare_names():
+        return _bare_names()[bare]
+    published = _published().get(bare, [])
+    if len(published) == 1:
+        return published[0]
+    if published:
+        return None
+    return _of_family(bare)
+
+
+def _of_family(bare: str) -> str | None:
+    """A member that no table has, under its family's printed name: Bi-Real-34 is birealnet-34, so Bi-Real-18 is known.
+
+    None where the table's names lead to none or to several.
+    """
+    found = set()
+    for printed, (name, *more) in _published().items():
+        own, digits = _bare(name), re.search(r"\d+$", printed)
+        if more or digits is None or not own.endswith(digits[0]):
+            continue
+        family, ours = printed.removesuffix(digits[0]), own.removesuffix(digits[0])
+        if bare.startswith(family) and (other := _bare_names().get(ours + bare.removeprefix(family))):
+            found.add(other)
+    return found.pop() if len(found) == 1 else None
+
+
+def _bare(name: str) -> str:
+    """A name without case, hyphens and brackets; the star that papers put behind one is a word."""
+    return re.sub(r"[\W_]", "", name.lower().replace("*", "star"))
+
+
+@functools.cache
+def _bare_names() -> dict[str, str]:
+    return {_bare(name): name for name in REGISTRY}
+
+
+@functools.cache
+def _published() -> dict[str, list[str]]:
+    """The names that published.toml prints, bare, and the networks that bear each."""
+    text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
+    printed: dict[str, list[str]] = {}
+    for table in tomllib.loads(text).values():
+        for row in table:
+            known = printed.setdefault(_bare(row["method"]), [])
+            if row["model"] in REGISTRY and row["model"] not in known:
+                known.append(row["model"])
+    return {name: models for name, models in printed.items() if models}
 
 
 def create_model(name: str, num_classes: int | None = None, **arguments: Any) -> "nn.Module":
@@ -198,12 +277,15 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     Raises:
         BcdzooError: Unknown name, or an argument that this network does not accept.
     """
+    name = find(name).name
     num_classes = find(name).num_classes if num_classes is None else num_classes
     build = _builder(name)
     taken = default_arguments(name)
     if unknown := arguments.keys() - taken:
         key = printable(min(unknown), 60)
-        raise BcdzooError(f"{name}: got an unexpected keyword argument {key!r}; it takes {', '.join(taken)}")
+        near = near_ones(key, taken)
+        hint = f"; did you mean {' or '.join(near)}?" if near else f"; it takes {', '.join(taken)}"
+        raise BcdzooError(f"{name}: got an unexpected keyword argument {key!r}{hint}")
     arguments = {"num_classes": num_classes, **arguments}
     _check_types(name, arguments)
     try:

@@ -40,6 +40,13 @@ def printable(text: object, longest: int = LONGEST) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def near_ones(word: str, known: Iterable[str]) -> list[str]:
+    """What somebody may have meant by a word that is not known: three at most, the nearest first."""
+    import difflib
+
+    return difflib.get_close_matches(word[:100], dict.fromkeys(known), n=3)
+
+
 def html_table(rows: Iterable[tuple[object, object]]) -> str:
     """Format names and values as an escaped HTML table for a notebook."""
     cells = ((html.escape(printable(name)), html.escape(printable(value))) for name, value in rows)

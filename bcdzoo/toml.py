@@ -1,6 +1,7 @@
 """Read untrusted TOML files, with limits on size and depth that bound time and memory."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ _LARGEST = 1 << 18  # bytes
 _DOTS = 200  # per line, because reading a dotted key takes quadratic time
 
 
-def read_toml(path: Path, what: str) -> dict[str, Any]:
+def read_toml(path: Path, what: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
     """Read the table in a file.
 
     Args:
         path: The file.
         what: What it should be, for messages: "manifest".
+        parse_float: Makes a number with a point or exponent of its text; a ValueError says that it cannot.
 
     Raises:
         BcdzooError: It cannot be read, is no TOML, or is larger or deeper than any such file needs to be.
@@ -30,7 +32,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         text = content.decode("utf-8")
         if max(line.count(".") for line in text.split("\n")) > _DOTS:
             raise BcdzooError(f"{path} is not a {what}: a line has more than {_DOTS} dots")
-        return tomllib.loads(text)
+        return tomllib.loads(text, parse_float=parse_float)
     except OSError as error:
         raise BcdzooError(f"cannot read the {what} {path}: {error.strerror}") from None
     except RecursionError:

@@ -68,7 +68,7 @@ def without() -> str:
 def _reproduced(place: int) -> str:
     """One of the tables of ``bcdzoo table --which reproduced``, without anybody's own runs."""
     sheet = sheets_of(reproduced())[place]
-    return _table(list(map(tuple, sheet.body)), tuple(sheet.headers))
+    return _table(list(map(tuple, sheet.body)), tuple(column.head for column in sheet.columns))
 
 
 TABLES: dict[str, Callable[[], str]] = {

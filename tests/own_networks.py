@@ -131,3 +131,7 @@ class Overflowing(Steady):
     def forward(self, images: Tensor) -> Tensor:
         self.batches += len(images) > 1
         return super().forward(images) / (self.batches != 5)
+
+
+def named(*, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, outputs))

@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bcdzoo"
 ORDER = (
-    *("errors", "text", "bits", "files", "seal", "toml", "processes", "layers", "models", "registry", "custom_model"),
+    *("errors", "text", "text_table", "bits", "files", "seal", "toml", "processes"),
+    *("layers", "models", "registry", "custom_model"),
     *(
         "data",
         "weights",
@@ -24,7 +25,7 @@ ORDER = (
         "report",
         "train",
     ),
-    *("doctor", "cli", "__main__"),
+    *("storage", "doctor", "cli", "__main__"),
 )
 """No room imports a later one."""
 

@@ -15,10 +15,11 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
 from bcdzoo.push import prepare_publication
 from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import convert
+from bcdzoo.weights.load import FORMAT, convert
 from bcdzoo.weights.manifest import load_manifest
 from bcdzoo.weights.sources import SHIPPED
 from bcdzoo.weights.tensors import write_tensors
+from tests.own_networks import named
 from tests.weights.hub import Hub, hub
 
 TOKEN = "hf_ofthetest"
@@ -138,3 +139,19 @@ def test_weights_of_ones_own_need_a_licence_that_can_be_given(tmp_path: Path) ->
 def test_what_cannot_be_published_is_said(file: str, repo: str) -> None:
     with pytest.raises(BcdzooError, match=r"no file none|write OWNER/NAME"):
         prepare_publication(Path(file), repo)
+
+
+def test_a_network_of_ones_own_is_published_if_it_is_named(tmp_path: Path) -> None:
+    path, own = tmp_path / "net.safetensors", "tests.own_networks:named"
+    metadata = {"format": FORMAT, "model": own, "build": '{"outputs": 7}', "preprocess": "resize=36,crop=32"}
+    write_tensors(path, named(outputs=7).state_dict(), metadata)
+    publication = prepare_publication(path, "me/net", "MIT", own)
+    assert f"bcdzoo eval {own} --data PATH" in publication.card
+    assert f"| FLOPs | {bcdzoo.count_ops(own, input_size=32, outputs=7).flops:,} |" in publication.card
+    with pytest.raises(BcdzooError, match=r"holds tests.own_networks:named, which is .*: name it by --model"):
+        prepare_publication(path, "me/net", "MIT")
+    with pytest.raises(BcdzooError, match=r"holds tests.own_networks:named, not tests.own_networks:Wide"):
+        prepare_publication(path, "me/net", "MIT", "tests.own_networks:Wide")
+    write_tensors(path, named(outputs=8).state_dict(), metadata)
+    with pytest.raises(BcdzooError):
+        prepare_publication(path, "me/net", "MIT", own)

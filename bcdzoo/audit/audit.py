@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.audit.size import Size, measure
-from bcdzoo.audit.verdict import AuditedLayer, judge, summarize
+from bcdzoo.audit.verdict import AuditedLayer, failure, judge, summarize
+from bcdzoo.bits import BINARY
 from bcdzoo.custom_model import unwrapped
 from bcdzoo.data.batches import AT_ONCE, batches_of
 from bcdzoo.data.imagenet import DEMO
@@ -41,6 +42,8 @@ class Audit:
         images: Number of images, possibly 0.
         claimed: W/A of its low-bit layers in the registry; None for a network outside the zoo.
         verdict: Verdict in words.
+        failure: Reason why it is not what it claims, in words; None if it is. A network outside the zoo claims to be
+            binary.
         layers: Layers in the order of their calls.
         size: Size of its weights.
         unknown: Operations that may multiply and were not recognized: how often per image, and where first.
@@ -56,6 +59,7 @@ class Audit:
     images: int
     claimed: str | None
     verdict: str
+    failure: str | None
     layers: list[AuditedLayer]
     size: Size
     unknown: list[str]
@@ -136,6 +140,7 @@ def audit(
         watch.images if data is not None else 0,
         ", ".join(map(str, spec.bits)) if spec else None,
         summarize(layers, unknown),
+        failure(layers, spec.bits if spec else (BINARY,), unknown),
         layers,
         measure(loaded, layers, spec, _file(spec, weights, manifest)),
         unknown,

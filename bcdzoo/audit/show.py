@@ -1,21 +1,30 @@
 """An audit as text or JSON."""
 
 import math
+import textwrap
 from dataclasses import asdict
 from typing import Any
-
-from tabulate import tabulate
 
 from bcdzoo.audit.audit import Audit
 from bcdzoo.audit.size import Size
 from bcdzoo.audit.verdict import AuditedLayer
 from bcdzoo.observe.values import NEAR, Form
 from bcdzoo.text import printable
+from bcdzoo.text_table import Column, table, terminal_width
 
-_HEADERS = ("layer", "kernel", "MACs", "weights", "inputs", "at 0", "near 0", "padding", "verdict")
-_ALIGN = ("left", "left", "right", "left", "left", "right", "right", "left", "left")
-_SMALL = 0.05  # share of element-wise products that is not reported
-_LINE, _VERDICT = 120, 24  # characters per line, and at least in the verdict's column
+_COLUMNS = (
+    Column("layer"),
+    Column("kernel", rank=3),
+    Column("MACs", right=True, rank=1),
+    Column("weights"),
+    Column("inputs"),
+    Column("at 0", right=True, rank=4),
+    Column("near 0", right=True, rank=5),
+    Column("padding", rank=2),
+    Column("verdict", fold=True),
+)
+_SMALL = 0.05  # share of element-wise products that needs no word
+_LINE = 120  # characters at most
 
 _FORMS = {
     Form.SIGNS: "±α",
@@ -40,33 +49,18 @@ def as_json(audit: Audit) -> dict[str, Any]:
     return record
 
 
-def as_text(audit: Audit) -> str:
-    """Format a table of the layers, followed by the findings about the network."""
+def as_text(audit: Audit, style: str = "text") -> str:
+    """Format a table of the layers, "text" or "markdown", followed by the findings about the network."""
     whole = sum(layer.macs for layer in audit.layers) or 1
     rows = [_row(layer, whole) for layer in audit.layers]
-    shown = [column for column in range(len(_HEADERS)) if any(row[column] for row in rows) or not rows]
-    body = [[row[column] for column in shown] for row in rows]
-    headers = [_HEADERS[column] for column in shown]
-    table = tabulate(
-        body,
-        headers,
-        "simple",
-        disable_numparse=True,
-        colalign=[_ALIGN[column] for column in shown] if rows else None,
-        maxcolwidths=_widths(headers, body),
-        break_on_hyphens=False,
-    )
-    facts = tabulate(
-        list(_facts(audit)), tablefmt="plain", disable_numparse=True, maxcolwidths=[None, 106], break_on_hyphens=False
-    )
-    return f"{table}\n\n{facts}"
-
-
-def _widths(headers: list[str], body: list[list[str]]) -> list[int]:
-    """Return the columns' widths: as needed, except that the verdict gets the rest."""
-    # tabulate widens a column to two more than its header
-    widths = [max(len(header) + 2, *map(len, cells)) for header, *cells in zip(headers, *body, strict=True)]
-    return [*widths[:-1], max(_LINE - sum(widths[:-1]) - 2 * (len(widths) - 1), _VERDICT)]
+    shown = [i for i in range(len(_COLUMNS)) if any(row[i] for row in rows) or not rows]
+    width = min(terminal_width(), _LINE)
+    layers = table([_COLUMNS[i] for i in shown], [[row[i] for i in shown] for row in rows], style, width)
+    facts = [
+        textwrap.fill(text, width, initial_indent=f"{name:<10}  ", subsequent_indent=" " * 12, break_on_hyphens=False)
+        for name, text in _facts(audit)
+    ]
+    return "\n".join([layers, "", *facts])
 
 
 def _row(layer: AuditedLayer, whole: int) -> tuple[str, ...]:

@@ -319,6 +319,30 @@ def summarize(layers: Sequence[AuditedLayer], unknown: Sequence[str] = ()) -> st
     return f"not known: {number} not recognized ({names}); apart from that {head}{rest}"
 
 
+def failure(layers: Sequence[AuditedLayer], claimed: Sequence[Bits], unknown: Sequence[str] = ()) -> str | None:
+    """Why a network is not what it claims, in a line; None where it is.
+
+    Args:
+        layers: Of :func:`judge`.
+        claimed: Bits of its low-bit layers; of a real-valued network 32/32.
+        unknown: Operations that may multiply and were not recognised.
+    """
+    wanted = {_kind(*bits[:2]) for bits in claimed}
+    low = [layer for layer in layers if not layer.role and (layer.troubles or layer.kind not in _REAL)]
+    found = dict.fromkeys(layer.kind for layer in low)
+    if unknown:
+        return f"not known: {unknown[0]} was not recognised"
+    if broken := [layer for layer in layers if layer.troubles or layer.role == "inside"]:
+        return f"{_name(broken[0])} is {broken[0].verdict}" + f", and {len(broken) - 1} more" * (len(broken) > 1)
+    if wanted == {"real-valued"} and not low:
+        return None
+    if any(layer.a_bits is None for layer in low):
+        return "the activations are not known: give images with --data"
+    if not low or any(kind not in wanted for kind in found):
+        return f"it claims to be {' and '.join(sorted(wanted))}, and is {', '.join(found) or 'real-valued'}"
+    return None
+
+
 def _share(some: Sequence[AuditedLayer], layers: Sequence[AuditedLayer]) -> str:
     whole = sum(layer.macs for layer in layers) or 1
     return f"{100 * sum(layer.macs for layer in some) / whole:.1f} %"

@@ -31,6 +31,7 @@ COMMANDS = {
     "export": ("export", "Write a network with its weights to a packed file."),
     "push": ("push", "Publish weights with a model card on the Hugging Face hub."),
     "convert": ("convert", "Convert other people's checkpoints to this zoo's safetensors."),
+    "cache": ("cache", "Show what takes space on the disk, and delete what nobody needs."),
     "doctor": ("doctor", "Check that what bcdzoo needs is installed and works."),
 }
 

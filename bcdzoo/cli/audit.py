@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings
+from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings, format_option
+from bcdzoo.errors import BcdzooError
 
 
 @click.command("audit")
@@ -34,16 +35,20 @@ from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings
     metavar="PRESET|SPEC",
     help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
 )
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--check", is_flag=True, help="Fail (exit code 1) unless the network has the bits that it claims.")
+@format_option("text", "markdown", "json")
 @build_settings
-def command(model: str, style: str, build: dict[str, Any], **options: Any) -> None:
+def command(model: str, check: bool, style: str, build: dict[str, Any], **options: Any) -> None:
     """Check whether a network is really binary: what each layer multiplies, observed while it runs on real images.
 
     The argument is one of the zoo's .safetensors files, the name of a network, or package.module:callable for your
-    own. Without images only the weights are checked.
+    own. Without images only the weights are checked. The verdict is a result: the exit code is 0 whatever it says,
+    unless --check is given. Networks that are not of the zoo claim to be binary.
     """
     from bcdzoo.audit.audit import audit
     from bcdzoo.audit.show import as_json, as_text
 
     found = audit(model, **options, **build)
-    click.echo(json.dumps(as_json(found), indent=1) if style == "json" else as_text(found))
+    click.echo(json.dumps(as_json(found), indent=1) if style == "json" else as_text(found, style))
+    if check and (reason := found.failure):
+        raise BcdzooError(f"{found.model}: {reason}")

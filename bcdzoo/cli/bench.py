@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import click
-from tabulate import tabulate
 
-from bcdzoo.cli.options import MODEL, build_settings
+from bcdzoo.cli.options import MODEL, build_settings, format_option
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import say
+from bcdzoo.text_table import Column, table
 
 
 @click.command("bench")
@@ -21,20 +21,25 @@ from bcdzoo.text import say
     multiple=True,
     help="Backend to measure; repeatable. Default: all that MODEL supports.",
 )
+@click.option("--input-size", type=click.IntRange(1), help="Image side in pixels; default: the network's own, or 224.")
 @click.option("--threads", type=click.IntRange(1), help="Number of threads; default: torch's.")
 @click.option("--layers", is_flag=True, help="Time each packed block, with its BOPs and fraction of the kernels' peak.")
-@click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
+@format_option("text", "markdown", "json")
 @build_settings
 def command(
     model: str,
     batch_sizes: tuple[int, ...],
     backends: tuple[str, ...],
+    input_size: int | None,
     threads: int | None,
     layers: bool,
     style: str,
     build: dict[str, Any],
 ) -> None:
-    """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU."""
+    """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU.
+
+    MODEL is a network of the zoo, or package.module:callable for your own.
+    """
     import torch
 
     from bcdzoo.custom_model import import_network
@@ -45,7 +50,7 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     network = import_network(model, **build) if ":" in model else create_model(model, **build)
-    size = 224 if ":" in model else find(model).input_size
+    size = input_size or (224 if ":" in model else find(model).input_size)
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:
@@ -75,13 +80,19 @@ def command(
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
         return
     body = [
-        (result["backend"], record["batch_size"], f"{result['images_per_second']:.1f}", f"{result['ms_per_image']:.2f}")
+        (
+            result["backend"],
+            str(record["batch_size"]),
+            f"{result['images_per_second']:.1f}",
+            f"{result['ms_per_image']:.2f}",
+        )
         for record in records
         for result in record["results"]
     ]
     kernels = f", kernels {native.chosen()}" if "packed" in networks else ""
     click.echo(f"{model}, {torch.get_num_threads()} threads{kernels}\n")
-    click.echo(tabulate(body, ("backend", "batch size", "images/s", "ms/image"), "github", disable_numparse=True))
+    numbers = (Column(head, right=True) for head in ("batch size", "images/s", "ms/image"))
+    click.echo(table((Column("backend"), *numbers), body, style))
 
 
 def _show_layers(model: str, found: Any, style: str) -> None:
@@ -92,5 +103,5 @@ def _show_layers(model: str, found: Any, style: str) -> None:
         (layer.name, f"{layer.bops / 1e6:.2f}", f"{layer.microseconds:.0f}", f"{100 * layer.fraction:.0f} %")
         for layer in found
     ]
-    headers = ("block", "BOPs (1e6)", "µs·core/image", "of the peak")
-    click.echo(tabulate(body, headers, "github", disable_numparse=True, colalign=("left", *["right"] * 3)))
+    numbers = (Column(head, right=True) for head in ("BOPs (1e6)", "µs·core/image", "of the peak"))
+    click.echo(table((Column("block"), *numbers), body, style))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import RUN
+from bcdzoo.cli.options import RUN, format_option
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -16,7 +16,7 @@ _SHOWN = 10
 @click.argument("first", type=RUN, metavar="RUN")
 @click.argument("second", type=RUN, metavar="RUN")
 @click.option("--changed", type=click.Path(path_type=Path), help="CSV file for the images whose prediction differs.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option("text", "json")
 def command(first: str, second: str, changed: Path | None, style: str) -> None:
     """Test whether one RUN is better than another on the same images, and show where they differ.
 

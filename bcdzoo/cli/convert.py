@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings, out_option
 
 
 @click.command("convert")
 @click.argument("src", type=FILE)
 @click.option("--model", type=MODEL, required=True, help="Network of the zoo that the weights are for.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file (.safetensors).")
+@out_option("Output file (.safetensors).", required=True)
 @click.option(
     "--preprocess",
     type=PRESET,

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings
+from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings, format_option
 
 
 @click.command("count-ops")
@@ -30,7 +30,7 @@ from bcdzoo.cli.options import FILE, MODEL, PRESET, build_settings
     metavar="PRESET|SPEC",
     help="Preprocessing of --data, such as resize=256,crop=224.",
 )
-@click.option("--format", "style", type=click.Choice(["github", "csv", "json"]), default="github", show_default=True)
+@format_option("text", "markdown", "csv", "json")
 @build_settings
 def command(
     model: str,

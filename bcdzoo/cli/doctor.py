@@ -5,12 +5,13 @@ from dataclasses import asdict
 
 import click
 
+from bcdzoo.cli.options import format_option
 from bcdzoo.text import printable
 
 
 @click.command("doctor")
 @click.option("--links", is_flag=True, help="Check that every link in the manifest still leads to its file.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@format_option("text", "json")
 def command(links: bool, style: str) -> int:
     """Check the installed packages, kernels, folders, settings, the hub and a mirror.
 

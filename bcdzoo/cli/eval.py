@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, WEIGHTS, build_settings, labels_options
+from bcdzoo.cli.options import FILE, PATTERN, PRESET, WEIGHTS, build_settings, format_option, labels_options, out_option
 from bcdzoo.errors import BcdzooError
-from bcdzoo.registry import find, list_models
+from bcdzoo.registry import find, is_pattern, list_models
 from bcdzoo.text import say
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
 
 
 @click.command("eval")
-@click.argument("models", type=MODEL, metavar="MODEL...", nargs=-1, required=True)
+@click.argument("models", type=PATTERN, metavar="MODEL...", nargs=-1, required=True)
 @click.option(
     "--data", type=FILE, required=True, metavar="PATH", help="ImageNet in any layout; see docs/evaluating.md."
 )
@@ -65,7 +65,7 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
 )
 @click.option("--resume", is_flag=True, help="Continue an unfinished run, or fail and say what differs.")
 @click.option("--fresh", is_flag=True, help="Discard an unfinished run and start over.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON file for the result.")
+@out_option("JSON file for the result.")
 @click.option("--per-class", type=click.Path(path_type=Path), help="CSV file for the accuracy of each class.")
 @click.option("--confusion", type=click.Path(path_type=Path), help="CSV file for the confused pairs of classes.")
 @click.option(
@@ -75,7 +75,8 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
     callback=_not,
     help="Store no result (`bcdzoo table` reads the store) and do not resume.",
 )
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--label", metavar="TEXT", help="Label of the result, by which `bcdzoo results` and `compare` find it.")
+@format_option("text", "markdown", "json")
 @build_settings
 def command(
     models: tuple[str, ...],
@@ -121,7 +122,7 @@ def _expand(models: tuple[str, ...], manifest: Path | None) -> list[str]:
 
     names: list[str] = []
     for model in models:
-        if ":" in model or not set(model) & set("*?["):
+        if ":" in model or not is_pattern(model):
             names.append(model)
             continue
         known = load_manifest(manifest)
@@ -154,4 +155,4 @@ def _report(
                 with atomic_write(path) as temporary:
                     frame(results).to_csv(temporary, index=False)
     finally:  # print the result even if the disk is full
-        click.echo(json.dumps(as_json(results), indent=1) if style == "json" else as_text(results))
+        click.echo(json.dumps(as_json(results), indent=1) if style == "json" else as_text(results, style))

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import MODEL, WEIGHTS
+from bcdzoo.cli.options import MODEL, WEIGHTS, out_option
 from bcdzoo.text import printable
 
 
 @click.command("export")
 @click.argument("model", type=MODEL)
 @click.option("--packed", is_flag=True, help="Write bit planes and folded constants; required, the only form so far.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Output file (.safetensors).")
+@out_option("Output file (.safetensors).", required=True)
 @click.option(
     "--weights",
     type=WEIGHTS,

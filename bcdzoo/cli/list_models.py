@@ -4,20 +4,32 @@ import json
 from pathlib import Path
 
 import click
-from tabulate import tabulate
 
-from bcdzoo.cli.options import MODEL
-from bcdzoo.registry import list_models
+from bcdzoo.cli.options import PATTERN, format_option
+from bcdzoo.errors import BcdzooError
+from bcdzoo.registry import find, is_pattern, list_models
 from bcdzoo.report.listing import summary
+from bcdzoo.text_table import Column, table
 from bcdzoo.weights.manifest import load_manifest
 
-_HEADERS = ("model", "W/A", "parameters", "OPs", "OPs †", "data", "Top-1", "Top-5", "checkpoint", "licence")
+_COLUMNS = (
+    Column("model"),
+    Column("W/A"),
+    Column("parameters", right=True, rank=2),
+    Column("OPs", right=True, rank=1),
+    Column("OPs †", right=True, rank=3),
+    Column("data", rank=2),
+    Column("Top-1", right=True),
+    Column("Top-5", right=True, rank=4),
+    Column("checkpoint", rank=1),
+    Column("licence", rank=5),
+)
 
 
 @click.command("list")
-@click.argument("pattern", type=MODEL, default="*")
+@click.argument("pattern", type=PATTERN, default="*")
 @click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
-@click.option("--format", "style", type=click.Choice(["github", "json"]), default="github", show_default=True)
+@format_option("text", "markdown", "json")
 def command(pattern: str, manifest: Path | None, style: str) -> None:
     """List the networks of the zoo whose names match PATTERN, such as 'bcdnet*'.
 
@@ -25,7 +37,10 @@ def command(pattern: str, manifest: Path | None, style: str) -> None:
     checkpoint is cached (on this machine), public (can be fetched) or none (train it, or pass your own with --weights).
     """
     known = load_manifest(manifest)
-    entries = [summary(known, model) for model in list_models(pattern)]
+    names = list_models(pattern) if is_pattern(pattern) else [find(pattern).name]
+    if not names:
+        raise BcdzooError(f"no network's name matches {pattern!r}: `bcdzoo list` shows all")
+    entries = [summary(known, model) for model in names]
     if style == "json":
         click.echo(json.dumps(entries, indent=1))
         return
@@ -37,15 +52,14 @@ def command(pattern: str, manifest: Path | None, style: str) -> None:
             _short(entry["ops"], 8, 2),
             _short(entry["ops_dagger"], 8, 2),
             entry["dataset"],
-            entry["top1"] or "–",
-            entry["top5"] or "–",
+            str(entry["top1"] or "–"),
+            str(entry["top5"] or "–"),
             entry["checkpoint"],
             entry["license"] or "–",
         )
         for entry in entries
     ]
-    align = ("left", "left", "right", "right", "right", "left", "right", "right", "left", "left")
-    click.echo(tabulate(body, _HEADERS, "github", disable_numparse=True, colalign=align if body else None))
+    click.echo(table(_COLUMNS, body, style))
 
 
 def _short(number: int, exponent: int, digits: int) -> str:

@@ -2,13 +2,15 @@
 
 import tomllib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.registry import REGISTRY
+from bcdzoo.registry import REGISTRY, is_pattern, zoo_name
+from bcdzoo.text_table import default_style
 
 Command = Callable[..., Any]
 
@@ -57,9 +59,24 @@ def _runs(ctx: click.Context) -> list[str]:
     return [*dict.fromkeys(result["model"] for result in results), *(result["run"] for result in results)]
 
 
-MODEL = _Offered("model", lambda ctx: REGISTRY)
-"""A network's name; for some commands also a pattern or package.module:callable."""
-CHECKPOINT = _Offered("checkpoint", lambda ctx: REGISTRY, files=True)
+class _Network(_Offered):
+    """A network's name in any spelling that the registry knows becomes the zoo's; anything else stays as it is."""
+
+    def __init__(self, name: str, files: bool = False, patterns: bool = False) -> None:
+        super().__init__(name, lambda ctx: REGISTRY, files)
+        self._patterns = patterns
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text: str = super().convert(value, param, ctx)
+        untouched = (self._files and Path(text).exists()) or (self._patterns and is_pattern(text))
+        return text if untouched else zoo_name(text)
+
+
+MODEL = _Network("model")
+"""A network's name; for some commands also package.module:callable."""
+PATTERN = _Network("model", patterns=True)
+"""Likewise, or a pattern of names."""
+CHECKPOINT = _Network("checkpoint", files=True)
 """A network's name, or a file of this zoo, whose metadata name the network."""
 TAG = _Offered("tag", _tags)
 WEIGHTS = _Offered("weights", _tags, files=True)
@@ -95,6 +112,41 @@ def settings_option(name: str, help: str) -> Callable[[Command], Command]:
 build_settings = settings_option(
     "build", "Argument of the network, such as step=1 (W/A 32/1) or mlp_groups=4; repeatable."
 )
+
+
+class _Format(click.Choice[str]):
+    """How something is printed; Markdown may be called by its older name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return super().convert("markdown" if value == "github" and "markdown" in self.choices else value, param, ctx)
+
+
+def format_option(*styles: str) -> Callable[[Command], Command]:
+    """Return ``--format``, which becomes ``style``.
+
+    Args:
+        *styles: What can be chosen. With "markdown" among them the output is a table, and where nobody chooses it is
+            text on a terminal and Markdown elsewhere; without it the default is the first.
+    """
+    tables = "markdown" in styles
+    return click.option(
+        "--format",
+        "style",
+        type=_Format(styles),
+        default=default_style if tables else styles[0],
+        show_default="text on a terminal, else markdown" if tables else True,
+        help="How the output is printed.",
+    )
+
+
+def out_option(
+    help: str, callback: Callable[..., Any] | None = None, required: bool = False, default: Path | None = None
+) -> Callable[[Command], Command]:
+    """Return ``-o``/``--out``, the file or folder that is written."""
+    kind = click.Path(path_type=Path)
+    return click.option(
+        "-o", "--out", type=kind, callback=callback, required=required, default=default, show_default=True, help=help
+    )
 
 
 def _parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[str, str] | None:

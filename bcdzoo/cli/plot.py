@@ -1,12 +1,13 @@
 """``bcdzoo plot``."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import CHECKPOINT, MODEL, WEIGHTS, build_settings
+from bcdzoo.cli.options import CHECKPOINT, MODEL, PATTERN, WEIGHTS, build_settings, out_option
 from bcdzoo.errors import BcdzooError
 
 if TYPE_CHECKING:
@@ -29,22 +30,26 @@ _weights = click.option(
 )
 
 
-def _out(name: str) -> Callable[..., Any]:
-    def check(ctx: click.Context, parameter: click.Parameter, path: Path) -> Path:
+def _out(name: str, of: str = "") -> Callable[..., Any]:
+    """Return the option for the figure's file, whose default name is the figure's, and its network's if it has one.
+
+    Args:
+        name: The figure's.
+        of: The parameter that says the network.
+    """
+
+    def check(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> Path:
         from bcdzoo.report.plots.style import SUFFIXES
 
+        if path is None:
+            network = re.sub(r"[^\w.-]", "_", Path(ctx.params[of]).name.removesuffix(".safetensors")) if of else ""
+            return Path("-".join(filter(None, [name, network])) + ".png")
         if path.suffix.lower() not in SUFFIXES:
             raise click.BadParameter(f"{path} must end in {', '.join(SUFFIXES)}")
         return path
 
-    return click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        default=f"{name}.png",
-        show_default=True,
-        callback=check,
-        help="Output file (.png, .svg or .pdf).",
-    )
+    named = f"{name}-{of.upper()}" if of else name
+    return out_option(f"Output file (.png, .svg or .pdf); default: {named}.png.", callback=check)
 
 
 @click.group("plot")
@@ -53,7 +58,7 @@ def command() -> None:
 
 
 @command.command("accuracy-ops")
-@click.argument("patterns", type=MODEL, nargs=-1, metavar="[PATTERN]...")
+@click.argument("patterns", type=PATTERN, nargs=-1, metavar="[PATTERN]...")
 @_convention
 @_out("accuracy-ops")
 def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
@@ -72,7 +77,7 @@ def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
 @click.argument("model", type=MODEL)
 @_convention
 @click.option("--input-size", type=click.IntRange(1), help="Image side in pixels; default: the network's own.")
-@_out("layers")
+@_out("layers", "model")
 @build_settings
 def layers(model: str, convention: str, input_size: int | None, out: Path, build: dict[str, Any]) -> None:
     """Plot where the operations of MODEL are: BOPs/64 and FLOPs as stacked bars."""
@@ -96,15 +101,16 @@ def tradeoff(convention: str, out: Path) -> None:
 @command.command("binarization-error")
 @click.argument("checkpoint", type=CHECKPOINT)
 @_weights
-@_out("binarization-error")
-def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
+@_out("binarization-error", "checkpoint")
+@build_settings
+def binarization_error(checkpoint: str, weights: str | None, out: Path, build: dict[str, Any]) -> None:
     """Plot the binarization error of the weights in the three branches of each MLP block.
 
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), a network's name, or package.module:callable.
     """
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
 
-    found = _loaded(checkpoint, weights)
+    found = _loaded(checkpoint, weights, build)
     _save(draw(found.network, f"{found.name}, weights {found.loaded.label or 'as built'}"), out)
 
 
@@ -115,8 +121,9 @@ def binarization_error(checkpoint: str, weights: str | None, out: Path) -> None:
 @click.option(
     "--class", "target", type=click.IntRange(0), help="Index of the class to explain; default: the top-1 prediction."
 )
-@_out("cam")
-def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path) -> None:
+@_out("cam", "model")
+@build_settings
+def cam(model: str, image: Path, weights: str | None, target: int | None, out: Path, build: dict[str, Any]) -> None:
     """Show what MODEL looks at in IMAGE (Grad-CAM).
 
     MODEL is a network's name, a file of this zoo, or package.module:callable.
@@ -124,14 +131,14 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
     from bcdzoo.report.plots.cam import cam as draw
     from bcdzoo.weights.load import assume
 
-    found = _loaded(model, weights)
+    found = _loaded(model, weights, build)
     found.try_out()
     if found.preprocess_from == "assumed":
         assume(found.name)
     _save(draw(found.network, image, found.preprocess, found.name, target), out)
 
 
-def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
+def _loaded(checkpoint: str, weights: str | None, build: dict[str, Any]) -> "EvalModel":
     import torch
 
     from bcdzoo.evaluation.model import load_eval_model
@@ -140,7 +147,7 @@ def _loaded(checkpoint: str, weights: str | None) -> "EvalModel":
     from bcdzoo.weights.load import checkpoint_argument
 
     name, file = checkpoint_argument(checkpoint, weights)
-    found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"))
+    found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"), **build)
     if isinstance(found.network, PackedNetwork):
         raise BcdzooError(f"{file} is packed: use the weights that it was made from")
     return found

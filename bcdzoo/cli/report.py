@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from bcdzoo.cli.options import out_option
+
 
 @click.command("report")
-@click.option("-o", "--out", type=click.Path(path_type=Path), default="report.html", show_default=True)
+@out_option("Output file (.html).", default=Path("report.html"))
 def command(out: Path) -> None:
     """Write one page with the tables, the figures, every network layer by layer, the stored runs and their comparisons.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
+from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, settings_option
 
 
 @click.command("train")
@@ -17,7 +17,7 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
     type=click.Path(path_type=Path),
     help="Training images: class folders, idx files, a CSV file …",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run; default: runs/MODEL.")
+@out_option("Folder of the run; default: runs/MODEL.")
 @click.option("--recipe", type=RECIPE, metavar="NAME|FILE", help="Recipe to use instead of the network's own.")
 @click.option("--classes", type=click.IntRange(2, 1_000_000), help="Number of classes, if the data does not say.")
 @click.option("--weights", type=FILE, metavar="FILE", help="Initial weights of the first stage.")
@@ -33,8 +33,11 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, settings_option
     help="Offset added to every label: -1 if labels start at 1.",
 )
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard files.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@settings_option("settings", "Option of the recipe, for all stages (lr=0.001) or one (step2.lr=0.001); repeatable.")
+@format_option("text", "json")
+@settings_option(
+    "settings",
+    "Argument of the network (num_classes=10), or option of the recipe; step2.lr=0.001 is for one stage. Repeatable.",
+)
 def command(model: str, out: Path | None, style: str, **options: Any) -> None:
     """Train MODEL, a zoo name or package.module:callable, with a recipe (docs/training.md).
 

@@ -10,8 +10,9 @@ import pyarrow as pa
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import SIGNIFICANT, mcnemar, paired_interval, smallest_significant
-from bcdzoo.evaluation.store import read_result, read_results
+from bcdzoo.evaluation.store import find_run, read_result, runs_of
 from bcdzoo.files import results_dir, sha256_of
+from bcdzoo.registry import zoo_name
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 
@@ -162,14 +163,15 @@ def compare(first: str, second: str) -> Comparison:
     """Compare two runs by their saved predictions.
 
     Args:
-        first: Network's name, for its latest run in the results store; the name or path of a run's JSON or Parquet
-            file; or the beginning of a name in the store.
-        second: The other run, likewise.
+        first: Network's name, for its latest run in the results store; a run's id, name or label, or the beginning of
+            its name; or the path of a run's JSON or Parquet file.
+        second: The other run, likewise. The same network's name twice is for its latest two runs, the older first.
 
     Raises:
-        BcdzooError: No such run, or it has no predictions; different labels for the same image; no common image.
+        BcdzooError: No such run, or it has no predictions; a run and itself; different labels for the same image; no
+            common image.
     """
-    (name, one, data), (other_name, two, other_data) = _load(first), _load(second)
+    (name, one, data), (other_name, two, other_data) = _load_both(first, second)
     both = one.merge(two, on="id", suffixes=("", "_second"), validate="one_to_one")
     if not len(both):
         raise BcdzooError(f"{first} and {second} have no image in common: compare runs on the same data")
@@ -182,8 +184,22 @@ def compare(first: str, second: str) -> Comparison:
     return Comparison((name, other_name), images, len(one) + len(two) - 2 * len(both), (data, other_data))
 
 
-def _load(reference: str) -> tuple[str, pd.DataFrame, tuple[str, str] | None]:
-    path, result = _predictions(reference)
+_Loaded = tuple[str, pd.DataFrame, tuple[str, str] | None]
+
+
+def _load_both(first: str, second: str) -> tuple[_Loaded, _Loaded]:
+    one, two = zoo_name(first), zoo_name(second)
+    if one == two and not Path(one).exists() and len(runs := runs_of(one)) > 1:
+        one, two = (result["run"] for result in runs[-2:])
+        say(f"the latest two runs of {first}: {one} and {two}")
+    found = _predictions(one), _predictions(two)
+    (path, _), (other, _) = found
+    if path == other or (path.exists() and other.exists() and path.samefile(other)):
+        raise BcdzooError(f"{first} and {second} are one run, {path.stem}: `bcdzoo results` lists the others")
+    return _load(one, *found[0]), _load(two, *found[1])
+
+
+def _load(reference: str, path: Path, result: dict[str, Any]) -> _Loaded:
     expected = result.get("predictions_sha256")
     try:
         table, checked = read_predictions(path)
@@ -213,16 +229,14 @@ def _predictions(reference: str) -> tuple[Path, dict[str, Any]]:
         if not result["checked"]:
             say(f"{given} is unchecked: it has no hash, as older versions wrote it")
         return _of_result(result, given.parent, reference)
-    of_name = [result for result in read_results() if result["model"] == reference]
-    stem = reference.removesuffix(".json").removesuffix(".parquet")
-    named = [path for path in results_dir().glob("*.parquet") if path.name.startswith(stem)]
-    if of_name:
+    if of_name := runs_of(reference):
         return _of_result(of_name[-1], results_dir(), f"the latest run of {reference}")
-    if len(named) == 1:
-        result_file = named[0].with_suffix(".json")
-        return _of_result(read_result(result_file), results_dir(), stem) if result_file.exists() else (named[0], {})
-    what = f"{len(named)} runs start with" if named else "there is no run named"
-    raise BcdzooError(f"{what} {reference!r}: `bcdzoo results` lists them")
+    stem = reference.removesuffix(".json").removesuffix(".parquet")
+    alone = [path for path in results_dir().glob("*.parquet") if stem and path.name.startswith(stem)]
+    if len(alone) == 1 and not alone[0].with_suffix(".json").exists():
+        return alone[0], {}
+    run = find_run(stem)
+    return _of_result(run, results_dir(), run["run"])
 
 
 def _of_result(result: dict[str, Any], folder: Path, who: str) -> tuple[Path, dict[str, Any]]:

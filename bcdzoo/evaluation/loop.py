@@ -62,6 +62,7 @@ def evaluate(
     seed: int = 0,
     progress: bool | None = None,
     store: bool = False,
+    label: str | None = None,
     **build: Any,
 ) -> EvalResult:
     """Measure top-1 and top-5 accuracy: full float32, one center crop, every image once.
@@ -90,7 +91,8 @@ def evaluate(
         seed: Random seed, for a callable that draws random weights.
         progress: Whether to show a progress bar on stderr; by default if that is a terminal.
         store: Whether to keep predictions and result in the results store, so that an interrupted run can be resumed.
-        **build: Arguments for building a zoo network, such as ``step=1`` or ``num_classes=10``.
+        label: Word by which the stored result is found again.
+        **build: Arguments for building the network, such as ``step=1`` or ``num_classes=10``.
 
     Raises:
         BcdzooError: Nothing to evaluate, an unreadable image, a label beyond the network's outputs, non-finite
@@ -330,6 +332,7 @@ def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[st
         batch_size=options.batch_size,
         images_at_once=model.step or options.batch_size,
         seed=options.seed,
+        label=options.label,
         threads=torch.get_num_threads(),
         resumed=job.before,
         started=run.started,

@@ -185,29 +185,32 @@ def load_network(
         BcdzooError: It cannot be built or its weights do not fit.
     """
     if isinstance(model, str) and ":" not in model:
-        find(model)  # a misspelt name should get suggestions, not a search for its weights
+        model = find(model).name  # a misspelt name should get suggestions, not a search for its weights
         if weights is None or not is_packed_file(Path(weights)):
             return resolve(model, weights, manifest, **build)
         found = load_packed(Path(weights), model)
         remember(found.model, found.preprocess, None)
         return found
-    if isinstance(model, str):
-        network, name = import_network(model, **build), model
-    elif build:
-        raise BcdzooError(f"{', '.join(build)}: only for networks of the zoo; build yours with it")
-    else:
-        network, name = model, type(model).__name__
-    label = sha256 = None
+    label = sha256 = said = None
     if weights is not None:
         path, _ = split_part(weights)
         require_regular(path)
         said = read_metadata(path)
-        load_into(network, weights)
-        if said is not None:
-            remember(network, said.preprocess, said.class_names)
         label, sha256 = str(weights), sha256_of(path)
+    if isinstance(model, str):
+        if said is not None and said.model == model:  # nothing is called because a file says so, but as it says
+            build = said.build | build
+        network, name = import_network(model, **build), model
+    elif build:
+        raise BcdzooError(f"{', '.join(build)}: only for a network that is given by its name; build yours so")
+    else:
+        network, name = model, type(model).__name__
+    if weights is not None:
+        load_into(network, weights)
+    if said is not None:
+        remember(network, said.preprocess, said.class_names)
     own = carried_preprocess(network)
-    return LoadedModel(network, name, label, sha256, str(own) if own else None)
+    return LoadedModel(network, name, label, sha256, str(own) if own else None, build)
 
 
 def _state_hash(network: nn.Module) -> str:

@@ -22,6 +22,7 @@ class EvalOptions:
         check_stability: Whether to run each network in each faster mode as well.
         resume: Whether to require an unfinished run of these networks on these images, and resume it.
         fresh: Whether to discard an unfinished run of the same command.
+        label: Word by which the result is found again.
 
     Raises:
         BcdzooError: A value is invalid.
@@ -48,6 +49,7 @@ class EvalOptions:
     store: bool = False
     resume: bool = False
     fresh: bool = False
+    label: str | None = None
 
     def __post_init__(self) -> None:
         for names, right, wanted in _WANTED:
@@ -83,6 +85,10 @@ def _two_names(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(name, str) for name in value)
 
 
+def _label(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 60 and value == printable(value).strip()
+
+
 _FLAGS = ("check_stability", "skip_bad", "check", "store", "resume", "fresh")
 _MOST = 2**31 - 1
 
@@ -96,6 +102,7 @@ _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("layout",), _none_or(_of(str)), "a name or None"),
     (("manifest",), _none_or(_of(str, os.PathLike)), "a path or None"),
     (("weights",), _none_or(_of(str, os.PathLike)), "a tag, a path or None"),
+    (("label",), _none_or(_label), "a line of 1 to 60 characters or None"),
     (("preprocess",), _none_or(_of(str, Preprocess)), "a preset's name, a spec, a Preprocess or None"),
     (("columns",), _none_or(_two_names), "two names or None"),
     (("device",), _none_or(_of(str, torch.device)), "a torch.device, its name or None"),

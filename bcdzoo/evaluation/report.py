@@ -3,12 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from bcdzoo.evaluation.result import EvalResult
 from bcdzoo.seal import sealed
+from bcdzoo.text_table import Column, table
 
-_HEADERS = ("model", "mode", "top-1", "95 % interval", "top-5", "95 % interval", "images", "flips")
+_COLUMNS = (
+    Column("model"),
+    Column("mode", rank=1),
+    Column("top-1", right=True),
+    Column("95 % interval"),
+    Column("top-5", right=True, rank=2),
+    Column("95 % interval", rank=3),
+    Column("images", right=True, rank=2),
+    Column("flips"),
+)
 
 
 def as_json(results: Sequence[EvalResult]) -> Any:
@@ -17,18 +25,16 @@ def as_json(results: Sequence[EvalResult]) -> Any:
     return records[0] if len(records) == 1 else records
 
 
-def as_text(results: Sequence[EvalResult]) -> str:
-    """Format a single result in lines, several as a table below their common lines."""
+def as_text(results: Sequence[EvalResult], style: str = "text") -> str:
+    """Format a single result in lines, several as a table ("text" or "markdown") below their common lines."""
     if len(results) == 1:
         return results[0].summary()
     first = results[0]
     body = [_row(result, _flips(result, results)) for result in results]
-    align = ("left", "left", "right", "left", "right", "left", "right", "left")
-    shown = _HEADERS if any(row[-1] for row in body) else _HEADERS[:-1]
+    shown = _COLUMNS if any(row[-1] for row in body) else _COLUMNS[:-1]
     body = [row[: len(shown)] for row in body]
     lines = [line for line in first.summary().splitlines() if line.startswith(("images", "labels", "speed"))]
-    table = tabulate(body, shown, "github", disable_numparse=True, colalign=align[: len(shown)])
-    return "\n".join([*lines, "", table])
+    return "\n".join([*lines, "", table(shown, body, style)])
 
 
 def _row(result: EvalResult, flips: dict[str, Any]) -> tuple[str, ...]:

@@ -71,6 +71,7 @@ class EvalResult:
         predictions_file: Name of the file in the results store with all predictions; None if not kept.
         predictions_sha256: Hash of the file of predictions.
         versions: Versions of the relevant software.
+        label: Word by which the result is found again.
     """
 
     model: str
@@ -111,6 +112,7 @@ class EvalResult:
     predictions_file: str | None
     predictions_sha256: str
     versions: dict[str, str]
+    label: str | None = None
 
     @property
     def n(self) -> int:

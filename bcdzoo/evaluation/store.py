@@ -3,6 +3,7 @@
 Reading it imports neither torch nor pandas.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from math import isfinite
@@ -13,6 +14,9 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, results_dir
 from bcdzoo.seal import DamagedError, read_json
 from bcdzoo.text import as_utf8, printable, say
+
+ID = 6
+"""Characters of a run's id."""
 
 
 def write_record(path: Path, record: Any) -> None:
@@ -49,6 +53,66 @@ def read_results() -> list[dict[str, Any]]:
     if unchecked := sum(not result["checked"] for result in results):
         say(f"{unchecked} of {len(results)} results are unchecked: they have no hash, as older versions wrote them")
     return results
+
+
+def run_id(run: str) -> str:
+    """A run's short id, made from its name: it stays the same whatever else is in the store."""
+    return hashlib.sha256(run.encode()).hexdigest()[:ID]
+
+
+def runs_of(model: str) -> list[dict[str, Any]]:
+    """The runs of a network in the store, oldest first."""
+    return [result for result in read_results() if result["model"] == model]
+
+
+def find_run(reference: str) -> dict[str, Any]:
+    """One run of the store.
+
+    Args:
+        reference: Its id, its name, its label, or the beginning of its name.
+
+    Raises:
+        BcdzooError: It is none, or could be several.
+    """
+    results = read_results()
+    found: list[dict[str, Any]] = []
+    if reference:
+        ways: tuple[Callable[[dict[str, Any]], bool], ...] = (
+            lambda result: bool(result["run"] == reference),
+            lambda result: run_id(result["run"]) == reference.lower(),
+            lambda result: bool(result.get("label") == reference),
+            lambda result: bool(result["run"].startswith(reference)),
+        )
+        found = next(filter(None, ([result for result in results if way(result)] for way in ways)), [])
+    if len(found) == 1:
+        return found[0]
+    ids = ", ".join(run_id(result["run"]) for result in found[-3:])
+    what = f"{len(found)} runs are called so, the latest {ids}" if found else "no run is called so"
+    raise BcdzooError(f"{printable(reference, 100)!r}: {what}: `bcdzoo results` lists them")
+
+
+def remove_run(result: dict[str, Any]) -> list[Path]:
+    """Delete a run of the store, its predictions with it; the files that are gone.
+
+    Raises:
+        BcdzooError: A file cannot be deleted.
+    """
+    names = [f"{result['run']}.json"]
+    predictions = result.get("predictions_file")
+    if predictions and not any(
+        other.get("predictions_file") == predictions for other in read_store()[0] if other["run"] != result["run"]
+    ):
+        names.append(predictions)
+    gone = []
+    for path in (results_dir() / name for name in names):
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise BcdzooError(f"cannot delete {path}: {error.strerror}") from None
+        gone.append(path)
+    return gone
 
 
 def read_store() -> tuple[list[dict[str, Any]], dict[Path, str]]:
@@ -127,7 +191,7 @@ _NEEDED = {"model", "weights", "backend", "n", "top1", "top5", "ci95", "dataset"
 _RIGHT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("model", "backend", "dataset", "started", "state", "data", "layout", "labels_from"), _text),
     **dict.fromkeys(("fingerprint", "preprocess", "preprocess_from", "device", "precision"), _text),
-    **dict.fromkeys(("weights", "sha256", "predictions_sha256"), _none_or(_text)),
+    **dict.fromkeys(("weights", "sha256", "predictions_sha256", "label"), _none_or(_text)),
     **dict.fromkeys(("outputs", "classes", "batch_size", "processes", "threads", "resumed", "networks"), _count),
     **dict.fromkeys(("top1", "top5"), _percent),
     **dict.fromkeys(("compiled", "channels_last"), _flag),

@@ -21,7 +21,7 @@ from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
-from bcdzoo.registry import create_model, find
+from bcdzoo.registry import create_model, find, zoo_name
 from bcdzoo.text import html_table, printable
 from bcdzoo.trace.known import FREE, NORMS, packets
 from bcdzoo.trace.products import Multiplication
@@ -155,7 +155,7 @@ def count_ops(
         raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
     is_named = isinstance(model, str) and ":" not in model
     if isinstance(model, str) and is_named:
-        name = model
+        name = zoo_name(model)
         with torch.device("meta"):
             model = create_model(name, **arguments)
         input_size = input_size or find(name).input_size

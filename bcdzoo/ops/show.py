@@ -3,20 +3,30 @@
 import csv
 import io
 import json
+import textwrap
 from dataclasses import asdict
-
-from tabulate import tabulate
 
 from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.text import printable
+from bcdzoo.text_table import Column, table, terminal_width
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
+_SHOWN = (
+    Column("layer"),
+    Column("type", rank=1),
+    Column("W", right=True),
+    Column("A", right=True),
+    Column("output", right=True, rank=2),
+    Column("BOPs", right=True),
+    Column("FLOPs", right=True),
+    Column("parameters", right=True, rank=3),
+)
 _KEYS = (*_COLUMNS, "observed")
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
-    """Format a report as "github" (a table and the totals), "csv" (layers, or the totals) or "json" (raw integers)."""
+    """Format a report as "text" or "markdown" (with totals), "csv" (layers, or totals) or "json" (raw integers)."""
     if style == "json":
         return json.dumps(_as_json(report, per_layer), indent=1)
     if style == "csv":
@@ -30,17 +40,23 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
     parts = []
     if per_layer:
         rows = [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers]
-        right = ("left", "left", *["right"] * 6)
-        headers = ("layer", "type", "W", "A", "output", "BOPs", "FLOPs", "parameters")
-        parts.append(tabulate(rows, headers, "github", disable_numparse=True, colalign=right))
-    parts.append(tabulate(totals, tablefmt="plain", disable_numparse=True, colalign=("left", "right", "right")))
+        parts.append(table(_SHOWN, rows, style))
+    names, counts, shorts = (max(map(len, column)) for column in zip(*totals, strict=True))
+    parts.append("\n".join(f"{name:<{names}}  {count:>{counts}}  {short:>{shorts}}" for name, count, short in totals))
     size = report.input_size
     name, description = printable(report.model, 100), CONVENTIONS[report.convention].description
     parts.append(f"{name}, one image of 3×{size}×{size}. OPs = FLOPs + BOPs/64.\n{report.convention}: {description}.")
     parts += [f"Note: {warning}." for warning in report.warnings]
     if report.unsupported:
         parts.append("Not counted, unknown to the counter: " + "; ".join(report.unsupported))
+    if style == "text":
+        parts = ["\n".join(line for text in part.splitlines() for line in _folded(text)) for part in parts]
     return "\n\n".join(parts)
+
+
+def _folded(line: str) -> list[str]:
+    width = terminal_width()
+    return [line] if len(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
 
 
 def _cell(layer: LayerOps, column: str) -> str:

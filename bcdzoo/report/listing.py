@@ -24,6 +24,7 @@ def state(manifest: Manifest, model: str) -> str:
 def summary(manifest: Manifest, model: str) -> Facts:
     """Summarize a network: raw integers, accuracies in percent as published, on the test images of ``dataset``."""
     spec = find(model)
+    model = spec.name
     published = [row for row in rows(TITLES, ()) if row["model"] == model]
     checkpoints = manifest.of(model)
     return {
@@ -45,6 +46,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
 def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
     """Return everything known about a network: summary, paper, both counts, measured accuracy and checkpoints."""
     spec = find(model)
+    model = spec.name
     measured = best_results(results).get(model)
     return {
         **summary(manifest, model),

@@ -12,6 +12,7 @@ from bcdzoo.report import sheets
 from bcdzoo.report.sheets import Row, Sheet
 from bcdzoo.report.tables import best_results, dataset_of
 from bcdzoo.text import printable
+from bcdzoo.text_table import Column
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 
 TOLERANCE = Decimal("0.02")
@@ -98,10 +99,26 @@ def _is_of(run: dict[str, Any], checkpoint: Checkpoint, entry: dict[str, Any] | 
 
 
 _MEASURED = (
-    "Network", "Weights", "Test set", "Published", "Measured", "95 % interval", "Images", "Difference", "Verdict", "By",
-    "On", "What is known",
-)  # fmt: skip
-_NUMBERS = (False, False, False, *(True,) * 5, False, False, False, False)
+    Column("Network"),
+    Column("Weights", rank=4),
+    Column("Test set", rank=1),
+    Column("Published", right=True),
+    Column("Measured", right=True),
+    Column("95 % interval", right=True, rank=2),
+    Column("Images", right=True, rank=5),
+    Column("Difference", right=True, rank=3),
+    Column("Verdict"),
+    Column("By", rank=7, fold=True),
+    Column("On", rank=6),
+    Column("What is known", rank=8, fold=True),
+)
+_OTHERS = (
+    Column("Network"),
+    Column("Weights", rank=2),
+    Column("Test set", rank=1),
+    Column("Published", right=True),
+    Column("Why", fold=True),
+)
 
 NOTES = (
     "Measured are the published weights on the whole test set in float32; right is the first guess alone.",
@@ -124,10 +141,9 @@ def sheets_of(rows: list[Row]) -> list[Sheet]:
     """Those that were measured, and the others."""
     measured = [_cells(row) for row in rows if row["n"] is not None]
     others = [[*_names(row), _dash(row["published"]), row["explanation"]] for row in rows if row["n"] is None]
-    headers = ("Network", "Weights", "Test set", "Published", "Why")
     return [
-        Sheet("Published accuracies, measured again", _MEASURED, _NUMBERS, measured),
-        Sheet("Not measured", headers, (False, False, False, True, False), others),
+        Sheet("Published accuracies, measured again", _MEASURED, measured),
+        Sheet("Not measured", _OTHERS, others),
     ]
 
 

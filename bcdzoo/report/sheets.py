@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
+
+from bcdzoo.text_table import Column, bold, table, terminal_width
 
 Row = dict[str, Any]
 
@@ -16,15 +19,13 @@ class Sheet(NamedTuple):
     """One table.
 
     Attributes:
-        title: What stands over it.
-        headers: Of its columns.
-        numbers: For each column, whether it is of numbers.
-        body: Its cells, row by row.
+        title: Title above it.
+        columns: Columns; numbers are aligned to the right.
+        body: Cells, row by row.
     """
 
     title: str
-    headers: Sequence[str]
-    numbers: Sequence[bool]
+    columns: Sequence[Column]
     body: list[list[str]]
 
 
@@ -35,31 +36,28 @@ def render(sheets: Sequence[Sheet], notes: Sequence[str], records: Sequence[Row]
         sheets: What is printed for readers.
         notes: A sentence or two each, under it.
         records: What is printed for programs, all with the same keys: ``Decimal`` keeps its digits, None is unknown.
-        style: "github", "latex" (booktabs), "csv", "json" or "html".
+        style: "text" (fits the terminal), "markdown", "latex" (booktabs), "csv", "json" or "html".
     """
     if style in _OF_RECORDS:
         return _OF_RECORDS[style](records)
     return _OF_SHEETS[style](sheets, notes)
 
 
-def _github(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
-    parts = [
-        f"### {sheet.title}\n\n"
-        + tabulate(
-            sheet.body,
-            sheet.headers,
-            "github",
-            disable_numparse=True,
-            colalign=["right" if number else "left" for number in sheet.numbers] if sheet.body else None,
-        )
-        for sheet in sheets
-    ]
+def _markdown(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    parts = [f"### {sheet.title}\n\n{table(sheet.columns, sheet.body, 'markdown')}" for sheet in sheets]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in notes)])
+
+
+def _text(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
+    parts = [f"{bold(sheet.title)}\n\n{table(sheet.columns, sheet.body, 'text')}" for sheet in sheets]
+    width = terminal_width()
+    return "\n\n".join([*parts, "\n".join(textwrap.fill(line, width, subsequent_indent="  ") for line in notes)])
 
 
 def _html(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
     parts = [
-        f"<h3>{sheet.title}</h3>\n" + str(tabulate(sheet.body, sheet.headers, "html", disable_numparse=True))
+        f"<h3>{sheet.title}</h3>\n"
+        + str(tabulate(sheet.body, [c.head for c in sheet.columns], "html", disable_numparse=True))
         for sheet in sheets
     ]
     items = "\n".join(f"<li>{line}</li>" for line in notes)
@@ -82,9 +80,9 @@ def _latex(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
             "\n".join(
                 [
                     rf"% needs \usepackage{{booktabs}}; {sheet.title}",
-                    rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in sheet.numbers)}}}",
+                    rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in sheet.columns)}}}",
                     r"\toprule",
-                    " & ".join(map(_tex, sheet.headers)) + r" \\",
+                    " & ".join(_tex(column.head) for column in sheet.columns) + r" \\",
                     r"\midrule",
                     *lines,
                     r"\bottomrule",
@@ -114,7 +112,8 @@ def _csv(records: Sequence[Row]) -> str:
 
 
 _OF_SHEETS: dict[str, Callable[[Sequence[Sheet], Sequence[str]], str]] = {
-    "github": _github,
+    "text": _text,
+    "markdown": _markdown,
     "latex": _latex,
     "html": _html,
 }

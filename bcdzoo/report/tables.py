@@ -14,8 +14,11 @@ from bcdzoo.registry import REGISTRY
 from bcdzoo.report import sheets
 from bcdzoo.report.counts import counts, forms_of
 from bcdzoo.report.sheets import Row, Sheet
+from bcdzoo.text_table import Column
 
 Table = int | str
+
+OWN = "own"
 
 TITLES: dict[Table, str] = {
     1: "ImageNet, all networks (table 1)",
@@ -23,6 +26,7 @@ TITLES: dict[Table, str] = {
     "beyond": "ImageNet, networks that are not in the paper's tables",
     "cifar10": "CIFAR-10",
     "mnist": "MNIST",
+    OWN: "Rows of your own",
 }
 IMAGENET: tuple[Table, ...] = (1, 2, "beyond")
 
@@ -56,16 +60,21 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]
     published = tomllib.loads(text, parse_float=Decimal)
     measured = best_results(results)
     return [
-        {
-            "table": number,
-            **{key: entry[key] for key in ("method", "model", "wa")},
-            **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
-            **_computed(entry["model"]),
-            **_measured(measured.get(entry["model"])),
-        }
+        row_of(number, entry, measured)
         for number in which
         for entry in published[number if isinstance(number, str) else f"table{number}"]
     ]
+
+
+def row_of(number: Table, entry: dict[str, Any], measured: dict[str, dict[str, Any]]) -> Row:
+    """A row, from an entry of published.toml and the best run of each network."""
+    return {
+        "table": number,
+        **{key: entry[key] for key in ("method", "model", "wa")},
+        **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
+        **_computed(entry["model"]),
+        **_measured(measured.get(entry["model"])),
+    }
 
 
 def _computed(model: str) -> Row:
@@ -144,10 +153,24 @@ def rounded(count: int, key: str, like: Decimal) -> Decimal:
     return (count / UNITS[key.removesuffix("_dagger")]).quantize(like, ROUND_HALF_UP)
 
 
-HEADERS = (
-    "Method", "W/A", "BOPs (1e9)", "computed", "FLOPs (1e8)", "computed", "OPs (1e8)", "computed", "Top-1", "Top-5",
-    "measured Top-1", "Top-5", "images",
-)  # fmt: skip
+COLUMNS = (
+    Column("Method"),
+    Column("W/A", rank=2),
+    Column("BOPs (1e9)", right=True, rank=3),
+    Column("computed", right=True, rank=4),
+    Column("FLOPs (1e8)", right=True, rank=4),
+    Column("computed", right=True, rank=5),
+    Column("OPs (1e8)", right=True),
+    Column("computed", right=True, rank=1),
+    Column("Top-1", right=True),
+    Column("Top-5", right=True, rank=6),
+    Column("measured Top-1", right=True),
+    Column("Top-5", right=True, rank=6),
+    Column("images", right=True, rank=6),
+)
+"""Of the tables; on a terminal those of a high rank may be missing."""
+
+HEADERS = tuple(column.head for column in COLUMNS)
 
 
 def cells(row: Row) -> list[str]:
@@ -229,6 +252,6 @@ def render(table_rows: list[Row], style: str) -> str:
     bodies: dict[Table, list[list[str]]] = {}
     for row in table_rows:
         bodies.setdefault(row["table"], []).append(cells(row))
-    numbers = [column >= 2 for column in range(len(HEADERS))]
-    tables = [Sheet(TITLES[table], HEADERS, numbers, body) for table, body in bodies.items()]
-    return sheets.render(tables, legend(table_rows), table_rows, style)
+    return sheets.render(
+        [Sheet(TITLES[table], COLUMNS, body) for table, body in bodies.items()], legend(table_rows), table_rows, style
+    )

@@ -4,10 +4,9 @@ Its top level holds the options that all stages share; each of its tables is a s
 options, which override the shared ones. Nothing has a default outside the file.
 """
 
-import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from importlib.resources import files
 from math import isfinite
@@ -16,7 +15,7 @@ from typing import Any
 
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import near_ones, printable
 from bcdzoo.toml import read_toml
 
 RECIPES = files("bcdzoo") / "train" / "recipes"
@@ -119,12 +118,14 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in RECIPES.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
+def load_recipe(name: str, settings: Mapping[str, Any], arguments: Collection[str] = ()) -> list[Stage]:
     """Read a recipe.
 
     Args:
         name: Name of a shipped recipe, or the path of a TOML file.
-        settings: Options that override the file's: ``{"lr": 1e-3}`` in every stage, ``{"step2.lr": 1e-3}`` in one.
+        settings: Options that override the file's: ``{"lr": 1e-3}`` in every stage, ``{"step2.lr": 1e-3}`` in one. An
+            argument of the network is set likewise, beside those that the file has; ``build.KEY`` is always one.
+        arguments: Arguments that the network takes; an option of the same name goes first.
 
     Raises:
         BcdzooError: No such recipe, or an option that is missing, unknown or out of range.
@@ -143,20 +144,30 @@ def load_recipe(name: str, settings: Mapping[str, Any]) -> list[Stage]:
         if not _NAME.fullmatch(key):
             raise BcdzooError(f"{name}: {printable(repr(key), 60)} is not a valid name of a stage: use a plain word")
     for key, value in settings.items():
-        stage, dot, option = key.rpartition(".")
-        if dot and stage not in tables:
+        prefix, _, option = key.rpartition(".")
+        stage = prefix.removesuffix("build").rstrip(".")
+        if stage and stage not in tables:
             raise BcdzooError(f"{name} has no stage {printable(repr(stage), 60)}: it has {', '.join(tables)}")
-        for table in [tables[stage]] if dot else tables.values():
-            table[option] = value
-    return [_stage(f"{name} [{key}]", key, {**shared, **table}) for key, table in tables.items()]
+        of_network = prefix != stage or (option not in _options() and option in arguments)
+        for table in [tables[stage]] if stage else tables.values():
+            if of_network:
+                table["build"] = {**table.get("build", {}), option: value}
+            else:
+                table[option] = value
+    return [_stage(f"{name} [{key}]", key, {**shared, **table}, arguments) for key, table in tables.items()]
 
 
-def _stage(where: str, name: str, options: dict[str, Any]) -> Stage:
-    kinds = {field.name: field.type for field in fields(Stage) if field.name != "name"}
+def _options() -> dict[str, Any]:
+    """Names of a stage's options, with their types."""
+    return {field.name: field.type for field in fields(Stage) if field.name != "name"}
+
+
+def _stage(where: str, name: str, options: dict[str, Any], arguments: Collection[str]) -> Stage:
+    kinds = _options()
     for key in options.keys() - kinds.keys():
-        near = difflib.get_close_matches(key[:60], kinds, n=1)
+        near = near_ones(key, [*kinds, *arguments])
         unknown = f"{where}: unknown option {printable(repr(key), 60)}"
-        raise BcdzooError(unknown + (f"; did you mean {near[0]!r}?" if near else ""))
+        raise BcdzooError(unknown + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ""))
     defaults = {field.name for field in fields(Stage) if field.default is not MISSING}
     for key, kind in kinds.items():
         if key not in options and key in defaults:

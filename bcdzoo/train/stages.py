@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from bcdzoo.custom_model import import_network
+from bcdzoo.custom_model import import_network, taken_arguments
 from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.preflight import preflight
 from bcdzoo.data.preprocess import parse
@@ -23,7 +23,7 @@ from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.files import only_process, require_regular, sha256_of
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.processes import Processes, joined
-from bcdzoo.registry import create_model, find
+from bcdzoo.registry import create_model, default_arguments, find, zoo_name
 from bcdzoo.seal import DamagedError, read_json, write_json
 from bcdzoo.text import say
 from bcdzoo.train.images import (
@@ -99,7 +99,9 @@ def train(
         BcdzooError: The recipe, the data or the weights are invalid, the folder belongs to another run or is in use,
             the disk is full, or the loss is not finite.
     """
-    stages = load_recipe(recipe or _own_recipe(model), settings or {})
+    model = zoo_name(model)
+    takes = taken_arguments(model) if ":" in model else default_arguments(model)
+    stages = load_recipe(recipe or _own_recipe(model), settings or {}, takes)
     data, out = Path(data), Path(out)
     named = Path(class_names) if class_names is not None else None
     with ExitStack() as stack:
@@ -127,7 +129,7 @@ def train(
         for stage in left:
             _check_network(model, stage, classes, teachers[stage.name], processes)
         if processes.first and not known:
-            _claim(out, plan)
+            stack.enter_context(_claimed(out, plan))
         processes.wait()
         parent = weights
         for stage in stages:
@@ -228,11 +230,18 @@ def _is_ours(out: Path, plan: dict[str, Any]) -> bool:
     return True
 
 
-def _claim(out: Path, plan: dict[str, Any]) -> None:
+@contextmanager
+def _claimed(out: Path, plan: dict[str, Any]) -> Iterator[None]:
+    """Make the folder this run's; a run that ends before there is anything to go on from leaves it to another."""
     try:
         write_json(out / RUN, plan)
     except OSError as error:
         raise BcdzooError(f"cannot write to {out}: {error.strerror}; --out names another folder") from None
+    try:
+        yield
+    finally:
+        if not any(out.glob("*.safetensors")) and not any(out.glob("*.checkpoint.pt")):
+            (out / RUN).unlink(missing_ok=True)
 
 
 def _weights(out: Path, stage: Stage) -> Path:
@@ -267,13 +276,17 @@ def _lineage(out: Path, stage: Stage) -> dict[str, Any]:
 
 def _network(model: str, stage: Stage, classes: int, weights: str | None) -> nn.Module:
     torch.manual_seed(derived_seed(stage.seed, stage.name, "weights"))
-    if ":" in model:
-        network = import_network(model, **stage.build)
-    else:
-        network = create_model(model, num_classes=classes, **stage.build)
+    build = _build(model, stage, classes)
+    network = import_network(model, **build) if ":" in model else create_model(model, **build)
     if weights is not None:
         load_into(network, Path(weights))
     return network
+
+
+def _build(model: str, stage: Stage, classes: int) -> dict[str, Any]:
+    """Arguments of the network: the stage's, and the number of classes where it takes that."""
+    counted = ":" not in model or "num_classes" in taken_arguments(model)
+    return ({"num_classes": classes} if counted else {}) | stage.build
 
 
 def _check_network(model: str, stage: Stage, classes: int, taught: Taught, processes: Processes) -> None:
@@ -357,7 +370,7 @@ def _write(
     metadata = {
         "format": FORMAT,
         "model": model,
-        "build": json.dumps({"num_classes": classes, **stage.build}, sort_keys=True),
+        "build": json.dumps(_build(model, stage, classes), sort_keys=True),
         "preprocess": stage.preprocess,
         "class_names": json.dumps(words),
         "license": "",

@@ -13,7 +13,7 @@ from bcdzoo.data.classes import names
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
-from bcdzoo.registry import create_model, default_arguments, find
+from bcdzoo.registry import create_model, default_arguments, find, zoo_name
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 from bcdzoo.weights import tensors
@@ -85,6 +85,7 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
     """Like :func:`load_model`, with the weights' origin and preprocessing."""
+    name = zoo_name(name)
     if weights is not None and is_path(weights):
         path, _ = split_part(weights)
         return _resolve_file(name, str(weights), str(weights), _sha256_of(path), build)

@@ -1,6 +1,5 @@
 """The manifest: every known checkpoint, from ``weights.toml`` and the user's files, validated when read."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 from bcdzoo.data.preprocess import PRESETS
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import near_ones, printable
 from bcdzoo.toml import read_toml
 from bcdzoo.weights.keys import FORMATS
 
@@ -129,9 +128,10 @@ class Manifest:
             if missing.model == model:
                 raise BcdzooError(f"{model} has no public checkpoint: {missing.advice}")
         names = [checkpoint.model for checkpoint in self.checkpoints] + [missing.model for missing in self.missing]
-        near = difflib.get_close_matches(model, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else "pass --weights FILE, or describe one in a file for --manifest"
-        raise BcdzooError(f"no checkpoint of {model!r} is known; {hint}")
+        near = near_ones(model, names)
+        advice = "pass --weights FILE, or describe one in a file for --manifest"
+        hint = f"did you mean {' or '.join(near)}?" if near else advice
+        raise BcdzooError(f"no checkpoint of {_named(model)} is known; {hint}")
 
 
 def load_manifest(extra: Path | None = None) -> Manifest:
@@ -215,10 +215,9 @@ def _check_keys(where: str, entry: dict[str, Any], kind: type[Checkpoint | Missi
     known = {item.name for item in fields(kind)} | set(more)
     required = [item.name for item in fields(kind) if item.default is MISSING and item.default_factory is MISSING]
     if unknown := entry.keys() - known:
-        near = difflib.get_close_matches(min(unknown), known, n=1)
-        raise BcdzooError(
-            f"{where}: unknown key {_named(min(unknown))}" + (f"; did you mean {near[0]!r}?" if near else "")
-        )
+        near = near_ones(min(unknown), known)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise BcdzooError(f"{where}: unknown key {_named(min(unknown))}{hint}")
     for key in required:
         if not entry.get(key):
             raise BcdzooError(f"{where}: {key}: missing")

@@ -1,5 +1,6 @@
 """The command line as a user meets it: its output, its exit code, and where it matters its process."""
 
+import importlib
 import importlib.metadata
 import json
 import platform
@@ -7,12 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bcdzoo.cli import COMMANDS
 from bcdzoo.packed import native
+from bcdzoo.text_table import columns_wide
 from tests.command import bcdzoo
 from tests.weights import authors
 
@@ -132,6 +135,13 @@ def test_convert_writes_a_file_that_states_its_network(tmp_path: Path) -> None:
         (["convert", "missing.pth", "--model", "bcdnet-a", "--out", "x.safetensors"], 1, "missing.pth"),
         (["frobnicate"], 2, "No such command"),
         (["info", "bcdnet-c"], 1, "did you mean"),
+        (["list", "bcdnet-c"], 1, "did you mean"),
+        (["list", "nothing-*"], 1, "no network's name matches"),
+        (["count-ops", "bcdnet-a", "--set", "stepp=1"], 1, "did you mean step?"),
+        (["count-ops", "bcdnet-a", "--conventoin", "full"], 2, "--convention"),
+        (["results", "rm"], 2, "name a run"),
+        (["results", "rm", "none"], 1, "no run is called so"),
+        (["results", "a", "b"], 2, "one PATTERN"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr_and_the_right_exit_code(
@@ -144,6 +154,70 @@ def test_bad_input_is_one_line_on_stderr_and_the_right_exit_code(
     assert "Traceback" not in done.stderr
     assert code == 2 or len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["list", "table --which all", "table --which beyond", "count-ops bcdnet-tiny", "audit bcdnet-tiny --images 2"],
+)
+def test_a_table_on_a_terminal_of_80_columns_does_not_wrap(arguments: str) -> None:
+    shown = bcdzoo(*arguments.split(), "--format", "text", COLUMNS="80")
+    assert shown.returncode == 0, shown.stderr
+    assert max(map(columns_wide, shown.stdout.splitlines())) <= 80
+    assert "| " not in shown.stdout
+
+
+@pytest.mark.parametrize("command", ["list", "table", "count-ops bcdnet-tiny"])
+def test_what_is_piped_is_markdown_which_has_an_older_name_too(command: str) -> None:
+    piped = bcdzoo(*command.split()).stdout
+    assert "|---" in piped
+    assert piped == bcdzoo(*command.split(), "--format", "github").stdout
+
+
+def test_a_terminal_gets_text_in_its_own_width() -> None:
+    code = (
+        "import os, pty, sys; os.environ |= {'COLUMNS': '90', 'TERM': 'xterm'}; os.environ.pop('NO_COLOR', None)\n"
+        "sys.exit(os.waitstatus_to_exitcode(pty.spawn([sys.executable, '-m', 'bcdzoo', 'list', 'bcdnet-?'])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert done.stdout.startswith("\x1b[1mmodel") and "|" not in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 90 + len("\x1b[1m\x1b[0m")
+
+
+def test_names_are_found_as_papers_print_them_in_every_command() -> None:
+    assert bcdzoo("info", "BCDNet-A").stdout == bcdzoo("info", "bcdnet-a").stdout
+    assert "bcdnet-tiny" in bcdzoo("verify", "BCDNet-Tiny").stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_format_set_and_out_mean_the_same_in_every_command(command: str) -> None:
+    found = importlib.import_module(f"bcdzoo.cli.{COMMANDS[command][0]}").command
+    for each in found.commands.values() if isinstance(found, click.Group) else [found]:
+        for option in (one for one in each.params if isinstance(one, click.Option)):
+            if "--format" in option.opts:
+                assert option.name == "style" and "json" in option.type.choices  # type: ignore[attr-defined]
+            if "--out" in option.opts:
+                assert option.opts == ["-o", "--out"]
+            if "--set" in option.opts:
+                assert option.multiple and option.metavar == "KEY=VALUE"
+
+
+def test_a_figures_file_is_called_by_its_network(tmp_path: Path) -> None:
+    done = bcdzoo("plot", "layers", "BCDNet-Tiny", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "layers-bcdnet-tiny.png\n"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["layers-bcdnet-tiny.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("bcdnet-tiny --images 2", 0),
+        ("torch.nn:Identity --images 2", 1),
+    ],
+)
+def test_check_asks_whether_a_network_has_the_bits_it_claims(arguments: str, code: int) -> None:
+    assert bcdzoo("audit", *arguments.split(), "--check").returncode == code
 
 
 def test_debug_shows_the_traceback() -> None:

@@ -12,6 +12,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
 from bcdzoo.evaluation.predictions import read_predictions, write_predictions
 from bcdzoo.evaluation.stats import mcnemar
+from bcdzoo.evaluation.store import run_id
 from bcdzoo.files import sha256_of
 from bcdzoo.seal import DamagedError, read_json, write_json
 from tests.memory import grows_at_most
@@ -185,11 +186,11 @@ def test_other_columns_are_not_read(home: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_not_waited_for(home: Path) -> None:
-    os.mkfifo(home / "pipe.parquet")
-    os.mkfifo(home / "pipe.json")
+    for name in ("pipe.parquet", "pipe.json", "twin.parquet", "twin.json"):
+        os.mkfifo(home / name)
     for name in ("pipe.parquet", "pipe.json"):
         with pytest.raises(BcdzooError, match="is a named pipe, not a regular file"):
-            compare(str(home / name), str(home / name))
+            compare(str(home / name), str(home / name.replace("pipe", "twin")))
 
 
 def test_images_that_only_one_run_has_are_left_out_and_counted(home: Path) -> None:
@@ -201,8 +202,8 @@ def test_images_that_only_one_run_has_are_left_out_and_counted(home: Path) -> No
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ("absent", "there is no run named 'absent': `bcdzoo results` lists them"),
-        ("2026", "2 runs start with '2026': `bcdzoo results` lists them"),
+        ("absent", "'absent': no run is called so: `bcdzoo results` lists them"),
+        ("2026", "'2026': 2 runs are called so, the latest [0-9a-f]{6}, [0-9a-f]{6}: `bcdzoo results`"),
         ("other", "one and other have no image in common: compare runs on the same data"),
     ],
 )
@@ -275,3 +276,21 @@ def test_predictions_alone_do_not_say_which_images_they_are_of(home: Path) -> No
         found = compare(first, second)
         assert found.same_data is None
         assert words in found.summary()
+
+
+def test_a_network_twice_is_its_two_latest_runs_and_one_run_twice_is_an_error(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(home, "one", [0, 0, 1])
+    with pytest.raises(BcdzooError, match="one and one are one run, 2026-01-01-one"):
+        compare("one", "one")
+    later = saved(home, "two", [0, 1, 2]).with_suffix(".json")
+    later.write_text(json.dumps(json.loads(later.read_text()) | {"model": "one"}))
+    latest = later.stem
+    comparison = compare("one", "one")
+    assert comparison.names == ("2026-01-01-one", latest)
+    assert comparison.only == (1, 0)
+    assert "the latest two runs of one" in capsys.readouterr().err
+    with pytest.raises(BcdzooError, match="are one run"):
+        compare("one", run_id(latest))
+    assert compare(run_id("2026-01-01-one"), run_id(latest)).only == (1, 0)

@@ -205,8 +205,14 @@ def test_weights_of_an_own_network_may_be_wrapped_and_prefixed(tmp_path: Path) -
     assert given.guesses.tolist() == evaluate(network, table, preprocess="resize=36,crop=32").guesses.tolist()
 
 
-def test_arguments_for_the_zoo_do_not_reach_an_own_network(flat: Path) -> None:
-    assert complaint("tests.own_networks:Same", flat, step=1).startswith("step: only for networks of the zoo")
+def test_arguments_reach_an_own_network_that_takes_them(flat: Path) -> None:
+    assert (
+        complaint("tests.own_networks:Wide", flat, step=1) == "tests.own_networks:Wide takes no step; it takes nothing"
+    )
+    assert "unexpected keyword argument 'step'" in complaint("tests.own_networks:Same", flat, step=1)
+    assert complaint("tests.own_networks:brightness", flat, step=1).endswith("is built already, and takes no step")
+    result = evaluate("tests.own_networks:named", flat, check=False, outputs=1000)
+    assert (result.outputs, result.build) == (1000, {"outputs": 1000})
 
 
 def test_the_weights_bring_their_preprocessing_unless_another_is_asked_for(flat: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bcdzoo.cli import main
-from bcdzoo.evaluation.store import read_results
+from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.store import find_run, read_results, run_id
 from bcdzoo.files import results_dir
 from bcdzoo.seal import SEAL, write_json
 
@@ -109,7 +110,7 @@ def test_what_has_no_hash_is_read_and_counted_as_unchecked(home: Path, capsys: p
 
 
 def test_text_of_a_result_reaches_the_terminal_escaped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store(result("2026-01-01\nforged") | {"weights": "\x1b[2J", "dataset": "a\x9b2Jb"}, "odd")
+    store(result("2026-01\nforged") | {"weights": "\x1b[2J", "dataset": "a\x9b2Jb"}, "odd")
     for style in ("github", "csv", "json"):
         with pytest.raises(SystemExit):
             main(["results", "--format", style])
@@ -148,3 +149,44 @@ def test_the_store_is_read_without_torch_or_pandas() -> None:
         "sys.exit(bool({'torch', 'pandas'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def runs(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(["results", *words])
+    assert not left.value.code
+    return capsys.readouterr().out
+
+
+def test_a_run_is_a_line_of_100_columns_with_an_id_that_names_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    long = {"weights": "/a/very/long/path/to/somebodys/checkpoints/model.safetensors", "label": "lr " * 15 + "0.1"}
+    for day in range(1, 8):
+        store(result(f"2026-01-0{day}T10:00:00+00:00", "my_package.networks:small_network") | long, f"day{day}")
+    lines = runs("--format", "text", "--limit", "5", capsys=capsys).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines[1:6]] == [run_id(f"day{day}") for day in range(3, 8)]
+
+
+def test_runs_are_found_by_id_label_name_and_beginning() -> None:
+    store(result("2026-01-01T10:00:00+00:00") | {"label": "baseline"}, "2026-01-01-one")
+    store(result("2026-01-02T10:00:00+00:00") | {"label": "2026"}, "2026-01-02-two")
+    for reference in (run_id("2026-01-01-one"), run_id("2026-01-01-one").upper(), "baseline", "2026-01-01"):
+        assert find_run(reference)["run"] == "2026-01-01-one"
+    assert find_run("2026")["run"] == "2026-01-02-two"
+    for reference in ("", "absent", "2026-01-0", "*"):
+        with pytest.raises(BcdzooError, match=r"runs? (is|are) called so"):
+            find_run(reference)
+
+
+def test_rm_deletes_a_run_with_its_predictions_and_nothing_else(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two", "three"):
+        store(result("2026-01-01T10:00:00+00:00") | {"predictions_file": f"{name}.parquet"}, name)
+        (home / "results" / f"{name}.parquet").touch()
+    shared = result("2026-01-01T10:00:00+00:00") | {"predictions_file": "three.parquet"}
+    store(shared, "fourth")
+    assert runs("rm", run_id("one"), "three", capsys=capsys).count("deleted") == 3
+    left = {path.name for path in (home / "results").iterdir()}
+    assert left == {"two.json", "two.parquet", "three.parquet", "fourth.json"}

@@ -24,7 +24,7 @@ from bcdzoo.layers.quantizers.dorefa import DoReFaActivation
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.models import tiny
 from bcdzoo.models.bcdnet import tradeoff_widths
-from bcdzoo.registry import REGISTRY, ModelSpec, find
+from bcdzoo.registry import REGISTRY, ModelSpec, find, list_models
 from bcdzoo.report.counts import counts, derived_forms
 from bcdzoo.report.listing import summary
 from bcdzoo.report.tables import TITLES, rows
@@ -288,3 +288,54 @@ def test_what_is_no_name_is_refused(name: object) -> None:
     for function in (bcdzoo.create_model, bcdzoo.list_models):
         with pytest.raises(BcdzooError, match="must be a string, not "):
             function(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("BCDNet-A", "bcdnet-a"),
+        ("bcdnet_a", "bcdnet-a"),
+        ("BCDNet-A (R18)", "bcdnet-a-r18"),
+        ("ReActNet-A", "reactnet-a"),
+        ("Bi-Real-18", "birealnet-18"),
+        ("Bi-Real-34", "birealnet-34"),
+        ("Bi-Real", "birealnet-18"),
+        ("Real-to-Bin", "real-to-binary-r18"),
+        ("FDA-BNN*", "fdabnn-star-r18"),
+        ("FDA-BNN", "fdabnn-r18"),
+        ("ResNet18", "resnet-18"),
+    ],
+)
+def test_networks_are_found_as_papers_print_them(written: str, name: str) -> None:
+    assert find(written).name == name
+    assert list_models(written if "*" not in written else name) == [name]
+
+
+def test_every_printed_name_finds_a_network_that_bears_it() -> None:
+    bearers: dict[str, set[str]] = {}
+    for row in rows((1, 2, "beyond"), ()):
+        if row["model"] in REGISTRY:
+            bearers.setdefault(row["method"], set()).add(row["model"])
+    assert len(bearers) > 25
+    for method, models in bearers.items():
+        if len(models) == 1:
+            assert {find(method).name} == models
+        else:
+            with pytest.raises(BcdzooError) as error:
+                find(method)
+            assert all(model in str(error.value) for model in models)
+
+
+@pytest.mark.parametrize("wrong", ["bcdnet", "ReActNet-D", "Bi-Real-50", "xyz", "", "\x1b[2J", "x" * 9999])
+def test_a_name_that_is_none_gets_three_near_ones_at_most(wrong: str) -> None:
+    with pytest.raises(BcdzooError) as error:
+        find(wrong)
+    message = str(error.value)
+    assert sum(message.count(f" {name} ") + message.count(f" {name}?") for name in REGISTRY) <= 3
+    assert message.isprintable() and len(message) < 300
+
+
+def test_patterns_match_in_any_case_and_by_a_familys_printed_name() -> None:
+    assert list_models("BCDNet-?") == ["bcdnet-a", "bcdnet-b"]
+    assert list_models("Bi-Real-*") == ["birealnet-18", "birealnet-34"]
+    assert list_models("nothing*") == []

@@ -177,7 +177,7 @@ def test_binary_layers_in_plain_torch_are_counted_by_the_bits_that_they_are_seen
     assert (report.bops, report.flops) == (2 * BINARY_CONV, STEM + HEAD)
     assert [layer.name for layer in report.layers if layer.observed] == ["first", "second"]
     assert report.observed == "1 random image" and "not stated but observed" in report.warnings[0]
-    text = show(report, "github", per_layer=True)
+    text = show(report, "markdown", per_layer=True)
     assert "|  1* |" in text and "not stated but observed" in text
     content = json.loads(show(report, "json", per_layer=True))
     assert content["observed"] == "1 random image" and content["warnings"] == report.warnings

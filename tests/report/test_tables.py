@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+import bcdzoo
+from bcdzoo.errors import BcdzooError
+from bcdzoo.report.own_rows import counted_row, rows_of_file
 from bcdzoo.report.tables import HEADERS, best_results, cells, differs, render, rows
+from tests.command import bcdzoo as zoo
 
 
 def run(**changes: Any) -> dict[str, Any]:
@@ -42,8 +46,8 @@ def test_the_table_beyond_the_papers_has_bnext_first_and_says_where_its_numbers_
     assert [row["method"] for row in table][:4] == ["BNext-T", "BNext-S", "BNext-M", "BNext-L"]
     assert {row["table"] for row in table} == {"beyond"}
     assert not {row["model"] for row in table} & {row["model"] for row in rows((1, 2), ())}
-    assert "larq-zoo" in render(table, "github")
-    assert "larq-zoo" not in render(rows((1, 2), ()), "github")
+    assert "larq-zoo" in render(table, "markdown")
+    assert "larq-zoo" not in render(rows((1, 2), ()), "markdown")
 
 
 def test_bnexts_readme_counts_an_eighth_of_the_real_valued_layers() -> None:
@@ -184,8 +188,8 @@ def test_html_is_well_formed_and_has_a_row_for_each() -> None:
     assert parser.rows == 34 + 2  # and two headers
 
 
-def test_github_has_the_legend_and_equally_many_columns() -> None:
-    text = render(rows((1,), ()), "github")
+def test_markdown_has_the_legend_and_equally_many_columns() -> None:
+    text = render(rows((1,), ()), "markdown")
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {len(HEADERS) + 1}
     assert "dagger (ReActNet's): convolutions and linear layers only" in text
@@ -210,3 +214,86 @@ def test_latex_is_plain_ascii_with_booktabs_rules() -> None:
     assert body.count(r"\toprule") == body.count(r"\bottomrule") == 2
     widths = {line.count("&") for line in body.splitlines() if line.endswith(r"\\")}
     assert widths == {len(HEADERS) - 1}
+
+
+ROWS = """
+[[row]]
+method = "Ours #1 & {more}"
+wa = "1/1"
+bops = 1.680
+ops_dagger = 1.6
+top1 = 70.00
+[[row]]
+method = "ReActNet-A, again"
+model = "ReActNet-A"
+flops_dagger = 0.12
+"""
+
+
+def own(tmp_path: Path, text: str) -> list[dict[str, Any]]:
+    (tmp_path / "rows.toml").write_text(text)
+    return rows_of_file(tmp_path / "rows.toml", ())
+
+
+def test_rows_of_a_file_keep_their_printed_digits_and_stand_beside_what_is_counted(tmp_path: Path) -> None:
+    ours, again = own(tmp_path, ROWS)
+    assert (str(ours["bops"]), str(ours["top1"]), ours["computed_ops"]) == ("1.680", "70.00", None)
+    (paper,) = [row for row in rows((1,), ()) if row["model"] == "reactnet-a"]
+    assert again["model"] == "reactnet-a" and again["computed_ops"] == paper["computed_ops"]
+    assert list(ours) == list(paper)
+    table = [*rows((1,), ()), ours, again]
+    for style in ("text", "markdown", "csv", "json", "html", "latex"):
+        assert "ReActNet-A, again" in render(table, style)
+    assert r"Ours \#1 \& \{more\}" in render(table, "latex")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[row]]\nmethod = 'a'\ntop = 1", "row 1: unknown key 'top'; did you mean top"),
+        ("[[row]]\ntop1 = 1", "row 1: method must be"),
+        ("[[row]]\nmethod = ' '", "row 1: method must be"),
+        ("[[row]]\nmethod = 'a'\n[[row]]\nmethod = 'b'\ntop1 = 101", "row 2: top1 is"),
+        ("[[row]]\nmethod = 'a'\nops = nan", "row 1: ops is"),
+        ("[[row]]\nmethod = 'a'\nops = -1", "row 1: ops is"),
+        ("[[row]]\nmethod = 'a'\nops = true", "row 1: ops is"),
+        ("[[row]]\nmethod = 'a'\nops = '1'", "row 1: ops is"),
+        ("[[row]]\nmethod = 'a'\nops = 1e-99", "row 1: ops is"),
+        ("[[row]]\nmethod = 'a'\nops = 1e99999999999999999999", "is no number that can be held"),
+        ("[[rows]]\nmethod = 'a'", r"write each row below \[\[row\]\]"),
+        ("row = 1", r"write each row below \[\[row\]\]"),
+        ("row = [1]", r"write each row below \[\[row\]\]"),
+        ("", r"write each row below \[\[row\]\]"),
+        ("[", "is not a file of rows"),
+    ],
+)
+def test_a_row_that_cannot_be_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BcdzooError, match=message) as caught:
+        own(tmp_path, text)
+    assert str(caught.value).isprintable()
+
+
+def test_a_network_of_ones_own_is_a_row_counted_by_the_counter_and_measured_as_built() -> None:
+    name = "tests.own_networks:named"
+    runs = [
+        {"model": name, "build": {"outputs": outputs}, "dataset": "imagenet", "n": 50_000, "started": "2026",
+         "top1": float(outputs), "top5": 90.0}
+        for outputs in (7, 8)
+    ]  # fmt: skip
+    row = counted_row(name, {"outputs": 7}, runs)
+    report = bcdzoo.count_ops(name, outputs=7)
+    assert (row["computed_ops"], row["computed_bops"], row["wa"]) == (report.ops, 0, "32/32")
+    assert (row["measured_top1"], row["measured_n"], row["top1"]) == (7.0, 50_000, None)
+    assert counted_row(name, {"outputs": 9}, runs)["measured_top1"] is None
+    counted, (paper,) = counted_row("bcdnet-a", {}, ()), [row for row in rows((1,), ()) if row["model"] == "bcdnet-a"]
+    assert counted["wa"] == "1/1" and all(counted[key] == paper[key] for key in paper if key.startswith("computed"))
+
+
+def test_the_command_adds_own_rows_below_the_papers(tmp_path: Path) -> None:
+    (tmp_path / "rows.toml").write_text(ROWS)
+    words = ["--row", "tests.own_networks:named", "--set", "outputs=7", "--rows", str(tmp_path / "rows.toml")]
+    found = json.loads(zoo("table", "--which", "1", *words, "--format", "json").stdout)
+    assert [row["method"] for row in found if row["table"] == "own"] == [
+        "tests.own_networks:named (outputs=7)", "Ours #1 & {more}", "ReActNet-A, again"
+    ]  # fmt: skip
+    assert zoo("table", "--set", "outputs=7").returncode == 2

@@ -41,6 +41,16 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert step1.warmup_from == 1e-3 and step2.lr == 5e-4
 
 
+def test_a_networks_arguments_are_set_beside_those_of_the_recipe() -> None:
+    settings = {"mlp_groups": 4, "step2.width": 8, "build.lr": 3, "step1.build.seed": 5, "lr": 1}
+    step1, step2 = load_recipe("tiny", settings, ["step", "mlp_groups", "width", "lr"])
+    assert step1.build == {"step": 1, "mlp_groups": 4, "lr": 3, "seed": 5}
+    assert step2.build == {"step": 2, "mlp_groups": 4, "width": 8, "lr": 3}
+    assert (step1.lr, step2.lr) == (1.0, 1.0)
+    with pytest.raises(BcdzooError, match="has no stage 'step3'"):
+        load_recipe("tiny", {"step3.build.width": 8}, ["width"])
+
+
 def test_settings_replace_options_of_one_stage_or_of_all() -> None:
     step1, step2 = load_recipe("tiny", {"seed": 7, "step2.lr": 1, "step1.build": {}})
     assert step1.seed == step2.seed == 7

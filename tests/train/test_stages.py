@@ -517,3 +517,59 @@ def test_bad_input_is_one_line(
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not list(tmp_path.glob("run/*.safetensors"))
+
+
+class Steps(Mean):
+    """Somebody's network of two steps."""
+
+    def __init__(self, num_classes: int = 1000, step: int = 2, width: int = 3) -> None:
+        super().__init__(num_classes)
+        self.step, self.width = step, width
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """Arguments of every :class:`Steps` that is made."""
+    made = []
+
+    def init(self: Steps, num_classes: int = 1000, step: int = 2, width: int = 3) -> None:
+        Mean.__init__(self, num_classes)
+        made.append((num_classes, step, width))
+
+    monkeypatch.setattr(Steps, "__init__", init)
+    return made
+
+
+STEPS = "tests.train.test_stages:Steps"
+
+
+def test_an_own_network_learns_in_two_steps_and_eval_gives_the_accuracy_that_train_gave(
+    data: Path, tmp_path: Path, built: list[tuple[int, int, int]]
+) -> None:
+    settings = QUICK | {"width": 5, "step1.width": 4, "build.step": 2, "step1.step": 1}
+    done = train(STEPS, data, tmp_path / "run", recipe="tiny", settings=settings, workers=0)
+    assert list(dict.fromkeys(built)) == [(10, 1, 4), (10, 2, 5)]
+    built.clear()
+    result = bcdzoo.evaluate(STEPS, data, weights=done[-1].weights, check=False)
+    assert result.top1 == done[-1].lineage["evaluation"]["top1"]
+    assert built == [(10, 2, 5)] and result.build == {"num_classes": 10, "step": 2, "width": 5}
+
+
+def test_arguments_that_an_own_network_does_not_take_are_named_with_near_ones(data: Path, tmp_path: Path) -> None:
+    for settings, message in (
+        ({"widht": 4}, "unknown option 'widht'; did you mean 'width'"),
+        ({"build.widht": 4}, "Steps takes no widht; did you mean width"),
+    ):
+        with pytest.raises(BcdzooError, match=message):
+            train(STEPS, data, tmp_path / "run", recipe="tiny", settings=QUICK | settings, workers=0)
+    with pytest.raises(BcdzooError, match="three takes no step; it takes nothing"):
+        train("tests.train.test_stages:three", data, tmp_path / "run", recipe="tiny", settings=QUICK, workers=0)
+
+
+def test_a_start_that_fails_leaves_the_folder_to_the_next(data: Path, tmp_path: Path, whole: list[Trained]) -> None:
+    out = tmp_path / "run"
+    for settings, weights in (({"step1.lr": 1e30}, None), ({}, str(whole[-1].weights))):
+        with pytest.raises(BcdzooError):
+            train(STEPS, data, out, recipe="tiny", settings=QUICK | settings, weights=weights, workers=0)
+        assert not (out / "run.json").exists()
+    assert len(train(STEPS, data, out, recipe="tiny", settings=QUICK, workers=0)) == 2

@@ -92,7 +92,7 @@ def test_a_network_without_tag_gets_its_first_entry() -> None:
     [
         ("bcdnet-a", "step3", "step2, step1"),
         ("bcdnet-b", None, "no public checkpoint: train it, or pass --weights FILE"),
-        ("bcdnet-aa", None, "did you mean bcdnet-a?"),
+        ("bcdnet-aa", None, "did you mean bcdnet-a or bcdnet-b"),
         ("my.module:network", None, "--manifest"),
     ],
 )
