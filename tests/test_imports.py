@@ -9,7 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bcdzoo"
 ORDER = (
-    *("errors", "text", "files", "seal", "toml", "processes", "layers", "models", "registry", "custom_model", "data"),
+    *(
+        "errors",
+        "text",
+        "bits",
+        "files",
+        "seal",
+        "toml",
+        "processes",
+        "layers",
+        "models",
+        "registry",
+        "custom_model",
+        "data",
+    ),
     *("ops", "weights", "packed", "versions", "evaluation", "audit", "report", "train", "doctor", "cli", "__main__"),
 )
 """No room imports a later one."""
@@ -17,7 +30,7 @@ ORDER = (
 EXCEPTIONS = {
     ("bcdzoo.ops.count", "bcdzoo.ops.observe"),  # the bits of layers that do not state them are seen as an audit does
     *(("bcdzoo.ops.observe", f"bcdzoo.audit.{name}") for name in ("run", "verdict", "watch")),
-    ("bcdzoo.weights.sources", "bcdzoo.weights.download"),
+    *(("bcdzoo.weights.sources", f"bcdzoo.weights.{name}") for name in ("collect", "download")),
 }
 
 
