@@ -9,23 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bcdzoo"
 ORDER = (
-    *("errors", "text", "text_table", "bits", "files", "seal", "toml", "processes"),
-    *("layers", "models", "registry", "custom_model"),
-    *(
-        "data",
-        "weights",
-        "packed",
-        "trace",
-        "observe",
-        "ops",
-        "push",
-        "versions",
-        "evaluation",
-        "audit",
-        "report",
-        "train",
-    ),
-    *("storage", "doctor", "cli", "__main__"),
+    *("errors", "text", "text_table", "bits", "files", "seal", "toml", "processes", "layers", "models", "registry"),
+    *("custom_model", "data", "weights", "packed", "trace", "observe", "ops", "push", "versions", "evaluation"),
+    *("audit", "report", "train", "storage", "doctor", "cli", "__main__"),
 )
 """No room imports a later one."""
 

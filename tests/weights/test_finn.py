@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bcdzoo import load_model, pack
@@ -134,3 +136,19 @@ def test_an_archive_a_folder_and_what_was_fetched_give_the_same_logits(real_data
     expected = logits(load_model("finn-lfc-w1a1", real_data / REAL), images)
     for weights in folder, tmp_path / "unpacked", None:
         assert torch.equal(logits(load_model("finn-lfc-w1a1", weights), images), expected)
+
+
+@settings(max_examples=4)
+@given(seed=st.integers(0, 1 << 30), program=st.sampled_from(sorted(MODELS)))
+def test_matrices_and_thresholds_that_are_written_are_read(
+    seed: int, program: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    matrices = finn.invented(program, seed)
+    path = finn.write_archive(finn.files(program, matrices), tmp_path_factory.mktemp("x") / "x.tar")
+    state = load_model(MODELS[program], path).state_dict()
+    for number, (layer, (bits, thresholds)) in enumerate(zip(finn.LAYERS[program], matrices, strict=True)):
+        weight = state[f"layer{number}.conv.weight"].permute(0, 2, 3, 1).flatten(1)
+        assert torch.equal(weight, torch.from_numpy(bits * 2.0 - 1).float())
+        if thresholds is not None and (program, number) != ("cnv", 0):
+            terms = layer.inputs * layer.kernel**2
+            assert state[f"layer{number}.sign.bias"].tolist() == (terms - 2 * thresholds - 1).tolist()
