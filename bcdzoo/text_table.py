@@ -54,6 +54,23 @@ def default_style() -> str:
     return "text" if sys.stdout.isatty() else "markdown"
 
 
+def facts(text: str, indent: int) -> str:
+    """Lines of a name and what is said of it, on a terminal folded to its width; elsewhere as they are.
+
+    Args:
+        text: The lines.
+        indent: Where what is said begins.
+    """
+    if not sys.stdout.isatty():
+        return text
+    width = terminal_width()
+    lines = (
+        textwrap.fill(line, width, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True)
+        for line in text.splitlines()
+    )
+    return "\n".join(lines)
+
+
 def bold(text: str) -> str:
     """A text that stands out on a terminal that shows colours; ``NO_COLOR`` and ``TERM=dumb`` are heeded."""
     return f"\x1b[1m{text}\x1b[0m" if _in_colour() else text

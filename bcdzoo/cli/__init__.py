@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import say
+from bcdzoo.text import near_ones, printable, say
 
 # command -> (module in this package with a click command named `command`, one-line help).
 # The help is here so that `bcdzoo --help` imports none of the modules.
@@ -39,6 +39,14 @@ COMMANDS = {
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and (near := near_ones(name, COMMANDS)):
+            ctx.fail(f"No such command {printable(name, 60)!r}. Did you mean {' or '.join(near)}?")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:

@@ -8,6 +8,7 @@ import click
 from bcdzoo.cli.options import RUN, format_option
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
+from bcdzoo.text_table import facts
 
 _SHOWN = 10
 
@@ -20,8 +21,8 @@ _SHOWN = 10
 def command(first: str, second: str, changed: Path | None, style: str) -> None:
     """Test whether one RUN is better than another on the same images, and show where they differ.
 
-    A RUN is a network's name (its latest run in the store), a run's name (`bcdzoo results`) or the beginning of one,
-    or a file with a result (.json) or predictions (.parquet).
+    A RUN is a network's name (its latest run in the store; the same name twice: its two latest), an id, a label or a
+    run's name from `bcdzoo results` or its beginning, or a file with a result (.json) or predictions (.parquet).
     """
     from bcdzoo.evaluation.compare import compare
     from bcdzoo.files import atomic_write
@@ -31,7 +32,7 @@ def command(first: str, second: str, changed: Path | None, style: str) -> None:
     if style == "json":
         click.echo(json.dumps(comparison.to_json() | {"images": rows.to_dict("records")}, indent=1))
     else:
-        click.echo(comparison.summary())
+        click.echo(facts(comparison.summary(), 15))
         for row in rows.head(_SHOWN).itertuples():
             name = printable(row.id, 200)
             click.echo(f"               {name}: label {row.label}, {row.first} → {row.second}, right: {row.right}")

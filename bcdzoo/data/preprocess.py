@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import near_ones, printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -181,10 +181,10 @@ def parse(spec: str) -> Preprocess:
     if len(spec) > _LONGEST_SPEC:
         raise BcdzooError(f"a preprocessing of {len(spec)} characters: the longest is {_LONGEST_SPEC}")
     if "=" not in spec:
-        raise BcdzooError(
-            f"no preprocessing preset named {printable(repr(spec), 100)}: use one of {', '.join(PRESETS)}, or a spec "
-            "such as resize=256,crop=224,interpolation=bicubic,mean=0.5,std=0.5"
-        )
+        near = near_ones(spec, PRESETS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(PRESETS)}, or a spec such as"
+        example = "" if near else " resize=256,crop=224,interpolation=bicubic,mean=0.5,std=0.5"
+        raise BcdzooError(f"no preprocessing preset named {printable(repr(spec), 100)}: {hint}{example}")
     values: dict[str, Any] = {}
     for item in spec.split(","):
         key, _, text = (part.strip() for part in item.partition("="))

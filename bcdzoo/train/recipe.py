@@ -133,7 +133,9 @@ def load_recipe(name: str, settings: Mapping[str, Any], arguments: Collection[st
     if name in recipe_names():
         options = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
     elif not Path(name).exists():
-        raise BcdzooError(f"no recipe {name}: use one of {', '.join(recipe_names())}, or a .toml file")
+        near = near_ones(name, recipe_names())
+        hint = f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(recipe_names())}"
+        raise BcdzooError(f"no recipe {printable(name, 100)}: {hint} (or a .toml file)")
     else:
         options = read_toml(Path(name), "recipe")
     shared = {key: value for key, value in options.items() if not isinstance(value, dict)}

@@ -139,6 +139,8 @@ def test_convert_writes_a_file_that_states_its_network(tmp_path: Path) -> None:
         (["list", "nothing-*"], 1, "no network's name matches"),
         (["count-ops", "bcdnet-a", "--set", "stepp=1"], 1, "did you mean step?"),
         (["count-ops", "bcdnet-a", "--conventoin", "full"], 2, "--convention"),
+        (["coutn-ops", "bcdnet-a"], 2, "Did you mean count-ops?"),
+        (["train", "bcdnet-a", "--data", "x", "--recipe", "tinny"], 1, "did you mean tiny"),
         (["results", "rm"], 2, "name a run"),
         (["results", "rm", "none"], 1, "no run is called so"),
         (["results", "a", "b"], 2, "one PATTERN"),

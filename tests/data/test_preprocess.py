@@ -126,7 +126,7 @@ def test_one_value_or_three_and_fractions_are_understood() -> None:
 @pytest.mark.parametrize(
     ("spec", "complaint"),
     [
-        ("imagnet", "no preprocessing preset named 'imagnet': use one of imagenet, "),
+        ("imagnet", "no preprocessing preset named 'imagnet': did you mean imagenet or "),
         ("", "no preprocessing preset named ''"),
         ("size=224", "'size=224' must be one of resize, crop,"),
         ("crop=224,crop=200", "'crop=200' must be one of"),

@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -294,3 +296,16 @@ def test_a_network_twice_is_its_two_latest_runs_and_one_run_twice_is_an_error(
     with pytest.raises(BcdzooError, match="are one run"):
         compare("one", run_id(latest))
     assert compare(run_id("2026-01-01-one"), run_id(latest)).only == (1, 0)
+
+
+def test_on_a_terminal_of_80_columns_the_answer_does_not_wrap(home: Path) -> None:
+    one, two = saved(home, "a_network_of_a_name_that_is_long", [0] * 60), saved(home, "another", [1] * 60)
+    words = [sys.executable, "-m", "bcdzoo", "compare", str(one), str(two)]
+    code = f"import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn({words!r})))"
+    environment = os.environ | {"COLUMNS": "80", "TERM": "xterm"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment
+    )
+    assert done.returncode == 0 and "answer         2026-01-01-a_network" in done.stdout
+    notes = "bcdzoo: "  # of stderr, which this terminal shows too
+    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith(notes)) <= 80
