@@ -5,7 +5,7 @@ from typing import Any
 
 from bcdzoo.registry import find
 from bcdzoo.report.counts import counts
-from bcdzoo.report.tables import TITLES, best_results, rows
+from bcdzoo.report.tables import SHIPPED, best_results, rows
 from bcdzoo.text import masked
 from bcdzoo.weights.fetch import cached
 from bcdzoo.weights.manifest import Checkpoint, Manifest
@@ -25,7 +25,7 @@ def summary(manifest: Manifest, model: str) -> Facts:
     """Summarize a network: raw integers, accuracies in percent as published, on the test images of ``dataset``."""
     spec = find(model)
     model = spec.name
-    published = [row for row in rows(TITLES, ()) if row["model"] == model]
+    published = [row for row in rows(SHIPPED, ()) if row["model"] == model]
     checkpoints = manifest.of(model)
     return {
         "model": model,

@@ -29,6 +29,8 @@ TITLES: dict[Table, str] = {
     OWN: "Rows of your own",
 }
 IMAGENET: tuple[Table, ...] = (1, 2, "beyond")
+SHIPPED: tuple[Table, ...] = tuple(table for table in TITLES if table != OWN)
+"""The tables of published.toml."""
 
 _FINGERPRINTS = {
     "fashion-mnist": "711a04cc97e4ce04cf92256608d251406f70fa6ed0423ddae5fc104fd05ad675",
@@ -49,7 +51,7 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]
     """Every row of the chosen tables in the paper's order.
 
     Args:
-        which: Keys of :data:`TITLES`.
+        which: Some of :data:`SHIPPED`.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
 
     Returns:

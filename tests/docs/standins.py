@@ -73,7 +73,7 @@ def _theirs(model: str) -> Callable[[Path], None]:
 
 
 def _lfc(path: Path) -> None:
-    """Files of FINN's LFC, all of zeros, in a folder of an archive."""
+    """Files of FINN's LFC, all of ones, in a folder of an archive."""
     with tarfile.open(path, "w:gz") as archive:
         for layer, folding in enumerate(PROGRAMS["lfc"]):
             folds = -(-max(folding.outputs, 64) // folding.elements)
@@ -81,7 +81,7 @@ def _lfc(path: Path) -> None:
             for element, kind in product(range(folding.elements), words):
                 member = tarfile.TarInfo(f"mnist/lfcW1A1/{layer}-{element}-{kind}.bin")
                 member.size = 8 * folds * words[kind]
-                archive.addfile(member, io.BytesIO(bytes(member.size)))
+                archive.addfile(member, io.BytesIO(b"\xff" * member.size))
 
 
 def _converted(model: str) -> Callable[[Path], None]:

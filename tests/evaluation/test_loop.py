@@ -164,7 +164,7 @@ def test_a_label_without_an_output_is_an_error(tmp_path: Path) -> None:
         ("tests.own_networks:absent", "has no attribute 'absent'"),
         ("tests.absent:network", "No module named 'tests.absent'"),
         ("tests.own_networks:broken", "KeyError: 'no such\\nlayer'"),
-        ("tests.own_networks:number", "gives a int, not a torch.nn.Module"),
+        ("tests.own_networks:number", "returns a int, not a torch.nn.Module"),
         (":x", "cannot build ':x'"),
         ("x:", "cannot build 'x:'"),
         ("tests.own_networks:Pair", "must return logits of shape (1, classes), not a tuple"),

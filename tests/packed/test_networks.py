@@ -14,7 +14,7 @@ import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
 from bcdzoo.packed.unit import PackedStem
-from bcdzoo.registry import REGISTRY
+from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
 from tests.packed.instructions import each_instruction_set, forced
 from tests.packed.test_kernels import unsettle
@@ -25,6 +25,7 @@ LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"]
 # unit that is not recognised any more would be slower without a word.
 FORMS = {
     "abcnet-r18-5x5": (0, 16, False),
+    "adabin-resnet20": (0, 18, False),
     "bcdnet-a": (32, 0, True),
     "bcdnet-a-r18": (22, 0, True),
     "bcdnet-b": (32, 0, False),
@@ -32,6 +33,10 @@ FORMS = {
     "bcdnet-tiny": (5, 9, True),
     "birealnet-18": (16, 0, True),
     "birealnet-34": (32, 0, True),
+    "bmxnet-lenet-mnist": (0, 2, False),
+    "bmxnet-r18": (0, 20, False),
+    "bmxnet-r18-cifar10": (0, 20, False),
+    "bmxnet-r18-first-real": (0, 15, False),
     "bnext-l": (0, 63, False),
     "bnext-m": (0, 47, False),
     "bnext-s": (0, 31, False),
@@ -39,11 +44,14 @@ FORMS = {
     "dorefa-r18-w2a2": (0, 20, False),
     "fdabnn-r18": (16, 0, True),
     "fdabnn-star-r18": (16, 0, True),
+    "finn-cnv-w1a1": (0, 9, False),
+    "finn-lfc-w1a1": (0, 4, False),
     "irnet-r18": (16, 0, False),
     "lqnet-r18-w1a2": (0, 19, False),
     "meliusnet-22": (34, 0, True),
     "meliusnet-42": (74, 0, True),
     "meliusnet-59": (108, 0, True),
+    "qonnx-tfc-w1a1": (0, 4, False),
     "rbnn-r18": (16, 0, False),
     "reactnet-a": (26, 0, True),
     "reactnet-b": (21, 0, True),
@@ -87,8 +95,11 @@ def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     assert not packed.unpacked
     has_stem = any(isinstance(module, PackedStem) for module in packed.modules())
     assert (len(packed.fused), len(packed.alone), has_stem) == FORMS[name]
-    agree(plain, packed, images(3, 64, 64), chaotic=name in LARGE)
-    agree(plain, packed, images(1, 95, 70), chaotic=name in LARGE)
+    side = find(name).input_size
+    is_fixed = find(name).dataset in ("mnist", "cifar10")
+    sizes = [(3, side, side), (1, side, side)] if is_fixed else [(3, 64, 64), (1, 95, 70)]
+    for size in sizes:
+        agree(plain, packed, images(*size), chaotic=name in LARGE)
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
 
 

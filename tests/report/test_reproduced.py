@@ -115,14 +115,15 @@ def test_the_table_has_a_row_for_each_in_every_format(style: str) -> None:
     rows = reproduced()
     text = render(rows, style)
     assert text.count("finn-cnv-w1a1") == 1
-    assert text.replace("\\_", "_").count("bcdzoo eval ") == len(ENTRIES)
+    if style != "text":  # which has no room for the commands
+        assert text.replace("\\_", "_").count("bcdzoo eval ") == len(ENTRIES)
     if style == "json":
         (tfc,) = [row for row in json.loads(text) if row["model"] == "qonnx-tfc-w1a1"]
         assert (tfc["published"], tfc["measured"], tfc["difference"], tfc["n"]) == (93.17, 92.96, -0.21, 10000)
 
 
 def test_what_a_stored_run_says_does_not_command_the_terminal() -> None:
-    text = render(reproduced([on_mnist(run="\x1b[2Jmine")]), "github")
+    text = render(reproduced([on_mnist(run="\x1b[2Jmine")]), "markdown")
     assert "mine" in text and "\x1b" not in text
 
 
@@ -144,5 +145,5 @@ def test_a_test_set_is_known_by_what_is_in_it(name: str, folder: str) -> None:
 
 @pytest.mark.parametrize(("model", "measured"), [("finn-lfc-w1a1", 98.34), ("bcdnet-a", None), ("finn-cnv-w1a1", None)])
 def test_only_a_networks_own_test_set_counts_in_its_table(model: str, measured: float | None) -> None:
-    table = tables.rows(tables.TITLES, [on_mnist(model=model)])
+    table = tables.rows(tables.SHIPPED, [on_mnist(model=model)])
     assert {row["measured_top1"] for row in table if row["model"] == model} == {measured}

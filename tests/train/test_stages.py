@@ -247,7 +247,7 @@ def test_every_flipped_bit_of_a_checkpoint_that_matters_is_noticed(stopped: Path
         try:
             torch.testing.assert_close(checkpoint.load(path), whole, rtol=0, atol=0)
         except DamagedError as error:
-            assert str(error).startswith(f"{path} is damaged, delete it to train this stage again:  ")
+            assert str(error).startswith(f"{path} is damaged, delete it to train this stage again: ")
             noticed += 1
     assert noticed > 15
 

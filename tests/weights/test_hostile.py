@@ -148,7 +148,7 @@ def test_a_name_in_a_file_is_never_imported(
         save_file(tensors, path, GOOD | {"model": name})
         with pytest.raises(BcdzooError, match="which is not a network of this zoo"):
             checkpoint_argument(str(path))
-        with pytest.raises(BcdzooError, match="not a file of a network of this zoo"):
+        with pytest.raises(BcdzooError, match="is no network of this zoo: name it by --model"):
             prepare_publication(path, "me/x", "MIT")
     assert not Path("CANARY").exists()
 

@@ -126,7 +126,7 @@ def test_a_users_file_adds_overrides_and_fills_gaps(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"filname": "x"}, "unknown key 'filname'; did you mean 'filename'?"),
+        ({"filname": "x"}, "unknown key 'filname'; did you mean 'filename' or 'files'?"),
         ({"source": "ftp"}, "source: 'ftp'"),
         ({"source": "hf", "filename": "x"}, "hf_repo: missing"),
         ({"source": "url", "url": "https://a.b/c"}, "filename: missing"),

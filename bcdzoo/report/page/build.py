@@ -28,6 +28,7 @@ from bcdzoo.report.sheets import Row
 from bcdzoo.report.tables import (
     HEADERS,
     MEASURED,
+    SHIPPED,
     TITLES,
     UNITS,
     best_of,
@@ -55,7 +56,7 @@ def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = it
     Returns:
         Self-contained HTML with styles, script and figures.
     """
-    tables = {number: rows((number,), results) for number in TITLES}
+    tables = {number: rows((number,), results) for number in SHIPPED}
     best = best_results(results)
     manifest = load_manifest()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
