@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays_of
 from torch import Tensor, nn
 
 from bcdzoo import evaluate, load_model, pack
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.models.bmxnet import counting_conv
 from bcdzoo.weights.mxnet import load_params
@@ -99,6 +100,15 @@ def test_an_invented_resnet_is_read_under_its_names(tmp_path: Path) -> None:
     assert_is("stem.data.weight", np.ones(3))  # fix_gamma
     assert_is("bn.running_mean", real["aux:bn1_moving_mean"])
     assert_is("fc.bias", real["arg:fc1_bias"])
+
+    first = {name: random.standard_normal(w.shape).astype(np.float32) for name, w in binary.items() if "stage1" in name}
+    (tmp_path / "mixed.params").write_bytes(mxnet.file(real | packed | first))
+    with pytest.raises(BcdzooError, match="its stage 1 is real-valued, and the network's is 1-bit"):
+        load_model("bmxnet-r18-cifar10", tmp_path / "mixed.params")
+    stem = norm("bn0", 64, random) | {"arg:conv0_weight": random.standard_normal((64, 3, 7, 7)).astype(np.float32)}
+    (tmp_path / "signs.params").write_bytes(mxnet.file(real | packed | stem))
+    with pytest.raises(BcdzooError, match="its stage 1 is 1-bit, and the network's is real-valued"):
+        load_model("bmxnet-r18-first-real", tmp_path / "signs.params", num_classes=10)
 
 
 def test_an_invented_lenet_is_read_under_its_names(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ the files' first normalization has seen are within 10 of 0.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,27 @@ def _in_block(stage: str, theirs: str, ours: str) -> list[Rule]:
     ]
 
 
+def _unfit(real_stages: str) -> Callable[[State], str]:
+    """The keys do not show which stages are real-valued; the numbers do, where a file has packed words at all."""
+
+    def unfit(state: State) -> str:
+        binary = {stage for stage in "1234" if _is_binary(state, stage)}
+        if wrong := sorted(binary & set(real_stages)):
+            return f"its stage {', '.join(wrong)} is 1-bit, and the network's is real-valued"
+        if wrong := sorted(set("1234") - binary - set(real_stages)) if binary else []:
+            return f"its stage {', '.join(wrong)} is real-valued, and the network's is 1-bit"
+        return ""
+
+    return unfit
+
+
+def _is_binary(state: State, stage: str) -> bool:
+    weights = [
+        tensor for key, tensor in state.items() if re.fullmatch(rf"arg:stage{stage}_unit\d_(conv[12]|sc)_weight", key)
+    ]
+    return bool(weights) and all(bool((tensor.abs() == 1).all()) for tensor in weights)
+
+
 def _resnet(size: int, real_stages: str = "") -> Layout:
     """A ResNet-18 for images of this size, of which the stages with these numbers have real-valued convolutions."""
     rules: list[Rule] = []
@@ -101,7 +123,9 @@ def _resnet(size: int, real_stages: str = "") -> Layout:
     rules += _parameters("bn_data", "stem.data") + _parameters("conv0", "stem.conv")
     rules += _parameters("bn0", "stem.bn") if size > _SMALL else []
     rules += _parameters("bn1", "bn") + _parameters("fc1", "fc")
-    return Layout(rules, preprocess=f"resize={256 if size > _SMALL else size},crop={size},{_CENTRED}")
+    return Layout(
+        rules, preprocess=f"resize={256 if size > _SMALL else size},crop={size},{_CENTRED}", unfit=_unfit(real_stages)
+    )
 
 
 _LENET = Layout(
