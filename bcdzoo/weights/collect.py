@@ -31,27 +31,38 @@ def collect(checkpoint: Checkpoint, part: Path) -> None:
     files = {name: content for name, content in _arrived(part).items() if _is_right(checkpoint, name, content)}
     one = part.with_name(part.name + ".one")
     own_place(part)
+    _write(files, part)
     with (
-        part.open("wb") as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive,
+        part.open("r+b") as file,
+        tarfile.open(fileobj=file, mode="a", format=tarfile.USTAR_FORMAT) as archive,
         requests.Session() as session,
     ):
         # disable=None: only when stderr is a terminal
         for name in tqdm(sorted(checkpoint.files), unit=" files", desc=checkpoint.filename, disable=None):
-            if name not in files:
-                url = checkpoint.url + quote(name)
-                download(url, one, checked=True, most=LARGEST, session=session)
-                if one.stat().st_size > LARGEST:
-                    raise BcdzooError(f"{checkpoint.name}: {masked(url)} has more than {LARGEST >> 20} MiB")
-                files[name] = one.read_bytes()
-                discard(one)
-                if not _is_right(checkpoint, name, files[name]):
-                    raise BcdzooError(f"{checkpoint.name}: {masked(url)} is not the published file: its sha256 differs")
+            if name in files:
+                continue
+            url = checkpoint.url + quote(name)
+            download(url, one, checked=True, most=LARGEST, session=session)
+            if one.stat().st_size > LARGEST:
+                raise BcdzooError(f"{checkpoint.name}: {masked(url)} has more than {LARGEST >> 20} MiB")
+            content = one.read_bytes()
+            discard(one)
+            if not _is_right(checkpoint, name, content):
+                raise BcdzooError(f"{checkpoint.name}: {masked(url)} is not the published file: its sha256 differs")
+            files[name] = content
             member = tarfile.TarInfo(name)
-            member.size = len(files[name])
-            archive.addfile(member, io.BytesIO(files[name]))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
             file.flush()
-    write_files(files, part)
+    _write(files, part)
+
+
+def _write(files: dict[str, bytes], part: Path) -> None:
+    """Replace the archive as a whole, so that a kill loses nothing of what has arrived."""
+    new = part.with_name(part.name + ".new")
+    own_place(new)
+    write_files(files, new)
+    new.replace(part)
 
 
 def take(checkpoint: Checkpoint, given: Path, copy: Path) -> None:
