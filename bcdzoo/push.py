@@ -11,11 +11,10 @@ from bcdzoo.files import require_regular, sha256_of
 from bcdzoo.ops.count import count_ops
 from bcdzoo.registry import REGISTRY, find, zoo_name
 from bcdzoo.text import printable
+from bcdzoo.weights.hub import FILENAME, PREFIX
 from bcdzoo.weights.load import assume, load_into, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import Metadata, read_metadata
-
-FILENAME = "model.safetensors"
 
 PUBLISHABLE = ("Apache-2.0", "MIT", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-4.0", "CC-BY-SA-4.0")
 """Licenses that allow redistribution of weights (SPDX)."""
@@ -214,7 +213,8 @@ def _card(repo: str, said: Metadata, license: str) -> str:
         eval_results=results or None,
     )
     lines = ["---", data.to_yaml(), "---", "", f"# {printable(model, 100)}", "", *_origin(model)]
-    lines += ["```", f"bcdzoo eval {model} --data PATH --weights {FILENAME}", "```", ""]
+    usage = f"eval {PREFIX}{repo}" if model in REGISTRY else f"eval {model} --weights {PREFIX}{repo}"
+    lines += ["```", f"bcdzoo {usage} --data PATH", "```", ""]
     if evaluation:
         lines += [
             f"{evaluation['top1']:.2f} % top-1 on the {evaluation['n']} images of "

@@ -146,7 +146,7 @@ def test_a_network_of_ones_own_is_published_if_it_is_named(tmp_path: Path) -> No
     metadata = {"format": FORMAT, "model": own, "build": '{"outputs": 7}', "preprocess": "resize=36,crop=32"}
     write_tensors(path, named(outputs=7).state_dict(), metadata)
     publication = prepare_publication(path, "me/net", "MIT", own)
-    assert f"bcdzoo eval {own} --data PATH" in publication.card
+    assert f"bcdzoo eval {own} --weights hf-hub:me/net --data PATH" in publication.card
     assert f"| FLOPs | {bcdzoo.count_ops(own, input_size=32, outputs=7).flops:,} |" in publication.card
     with pytest.raises(BcdzooError, match=r"holds tests.own_networks:named, which is .*: name it by --model"):
         prepare_publication(path, "me/net", "MIT")

@@ -26,7 +26,7 @@ from bcdzoo.errors import BcdzooError
     "--weights",
     type=WEIGHTS,
     metavar="FILE|TAG",
-    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
+    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
 )
 @click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 @click.option(

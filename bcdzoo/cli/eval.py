@@ -33,7 +33,7 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
     "--weights",
     type=WEIGHTS,
     metavar="FILE|TAG",
-    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
+    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
 )
 @click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
 @click.option(

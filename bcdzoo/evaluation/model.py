@@ -21,6 +21,7 @@ from bcdzoo.packed.checkpoint import is_packed_file, load_packed
 from bcdzoo.registry import find
 from bcdzoo.text import as_utf8, say
 from bcdzoo.weights.convert import split_part
+from bcdzoo.weights.hub import from_address, is_address
 from bcdzoo.weights.load import ASSUMED, LoadedModel, load_into, resolve
 from bcdzoo.weights.metadata import carried_preprocess, read_metadata, remember
 
@@ -184,19 +185,24 @@ def load_network(
     Raises:
         BcdzooError: It cannot be built or its weights do not fit.
     """
+    if isinstance(model, str) and is_address(model):
+        return resolve(model, weights, manifest, **build)
     if isinstance(model, str) and ":" not in model:
         model = find(model).name  # a misspelt name should get suggestions, not a search for its weights
-        if weights is None or not is_packed_file(Path(weights)):
+        if weights is None or is_address(weights) or not is_packed_file(Path(weights)):
             return resolve(model, weights, manifest, **build)
         found = load_packed(Path(weights), model)
         remember(found.model, found.preprocess, None)
         return found
     label = sha256 = said = None
     if weights is not None:
+        label = str(weights)
+        if is_address(weights):
+            weights, label = from_address(label)
         path, _ = split_part(weights)
         require_regular(path)
         said = read_metadata(path)
-        label, sha256 = str(weights), sha256_of(path)
+        sha256 = sha256_of(path)
     if isinstance(model, str):
         if said is not None and said.model == model:  # nothing is called because a file says so, but as it says
             build = said.build | build

@@ -13,13 +13,14 @@ from bcdzoo.data.classes import names
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
-from bcdzoo.registry import create_model, default_arguments, find, zoo_name
+from bcdzoo.registry import REGISTRY, create_model, default_arguments, find, zoo_name
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 from bcdzoo.weights import tensors
 from bcdzoo.weights.bundle import sha256_of_weights
 from bcdzoo.weights.convert import convert_state, fit_of, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
+from bcdzoo.weights.hub import from_address, is_address
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
@@ -69,10 +70,11 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
     :class:`bcdzoo.data.preprocess.Preprocess`, and ``class_names`` in the order of its outputs.
 
     Args:
-        name: Name from :func:`bcdzoo.list_models`.
+        name: Name from :func:`bcdzoo.list_models`; or ``hf-hub:OWNER/NAME``, where ``bcdzoo push`` put a network of
+            the zoo.
         weights: Tag in the manifest, or path of a .safetensors file or of the authors' .pth, .pth.tar or .h5;
-            ``FILE#NAME`` is one of several state dicts in a file. None for the manifest's default checkpoint, which is
-            fetched if it is not cached.
+            ``FILE#NAME`` is one of several state dicts in a file. Or such an address on the hub. None for the
+            manifest's default checkpoint, which is fetched if it is not cached.
         manifest: File with additional entries (docs/weights.md).
         **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
 
@@ -85,6 +87,8 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
     """Like :func:`load_model`, with the weights' origin and preprocessing."""
+    if is_address(name) or is_address(weights):
+        return _resolve_address(name, weights, build)
     name = zoo_name(name)
     if weights is not None and is_path(weights):
         path, _ = split_part(weights)
@@ -93,6 +97,27 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
     file = converted(checkpoint, fetch(checkpoint))
     source_sha256 = safetensors_metadata(file)["source_sha256"]
     return _resolve_file(name, str(file), checkpoint.tag, source_sha256, build, checkpoint)
+
+
+def _resolve_address(name: str, weights: str | Path | None, build: dict[str, Any]) -> LoadedModel:
+    """Like :func:`resolve`, where the name or the weights are an address on the hub."""
+    if is_address(name) and weights is not None:
+        raise BcdzooError(f"{printable(name, 150)} has weights of its own: omit the others")
+    address = name if is_address(name) else str(weights)
+    file, pinned = from_address(address)
+    model = _model_in(file, address) if is_address(name) else zoo_name(name)
+    return _resolve_file(model, str(file), pinned, _sha256_of(file), build)
+
+
+def _model_in(file: Path, address: str) -> str:
+    """The network of the zoo whose weights are at an address on the hub."""
+    said = read_metadata(file)
+    instead = f"name the network, and give {address} as its weights"
+    if said is None:
+        raise BcdzooError(f"the weights of {address} do not say which network they are of: {instead}")
+    if said.model not in REGISTRY:
+        raise BcdzooError(f"{address} has weights of {printable(said.model, 100)}, whose code is not here: {instead}")
+    return said.model
 
 
 def _sha256_of(path: Path) -> str:
@@ -111,13 +136,17 @@ def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> t
     """Return a network's name and its weights from an argument that is a name, or a file that states its network.
 
     Args:
-        checkpoint: Network's name, or a file that ``bcdzoo train``, ``convert`` or ``export`` wrote.
+        checkpoint: Network's name, a file that ``bcdzoo train``, ``convert`` or ``export`` wrote, or an address on the
+            hub.
         weights: Weights for a name, as in :func:`load_model`.
 
     Raises:
         BcdzooError: No such file, it does not state its network, or ``weights`` is given too.
     """
     path = Path(checkpoint)
+    if is_address(checkpoint) and weights is None:
+        path, _ = from_address(checkpoint)
+        return _model_in(path, checkpoint), path
     if ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
         return checkpoint, weights
     require_regular(path)

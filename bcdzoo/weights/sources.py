@@ -222,21 +222,49 @@ def _with_query(url: str, **values: str) -> str:
 
 
 def _no_more_than(checkpoint: Checkpoint) -> Callable[[int], None]:
+    return no_more_than(checkpoint.size or LARGEST, checkpoint.name, f"; {by_browser(checkpoint)}")
+
+
+def no_more_than(most: int, name: str, advice: str = "") -> Callable[[int], None]:
     """Return a progress callback that stops a client library when too many bytes have arrived."""
-    most = checkpoint.size or LARGEST
 
     def check(size: int) -> None:
         if size > most:
-            raise BcdzooError(f"{checkpoint.name}: more than {most:,} bytes arrive; {by_browser(checkpoint)}")
+            raise BcdzooError(f"{name}: more than {most:,} bytes arrive{advice}")
 
     return check
 
 
 def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
+    try:
+        return from_hub(
+            checkpoint.hf_repo, checkpoint.filename, checkpoint.hf_revision, forbidden, _no_more_than(checkpoint)
+        )
+    except HubError as error:
+        where = masked(origin(checkpoint))
+        raise BcdzooError(f"{checkpoint.name}: {error}, or use --from FILE ({where})") from error
+
+
+class HubError(BcdzooError):
+    """The hub does not have a file, or cannot be reached."""
+
+
+def from_hub(repo: str, filename: str, revision: str, forbidden: str | None, check: Callable[[int], None]) -> Path:
+    """Fetch a file into the hub's own cache, unless it is there.
+
+    Args:
+        repo: ``OWNER/NAME``.
+        filename: File in the repository.
+        revision: Commit, branch or tag.
+        forbidden: Environment variable that forbids network access, if one is set.
+        check: Called with the number of bytes that have come; raises to stop.
+
+    Raises:
+        HubError: The hub does not have it, or cannot be reached.
+        OSError: It cannot be written.
+    """
     from huggingface_hub import errors, hf_hub_download
     from huggingface_hub.utils.tqdm import tqdm
-
-    check = _no_more_than(checkpoint)
 
     class Bounded(tqdm):
         """The client's progress bar, which sees every piece."""
@@ -248,16 +276,13 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
             check(self.come)
             return super().update(n)
 
-    repo, revision = checkpoint.hf_repo, checkpoint.hf_revision
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     if not sys.stderr.isatty():  # its notes on retries are progress messages
         logger.setLevel(logging.ERROR)
     try:
         return Path(
-            hf_hub_download(
-                repo, checkpoint.filename, revision=revision, local_files_only=bool(forbidden), tqdm_class=Bounded
-            )
+            hf_hub_download(repo, filename, revision=revision, local_files_only=bool(forbidden), tqdm_class=Bounded)
         )
     except errors.GatedRepoError:
         reason = f"{repo} is gated: accept its terms on its page and log in with `hf auth login`"
@@ -271,7 +296,7 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
         else:
             reason = "the hub cannot be reached, and the file is not in its cache; run again later"
     except errors.EntryNotFoundError:
-        reason = f"{repo} has no file {checkpoint.filename} at revision {revision}"
+        reason = f"{repo} has no file {filename} at revision {revision}"
     except BcdzooError:
         raise
     except Exception as error:  # the hub's client does not wrap its HTTP library's errors
@@ -280,7 +305,7 @@ def _from_hub(checkpoint: Checkpoint, forbidden: str | None) -> Path:
         reason = printable(masked(" ".join(f"the hub failed: {error}".split())), 500)
     finally:
         logger.setLevel(level)
-    raise BcdzooError(f"{checkpoint.name}: {reason}, or use --from FILE ({masked(origin(checkpoint))})")
+    raise HubError(reason)
 
 
 def _from_drive(checkpoint: Checkpoint, file_id: str, final: Path) -> Path:

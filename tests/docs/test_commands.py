@@ -32,6 +32,8 @@ NOT_RUN = {
     ".venv/bin/pytest": "as above",
     "python -m build": "it takes minutes, in an environment of its own; scripts/smoke.sh tries out what it gives",
     "cibuildwheel": "it needs Docker",
+    "bcdzoo eval hf-hub:OWNER/NAME": "nobody has published there: tests/weights/test_hub.py has such addresses",
+    "bcdzoo eval my_package.nets:small --weights hf-hub:OWNER/NAME": "as above",
     "pip install .": "it would install into the environment that these tests run in",
 }
 
