@@ -1,6 +1,7 @@
 """What the documentation's site has beyond its pages: tables made of data, links in docstrings.
 
-A hook of mkdocs.yml. ``<!-- table: NAME -->`` in a page is replaced; on GitHub it shows nothing.
+A hook of mkdocs.yml. ``<!-- table: NAME -->`` and ``<!-- ::: NAME -->``, the docstring of NAME, are replaced in a page;
+on GitHub they show nothing.
 """
 
 import re
@@ -18,6 +19,7 @@ _MAYBE_BY_HAND = ("gdrive", "gdrive-folder", "onedrive", "manual")
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs with the text of each page."""
+    markdown = re.sub(r"<!-- (::: [\w.]+) -->", r"\n\1\n", markdown)
     return re.sub(r"<!-- table: (.+?) -->", lambda marker: TABLES[marker[1]](), markdown)
 
 

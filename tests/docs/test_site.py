@@ -1,5 +1,6 @@
 """The built site: complete, and without anything from elsewhere; and figures of the pages against their sources."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 import bcdzoo
 from bcdzoo.cli import COMMANDS
 from bcdzoo.weights.manifest import load_manifest
+from scripts.make_reference import with_reference
 from tests.docs.blocks import ROOT
 
 
@@ -32,6 +34,19 @@ def test_the_command_line_and_the_python_interface_are_on_their_pages(site: Path
         home = getattr(bcdzoo, name).__module__
         assert f'id="{home}.{name}"' in api
     assert not re.search(r":(func|class|mod|data|meth|attr):", api)
+
+
+def test_the_pages_of_commands_and_functions_are_as_the_code_is_now() -> None:
+    for name in ("cli.md", "api.md"):
+        page = (ROOT / "docs" / name).read_text()
+        assert with_reference(page) == page, f"docs/{name} is old: run python -m scripts.make_reference"
+
+
+def test_the_search_finds_options_functions_and_words_of_the_pages(site: Path) -> None:
+    index = json.loads((site / "search" / "search_index.json").read_text())
+    found = {entry["location"]: f"{entry['title']} {entry['text']}" for entry in index["docs"]}
+    for word, page in (("--check-stability", "cli"), ("create_model", "api"), ("McNemar", "evaluating")):
+        assert any(word in text and place.startswith(page) for place, text in found.items()), word
 
 
 def test_the_weights_page_has_every_entry_of_the_manifest(site: Path) -> None:
