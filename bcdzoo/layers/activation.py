@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 
 
@@ -20,6 +21,9 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.prelu(x + self.shift_in[:, None, None], self.slope).add_(self.shift_out[:, None, None])
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return plan.add("prelu", x=x, slope=self.slope, shift_in=self.shift_in, shift_out=self.shift_out)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"rprelu": output.numel()}

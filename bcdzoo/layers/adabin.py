@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.folding import least_reaching
+from bcdzoo.layers.lowering import Lowering, Value, constant
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.adabin import CentredWeight
 from bcdzoo.layers.quantizers.sign import sign_activation
@@ -40,6 +42,14 @@ class AdaBinConv2d(nn.Module):
         out: Tensor = self.alpha * (self.conv(signs) + self.beta * fixed)
         return out
 
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        threshold = least_reaching(lambda x: ((x - self.beta) / self.alpha >= 0) ^ (self.alpha < 0), 1)
+        falls = constant(1.0) if self.alpha < 0 else None
+        sums = self.conv.lower(plan, plan.add("binarize", x=x, threshold=threshold, falls=falls))
+        fixed = self.conv.lower(plan, plan.add("fill", x=x, value=1.0))
+        shift = plan.add("scale_shift", x=fixed, alpha=self.beta[None], beta=constant(0.0))
+        return plan.add("scale_shift", x=plan.add("add", a=sums, b=shift), alpha=self.alpha[None], beta=constant(0.0))
+
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         c_out, c_in, kernel, _ = self.conv.kernel_shape
         macs = output.numel() * c_in * kernel**2
@@ -60,6 +70,9 @@ class Maxout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.where(x > 0, self.positive[:, None, None], self.negative[:, None, None]) * x
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        return plan.add("prelu", x=x, slope=self.negative, positive=self.positive)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"activation": output.numel()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.lowering import Lowering, Value, constant, weight_planes
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.padding import check_padding, pad_same
 from bcdzoo.layers.quantizers.base import Levels, RealWeight, WeightQuantizer
@@ -99,6 +100,35 @@ class LowBitConv2d(nn.Module):
         sums = F.conv2d(x, levels, None, self.stride, padding, self.dilation, self.groups)
         return sums.mul_(scale[:, None, None])
 
+    def lower(self, plan: Lowering, x: Any) -> Value:
+        levels, scale = self.quantizer(self.weight)
+        values, a_scale = x if isinstance(x, Levels) else (x, constant(1.0))
+        window = {
+            "stride": (self.stride,) * 2,
+            "padding": (self.padding,) * 4,
+            "same": int(self.same_padding),
+            "pad_value": float(self.pad_value),
+            "dilation": (self.dilation,) * 2,
+            "groups": self.groups,
+        }
+        if 32 in (self.w_bits, self.a_bits):
+            return self._lower_real(plan, x, levels, scale, window)
+        return plan.add(
+            "low_bit_conv",
+            x=values,
+            planes=weight_planes(levels, self.w_bits),
+            scale=scale,
+            a_scale=a_scale,
+            kernel=self.kernel_shape[2:],
+            w_bases=self.w_bases,
+            a_bits=self.a_bits,
+            **window,
+        )
+
+    def _lower_real(self, plan: Lowering, x: Value, levels: Tensor, scale: Tensor, window: dict[str, Any]) -> Value:
+        out = plan.add("conv", x=x, weight=levels, relu=0, **window)
+        return plan.add("scale_shift", x=out, alpha=scale, beta=torch.zeros_like(scale))
+
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         macs = output.numel() * math.prod(self.kernel_shape[1:]) * self.w_bases * self.a_bases
         return {"mac": macs} if 32 in (self.a_bits, self.w_bits) else {"binary_mac": macs * self.w_bits * self.a_bits}
@@ -163,6 +193,12 @@ class Accumulate(nn.Module):
         first, *others = terms
         for term in others:
             first = first + term
+        return first
+
+    def lower(self, plan: Lowering, terms: Iterable[Value]) -> Value:
+        first, *others = terms
+        for term in others:
+            first = plan.add("add", a=first, b=term)
         return first
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:

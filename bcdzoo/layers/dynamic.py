@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.sign import sign_activation
+from bcdzoo.plan.operations import END
 
 
 def _double_mean(a: Tensor) -> Tensor:
@@ -55,6 +57,14 @@ class DynamicEmbedding(nn.Module):
     def forward(self, a: Tensor) -> tuple[Tensor, Tensor]:
         alpha, beta = self.statistics(a)
         return sign_activation(a - alpha[:, :, None, None]), beta[:, :, None, None]
+
+    def lower(self, plan: Lowering, a: Value) -> tuple[Value, Value]:
+        c_in = a.shape[0]
+        second = torch.cat([self.threshold.weight, self.offset.weight])
+        both = plan.add("context", x=a, first=self.context.weight, second=second, hidden="none", output="none")
+        alpha = plan.add("slice", x=both, axis=0, start=0, stop=c_in, step=1)
+        beta = plan.add("slice", x=both, axis=0, start=c_in, stop=END, step=1)
+        return plan.add("binarize", x=a, threshold=alpha), beta
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> OpCounts:
         binary, _ = output

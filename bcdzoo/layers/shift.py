@@ -6,6 +6,7 @@ the authors' released code rolls it around to the other side, and the released w
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 
 def shift_quarters(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -25,9 +26,13 @@ def shift_quarters(x: Tensor, rows: int, columns: int) -> Tensor:
 
 def short_range(x: Tensor) -> Tensor:
     """The four neighbours: every quarter shifted by one pixel; (N, C, H, W) to the same."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(short_range, (x,), x)
     return shift_quarters(x, 1, 1)
 
 
 def long_range(x: Tensor) -> Tensor:
     """The far side: every quarter shifted by half the map, rounded down (3 pixels at 7×7); (N, C, H, W) to the same."""
+    if has_torch_function_unary(x):
+        return handle_torch_function(long_range, (x,), x)
     return shift_quarters(x, x.shape[2] // 2, x.shape[3] // 2)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import Accumulate
 from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 
 
@@ -98,6 +99,10 @@ class AveragedHeads(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, (self.fc.weight + self.fc_dist.weight) / 2, (self.fc.bias + self.fc_dist.bias) / 2)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        weight, bias = (self.fc.weight + self.fc_dist.weight) / 2, (self.fc.bias + self.fc_dist.bias) / 2
+        return plan.add("linear", x=x, weight=weight, bias=bias)
 
     def separately(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the classifier that learns the labels, and of that which imitates a teacher."""

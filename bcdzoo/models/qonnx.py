@@ -5,7 +5,9 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.folding import fold
 from bcdzoo.layers.grey import FirstChannel
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 
 _INPUTS, _WIDTH = 784, 64
@@ -21,6 +23,11 @@ class ScaledLogits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.bn(x.flatten(1)[:, None])
         return logits[:, 0]
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        logits = plan.add("reshape", x=x, shape=x.shape[:1])
+        alpha, beta = fold(self.bn)
+        return plan.add("scale_shift", x=logits, alpha=alpha, beta=beta)
 
 
 def qonnx_tfc_w1a1(num_classes: int = 10) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import Quantizers, of_step
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
 from bcdzoo.models.trunks import BinaryResNet
 
@@ -43,6 +44,10 @@ class ChannelGate(nn.Module):
             context = F.relu(F.linear(means, self.reduce.weight.double()))
             scale = F.linear(context, self.expand.weight.double()).sigmoid().to(a.dtype)
         return scale[:, :, None, None]
+
+    def lower(self, plan: Lowering, a: Value) -> Value:
+        weights = {"first": self.reduce.weight, "second": self.expand.weight}
+        return plan.add("context", x=a, **weights, hidden="relu", output="sigmoid")
 
 
 class GatedUnit(nn.Module):

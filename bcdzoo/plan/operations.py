@@ -193,6 +193,16 @@ def planes_shape(c_out: int, c_in: int, kernel: Sequence[int]) -> tuple[int, int
     return c_out, math.prod(kernel), -(-c_in // WORD)
 
 
+def packed_bits(bits: Array) -> Array:
+    """Pack 0 and 1 along the channels, (rows, c_in, k, k), to :func:`planes_shape`; bits beyond the channels are 0."""
+    rows, c_in, *kernel = bits.shape
+    shape = planes_shape(rows, c_in, kernel)
+    spread = np.zeros((*shape[:2], shape[2] * WORD), np.uint8)
+    spread[:, :, :c_in] = bits.reshape(rows, c_in, -1).transpose(0, 2, 1)
+    packed: Array = np.packbits(spread, axis=-1, bitorder="little").view("<u8").astype(np.uint64)
+    return packed
+
+
 def _low_bit_conv(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape = shapes["x"]

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.layers.folding import least_reaching
+from bcdzoo.layers.lowering import LevelsValue, Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
 from bcdzoo.layers.quantizers.sign import sign
@@ -97,6 +99,11 @@ class MultiBaseActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Levels:
         return Levels(_Indicator.apply(x + self.shift[:, None, None, None, None]), self.beta)
+
+    def lower(self, plan: Lowering, x: Value) -> LevelsValue:
+        thresholds = least_reaching(lambda x: x + self.shift - 0.5 >= 0, len(self.shift))
+        signs = {f"x{i}": plan.add("binarize", x=x, threshold=t[None]) for i, t in enumerate(thresholds)}
+        return LevelsValue(plan.add("stack", **signs), self.beta)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
         return {"sign": output.values.numel()}

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.layers.lowering import LevelsValue, Lowering, Value, constant
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
 
@@ -67,6 +68,11 @@ class DoReFaActivation(nn.Module):
         levels = round_straight_through(x.clamp(0, 1) * self.steps)
         return Levels(levels[None], x.new_full((1,), 1 / self.steps))
 
+    def lower(self, plan: Lowering, x: Value) -> LevelsValue:
+        steps = {"low": 0.0, "high": 1.0, "step": float(self.steps), "divide": 0, "offset": 0}
+        levels = plan.add("quantize", x=x, bits=self.steps.bit_length(), **steps)
+        return LevelsValue(levels, constant(1 / self.steps))
+
     def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
         return {"activation": output.values.numel()}
 
@@ -92,6 +98,11 @@ class PactActivation(nn.Module):
         step = self.clip.detach() / self.steps
         levels = round_straight_through(torch.minimum(x.clamp(min=0), self.clip) / step)
         return Levels(levels[None], step.reshape(1))
+
+    def lower(self, plan: Lowering, x: Value) -> LevelsValue:
+        step = self.clip.detach() / self.steps
+        steps = {"low": 0.0, "high": float(self.clip), "step": float(step), "divide": 1, "offset": 0}
+        return LevelsValue(plan.add("quantize", x=x, bits=self.steps.bit_length(), **steps), step.reshape(1))
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
         return {"activation": output.values.numel()}

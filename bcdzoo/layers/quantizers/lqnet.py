@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.layers.lowering import LevelsValue, Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
 from bcdzoo.layers.quantizers.sign import sign
@@ -133,6 +134,9 @@ class LearnedBasisActivation(_MovingBasis):
     def _update(self, x: Tensor, bits: Tensor) -> None:
         moments = bits @ bits.t() + REGULARIZATION * torch.eye(len(bits), dtype=x.dtype, device=x.device)
         self._move(torch.linalg.solve(moments, bits @ x + REGULARIZATION * self.basis))
+
+    def lower(self, plan: Lowering, x: Value) -> LevelsValue:
+        return LevelsValue(plan.add("encode", x=x, basis=self.basis), self.basis)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Levels) -> OpCounts:
         return {"activation": inputs[0].numel()}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
 from bcdzoo.layers.quantizers.irnet import standardized
@@ -68,6 +69,10 @@ class CentredSign(nn.Module, _Steepening):
         if torch.is_grad_enabled():  # a positive factor does not change the sign
             x = x / x.std(dim=(1, 2, 3), keepdim=True)
         return triangle_sign(x, 1.0, max(self.t, 1.0))
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        mean = plan.add("mean", x=x, axes=(0, 1, 2), double=1)
+        return plan.add("binarize", x=x, threshold=mean)  # x - mean rounds to 0 only where it is 0
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"sign": output.numel(), "global_pool": output.numel()}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.layers.lowering import Lowering, Value, constant
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import WeightQuantizer
 
@@ -138,6 +139,10 @@ class Sign(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.estimator(x)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        # x + bias rounds to 0 only where it is 0: the comparison with -bias is exact
+        return plan.add("binarize", x=x, threshold=constant(0.0) if self.bias is None else -self.bias)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"sign": output.numel()}

@@ -1,0 +1,1 @@
+"""From a torch network to a plan: recording what it computes, lowering that to operations, and fusing these."""
