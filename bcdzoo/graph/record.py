@@ -7,7 +7,7 @@ alone is computed, and becomes a constant.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.graph.functions import FUNCTIONS, SHAPE_ONLY, Unsupported
 from bcdzoo.layers.lowering import Lowered, Value
 from bcdzoo.plan.operations import KINDS, Operation, PlanError, check_operation
-from bcdzoo.plan.plan import Plan, shapes_of
+from bcdzoo.plan.plan import Plan, shapes_of, without_dead
 
 _WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
 
@@ -58,7 +58,7 @@ def record(network: nn.Module, image: Tensor, name: str = "") -> Plan:
         raise NotLoweredError(name, recorder.reasons)
     if last is None:
         raise NotLoweredError(name, ["what it returns is no tensor that depends on the image"])
-    plan = _without_dead(Plan(tuple(image.shape[1:]), tuple(recorder.operations), name), last.number)
+    plan = without_dead(Plan(tuple(image.shape[1:]), tuple(recorder.operations[: last.number]), name))
     shapes_of(plan)
     return plan
 
@@ -243,18 +243,3 @@ def _array(tensor: Tensor) -> Any:
     """A constant; words stay words."""
     array = tensor.detach().contiguous().numpy()
     return array if array.dtype == np.uint64 else array.astype(np.float32)
-
-
-def _without_dead(plan: Plan, last: int) -> Plan:
-    """A plan that ends with a value, without operations that nothing reads."""
-    needed = {last}
-    for number in range(last, 0, -1):
-        if number in needed:
-            needed |= set(plan.operations[number - 1].inputs.values())
-    new = {old: i for i, old in enumerate(sorted(needed | {0}))}
-    kept = [
-        replace(operation, inputs={key: new[value] for key, value in operation.inputs.items()})
-        for number, operation in enumerate(plan.operations, 1)
-        if number in needed
-    ]
-    return replace(plan, operations=tuple(kept))

@@ -76,5 +76,7 @@ def weight_planes(levels: Tensor, bits: int) -> Tensor:
     Returns:
         uint64 of shape (bits, rows, k², ⌈c_in/64⌉): bit c of a word is that of input channel c; bits beyond are 0.
     """
+    if bits == 1:
+        return torch.from_numpy(packed_bits((levels.detach() > 0).numpy())[None])
     codes = (levels.detach().round().to(torch.int32) + 2**bits - 1) // 2  # 0 to 2^bits - 1
     return torch.from_numpy(np.stack([packed_bits((codes >> j & 1).numpy()) for j in range(bits)]))

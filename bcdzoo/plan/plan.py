@@ -1,7 +1,7 @@
 """A plan: operations in sequence, from images to logits, with what belongs to them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bcdzoo.plan.operations import Operation, PlanError, Shape, check_operation
 
@@ -71,3 +71,18 @@ def last_uses(plan: Plan) -> list[int]:
             last[value] = number
     last[-1] = len(plan.operations)
     return last
+
+
+def without_dead(plan: Plan) -> Plan:
+    """A plan without operations that nothing reads."""
+    needed = {len(plan.operations)}
+    for number in range(len(plan.operations), 0, -1):
+        if number in needed:
+            needed |= set(plan.operations[number - 1].inputs.values())
+    new = {old: i for i, old in enumerate(sorted(needed | {0}))}
+    kept = [
+        replace(operation, inputs={key: new[value] for key, value in operation.inputs.items()})
+        for number, operation in enumerate(plan.operations, 1)
+        if number in needed
+    ]
+    return replace(plan, operations=tuple(kept))
