@@ -4,8 +4,9 @@ A value has the batch in front: a map is (N, C, H, W), a vector (N, C); levels a
 of one image stands for all. Unless an operation says otherwise, each of its steps is rounded to float32; what is absent
 does nothing.
 
-Promise: sums of small integers, comparisons, single steps and :func:`fused` equal torch bit for bit. Sums of real
-numbers (conv, linear, mean, context) and functions are computed in float64 and rounded once; torch's are close to that.
+Promise: sums of small integers, comparisons, single steps and :func:`fused` equal torch bit for bit. (Bases are summed
+in sequence; torch's order depends on its memory if there are five or more.) Sums of real numbers (conv, linear, mean,
+context) and functions are computed in float64 and rounded once; torch's are close to that.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
