@@ -362,6 +362,12 @@ def test_encoded_bits_add_up_to_the_nearest_sum_of_the_basis(basis: list[float],
     torch.testing.assert_close((x - got).abs(), best, rtol=0, atol=1e-6)
 
 
+def test_the_lower_of_two_sums_of_a_basis_that_are_as_near_is_encoded() -> None:
+    x = torch.tensor([0.5, 1.5, 2.5]).view(1, 3, 1, 1)
+    bits = result("encode", {"x": x}, {}, {"basis": torch.tensor([1.0, 2.0])})
+    assert (bits[0] + 2 * bits[1]).flatten().tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("bits", [1, 2, 3])
 def test_encoded_bits_are_those_of_the_layer(bits: int) -> None:
     layer = LearnedBasisActivation(bits).eval()
@@ -564,6 +570,22 @@ def test_thresholds_and_offsets_of_each_image_give_the_floats_of_the_zoo() -> No
         inputs = {"x": x, "threshold": result("mean", {"x": x}, {"axes": (0, 1, 2), "double": 1})}
         constants |= normalization(centred.bn)
         equal(result("binary_unit", inputs, fields | {"shortcut": "same"}, constants), centred(x))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_follows_a_convolution_comes_in_its_order(first: int) -> None:
+    conv, activation = LowBitConv2d(70, 8, 3).eval(), RPReLU(8)
+    bn, inner = nn.BatchNorm2d(8), nn.PReLU(8)
+    unsettle(nn.Sequential(activation, bn, inner), 3)
+    x, shortcut = reals(2, 70, 5, 6), reals(2, 8, 5, 6, seed=1)
+    gate, offset = reals(2, 8, 1, 1, seed=2), reals(1, 8, 1, 1, seed=3)
+    fields, constants = convolution(conv)
+    fields |= {"shortcut": "given", "activation_first": first, "limit": 1.25}
+    constants |= normalization(bn) | rprelu(activation) | {"inner_slope": inner.weight, "threshold": torch.zeros(70)}
+    got = result("binary_unit", {"x": x, "shortcut": shortcut, "gate": gate, "offset": offset}, fields, constants)
+    v = bn(inner(conv(sign(x)) * gate + offset))
+    v = activation(v) + shortcut if first else activation(v + shortcut)
+    equal(got, v.detach().clamp(-1.25, 1.25))
 
 
 def test_one_image_that_stands_for_all_takes_part_in_a_unit() -> None:
