@@ -100,9 +100,10 @@ def _convolved(op: Op, x: Array, weight: Array) -> Array:
     borders = ((0, 0), (0, 0), *zip(before, behind, strict=True))
     padded = np.pad(x.astype(np.float64), borders, constant_values=np.float32(op.fields["pad_value"]))
     weight = weight.astype(np.float64).reshape(groups, c_out // groups, c_in // groups, *kernel)
+    weight = np.ascontiguousarray(np.moveaxis(weight, (-2, -1), (0, 1)))  # many times as fast a product
     total = np.zeros((images, groups, c_out // groups, out[0] * out[1]))
     for row, column, seen in _taps(padded, op, kernel, out):
-        total += weight[..., row, column] @ seen.reshape(images, groups, c_in // groups, -1)
+        total += weight[row, column] @ seen.reshape(images, groups, c_in // groups, -1)
     return total.reshape(images, c_out, *out)
 
 
