@@ -245,13 +245,15 @@ def _concat(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 
 def _stack(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     first, *others = shapes.values()
-    require(all(other == _a_map(first) for other in others), "the inputs differ in their sizes")
+    require(all(other == first for other in others), "the inputs differ in their sizes")
+    _a_map(first)
     return (len(shapes), *first)
 
 
 def _slice(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape, axis = list(shapes["x"]), fields["axis"]
+    require(len(shape) in (1, 3), "the input is no map and no vector")
     require(axis < len(shape), "there is no such axis")
     shape[axis] = len(range(fields["start"], min(fields["stop"], shape[axis]), fields["step"]))
     require(shape[axis] >= 1, "nothing is left of the map")
@@ -267,6 +269,7 @@ def _pad(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     wanted: Any = operation.fields["shape"]
     size, known = math.prod(shapes["x"]), math.prod(n for n in wanted if n)
+    require(len(shapes["x"]) in (1, 3), "the input is no map and no vector")
     require(wanted.count(0) <= 1 and len(wanted) in (1, 3), "the shape is none of a map or a vector")
     require(size % known == 0 and (0 in wanted or size == known), "the shape does not fit the value")
     return tuple(n or size // known for n in wanted)
@@ -301,6 +304,7 @@ def pooled(size: int, operation: Operation, axis: int) -> int:
 def _mean(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     axes: Any = operation.fields["axes"]
     shape = _a_map(shapes["x"])
+    require(len(set(axes)) == len(axes), "an axis is named twice")
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
 
@@ -336,7 +340,8 @@ def _binary_unit(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     expected = planes_shape(c_out * branches, c_in // fields["groups"], fields["kernel"])
     require(constants["planes"].shape == expected, "the weights do not fit the map's channels")
     require(branches == 1 or fields["kernel"] == (1, 1), "sampled branches have 1×1 kernels")
-    require(branches == 1 or c_in % 4 == 0, "the channels are not divisible by 4")
+    require(set(fields["samplings"]) == {"none"} or c_in % 4 == 0, "the channels are not divisible by 4")
+    require(c_in % fields["groups"] == 0 and c_out % fields["groups"] == 0, "the channels do not fit the groups")
     require(len(constants["scale"]) == c_out * branches, "scale does not fit the weights")
     for name in ("alpha", "beta", "shift_in", "slope", "shift_out", "inner_slope"):
         if name in constants:
