@@ -203,6 +203,13 @@ def packed_bits(bits: Array) -> Array:
     return packed
 
 
+def unpacked_bits(planes: Array, c_in: int, kernel: Sequence[int]) -> Array:
+    """The 0 and 1 of :func:`packed_bits`, (rows, c_in, *kernel)."""
+    bits = np.unpackbits(np.ascontiguousarray(planes.astype("<u8")).view(np.uint8), axis=-1, bitorder="little")
+    spread: Array = bits[:, :, :c_in].transpose(0, 2, 1).reshape(len(planes), c_in, *kernel)
+    return spread
+
+
 def _low_bit_conv(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape = shapes["x"]
