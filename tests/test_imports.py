@@ -9,8 +9,33 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bcdzoo"
 ORDER = (
-    *("errors", "text", "text_table", "bits", "files", "seal", "toml", "processes", "layers", "models", "registry"),
-    *("custom_model", "data", "weights", "packed", "trace", "observe", "ops", "push", "versions", "evaluation"),
+    *(
+        "errors",
+        "text",
+        "text_table",
+        "bits",
+        "files",
+        "seal",
+        "toml",
+        "processes",
+        "plan",
+        "layers",
+        "models",
+        "registry",
+    ),
+    *(
+        "custom_model",
+        "data",
+        "weights",
+        "graph",
+        "packed",
+        "trace",
+        "observe",
+        "ops",
+        "push",
+        "versions",
+        "evaluation",
+    ),
     *("audit", "report", "train", "storage", "doctor", "cli", "__main__"),
 )
 """No room imports a later one."""

@@ -20,7 +20,7 @@ from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.observe.watch import Watch
 from bcdzoo.ops.count import multiply_accumulates
-from bcdzoo.packed.pack import PackedNetwork
+from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
 from bcdzoo.registry import REGISTRY, ModelSpec, create_model
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import split_part
@@ -107,8 +107,11 @@ def audit(
     loaded = load_network(model, weights, manifest, **build)
     name = loaded.name
     spec = REGISTRY.get(name) if isinstance(model, str) else None
+    if isinstance(loaded.model, PlanNetwork):
+        raise BcdzooError(f"{loaded.label or name} is packed: an audit needs the network itself and its own weights")
+    plain = loaded.model.network if isinstance(loaded.model, PackedNetwork) else loaded.model
     try:
-        network = unwrapped(loaded.model).to("cpu", torch.float32).eval()
+        network = unwrapped(plain).to("cpu", torch.float32).eval()
     except Exception as error:  # without values, exported, or quantized
         reason = " ".join(str(error).split())[:300]
         raise BcdzooError(
@@ -125,7 +128,7 @@ def audit(
     if data is None and spec is not None and spec.input_size == _DEMO_SIZE:
         data = DEMO.name
     batches = _noise(subject) if data is None else batches_of(data, how, subject.outputs, layout, images)
-    watch = watched(network.network if isinstance(network, PackedNetwork) else network, batches, name)
+    watch = watched(network, batches, name)
     layers = judge(list(watch.layers.values()), watch.images, real_input=data is not None)
     with torch.no_grad():
         notes = batch_notes(subject, AT_ONCE if watch.images > 1 else 1)

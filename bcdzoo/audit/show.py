@@ -152,8 +152,7 @@ def _size(size: Size) -> str:
     words = [f"{_bytes(size.found)} with the bits found"]
     if size.claimed is not None:
         words.append(f"{_bytes(size.claimed)} with those claimed")
-    if size.float32 is not None:
-        words.append(f"{_bytes(size.float32)} at 32 bits")
+    words.append(f"{_bytes(size.float32)} at 32 bits")
     if size.stored is not None:
         words.append(f"{_bytes(size.stored)} the file")
     words.append(f"{_bytes(size.packed)} packed" if size.packed is not None else f"not packed: {size.no_packed}")

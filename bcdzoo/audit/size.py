@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bcdzoo.audit.verdict import AuditedLayer
@@ -15,8 +14,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import declared_bits
 from bcdzoo.ops.count import is_new
 from bcdzoo.packed.checkpoint import write_packed
-from bcdzoo.packed.pack import PackedNetwork
-from bcdzoo.registry import ModelSpec, create_model
+from bcdzoo.registry import ModelSpec
 from bcdzoo.weights.load import LoadedModel
 
 
@@ -25,7 +23,7 @@ class Size:
     """Sizes in bytes.
 
     Attributes:
-        float32: All parameters and statistics at 32 bits; None for a packed network outside the zoo.
+        float32: All parameters and statistics at 32 bits.
         found: Low-bit weights at the bits that were found, with a 32-bit scale for each output channel that has one,
             and everything else at 32 bits.
         claimed: Likewise with the bits in the registry, or of the layers if these are mixed; None for a network outside
@@ -35,7 +33,7 @@ class Size:
         no_packed: Reason if there is no packed file.
     """
 
-    float32: int | None
+    float32: int
     found: int
     claimed: int | None
     stored: int | None
@@ -60,14 +58,6 @@ def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec
         for name, tensor in network.state_dict().items()
         if isinstance(tensor, Tensor) and tensor.is_floating_point() and is_new(tensor, known)
     }
-    if isinstance(network, PackedNetwork):
-        held = sum(tensor.nbytes for tensor in network.state_dict().values())
-        if spec is None:
-            return Size(None, held, None, file, None, "it is packed already")
-        with torch.device("meta"):
-            plain = create_model(spec.name, **loaded.build).state_dict()
-        all_real = 4 * sum(tensor.numel() for tensor in plain.values() if tensor.is_floating_point())
-        return Size(all_real, held, None, file, file, "")
     found = _bytes(state, {layer.latent: (layer, layer.w_bits) for layer in layers})
     if spec is None:
         return Size(_bytes(state, {}), found, None, file, None, "not of the zoo")

@@ -64,9 +64,11 @@ def command(
         except BcdzooError as error:
             say(f"backend packed left out: {error}")
     packed = networks.get("packed")
-    if isinstance(packed, PackedNetwork) and packed.alone:
-        whole = len(packed.fused)
-        say(f"{len(packed.alone)} convolutions are packed by themselves, {whole} in one pass with what is around them")
+    if isinstance(packed, PackedNetwork):
+        reasons = [reason for _, reason in packed.layers((3, size, size))]
+        if alone := [reason for reason in reasons if reason]:
+            whole = len(reasons) - len(alone)
+            say(f"{len(alone)} convolutions are packed by themselves, {whole} in one pass with what is around them")
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bcdzoo.layers.folding import least_reaching
-from bcdzoo.plan.operations import END, WORD, Array, Operation, Shape, packed_bits
+from bcdzoo.plan.operations import END, Array, Operation, Shape, packed_bits
 from bcdzoo.plan.plan import Plan, shapes_of, without_dead
 
 
@@ -188,16 +188,26 @@ class _Unit:
             self.samplings = [str(operation.fields["sampling"])]
             value = operation.inputs["x"]
             operation = self.graph.maker(value)
+        if operation is not None and operation.kind == "pool":
+            value, operation = self._before_pooling(value, operation)
         if operation is None or operation.kind != "binarize":
-            return None
-        if self.samplings != ["none"] and not self._whole_words():
             return None
         return value - 1, operation
 
-    def _whole_words(self) -> bool:
-        return self.conv.constants["planes"].shape[-1] * WORD == self.graph.shapes[self.conv.inputs["x"]][
-            0
-        ] and not self.graph.shapes[self.conv.inputs["x"]][0] % (4 * WORD)
+    def _before_pooling(self, value: int, pool: Operation) -> tuple[int, Operation | None]:
+        """A sign whose max pooling is convolved becomes the sign of the pooled map, which is the same."""
+        sign = self.graph.maker(pool.inputs["x"])
+        is_max = pool.fields["name"] == "max" and self.graph.only_user(value) is not None
+        if (
+            not is_max
+            or sign is None
+            or sign.kind != "binarize"
+            or "threshold" in sign.inputs
+            or "falls" in sign.constants
+        ):
+            return value, pool
+        self.graph.put(value - 1, replace(pool, inputs={"x": sign.inputs["x"]}))
+        return value, replace(sign, inputs={"x": value})
 
     def _next(self, kind: str) -> tuple[int, Operation] | None:
         """What alone reads the unit's output so far, if it is of a kind."""
@@ -225,7 +235,7 @@ class _Unit:
         conv = self.graph.maker(value)
         if conv is None or conv.kind != "low_bit_conv" or obstacle(conv) or self.graph.only_user(value) is None:
             return False
-        if conv.fields["kernel"] != (1, 1) or self.fields["kernel"] != (1, 1) or not self._whole_words():
+        if conv.fields["kernel"] != (1, 1) or self.fields["kernel"] != (1, 1):
             return False
         if any(conv.fields[key] != self.conv.fields[key] for key in conv.fields) or len(self.planes) == 3:
             return False

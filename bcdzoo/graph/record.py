@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from bcdzoo.errors import BcdzooError
 from bcdzoo.graph.functions import FUNCTIONS, SHAPE_ONLY, Unsupported
 from bcdzoo.layers.lowering import Lowered, Value
-from bcdzoo.plan.operations import KINDS, Operation, PlanError, check_operation
+from bcdzoo.plan.operations import KINDS, Operation, PlanError, Shape, check_operation
 from bcdzoo.plan.plan import Plan, shapes_of, without_dead
 
 _WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
@@ -63,6 +63,36 @@ def record(network: nn.Module, image: Tensor, name: str = "") -> Plan:
     return plan
 
 
+class Single:
+    """The lowering of a module that is one operation.
+
+    Attributes:
+        operation: The operation.
+    """
+
+    operation: Operation
+
+    def add(self, kind: str, /, **given: Any) -> Value:
+        """As :class:`bcdzoo.layers.lowering.Lowering` says."""
+        self.operation, shape = _made(kind, given, "")
+        return Value(1, shape)
+
+
+def _made(kind: str, given: dict[str, Any], name: str) -> tuple[Operation, Shape]:
+    """An operation from what :meth:`bcdzoo.layers.lowering.Lowering.add` is given, and the shape of what it gives."""
+    given = {key: value for key, value in given.items() if value is not None}
+    if "pad_value" in KINDS[kind].fields:
+        given = _WINDOW | given
+    inputs = {key: value for key, value in given.items() if isinstance(value, Value)}
+    constants = {key: _array(value) for key, value in given.items() if isinstance(value, Tensor)}
+    fields: Any = {key: value for key, value in given.items() if key not in inputs and key not in constants}
+    operation = Operation(kind, {key: value.number for key, value in inputs.items()}, fields, constants, name)
+    try:
+        return operation, check_operation(operation, {key: value.shape for key, value in inputs.items()})
+    except PlanError as error:
+        raise Unsupported(str(error)) from error
+
+
 @dataclass(frozen=True)
 class _Unknown:
     """Stands for a value that a plan does not have.
@@ -94,18 +124,7 @@ class _Recorder(TorchFunctionMode):
 
     def add(self, kind: str, /, **given: Any) -> Value:
         """As :class:`bcdzoo.layers.lowering.Lowering` says."""
-        given = {key: value for key, value in given.items() if value is not None}
-        if "stride" in KINDS[kind].fields and kind != "pool":
-            given = _WINDOW | given
-        inputs = {key: value for key, value in given.items() if isinstance(value, Value)}
-        constants = {key: _array(value) for key, value in given.items() if isinstance(value, Tensor)}
-        fields: Any = {key: value for key, value in given.items() if key not in inputs and key not in constants}
-        numbers = {key: value.number for key, value in inputs.items()}
-        operation = Operation(kind, numbers, fields, constants, self._name)
-        try:
-            shape = check_operation(operation, {key: value.shape for key, value in inputs.items()})
-        except PlanError as error:
-            raise Unsupported(str(error)) from error
+        operation, shape = _made(kind, given, self._name)
         self.operations.append(operation)
         return Value(len(self.operations), shape)
 

@@ -102,7 +102,7 @@ class LowBitConv2d(nn.Module):
 
     def lower(self, plan: Lowering, x: Any) -> Value:
         levels, scale = self.quantizer(self.weight)
-        values, a_scale = x if isinstance(x, Levels) else (x, constant(1.0))
+        values, a_scale = (x, constant(1.0)) if isinstance(x, Value) else x
         window = {
             "stride": (self.stride,) * 2,
             "padding": (self.padding,) * 4,

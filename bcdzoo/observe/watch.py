@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bcdzoo.observe.chains import observe_chain, observe_conv
 from bcdzoo.observe.observed_layer import ObservedLayer
 from bcdzoo.observe.values import (
     Threshold,
@@ -23,8 +22,6 @@ from bcdzoo.observe.values import (
     summarize_weights,
 )
 from bcdzoo.observe.zeros import Zeros
-from bcdzoo.packed.chain import PackedChain
-from bcdzoo.packed.conv import PackedConv2d
 from bcdzoo.trace.known import is_recognised
 from bcdzoo.trace.products import Multiplication
 from bcdzoo.trace.running import Running
@@ -77,26 +74,9 @@ class Watch(Running):
         self.runs += 1
         return out
 
-    def left(self, path: str, inputs: tuple[Any, ...], output: Any) -> None:
-        """Observe a chain of packed layers, which uses no torch operations inside."""
-        module = self.modules[path]
-        parts: list[ObservedLayer] = []
-        if isinstance(module, PackedConv2d):
-            if any(map(self.depends, tree_leaves(inputs[0]))):  # not a map that is the same for all images
-                parts = [observe_conv(module, inputs[0], self._batch)]
-        elif isinstance(module, PackedChain):
-            self.sums.multiplied(output)
-            if not isinstance(self.modules[self.inside[-1]], PackedConv2d):
-                parts = list(observe_chain(module, self._batch))
-        for part in parts:
-            known = self.layers.setdefault((part.name, part.kernel, 0), part)
-            if known is not part:
-                known.macs, known.calls = known.macs + part.macs, known.calls + part.calls
-
     def escaped(self, name: str) -> None:
-        """Record an escaped tensor, unless a chain of packed layers read it."""
-        if not any(isinstance(self.modules[path], PackedChain) for path in self.inside):
-            self.not_recognised(name, self.inside[-1])
+        """Record an escaped tensor."""
+        self.not_recognised(name, self.inside[-1])
 
     def before(self, packet: Any, args: tuple[Any, ...]) -> None:
         """Observe the values before a sign."""

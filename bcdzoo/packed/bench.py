@@ -1,5 +1,6 @@
 """Measure how fast a network is on each backend, side by side in one run."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
-from bcdzoo.packed.chain import PackedChain
-from bcdzoo.packed.pack import pack
-from bcdzoo.packed.unit import PackedUnit
+from bcdzoo.packed.chain import Chain, sizes_of
+from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
+from bcdzoo.packed.run import PlanRunner
 
 _SECONDS = 0.5  # of one measurement, at least
 _PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
@@ -77,10 +78,10 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTim
         images: Images, (N, 3, H, W).
         repeats: Number of calls.
     """
+    chains = _chains(packed, images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        chains = [module for module in packed.modules() if isinstance(module, PackedChain)]
         packed(images)
         for chain in chains:
             chain.nanoseconds = np.zeros(len(chain.units), np.int64)
@@ -94,17 +95,19 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTim
             chain.nanoseconds = None
 
 
-def _layers_of(chain: PackedChain, images: int, limit: float) -> Iterator[LayerTime]:
+def _chains(packed: nn.Module, images: Tensor) -> list[Chain]:
+    runner = packed.runner(tuple(images.shape[1:])) if isinstance(packed, PackedNetwork | PlanNetwork) else None
+    return runner.chains if isinstance(runner, PlanRunner) else []
+
+
+def _layers_of(chain: Chain, images: int, limit: float) -> Iterator[LayerTime]:
     assert chain.nanoseconds is not None
-    size = chain.last_size
-    if chain.stem is not None:
-        size = (chain.stem.output_size(size[0]), chain.stem.output_size(size[1]))
-    for unit, name, spent in zip(chain.units, chain.names, chain.nanoseconds, strict=True):
-        assert isinstance(unit, PackedUnit)
-        size = (unit.shape.output_size(size[0]), unit.shape.output_size(size[1]))
-        bops = unit.shape.macs * size[0] * size[1]
+    parts = zip(chain.units, chain.channels(), sizes_of(chain), chain.nanoseconds, strict=True)
+    for unit, c_in, size, spent in parts:
+        kernel: Any = unit.fields["kernel"]
+        bops = len(unit.constants["planes"]) * c_in * math.prod((*kernel, *size))
         calls = spent / images / 1e9
-        yield LayerTime(name, bops, calls * 1e6, bops / calls / limit)
+        yield LayerTime(unit.name, bops, calls * 1e6, bops / calls / limit)
 
 
 def peak(threads: int) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
-from bcdzoo.plan.operations import SAMPLINGS, SHORTCUTS, Operation, Shape, window
+from bcdzoo.plan.operations import SAMPLINGS, SHORTCUTS, WORD, Operation, Shape, window
 from bcdzoo.plan.plan import Plan
 
 PANEL = 32
@@ -20,15 +20,15 @@ _PER_IMAGE = ("shortcut", "threshold", "gate", "offset")
 """What a chain's first unit may be given for each image."""
 
 
-def is_native(unit: Operation) -> bool:
-    """Whether the kernels know a binary unit's window."""
+def is_native(unit: Operation, c_in: int) -> bool:
+    """Whether the kernels know a binary unit's window; sampled quarters of its channels must be whole words."""
     fields: Any = unit.fields
     kernel, stride, padding = fields["kernel"], fields["stride"], fields["padding"]
     square = kernel[0] == kernel[1] and stride[0] == stride[1] and len(set(padding)) == 1
     plain = fields["dilation"] == (1, 1) and fields["groups"] == 1
-    quarters = len(fields["samplings"]) == 1 or unit.constants["planes"].shape[-1] % 4 == 0
+    quarters = set(fields["samplings"]) == {"none"} or c_in % (4 * WORD) == 0
     border = fields["pad_value"] == 0 or not (any(padding) or fields["same"])
-    return square and plain and border and (quarters or set(fields["samplings"]) == {"none"})
+    return square and plain and border and quarters
 
 
 def joins(before: Operation, unit: Operation, shapes: Sequence[Shape]) -> bool:
@@ -36,7 +36,7 @@ def joins(before: Operation, unit: Operation, shapes: Sequence[Shape]) -> bool:
 
     Units that add to their map do not mix with others.
     """
-    if unit.kind != "binary_unit" or list(unit.inputs) != ["x"] or not is_native(unit):
+    if unit.kind != "binary_unit" or list(unit.inputs) != ["x"] or not is_native(unit, shapes[unit.inputs["x"]][0]):
         return False
     pair = before, unit
     if not any(adds_to_map(each, shapes) for each in pair):
@@ -127,7 +127,7 @@ class Chain:
         self.roles, self.zero_one = tuple(first), zero_one
         self.inputs = (0,) if stem else tuple(first.values())
         self.is_wide = bool(units[-1].fields["append"]) or (
-            units[-1].fields["shortcut"] == "same" and channels_of(units[-1]) < self._channels()[-1]
+            units[-1].fields["shortcut"] == "same" and channels_of(units[-1]) < self.channels()[-1]
         )
         self.nanoseconds: npt.NDArray[np.int64] | None = None
         self._native: Any = None
@@ -166,7 +166,7 @@ class Chain:
         result = torch.from_numpy(out).permute(0, 3, 1, 2)
         return result.contiguous() if self.is_wide else result  # torch's rounding depends on the order in memory
 
-    def _channels(self) -> list[int]:
+    def channels(self) -> list[int]:
         """Channels of each unit's input."""
         channels = [self.shape[0]]
         for unit in self.units[:-1]:
@@ -181,7 +181,7 @@ class Chain:
     def _build(self) -> Any:
         module = native.kernels()
         assert module is not None  # without kernels nothing runs here
-        units = [_describe(unit, c_in, self.zero_one) for unit, c_in in zip(self.units, self._channels(), strict=True)]
+        units = [_describe(unit, c_in, self.zero_one) for unit, c_in in zip(self.units, self.channels(), strict=True)]
         stem = None if self.stem is None else _describe_stem(self.stem)
         ending = None if self.ending is None else dict(self.ending.constants)
         return module.Chain(units, stem, ending)

@@ -78,7 +78,7 @@ def _in_kernels(fields: Any) -> bool:
     without = {key: fields[key] for key in WINDOW} | {"pad_value": 0.0, "samplings": ("none",)}
     border = fields["pad_value"] != 0
     uneven = {"padding": (0, 0, 0, 0), "same": 0} if border else {}
-    return is_native(Operation("binary_unit", {}, without | uneven))
+    return is_native(Operation("binary_unit", {}, without | uneven), 0)
 
 
 def _chain(fields: Any, plane: Array, signs: bool, border: bool) -> Sums:

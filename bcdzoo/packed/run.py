@@ -82,7 +82,7 @@ class PlanRunner:
         for number, operation in enumerate(self.plan.operations):
             if number in taken:
                 continue
-            if operation.kind == "binary_unit" and is_native(operation):
+            if operation.kind == "binary_unit" and is_native(operation, self.shapes[operation.inputs["x"]][0]):
                 chain, members = self._chain(number, users)
                 taken |= set(members)
                 self.chains.append(chain)

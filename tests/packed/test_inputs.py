@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bcdzoo.packed.unit import FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
 from bcdzoo.packed.chain import PackedChain
 from bcdzoo.packed.pack import PackedNetwork, pack
-from bcdzoo.packed.unit import FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
 from tests.packed.test_kernels import unsettle
 
 NETWORKS = ("bcdnet-tiny", "dorefa-r18-w2a2", "real-to-binary-r18")  # stem packed, several bits, stem in torch

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bcdzoo.packed.conv import PackedConv2d
+from bcdzoo.packed.unit import PackedUnit, Shape
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -23,9 +25,7 @@ from bcdzoo.models.reactnet import pointwise_half, spatial_half
 from bcdzoo.packed import native
 from bcdzoo.packed.bench import peak
 from bcdzoo.packed.chain import PackedChain
-from bcdzoo.packed.conv import PackedConv2d
 from bcdzoo.packed.pack import fold, pack, sign_threshold
-from bcdzoo.packed.unit import PackedUnit, Shape
 from tests.packed.instructions import each_instruction_set, forced
 
 BINARY = Quantizers()

@@ -8,13 +8,13 @@ import threading
 
 import pytest
 import torch
+from bcdzoo.packed.unit import PackedStem
 from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
-from bcdzoo.packed.unit import PackedStem
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
 from tests.packed.instructions import each_instruction_set, forced

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from bcdzoo.packed.unit import planes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -35,7 +36,6 @@ from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock
 from bcdzoo.models.realtobinary import ChannelGate, GatedUnit
 from bcdzoo.packed.pack import fold, sign_threshold
-from bcdzoo.packed.unit import planes
 from bcdzoo.plan.operations import END, KINDS, SHORTCUTS, Operation, PlanError, Real, Word, check_operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import RUN, fused, run
