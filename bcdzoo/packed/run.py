@@ -89,13 +89,16 @@ class PlanRunner:
                 steps.append(Step(chain, chain.inputs, chain.output))
             else:
                 steps.append(Step(_runner(operation), tuple(operation.inputs.values()), number + 1))
-        made = {step.output for step in steps}
-        return [step for step in steps if self._is_needed(step, steps)] if len(made) == len(steps) else steps
+        return self._needed(steps)
 
-    def _is_needed(self, step: Step, steps: list[Step]) -> bool:
-        """Whether anything reads what a step gives: not where a chain has taken a stem's operations."""
-        last = len(self.plan.operations)
-        return step.output == last or any(step.output in other.inputs for other in steps)
+    def _needed(self, steps: list[Step]) -> list[Step]:
+        """The steps whose values are read: not those that a chain has taken into its stem."""
+        read, kept = {len(self.plan.operations)}, []
+        for step in reversed(steps):
+            if step.output in read:
+                read |= set(step.inputs)
+                kept.append(step)
+        return kept[::-1]
 
     def _chain(self, first: int, users: list[list[int]]) -> tuple[Chain, list[int]]:
         """The units that follow one another from one on, and the operations that the chain does."""
