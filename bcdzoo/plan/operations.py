@@ -235,8 +235,8 @@ def _concat(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 
 def _stack(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     first, *others = shapes.values()
-    require(all(other == _a_map(first) for other in others), "the inputs differ in their sizes")
-    return (len(shapes), *first)
+    require(all(other == first for other in others), "the inputs differ in their sizes")
+    return (len(shapes), *_a_map(first))
 
 
 def _slice(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
@@ -291,6 +291,7 @@ def pooled(size: int, operation: Operation, axis: int) -> int:
 def _mean(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     axes: Any = operation.fields["axes"]
     shape = _a_map(shapes["x"])
+    require(0 < len(axes) == len(set(axes)), "an axis is given twice, or none")
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
 
@@ -307,7 +308,8 @@ def _binarize(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     _per_channel(operation, shape)
     require(("threshold" in operation.constants) != ("threshold" in shapes), "there is one threshold")
     if "threshold" in shapes:
-        require(shapes["threshold"] in ((shape[0], 1, 1), (1, 1, 1)), "the threshold does not fit the map")
+        fitting = ((shape[0], 1, 1), (1, 1, 1))
+        require(len(shape) == 3 and shapes["threshold"] in fitting, "the threshold does not fit the map")
     return shape
 
 
@@ -323,6 +325,7 @@ def _binary_unit(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     constants, branches = operation.constants, len(fields["samplings"])
     c_in = shape[0]
     c_out = len(constants["planes"]) // branches
+    require(c_in % fields["groups"] == 0 and c_out % fields["groups"] == 0, "the groups do not fit the channels")
     expected = planes_shape(c_out * branches, c_in // fields["groups"], fields["kernel"])
     require(constants["planes"].shape == expected, "the weights do not fit the map's channels")
     require(branches == 1 or fields["kernel"] == (1, 1), "sampled branches have 1×1 kernels")
