@@ -308,8 +308,7 @@ def _binarize(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     _per_channel(operation, shape)
     require(("threshold" in operation.constants) != ("threshold" in shapes), "there is one threshold")
     if "threshold" in shapes:
-        fitting = ((shape[0], 1, 1), (1, 1, 1))
-        require(len(shape) == 3 and shapes["threshold"] in fitting, "the threshold does not fit the map")
+        require(shapes["threshold"] in ((shape[0], 1, 1), (1, 1, 1)), "the threshold does not fit the map")
     return shape
 
 
