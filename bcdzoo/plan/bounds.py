@@ -40,10 +40,9 @@ def check_bounds(plan: Plan, input_shape: Shape | None = None) -> list[Shape]:
         live += math.prod(out)
         steps += _steps(operation, inputs, out) + padded
         if live + padded > MOST_NUMBERS or steps > MOST_STEPS:
-            what = (
-                f"more than {MOST_STEPS} steps" if steps > MOST_STEPS else f"room for more than {MOST_NUMBERS} numbers"
-            )
-            raise PlanError(f"operation {number} ({operation.kind} of {operation.name}): {what} would be needed")
+            much = f"{MOST_STEPS} steps" if steps > MOST_STEPS else f"{MOST_NUMBERS} numbers at once"
+            where = f"operation {number} ({operation.kind} of {operation.name})"
+            raise PlanError(f"{where}: an image would need more than {much}")
         ended = {value for value in (*operation.inputs.values(), number + 1) if last[value] <= number}
         live -= sum(math.prod(shapes[value]) for value in ended)
     return shapes

@@ -65,7 +65,7 @@ from bcdzoo.text import as_utf8, printable
 
 VERSION = 1
 LARGEST_FILE = 1 << 30
-MEMORY_FACTOR = 40
+MEMORY_FACTOR = 32
 """Largest ratio of the memory that reading takes to the size of the file, beyond 1 MiB."""
 
 _MAGIC = b"\x89BCZ\r\n\x1a\n"

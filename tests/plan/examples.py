@@ -26,8 +26,15 @@ UNIT = GEOMETRY | {
     "limit": float("inf"),
 }
 SAMPLED = {"kernel": (1, 1), "padding": (0, 0, 0, 0), "samplings": ("none", "short-range", "long-range")}
-POOL = {"name": "max", "kernel": (3, 2), "stride": (2, 1), "padding": (1, 0), "ceil": 1, "count_padding": 0}
-QUANTIZE = {"low": -1.0, "high": 1.0, "step": 1.5, "divide": 0, "offset": 2, "bits": 2}
+POOL: dict[str, Any] = {
+    "name": "max",
+    "kernel": (3, 2),
+    "stride": (2, 1),
+    "padding": (1, 0),
+    "ceil": 1,
+    "count_padding": 0,
+}
+QUANTIZE: dict[str, Any] = {"low": -1.0, "high": 1.0, "step": 1.5, "divide": 0, "offset": 2, "bits": 2}
 LEVELS = Operation("quantize", {"x": 0}, QUANTIZE)
 LOW_BIT = GEOMETRY | {"kernel": (3, 3), "w_bases": 1, "a_bits": 2}
 _DICE = np.random.default_rng(0)
@@ -64,7 +71,7 @@ def len_of(operations: tuple[Operation, ...]) -> int:
 def unit(fields: Mapping[str, Any], inputs: Mapping[str, int] | None = None, **constants: Array) -> Operation:
     """A binary unit on the images."""
     given = {"planes": bits(4, 9, 1), "scale": real(4)} | constants
-    return Operation("binary_unit", {"x": 0} | dict(inputs or {}), UNIT | fields, given)
+    return Operation("binary_unit", {"x": 0} | dict(inputs or {}), UNIT | dict(fields), given)
 
 
 def examples() -> dict[str, Plan]:
