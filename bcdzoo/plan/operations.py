@@ -242,6 +242,7 @@ def _stack(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 def _slice(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape, axis = list(shapes["x"]), fields["axis"]
+    require(len(shape) in (1, 3), "the input is no map and no vector")
     require(axis < len(shape), "there is no such axis")
     shape[axis] = len(range(fields["start"], min(fields["stop"], shape[axis]), fields["step"]))
     require(shape[axis] >= 1, "nothing is left of the map")
@@ -256,6 +257,7 @@ def _pad(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 
 def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     wanted: Any = operation.fields["shape"]
+    require(len(shapes["x"]) in (1, 3), "the input is no map and no vector")
     size, known = math.prod(shapes["x"]), math.prod(n for n in wanted if n)
     require(wanted.count(0) <= 1 and len(wanted) in (1, 3), "the shape is none of a map or a vector")
     require(size % known == 0 and (0 in wanted or size == known), "the shape does not fit the value")

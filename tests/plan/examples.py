@@ -1,6 +1,6 @@
 """Small plans: each kind of operation with as little as it needs, and with everything that it may have."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,11 @@ def real(*shape: int) -> Array:
 def bits(*shape: int) -> Array:
     """Words of weights."""
     return _DICE.integers(0, 1 << 63, shape, np.uint64)
+
+
+def chain(count: int, make: Callable[[int], Operation]) -> tuple[Operation, ...]:
+    """So many operations, each made from its number."""
+    return tuple(make(number) for number in range(count))
 
 
 def to_logits(*operations: Operation, rank: int = 3) -> Plan:

@@ -1,7 +1,6 @@
 """Plan files: what is written is read, the same plan gives the same bytes, and nothing else is ever used."""
 
 import os
-import random
 import socket
 import struct
 import subprocess
@@ -25,7 +24,7 @@ from bcdzoo.plan.operations import KINDS, Operation, PlanError
 from bcdzoo.plan.plan import MOST_OPERATIONS, Plan, shapes_of
 from bcdzoo.seal import DamagedError
 from scripts.fuzz_plan import at_random, file_of
-from tests.plan.examples import GEOMETRY, IMAGE, POOL, bits, examples, real, to_logits, unit
+from tests.plan.examples import IMAGE, bits, chain, examples, real, to_logits, unit
 
 EXAMPLES = examples()
 FULL = EXAMPLES["binary_unit with all"]
@@ -295,78 +294,6 @@ def test_a_kind_that_does_not_exist_is_named_in_one_harmless_line(word: str, tmp
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 
 
-def chain(count: int, make: Callable[[int], Operation]) -> tuple[Operation, ...]:
-    return tuple(make(number) for number in range(count))
-
-
-def pool(**fields: Any) -> Operation:
-    return Operation("pool", {"x": 0}, POOL | {"padding": (0, 0), "ceil": 0} | fields)
-
-
-def function(value: int) -> Operation:
-    return Operation("function", {"x": value}, {"name": "tanh"})
-
-
-PAD: dict[str, Any] = {"before": (0, 4096, 4096), "behind": (0, 4096, 4096), "value": 0.0}
-BIG, NONE = (4096, 4096), (0, 0, 0, 0)
-GREEDY: dict[str, tuple[tuple[int, int, int], tuple[Operation, ...]]] = {
-    "a huge image": ((3, 1 << 24, 1 << 24), (function(0),)),
-    "padding": (IMAGE, chain(2, lambda n: Operation("pad", {"x": n}, PAD))),
-    "doubling": (IMAGE, chain(30, lambda n: Operation("concat", {"x0": n, "x1": n}))),
-    "more than doubling": (IMAGE, chain(4, lambda n: Operation("concat", {f"x{i}": n for i in range(64)}))),
-    "an outer product": (
-        (1, 1 << 14, 1 << 14),
-        (
-            Operation("mean", {"x": 0}, {"axes": (1,), "double": 0}),
-            Operation("reshape", {"x": 1}, {"shape": (1 << 14, 1, 1)}),
-            Operation("multiply", {"a": 0, "b": 2}),
-        ),
-    ),
-    "a padded map": ((4096, 1, 1), (pool(kernel=BIG, stride=BIG, padding=(2048, 2048)),)),
-    "a window that hangs over": ((1024, 1, 1), (pool(kernel=BIG, stride=BIG, ceil=1),)),
-    "dilation": (
-        (4, 2000, 2000),
-        (
-            unit(
-                {"shortcut": "none", "kernel": (1, 9), "padding": NONE, "same": 1, "dilation": (1, 4096)},
-                planes=bits(4, 9, 1),
-                threshold=real(4),
-            ),
-        ),
-    ),
-    "overlapping windows": ((1, 8000, 8000), (pool(kernel=(1024, 1024), stride=(1, 1)),)),
-    "a long chain": ((1, 1 << 13, 1 << 13), chain(10_000, function)),
-    "values that wait": (
-        (1, 1 << 12, 1 << 12),
-        (*chain(20, lambda _: function(0)), Operation("concat", {f"x{i}": i for i in range(20)})),
-    ),
-    "many weights at every pixel": (
-        (1, 1 << 12, 1 << 12),
-        (
-            Operation(
-                "conv",
-                {"x": 0},
-                GEOMETRY | {"padding": (150, 150, 150, 150), "relu": 0},
-                {"weight": real(1, 1, 300, 300)},
-            ),
-        ),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", GREEDY)
-def test_a_plan_that_asks_for_too_much_memory_or_work_is_refused(name: str, tmp_path: Path) -> None:
-    image, operations = GREEDY[name]
-    plan = replace(to_logits(*operations), input_shape=image)
-    path = tmp_path / "net.bcz"
-    with pytest.raises(BcdzooError, match=r"cannot write .*would need more than \d|too large"):
-        write_plan(path, plan)
-    assert not path.exists()
-    path.write_bytes(encode(plan))
-    with pytest.raises(BcdzooError, match=r"would need more than \d+ (steps|numbers)|too large"):
-        read_plan(path)
-
-
 def test_images_of_no_size_and_class_names_of_other_logits_are_refused() -> None:
     fill = EXAMPLES["fill"]
     for image in ((0, 5, 6), (4, 0, 6), (4, 5, (1 << 24) + 1)):
@@ -494,7 +421,7 @@ def test_no_bytes_under_a_right_header_are_a_fault(description: bytes, constants
 
 
 def test_random_changes_under_a_right_hash_are_refused_or_read_as_they_are() -> None:
-    campaign = at_random(2000, seed=random.randrange(1 << 30))
+    campaign = at_random(2000, seed=1)
     assert campaign.inputs == 2000 and campaign.read > 50
 
 
