@@ -143,6 +143,21 @@ def test_products_of_a_convolution_count(monkeypatch: pytest.MonkeyPatch) -> Non
         check_bounds(to_logits(conv))
 
 
+def test_every_bit_of_weights_counts_at_every_pixel_and_for_every_basis(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = examples()["stack"]
+    (stack, conv), pixels = plan.operations[:2], 5 * 6
+    before = 2 * math.prod(IMAGE) + 2 * math.prod(IMAGE)
+    weights = 64 * conv.constants["planes"].size + conv.constants["scale"].size + conv.constants["a_scale"].size
+    numbers, padded = 2 * math.prod(IMAGE) + 2 * pixels * 9, 2 * 4 * 7 * 8
+    assert stack.kind == "stack" and conv.kind == "low_bit_conv"
+    monkeypatch.setattr(bounds, "MOST_STEPS", before + 2 * weights * pixels + numbers + padded)
+    with pytest.raises(PlanError, match=r"operation 2 .* more than \d+ steps"):
+        check_bounds(plan)
+    monkeypatch.setattr(bounds, "MOST_STEPS", before + 2 * weights * pixels + numbers + padded - 1)
+    with pytest.raises(PlanError, match=r"operation 1 .* more than \d+ steps"):
+        check_bounds(plan)
+
+
 def test_larger_images_than_the_plans_own_ask_for_more() -> None:
     plan = examples()["conv"]
     assert check_bounds(plan, (4, 50, 60))[0] == (4, 50, 60)

@@ -41,6 +41,14 @@ def resealed(content: bytes) -> bytes:
     return file_of(content[64:begin], content[begin:])
 
 
+def u32(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def text(word: str) -> bytes:
+    return u32(len(word.encode())) + word.encode()
+
+
 def plain(plan: Plan) -> Any:
     """Everything in a plan, to be compared."""
 
@@ -91,12 +99,6 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
 
 def test_the_bytes_are_those_that_the_layout_describes() -> None:
     """Written by hand from the description of the layout, not by the writer."""
-
-    def text(word: str) -> bytes:
-        return struct.pack("<I", len(word.encode())) + word.encode()
-
-    def u32(*numbers: int) -> bytes:
-        return struct.pack(f"<{len(numbers)}I", *numbers)
 
     description = u32(4, 1, 1) + text("nét") + text("") + u32(1) + text("licence") + text("MIT")
     description += u32(2) + text("a") + text("b") + u32(2)
@@ -237,6 +239,37 @@ def test_constants_neither_overlap_nor_leave_gaps_nor_lie_elsewhere() -> None:
         read(resealed(CONTENT + b"\0"))
     with pytest.raises(PlanError, match="a constant ends behind the file"):
         read(resealed(CONTENT[:-1]))
+
+
+SHAPE = u32(1) + text("shape")
+SLOPE = u32(1) + text("slope")
+
+
+@pytest.mark.parametrize(
+    ("tables", "what"),
+    [
+        (u32(2) + (text("x") + u32(0)) * 2, "names do not ascend"),
+        (u32(2) + text("b") + u32(0) + text("a") + u32(0), "names do not ascend"),
+        (u32(2) + text("x10") + u32(0) + text("x2") + u32(0), "names do not ascend"),
+        (u32(1 << 30), "a list ends behind the description"),
+        (u32((1 << 30) + 1), "there are 1073741825 items, and at most 1073741824 are allowed"),
+        (u32(0) + SHAPE + u32(0), "there is no type 0 of fields"),
+        (u32(0) + SHAPE + u32(6), "there is no type 6 of fields"),
+        (u32(0) + SHAPE + u32(2, 9, *range(9)), "there are 9 items, and at most 8 are allowed"),
+        (u32(0) + SHAPE + u32(5, 9) + text("a") * 9, "there are 9 items, and at most 8 are allowed"),
+        (u32(0) + SHAPE + u32(4, 1000), "the description ends too early"),
+        (u32(0) + SHAPE + u32(4, 65537), "a text has 65537 bytes, and at most 65536 are allowed"),
+        (u32(0, 0) + SLOPE + u32(3, 1, 1, 0, 0), "there is no type 3 of constants"),
+        (u32(0, 0) + SLOPE + u32(1, 5, *(1,) * 5, 0, 0), "there are 5 items, and at most 4 are allowed"),
+        (u32(0, 0) + SLOPE + u32(1, 4, 0, *(0xFFFFFFFF,) * 3, 0, 0), "a constant is empty or too large"),
+        (u32(0, 0) + SLOPE + u32(1, 1, (1 << 24) + 1, 0, 0), "a constant is empty or too large"),
+        (u32(0, 0) + SLOPE + u32(1, 4, *(1 << 24,) * 4, 0, 0), "a constant ends behind the file"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(tables: bytes, what: str) -> None:
+    head = u32(4, 5, 6) + text("") * 2 + u32(0, 0, 1) + text("prelu") + text("")
+    with pytest.raises(PlanError, match=what):
+        read(file_of(head + tables, b""))
 
 
 def test_other_files_are_named(tmp_path: Path) -> None:
