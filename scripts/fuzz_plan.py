@@ -227,7 +227,8 @@ def with_atheris(inputs: int) -> None:
     with tempfile.TemporaryDirectory() as corpus:
         for number, plan in enumerate(EXAMPLES):
             Path(corpus, str(number)).write_bytes(parts_of(encode(plan)))
-        ATHERIS.Setup([sys.argv[0], "-max_len=4096", "-len_control=0", "-timeout=20", corpus], one_input, custom_mutator=mutator)
+        options = ["-max_len=4096", "-len_control=0", "-timeout=20"]
+        ATHERIS.Setup([sys.argv[0], *options, corpus], one_input, custom_mutator=mutator)
         ATHERIS.Fuzz()
 
 
