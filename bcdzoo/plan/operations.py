@@ -253,8 +253,7 @@ def _concat(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 def _stack(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     first, *others = shapes.values()
     require(all(other == first for other in others), "the inputs differ in their sizes")
-    _a_map(first)
-    return (len(shapes), *first)
+    return (len(shapes), *_a_map(first))
 
 
 def _slice(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
@@ -275,8 +274,8 @@ def _pad(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 
 def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     wanted: Any = operation.fields["shape"]
-    size, known = math.prod(shapes["x"]), math.prod(n for n in wanted if n)
     require(len(shapes["x"]) in (1, 3), "the input is no map and no vector")
+    size, known = math.prod(shapes["x"]), math.prod(n for n in wanted if n)
     require(wanted.count(0) <= 1 and len(wanted) in (1, 3), "the shape is none of a map or a vector")
     require(size % known == 0 and (0 in wanted or size == known), "the shape does not fit the value")
     return tuple(n or size // known for n in wanted)
@@ -311,7 +310,7 @@ def pooled(size: int, operation: Operation, axis: int) -> int:
 def _mean(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     axes: Any = operation.fields["axes"]
     shape = _a_map(shapes["x"])
-    require(len(set(axes)) == len(axes), "an axis is named twice")
+    require(0 < len(axes) == len(set(axes)), "an axis is given twice, or none")
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
 
@@ -344,6 +343,7 @@ def _binary_unit(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     constants, branches = operation.constants, len(fields["samplings"])
     c_in = shape[0]
     c_out = len(constants["planes"]) // branches
+    require(c_in % fields["groups"] == 0 and c_out % fields["groups"] == 0, "the groups do not fit the channels")
     expected = planes_shape(c_out * branches, c_in // fields["groups"], fields["kernel"])
     require(constants["planes"].shape == expected, "the weights do not fit the map's channels")
     require(branches == 1 or fields["kernel"] == (1, 1), "sampled branches have 1×1 kernels")
