@@ -66,7 +66,7 @@ def measure(loaded: LoadedModel, layers: Sequence[AuditedLayer], spec: ModelSpec
         for layer in layers
         if (bits := declared_bits(network.get_submodule(layer.name))) is not None
     }
-    return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded, spec.name))
+    return Size(_bytes(state, {}), found, _bytes(state, claims), file, *_packed(loaded))
 
 
 def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, int]]) -> int:
@@ -81,11 +81,11 @@ def _bytes(state: Mapping[str, Tensor], bits: Mapping[str, tuple[AuditedLayer, i
     return total
 
 
-def _packed(loaded: LoadedModel, name: str) -> tuple[int | None, str]:
+def _packed(loaded: LoadedModel) -> tuple[int | None, str]:
     """Return the size of the packed file, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             mine = replace(loaded, model=deepcopy(loaded.model))
-            return write_packed(mine, name, Path(folder) / "packed.safetensors").file, ""
+            return write_packed(mine, Path(folder) / "packed.bcz").file, ""
         except BcdzooError as error:
             return None, str(error)

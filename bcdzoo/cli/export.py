@@ -1,17 +1,18 @@
 """``bcdzoo export``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, WEIGHTS, out_option
+from bcdzoo.cli.options import MODEL, WEIGHTS, build_settings, out_option
 from bcdzoo.text import printable
 
 
 @click.command("export")
 @click.argument("model", type=MODEL)
-@click.option("--packed", is_flag=True, help="Write bit planes and folded constants; required, the only form so far.")
-@out_option("Output file (.safetensors).", required=True)
+@click.option("--packed", is_flag=True, help="Write the plan in a safetensors file.")
+@out_option("Output file (.bcz, or with --packed .safetensors).", required=True)
 @click.option(
     "--weights",
     type=WEIGHTS,
@@ -19,15 +20,21 @@ from bcdzoo.text import printable
     help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
 )
 @click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
-def command(model: str, packed: bool, out: Path, weights: str | None, manifest: Path | None) -> None:
-    """Write MODEL with its weights as one packed file, which `bcdzoo eval --weights` and `--backend packed` take."""
-    if not packed:
-        raise click.UsageError("--packed is required: it is the only form to export")
-    if out.suffix != ".safetensors":
-        raise click.UsageError(f"--out must end in .safetensors, not {out.suffix or 'nothing'}")
-    from bcdzoo.packed.checkpoint import export
+@build_settings
+def command(
+    model: str, packed: bool, out: Path, weights: str | None, manifest: Path | None, build: dict[str, Any]
+) -> None:
+    """Write MODEL with its weights as a plan, all that the 1-bit engine needs, in one file.
 
-    sizes = export(model, out, weights, manifest)
+    `bcdzoo eval` takes the file as MODEL or as --weights, `bcdzoo.load_packed` loads it.
+    """
+    suffix = ".safetensors" if packed else ".bcz"
+    if out.suffix != suffix:
+        raise click.UsageError(f"--out must end in {suffix}, not {out.suffix or 'nothing'}")
+    from bcdzoo.evaluation.model import load_network
+    from bcdzoo.packed.checkpoint import write_packed
+
+    sizes = write_packed(load_network(model, weights, manifest, **build), out)
     click.echo(
         f"{printable(out)}: {sizes.file / 1e6:.2f} MB, in theory {(sizes.planes + sizes.real) / 1e6:.2f} MB "
         f"({sizes.planes / 1e6:.2f} MB of bits and {sizes.real / 1e6:.2f} MB of real values); as float32 "

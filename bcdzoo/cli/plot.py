@@ -143,12 +143,12 @@ def _loaded(checkpoint: str, weights: str | None, build: dict[str, Any]) -> "Eva
 
     from bcdzoo.evaluation.model import load_eval_model
     from bcdzoo.evaluation.options import EvalOptions
-    from bcdzoo.packed.pack import PackedNetwork
+    from bcdzoo.packed.pack import PlanNetwork
     from bcdzoo.weights.load import checkpoint_argument
 
     name, file = checkpoint_argument(checkpoint, weights)
     found = load_eval_model(name, EvalOptions(weights=file), torch.device("cpu"), **build)
-    if isinstance(found.network, PackedNetwork):
+    if isinstance(found.network, PlanNetwork):
         raise BcdzooError(f"{file} is packed: use the weights that it was made from")
     return found
 

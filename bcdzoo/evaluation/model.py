@@ -17,7 +17,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import STRICT, Mode
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
-from bcdzoo.packed.checkpoint import is_packed_file, load_packed
+from bcdzoo.packed.checkpoint import is_packed_file, resolve_packed
 from bcdzoo.registry import find
 from bcdzoo.text import as_utf8, say
 from bcdzoo.weights.convert import split_part
@@ -187,13 +187,17 @@ def load_network(
     """
     if isinstance(model, str) and is_address(model):
         return resolve(model, weights, manifest, **build)
+    if isinstance(model, str) and ":" not in model and is_packed_file(Path(model)):
+        if weights is not None or build:
+            raise BcdzooError(f"{model} is a packed network with weights of its own: omit weights and arguments")
+        return resolve_packed(Path(model))
+    if weights is not None and not is_address(weights) and is_packed_file(Path(weights)):
+        if not isinstance(model, str):
+            raise BcdzooError(f"{weights} is a packed network, not weights of a module: use bcdzoo.load_packed")
+        return resolve_packed(Path(weights), model if ":" in model else find(model).name)
     if isinstance(model, str) and ":" not in model:
         model = find(model).name  # a misspelt name should get suggestions, not a search for its weights
-        if weights is None or is_address(weights) or not is_packed_file(Path(weights)):
-            return resolve(model, weights, manifest, **build)
-        found = load_packed(Path(weights), model)
-        remember(found.model, found.preprocess, None)
-        return found
+        return resolve(model, weights, manifest, **build)
     label = sha256 = said = None
     if weights is not None:
         label = str(weights)

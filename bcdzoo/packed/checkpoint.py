@@ -1,30 +1,39 @@
-"""Files of packed networks: bit planes, folded constants and real-valued tensors, in one safetensors file.
+"""Files of packed networks: a plan by itself (``.bcz``), or in a safetensors file.
 
-A file holds only tensors. The network is built from the zoo's own description, and the tensors must be those that it
-expects, by name, type and shape: a file cannot change what is computed.
+A file selects operations and their sizes, and cannot do anything else: the network is not built to read it.
 """
 
+import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
-from bcdzoo.files import require_regular
-from bcdzoo.packed.pack import pack_in_place
-from bcdzoo.registry import create_model
+from bcdzoo.files import require_regular, sha256_of
+from bcdzoo.packed import native
+from bcdzoo.packed.pack import PlanNetwork, pack_in_place, plan_of
+from bcdzoo.plan.file import decode, encode, read_plan, write_plan
+from bcdzoo.plan.operations import PlanError
+from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import LoadedModel, resolve
+from bcdzoo.weights.load import LoadedModel, assume, resolve
+from bcdzoo.weights.manifest import load_manifest
+from bcdzoo.weights.metadata import remember
 from bcdzoo.weights.tensors import read_tensors, write_tensors
 
-FORMAT = "bcdzoo packed 1"
-"""Marks packed files, by the version of their keys."""
+FORMAT = "bcdzoo packed 2"
+"""Marks packed safetensors files, by their version."""
 
-_PARAMETERS_PER_BYTE = 64  # more than any packed network has
-_LARGEST_CHOICE = 64
+SUFFIX = ".bcz"
+"""Of a plan's file."""
+
+_KEY = "plan"
 
 
 class Sizes(NamedTuple):
@@ -48,98 +57,124 @@ def export(name: str, out: Path, weights: str | Path | None = None, manifest: Pa
 
     Args:
         name: Name of the network.
-        out: File to write.
+        out: File to write, as for :func:`write_packed`.
         weights: As for :func:`bcdzoo.load_model`.
         manifest: As for :func:`bcdzoo.load_model`.
 
     Raises:
-        BcdzooError: As for :func:`bcdzoo.load_model` and :func:`bcdzoo.pack`; or this build has no kernels.
+        BcdzooError: As for :func:`bcdzoo.load_model` and :func:`write_packed`.
     """
-    return write_packed(resolve(name, weights, manifest), name, out)
+    found = resolve(name, weights, manifest)
+    return write_packed(found, out)
 
 
-def write_packed(found: LoadedModel, name: str, out: Path) -> Sizes:
-    """Like :func:`export`, for a loaded network, whose modules are consumed."""
+def write_packed(found: LoadedModel, out: Path) -> Sizes:
+    """Write a loaded network in packed form.
+
+    Args:
+        found: Network, whose modules are consumed.
+        out: File to write: a plan (``.bcz``), or one in a safetensors file. It is for images of the size that the
+            network's preprocessing gives.
+
+    Raises:
+        BcdzooError: It cannot be packed; or this build has no kernels.
+        OSError: The file cannot be written.
+    """
+    preprocess = parse(found.preprocess) if found.preprocess else assume(found.name)
     plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
-    network = pack_in_place(found.model)
-    if not network.is_packed:
+    if native.kernels() is None:
         raise BcdzooError("the 1-bit kernels are missing, and nothing can be packed without them")
-    state = network.state_dict()
-    metadata = {
-        "format": FORMAT,
-        "model": name,
+    names = getattr(found.model, "class_names", None) or ()
+    network = pack_in_place(found.model).network
+    with torch.no_grad():
+        plan = plan_of(network, (3, preprocess.crop, preprocess.crop), found.name)
+    provenance = {
+        "weights": found.label or "",
+        "sha256": found.sha256 or "",
         "build": json.dumps(found.build, sort_keys=True),
-        "preprocess": found.preprocess or "",
-        "source_sha256": found.sha256 or "",
+        "license": _license(found),
+        "bcdzoo": importlib.metadata.version("bcdzoo"),
+        "torch": torch.__version__,
     }
-    write_tensors(out, state, metadata)
-    planes = sum(tensor.nbytes for tensor in state.values() if tensor.dtype == torch.uint64)
-    real = sum(tensor.nbytes for tensor in state.values()) - planes
-    return Sizes(out.stat().st_size, planes, real, plain)
+    names = tuple(names) if len(names) == plan.outputs else ()
+    plan = Plan(plan.input_shape, plan.operations, found.name, found.preprocess or "", names, provenance)
+    if out.suffix == SUFFIX:
+        write_plan(out, plan)
+    else:
+        content = torch.frombuffer(bytearray(encode(plan)), dtype=torch.uint8)
+        write_tensors(out, {_KEY: content}, {"format": FORMAT, "model": found.name})
+    constants = [array for operation in plan.operations for array in operation.constants.values()]
+    planes = sum(array.nbytes for array in constants if array.dtype == np.uint64)
+    return Sizes(out.stat().st_size, planes, sum(array.nbytes for array in constants) - planes, plain)
 
 
-def _build(path: Path, model: str, build: dict[str, Any], tensors: int) -> nn.Module:
-    """Build the plain network, unless it is larger than the file allows."""
-    for key, value in build.items():
-        # Every argument but the number of classes counts parts, of which each has tensors, or is a small choice.
-        if not isinstance(value, bool | int | float | str) or (
-            isinstance(value, int) and key != "num_classes" and value > max(tensors, _LARGEST_CHOICE)
-        ):
-            raise ValueError(
-                f"{printable(key, 60)} = {printable(value, 60)} does not make a network of {tensors} tensors"
-            )
-    with torch.device("meta"):
-        parameters = sum(parameter.numel() for parameter in create_model(model, **build).parameters())
-    if parameters > _PARAMETERS_PER_BYTE * path.stat().st_size:
-        raise ValueError(f"a network of {parameters} parameters does not fit in a file of {path.stat().st_size} bytes")
-    return create_model(model, **build)
+def _license(found: LoadedModel) -> str:
+    """The license of a network's weights, as the manifest states it; "" if that does not know them."""
+    known = (entry.license for entry in load_manifest().of(found.name) if found.sha256 and entry.sha256 == found.sha256)
+    return next(known, "")
 
 
 def is_packed_file(path: Path) -> bool:
-    """Whether a file claims to be a packed file."""
-    return path.suffix == ".safetensors" and path.is_file() and safetensors_metadata(path).get("format") == FORMAT
+    """Whether a file claims to be a packed network."""
+    if path.suffix == SUFFIX:
+        return True
+    is_safetensors = path.suffix == ".safetensors" and path.is_file()
+    return is_safetensors and safetensors_metadata(path).get("format", "").startswith("bcdzoo packed")
 
 
-def load_packed(path: Path, name: str | None = None) -> LoadedModel:
-    """Load a packed network from its file.
+def load_packed(path: str | Path) -> PlanNetwork:
+    """Load a packed network from its file, without building the network that it was made from.
 
     Args:
-        path: File written by :func:`export`.
-        name: Name of the expected network.
+        path: File that ``bcdzoo export`` wrote, ``.bcz`` or ``.safetensors``.
+
+    Returns:
+        A module from images of the plan's size, float32 of shape (N, 3, H, W) on the CPU, to logits, float32 of shape
+        (N, classes); with ``preprocess`` and ``class_names``, None if unknown, and the ``plan``.
 
     Raises:
-        BcdzooError: The file is damaged, of another version or network, or its tensors are not those of the network.
+        BcdzooError: The file is damaged, of another version, or no packed network; or this build has no kernels.
     """
+    network = resolve_packed(Path(path)).model
+    assert isinstance(network, PlanNetwork)
+    return network
+
+
+def resolve_packed(path: Path, name: str | None = None) -> LoadedModel:
+    """Like :func:`load_packed`, with the network's origin.
+
+    Args:
+        path: File.
+        name: Name of the expected network.
+    """
+    plan = _read(path)
+    if name not in (None, plan.model):
+        raise BcdzooError(f"{path} holds a packed {printable(plan.model, 100)}, not {name}")
+    if native.kernels() is None:
+        raise BcdzooError(f"{path} needs the 1-bit kernels, which are missing: install a C++ compiler and bcdzoo again")
+    network: nn.Module = PlanNetwork(plan).eval()
+    remember(network, plan.preprocess or None, plan.class_names or None)
+    sha256 = plan.provenance.get("sha256") or sha256_of(path)
+    try:
+        build = json.loads(plan.provenance.get("build") or "{}")
+    except (ValueError, RecursionError):
+        build = None
+    if not isinstance(build, dict):
+        raise BcdzooError(f"{path} does not say how its network is built; make it again with `bcdzoo export`")
+    return LoadedModel(network, plan.model, str(path), sha256, plan.preprocess or None, build)
+
+
+def _read(path: Path) -> Plan:
     require_regular(path)
+    if path.suffix != ".safetensors":
+        return read_plan(path)
     if safetensors_metadata(path).get("format") != FORMAT:
         raise BcdzooError(f"{path} is not a packed network of this version ({FORMAT}): write it with `bcdzoo export`")
-    given, metadata, _ = read_tensors(path)
+    content = read_tensors(path)[0].get(_KEY)
+    if content is None or content.dtype != torch.uint8 or content.ndim != 1:
+        raise BcdzooError(f"{path} has no plan; make it again with `bcdzoo export`")
     try:
-        model, build = metadata["model"], json.loads(metadata["build"])
-        if not isinstance(build, dict):
-            raise TypeError("build is not a table")
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise BcdzooError(f"{path} does not say what it holds: {printable(error, 200)}; export it again") from error
-    if name not in (None, model):
-        raise BcdzooError(f"{path} holds a packed {printable(model, 100)}, not {name}")
-    try:
-        network = pack_in_place(_build(path, model, build, len(given)))
-    except (BcdzooError, TypeError, ValueError, RuntimeError, OverflowError, RecursionError) as error:
-        reason = printable(" ".join(str(error).split()), 200)
-        raise BcdzooError(f"{path} does not say what it holds: {reason}; export it again") from error
-    if not network.is_packed:
-        raise BcdzooError(f"{path} needs the 1-bit kernels, which are missing: install a C++ compiler and bcdzoo again")
-    expected = network.state_dict()
-    for key in sorted(expected.keys() ^ given.keys()):
-        what = "missing" if key in expected else "left over"
-        raise BcdzooError(f"{path} does not fit {model}: {printable(key, 100)} is {what}")
-    for key, tensor in expected.items():
-        if given[key].shape != tensor.shape or given[key].dtype != tensor.dtype:
-            what = f"{given[key].dtype} {tuple(given[key].shape)}, not {tensor.dtype} {tuple(tensor.shape)}"
-            raise BcdzooError(f"{path} does not fit {model}: {key} is {what}")
-        if tensor.is_floating_point() and given[key].isnan().any():
-            raise BcdzooError(f"{path} does not fit {model}: {key} has values that are not numbers")
-    network.load_state_dict(given)
-    return LoadedModel(
-        network, model, str(path), metadata.get("source_sha256", ""), metadata.get("preprocess") or None, build
-    )
+        return decode(content.numpy())
+    except PlanError as error:
+        reason = printable(error, 500)
+        raise BcdzooError(f"{path} cannot be used as a plan: {reason}; make it again with `bcdzoo export`") from None

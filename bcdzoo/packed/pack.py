@@ -1,5 +1,6 @@
 """Pack a network: the same interface, run from a plan, with its convolutions of few bits on the 1-bit kernels."""
 
+import hashlib
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +15,7 @@ from bcdzoo.layers.lowering import LevelsValue, Value
 from bcdzoo.packed import native
 from bcdzoo.packed.low_bit import low_bit_conv
 from bcdzoo.packed.run import PlanRunner
+from bcdzoo.plan.file import encode
 from bcdzoo.plan.operations import Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable, say
@@ -174,6 +176,10 @@ class PlanNetwork(nn.Module):
         if self._runner is None:
             self._runner = PlanRunner(self.plan)
         return self._runner
+
+    def extra_repr(self) -> str:
+        """What tells one plan from another."""
+        return f"{self.plan.model}, {hashlib.sha256(encode(self.plan)).hexdigest()}"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_runner": None}

@@ -150,6 +150,10 @@ def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> t
     if ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
         return checkpoint, weights
     require_regular(path)
+    if path.suffix == ".bcz":
+        raise BcdzooError(
+            f"{path} is a plan, which has only what the engine runs: name its network, and its own weights"
+        )
     model = model_of(path)
     if weights is not None:
         raise BcdzooError(f"{path} is itself a file of weights: omit --weights")
