@@ -90,9 +90,26 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
         path, _ = split_part(weights)
         return _resolve_file(name, str(weights), str(weights), _sha256_of(path), build)
     checkpoint = load_manifest(manifest).find(name, None if weights is None else str(weights))
+    _require_form(name, checkpoint, build)
     file = converted(checkpoint, fetch(checkpoint))
     source_sha256 = safetensors_metadata(file)["source_sha256"]
     return _resolve_file(name, str(file), checkpoint.tag, source_sha256, build, checkpoint)
+
+
+def _require_form(name: str, checkpoint: Checkpoint, build: dict[str, Any]) -> None:
+    """Refuse arguments that give a network other tensors than published weights have, before these are fetched."""
+    usual = default_arguments(name) | checkpoint.build
+    other = [key for key in find(name).shown if build.get(key, usual[key]) != usual[key]]
+    if other and _shapes(name, usual) != _shapes(name, usual | build):
+        asked, of = (", ".join(f"{key}={printable(values[key], 60)}" for key in other) for values in (build, usual))
+        raise BcdzooError(
+            f"{checkpoint.name} is of {of}, not of {asked}: give weights of this form (--weights FILE), or build it "
+            f"with random ones, as bcdzoo.models.{find(name).build}"
+        )
+
+
+def _shapes(name: str, build: dict[str, Any]) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in _outline(name, build).state_dict().items()}
 
 
 def _sha256_of(path: Path) -> str:
