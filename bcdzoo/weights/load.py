@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.data.classes import names
+from bcdzoo.data.classes import classes_of
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
@@ -228,7 +228,7 @@ def _read(
         names, preprocess = said.class_names, said.preprocess or ""
     if known is not None:
         preprocess = known.preprocess or preprocess
-        names = names or _imagenet(name, build)
+        names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
 
 
@@ -238,10 +238,11 @@ def _outline(name: str, build: dict[str, Any]) -> nn.Module:
         return create_model(name, **build)
 
 
-def _imagenet(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
-    """ImageNet's classes, if the network has 1000 outputs."""
-    found = names()
-    return tuple(found) if build.get("num_classes", find(name).num_classes) == len(found) else None
+def _classes(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
+    """The classes of the data that a network was published for, if it has as many outputs."""
+    spec = find(name)
+    found = classes_of(spec.dataset)
+    return tuple(found) if build.get("num_classes", spec.num_classes) == len(found) else None
 
 
 def _published(name: str, sha256: str) -> Checkpoint | None:
