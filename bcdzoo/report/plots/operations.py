@@ -24,6 +24,7 @@ OPERATIONS: dict[str, Callable[[int, int], nn.Module]] = {
     "token-mixing MLP": lambda channels, side: token_block(channels, side, Quantizers()),
     "long-short-range MLP": lambda channels, side: MLPBlock(channels, Quantizers()),
 }
+_FEW = 4  # channels are enough for all directions of the samples: which positions are seen does not depend on more
 _STYLES = ((BLUE, ""), (VERMILION, "////"), (GREEN, "...."))
 
 
@@ -49,16 +50,26 @@ class Operation(NamedTuple):
 
 def operation(name: str, side: int, channels: int) -> Operation:
     """Count an operation, and find its receptive field from its gradient."""
-    block = OPERATIONS[name](channels, side).eval().requires_grad_(False)
-    convolutions = [module for module in block.modules() if isinstance(module, LowBitConv2d)]
-    bops: list[int] = []
-    for conv in convolutions:
-        conv.register_forward_hook(lambda conv, given, out: bops.append(conv.op_counts(given, out)["binary_mac"]))
-    x = torch.zeros(1, channels, side, side, requires_grad=True)  # where the sign's surrogate has its full slope
+    with torch.device("meta"):  # counting needs shapes alone
+        block = OPERATIONS[name](channels, side).eval()
+        convolutions = [module for module in block.modules() if isinstance(module, LowBitConv2d)]
+        bops: list[int] = []
+        for conv in convolutions:
+            conv.register_forward_hook(lambda conv, given, out: bops.append(conv.op_counts(given, out)["binary_mac"]))
+        block(torch.zeros(1, channels, side, side))
+    params = sum(conv.weight.numel() for conv in convolutions)
+    return Operation(
+        name, side, channels, sum(bops), params, receptive_field(OPERATIONS[name](_FEW, side).eval(), side)
+    )
+
+
+def receptive_field(block: nn.Module, side: int) -> npt.NDArray[np.bool_]:
+    """Find the positions of the input, of ``_FEW`` channels, on which the output in the middle depends."""
+    x = torch.zeros(1, _FEW, side, side, requires_grad=True)  # where the sign's surrogate has its full slope
     block(x)[0, 0, side // 2, side // 2].backward()  # of one channel, so that weights of both signs cannot cancel out
     assert x.grad is not None
     seen: npt.NDArray[np.bool_] = x.grad[0].abs().sum(0).numpy() > 0
-    return Operation(name, side, channels, sum(bops), sum(conv.weight.numel() for conv in convolutions), seen)
+    return seen
 
 
 @styled
