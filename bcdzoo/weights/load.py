@@ -99,7 +99,7 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
 def _require_form(name: str, checkpoint: Checkpoint, build: dict[str, Any]) -> None:
     """Refuse arguments that give a network other tensors than published weights have, before these are fetched."""
     usual = default_arguments(name) | checkpoint.build
-    other = [key for key in find(name).shown if build.get(key, usual[key]) != usual[key]]
+    other = [key for key in find(name).shown if key in build and build[key] != usual.get(key)]
     if other and _shapes(name, usual) != _shapes(name, usual | build):
         asked, of = (", ".join(f"{key}={printable(values[key], 60)}" for key in other) for values in (build, usual))
         raise BcdzooError(

@@ -36,6 +36,7 @@ from bcdzoo.report.plots.cam import cam, class_words
 from bcdzoo.report.plots.layers import by_unit, layers
 from bcdzoo.report.plots.operations import MAPS, operation
 from bcdzoo.report.plots.tradeoff import tradeoff
+from tests.docs.blocks import ROOT
 
 RUN = {"model": "bcdnet-a", "dataset": "imagenet", "n": 50000, "top1": 71.9, "top5": 90.4, "started": "2026-11-01"}
 RUN |= {"hits": {"top1": 35950, "top5": 45200}, "build": {}}
@@ -224,6 +225,8 @@ def test_the_operations_are_those_of_their_formulas_and_see_what_the_paper_draws
         found = operation(name, side, channels)
         assert (found.bops, found.params) == (bops, params)
         assert set(zip(*map(list, found.seen.nonzero()), strict=True)) == seen
+        line = f"| {name} | {side}×{side}, {channels} channels | {bops:,} | {params:,} | {len(seen)} |"
+        assert line in (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
 
 
 def test_weights_stored_as_signs_have_lost_nothing_to_show() -> None:
