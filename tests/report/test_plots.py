@@ -140,6 +140,9 @@ def test_ones_own_network_is_where_its_run_measured_it() -> None:
     ops = count_ops("bcdnet-a", mlp_groups=4).ops
     assert points(accuracy_ops([], own=[own])) - points(accuracy_ops([])) == {(round(ops / 1e8, 3), 71.5)}
     assert undrawn([own]) == []
+    trained = RUN | {"build": {"num_classes": 1000, "step": 2, "mlp_groups": 4}}  # as a file of weights says it
+    assert counted_row("bcdnet-a", {"mlp_groups": 4}, [trained])["measured_top1"] == 71.9
+    assert counted_row("bcdnet-a", {"mlp_groups": 4, "step": 1}, [trained])["measured_top1"] is None
 
 
 def test_a_pattern_that_no_network_has_is_one_clear_line() -> None:
