@@ -135,6 +135,12 @@ def test_ones_own_points_are_counted_or_as_published_and_what_they_lack_is_said(
         assert mine == {(round(counts()["reactnet-a"][convention]["ops"] / 1e8, 3), 75), (printed, 70.5)}
 
 
+def test_more_rows_than_a_figure_can_name_are_refused() -> None:
+    row = counted_row("reactnet-a", {}, []) | {"top1": 70}
+    with pytest.raises(BcdzooError, match="201 rows of your own are more than a figure has room to name"):
+        accuracy_ops([], own=[row] * 201)
+
+
 def test_ones_own_network_is_where_its_run_measured_it() -> None:
     own = counted_row("bcdnet-a", {"mlp_groups": 4}, [RUN | {"build": {"mlp_groups": 4}, "top1": 71.5}])
     ops = count_ops("bcdnet-a", mlp_groups=4).ops

@@ -3,6 +3,7 @@
 import fnmatch
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -20,6 +21,7 @@ from bcdzoo.text import printable
 FAMILIES = ("meliusnet-*", "reactnet-?", "bcdnet-?")
 """Those of the paper's figure."""
 
+_MOST = 200
 _WIDE = 8  # from this ratio of operations on, the axis is logarithmic
 
 
@@ -39,15 +41,17 @@ def accuracy_ops(
         own: Rows of one's own (:mod:`bcdzoo.report.own_rows`), drawn as stars; those of :func:`undrawn` are not.
 
     Raises:
-        BcdzooError: No network that matches has an accuracy on ImageNet.
+        BcdzooError: No network that matches has an accuracy on ImageNet, or there are too many rows.
     """
     families = _families(rows(IMAGENET, results), patterns)
     if not families:
         raise BcdzooError(f"no network with an accuracy on ImageNet matches {' '.join(patterns)}: see `bcdzoo list`")
+    if len(own) > _MOST:
+        raise BcdzooError(f"{len(own)} rows of your own are more than a figure has room to name: at most {_MOST}")
     drawn = [row for row in own if not _lacks(row, convention)]
     everyone = [*(row for members in families for row in members), *drawn]
     figure, axes = new_figure(height=4 + 0.12 * max(0, len(everyone) - 8))
-    for (color, marker), members in zip(SERIES, families, strict=False):
+    for (color, marker), members in zip(cycle(SERIES), families, strict=False):
         _draw(axes, members, convention, color, marker, 6)
     for row in drawn:
         _draw(axes, [row], convention, BLACK, "*", 10)
@@ -59,7 +63,7 @@ def accuracy_ops(
     axes.set_xlabel(f"OPs (1e8) = FLOPs + BOPs/64, {convention} convention{', logarithmic' if wide else ''}")
     axes.set_ylabel("ImageNet top-1 (%)")
     axes.set_title(_title(everyone, bool(drawn)), loc="left", fontsize=9)
-    colors = [color for (color, _), members in zip(SERIES, families, strict=False) for _ in members]
+    colors = [color for (color, _), members in zip(cycle(SERIES), families, strict=False) for _ in members]
     place_labels(axes, _labels(everyone, colors + [BLACK] * len(drawn), convention))
     return figure
 
