@@ -338,14 +338,17 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
 
 def _mlp_block(block: MLPBlock) -> Lowered | None:
     channels = block.bn.num_features
-    branches = [conv for conv in (block.local, block.short, block.long) if _is_binary(conv)]
+    branches = [conv for branch in block.branches if _is_binary(conv := block.get_submodule(branch))]
+    if len(branches) < len(block.branches) or len(branches) == 2 or channels % (4 * WORD):
+        return None  # the kernels know one branch or three; a quarter of the channels must be whole words
     activation = _activation(block.activation, channels)
-    threshold = _threshold(block.sign, block.local)
-    if len(branches) < 3 or activation is None or threshold is None or channels % (4 * WORD):
-        return None  # a quarter of the channels must be whole words
+    threshold = _threshold(block.sign, branches[0])
+    if activation is None or threshold is None:
+        return None
     quantized = [conv.quantizer(conv.weight) for conv in branches]
     alpha, beta = fold(block.bn)
-    shape = Shape(channels, channels, shortcut="same", samplings=("none", "short-range", "long-range"))
+    samplings = {"local": "none", "short": "short-range", "long": "long-range"}
+    shape = Shape(channels, channels, shortcut="same", samplings=tuple(samplings[b] for b in block.branches))
     unit = PackedUnit(
         shape,
         [levels for levels, _ in quantized],

@@ -8,7 +8,7 @@ from typing import Any
 
 from bcdzoo.bits import Bits, bits_label
 from bcdzoo.errors import BcdzooError
-from bcdzoo.registry import zoo_name
+from bcdzoo.registry import default_arguments, zoo_name
 from bcdzoo.report.sheets import Row
 from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, is_strict, row_of
 from bcdzoo.text import near_ones, printable
@@ -27,24 +27,26 @@ def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, A
     Args:
         model: A zoo name or ``package.module:callable``.
         build: Its arguments.
-        results: Evaluation runs; those of this network built so are looked at.
+        results: Evaluation runs; those of this network built so are looked at, whether or not they name its defaults.
 
     Raises:
         BcdzooError: It cannot be built or counted.
     """
+    from bcdzoo.custom_model import default_values
     from bcdzoo.ops.count import count_ops
 
     reports = {"": count_ops(model, "full", **build), "_dagger": count_ops(model, "dagger", **build)}
     if left := reports[""].unsupported:
         raise BcdzooError(f"{model} cannot be counted whole: {left[0]} is unknown to the counter")
     name = reports[""].model
+    usual = default_values(model) if ":" in model else default_arguments(name)
     measured = best_of(
         (
             result
             for result in results
             if (result["model"], result["dataset"]) == (name, "imagenet")
             and is_strict(result)
-            and result.get("build", {}) == build
+            and usual | result.get("build", {}) == usual | build
         ),
         itemgetter("model"),
     )

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.report.plots.style import BLUE, ORANGE, VERMILION, new_figure, styled
+from bcdzoo.text import printable
 
 _MULTIPLIES = ("mac", "distillation_head_mac")
 
@@ -56,14 +57,14 @@ def layers(report: OpsReport) -> Figure:
     axes.set_ylim(len(units) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * max(left) / 1e6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"OPs (1e6) of one image, {report.convention} convention")
+    axes.set_xlabel(f"OPs (1e6) of one image, computed, {report.convention} convention")
     figure.legend(loc="outside upper left", ncols=1, fontsize=8, title=_title(report), alignment="left")
     return figure
 
 
 def _title(report: OpsReport) -> str:
     return (
-        f"{report.model} at {report.input_size}×{report.input_size}: {report.bops / 1e9:.2f}e9 BOPs, "
+        f"{printable(report.model, 50)} at {report.input_size}×{report.input_size}: {report.bops / 1e9:.2f}e9 BOPs, "
         f"{report.flops / 1e8:.2f}e8 FLOPs, {report.ops / 1e8:.2f}e8 OPs"
     )
 
