@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention
 from bcdzoo.registry import REGISTRY, is_pattern, zoo_name
 from bcdzoo.text_table import default_style
 
@@ -84,6 +85,35 @@ PRESET = _Offered("preset", _presets)
 RECIPE = _Offered("recipe", _recipes, files=True)
 RUN = _Offered("run", _runs, files=True)
 FILE = _Offered("file", lambda ctx: (), files=True)
+
+
+class _Convention(_Offered):
+    """A counting convention, from the name of a shipped one or a file."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return find_convention(value)
+        except UnknownConventionError as error:
+            self.fail(str(error), param, ctx)
+
+
+def convention_option(multiple: bool = False, default: str | None = "full") -> Callable[[Command], Command]:
+    """Return ``--convention``, which becomes a counting convention, or several.
+
+    Args:
+        multiple: Whether it may be given several times.
+        default: Name of the convention if it is not given; None for none.
+    """
+    return click.option(
+        "--convention",
+        "conventions" if multiple else "convention",
+        type=_Convention("convention", lambda ctx: CONVENTIONS, files=True),
+        metavar="full|dagger|FILE",
+        multiple=multiple,
+        default=([default] if multiple else default) if default else None,
+        show_default=default or False,
+        help=f"What counts as a FLOP, or a TOML file that says it (docs/counting.md){'; repeatable' * multiple}.",
+    )
 
 
 def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Rows of one's own for the comparison tables: a network that is counted here, or published figures from a file."""
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from bcdzoo.registry import zoo_name
 from bcdzoo.report.sheets import Row
 from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, is_strict, row_of
 from bcdzoo.text import near_ones, printable
-from bcdzoo.toml import read_toml
+from bcdzoo.toml import decimal, is_number, read_toml
 
-_MOST = Decimal(10**6)  # in the units of published.toml: more operations than any network has
-_DIGITS = 10  # behind the point, at most
+_MOST = 10**6  # in the units of published.toml: more operations than any network has
 _PERCENT = ("top1", "top5")
 _WORDS = ("method", "model", "wa")
 _WHAT = ("bops", "flops", "ops")
@@ -69,7 +67,7 @@ def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
     Raises:
         BcdzooError: It cannot be read, or something in it is wrong; the message names the row and the key.
     """
-    content = read_toml(path, "file of rows", parse_float=_decimal)
+    content = read_toml(path, "file of rows", parse_float=decimal)
     entries = content.get("row")
     if content.keys() != {"row"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise BcdzooError(f"{path}: write each row below [[row]], and nothing else")
@@ -80,13 +78,6 @@ def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
         words = {key: printable(entry.get(key, "")) for key in _WORDS}
         rows.append(row_of(OWN, entry | words | {"model": zoo_name(words["model"])}, measured))
     return rows
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{printable(text, 60)} is no number that can be held") from None
 
 
 def _check(where: str, entry: dict[str, Any]) -> None:
@@ -100,12 +91,5 @@ def _check(where: str, entry: dict[str, Any]) -> None:
         if not isinstance(value, str) or len(value) > 100 or (key == "method" and not value.strip()):
             raise BcdzooError(f"{where}: {key} must be a text of 100 characters at most")
     for key in PUBLISHED:
-        if key in entry and not _is_number(entry[key], Decimal(100) if key in _PERCENT else _MOST):
+        if key in entry and not is_number(entry[key], 100 if key in _PERCENT else _MOST):
             raise BcdzooError(f"{where}: {key} is {printable(repr(entry[key]), 60)}, which it cannot be")
-
-
-def _is_number(value: Any, most: Decimal) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return False
-    number = Decimal(value)
-    return number.is_finite() and 0 <= number <= most and abs(int(number.as_tuple().exponent)) <= _DIGITS
