@@ -85,9 +85,10 @@ class Convention:
         return {"bops": bops, "flops": flops, "ops": flops + round(Fraction(bops, self.bops_per_op))}
 
     @property
-    def costs(self) -> str:
-        """What each kind costs, in one line."""
-        return ", ".join(f"{kind} {cost}" for kind, cost in self.cost.items()) or "nothing but BOPs"
+    def line(self) -> str:
+        """Its name and what it counts, in one line: what each kind costs if it has no description."""
+        costs = ", ".join(f"{kind} {cost}" for kind, cost in self.cost.items()) or "nothing but BOPs"
+        return f"{self.name}: {self.description.rstrip('.') or costs}"
 
     @property
     def formula(self) -> str:
@@ -136,6 +137,11 @@ def _shipped(name: str) -> Convention:
 
 FULL, DAGGER = _shipped("full"), _shipped("dagger")
 CONVENTIONS = {convention.name: convention for convention in (FULL, DAGGER)}
+
+
+def is_shipped(convention: Convention) -> bool:
+    """Whether published figures can be compared with those under a convention."""
+    return convention in CONVENTIONS.values()
 
 
 def find_convention(given: str | Path | Convention) -> Convention:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bcdzoo.ops.conventions import Convention
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.text import printable
 from bcdzoo.text_table import Column, table, terminal_width
@@ -55,7 +54,7 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
     parts.append("\n".join(f"{name:<{names}}  {count:>{counts}}  {short:>{shorts}}" for name, count, short in totals))
     size, rules = report.input_size, report.rules
     name = printable(report.model, 100)
-    parts.append(f"{name}, one image of 3×{size}×{size}. {rules.formula}.\n{described(rules)}.")
+    parts.append(f"{name}, one image of 3×{size}×{size}. {rules.formula}.\n{rules.line}.")
     parts += [f"Note: {warning}." for warning in report.warnings]
     if report.unsupported:
         parts.append("Not counted, unknown to the counter: " + "; ".join(report.unsupported))
@@ -68,8 +67,8 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
         return json.dumps([_as_json(report, per_layer) for report in reports], indent=1)
     if style == "csv" and per_layer:
         of_which = _TOTALS[:3]
-        rows = ([*_totals(report)[:3], *_fields(layer)] for report in reports for layer in report.layers)
-        return _as_csv((*of_which, *_COLUMNS), rows)
+        layers = [[*_totals(report)[:3], *_fields(layer)] for report in reports for layer in report.layers]
+        return _as_csv((*of_which, *_COLUMNS), layers)
     if style == "csv":
         return _as_csv(_TOTALS, map(_totals, reports))
     parts = []
@@ -84,7 +83,7 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
     ]
     parts.append(table(_LINES, rows, style))
     rules = {report.convention: report.rules for report in reports}
-    parts += [f"{described(one)}. {one.formula}." for one in rules.values()]
+    parts += [f"{one.line}. {one.formula}." for one in rules.values()]
     parts += dict.fromkeys(
         f"Note: {printable(report.model, 100)}: {warning}." for report in reports for warning in report.warnings
     )
@@ -94,11 +93,6 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
         if report.unsupported
     )
     return _joined(parts, style)
-
-
-def described(rules: Convention) -> str:
-    """A convention in one line; one without a description by its costs."""
-    return f"{rules.name}: {rules.description.rstrip('.') or rules.costs}"
 
 
 def _joined(parts: list[str], style: str) -> str:

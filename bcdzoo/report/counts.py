@@ -16,8 +16,8 @@ COUNTS = files("bcdzoo") / "report" / "counts.json"
 def counts() -> dict[str, Any]:
     """Network -> ``params``, and under each convention's name ``bops``, ``flops`` and ``ops``, all raw integers.
 
-    ``kinds`` are its operations by kind, from which these follow and those of any other convention. ``forms`` are the arguments of a network's known forms: the defaults, and those of its published
-    checkpoints.
+    ``kinds`` are its operations by kind, from which these follow and those of any other convention. ``forms`` are the
+    arguments of a network's known forms: the defaults, and those of its published checkpoints.
 
     Made by scripts/make_counts.py.
     """

@@ -7,35 +7,38 @@ from typing import Any
 
 from bcdzoo.bits import Bits, bits_label
 from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import Convention
 from bcdzoo.registry import zoo_name
 from bcdzoo.report.sheets import Row
-from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, is_strict, row_of
+from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, computed, is_strict, row_of
 from bcdzoo.text import near_ones, printable
 from bcdzoo.toml import decimal, is_number, read_toml
 
 _MOST = 10**6  # in the units of published.toml: more operations than any network has
 _PERCENT = ("top1", "top5")
 _WORDS = ("method", "model", "wa")
-_WHAT = ("bops", "flops", "ops")
 
 
-def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, Any]]) -> Row:
+def counted_row(
+    model: str, build: dict[str, Any], results: Iterable[dict[str, Any]], convention: Convention | None = None
+) -> Row:
     """A row of a network that is counted now, with the accuracy of its run on the most ImageNet images, if it has one.
 
     Args:
         model: A zoo name or ``package.module:callable``.
         build: Its arguments.
         results: Evaluation runs; those of this network built so are looked at.
+        convention: Counting convention; None for both shipped ones.
 
     Raises:
         BcdzooError: It cannot be built or counted.
     """
     from bcdzoo.ops.count import count_ops
 
-    reports = {"": count_ops(model, "full", **build), "_dagger": count_ops(model, "dagger", **build)}
-    if left := reports[""].unsupported:
+    report = count_ops(model, **build)
+    if left := report.unsupported:
         raise BcdzooError(f"{model} cannot be counted whole: {left[0]} is unknown to the counter")
-    name = reports[""].model
+    name = report.model
     measured = best_of(
         (
             result
@@ -48,7 +51,7 @@ def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, A
     )
     low = {
         Bits(layer.w_bits, layer.a_bits)
-        for layer in reports[""].layers
+        for layer in report.layers
         if layer.w_bits is not None and layer.a_bits is not None and min(layer.w_bits, layer.a_bits) < 32
     }
     arguments = ", ".join(f"{key}={printable(value, 40)}" for key, value in build.items())
@@ -57,11 +60,10 @@ def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, A
         "model": name,
         "wa": bits_label(low) if low else "32/32",
     }
-    counts = {f"computed_{what}{suffix}": getattr(report, what) for suffix, report in reports.items() for what in _WHAT}
-    return row_of(OWN, entry, measured) | counts
+    return row_of(OWN, entry, measured, convention) | computed(report.counts, convention)
 
 
-def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
+def rows_of_file(path: Path, results: Sequence[dict[str, Any]], convention: Convention | None = None) -> list[Row]:
     """The rows ``[[row]]`` of a TOML file with the keys of published.toml; ``model`` and ``wa`` may be missing.
 
     Raises:
@@ -76,7 +78,7 @@ def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
     for number, entry in enumerate(entries, 1):
         _check(f"{path}: row {number}", entry)
         words = {key: printable(entry.get(key, "")) for key in _WORDS}
-        rows.append(row_of(OWN, entry | words | {"model": zoo_name(words["model"])}, measured))
+        rows.append(row_of(OWN, entry | words | {"model": zoo_name(words["model"])}, measured, convention))
     return rows
 
 

@@ -14,8 +14,8 @@ _MULTIPLIES = ("mac", "mac_bits", "distillation_head_mac")
 def layers(report: OpsReport) -> Figure:
     """Draw a counted network as stacked bars, one for each unit: a convolution with its neighbours.
 
-    The parts have one unit, OPs: BOPs/64 (or the convention's price), FLOPs of real-valued multiply-accumulates, and the other FLOPs of the
-    report's convention.
+    One unit, OPs: BOPs/64 (or the convention's number for 64), FLOPs of real-valued multiply-accumulates,
+    and the other FLOPs of the report's convention.
 
     Args:
         report: Result of :func:`bcdzoo.count_ops`.
