@@ -54,6 +54,16 @@ def default_style() -> str:
     return "text" if sys.stdout.isatty() else "markdown"
 
 
+def folded(text: str) -> str:
+    """Lines folded to the terminal's width; those that fit stay as they are."""
+    width = terminal_width()
+    lines = (
+        [line] if columns_wide(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join(part for parts in lines for part in parts)
+
+
 def facts(text: str, indent: int) -> str:
     """Lines of a name and what is said of it, on a terminal folded to its width; elsewhere as they are.
 

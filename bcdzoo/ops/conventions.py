@@ -77,7 +77,8 @@ class Convention:
 
     def flops(self, counts: Mapping[str, int]) -> int:
         """Compute the FLOPs of counted operations."""
-        return round(sum(number * Fraction(self.cost.get(kind, 0)) for kind, number in counts.items()))
+        costs = ((number, self.cost.get(kind, 0)) for kind, number in counts.items())
+        return round(sum(number * (cost if isinstance(cost, int) else Fraction(cost)) for number, cost in costs))
 
     def totals(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Compute ``bops``, ``flops`` and ``ops`` of counted operations."""

@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.text import printable
-from bcdzoo.text_table import Column, table, terminal_width
+from bcdzoo.text_table import Column, folded, table
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
 _SHOWN = (
@@ -97,13 +96,8 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
 
 def _joined(parts: list[str], style: str) -> str:
     if style == "text":
-        parts = ["\n".join(line for text in part.splitlines() for line in _folded(text)) for part in parts]
+        parts = [folded(part) for part in parts]
     return "\n\n".join(parts)
-
-
-def _folded(line: str) -> list[str]:
-    width = terminal_width()
-    return [line] if len(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
 
 
 def _layers(report: OpsReport, style: str) -> str:

@@ -80,10 +80,11 @@ def _latex(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
 
 
 def _json(records: Sequence[Row]) -> str:
-    return json.dumps([{key: _plain(value) for key, value in row.items()} for row in records], indent=1)
+    return json.dumps([{key: plain(value) for key, value in row.items()} for row in records], indent=1)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A ``Decimal`` as the number that JSON has; anything else as it is."""
     if not isinstance(value, Decimal):
         return value
     return int(value) if value == value.to_integral_value() and "." not in str(value) else float(value)

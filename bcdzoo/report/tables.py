@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from fnmatch import fnmatch
+from functools import cache
 from importlib.resources import files
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -65,14 +66,19 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
         digits), :data:`COMPUTED` (raw counts) and :data:`MEASURED`; None where nothing is known. With a convention
         its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
     """
-    text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
-    published = tomllib.loads(text, parse_float=Decimal)
+    published = _published_figures()
     measured = best_results(results)
     return [
         row_of(number, entry, measured, convention)
         for number in which
         for entry in published[number if isinstance(number, str) else f"table{number}"]
     ]
+
+
+@cache
+def _published_figures() -> dict[str, Any]:
+    text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text, parse_float=Decimal)
 
 
 def row_of(
@@ -243,7 +249,7 @@ def _digits(value: Decimal) -> Decimal:
     return Decimal(1).scaleb(min(-2, value.adjusted() - 1)) if value else Decimal(0)
 
 
-_HEADS = {"bops": ("BOPs", "1e9"), "flops": ("FLOPs", "1e8"), "ops": ("OPs", "1e8")}
+HEADS = {"bops": ("BOPs", "1e9"), "flops": ("FLOPs", "1e8"), "ops": ("OPs", "1e8")}
 
 
 def fields(convention: Convention | None) -> dict[str, Field]:
@@ -256,7 +262,7 @@ def fields(convention: Convention | None) -> dict[str, Field]:
     }
     if convention:
         found["convention"] = Field(Column("Convention"), _of_key("convention"), short="Convention")
-    for what, (name, unit) in _HEADS.items():
+    for what, (name, unit) in HEADS.items():
         for suffix, dagger in (("", ""), ("_dagger", "†")):
             key = what + suffix
             if key in PUBLISHED:
@@ -273,7 +279,7 @@ def fields(convention: Convention | None) -> dict[str, Field]:
 
 
 def _computed_field(what: str, suffix: str, convention: Convention | None) -> Field:
-    name, unit = _HEADS[what]
+    name, unit = HEADS[what]
     dagger = "†" if suffix else ""
     if convention is None or what == "bops":
         column = Column(f"computed {name}{dagger} ({unit})", right=True)
