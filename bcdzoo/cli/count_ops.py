@@ -66,7 +66,7 @@ def command(
     from bcdzoo.ops.show import show, show_several
     from bcdzoo.text import say
 
-    several = is_pattern("".join(models)) or len(names) * len(rules) * len(set(sizes)) > 1
+    several = is_pattern("".join(models)) or max(len(names), len(rules), len(set(sizes))) > 1
     reports: list[OpsReport] = []
     failures: list[str] = []
     for name, size in product(names, dict.fromkeys(sizes) or [None]):

@@ -96,8 +96,8 @@ def latex(
     heads = heads or [("", column.head) for column in columns]
     used = [i for i in range(len(columns)) if i == 0 or any(row[i] not in ("", "–") for row in body)]
     empty = [columns[i].head for i in range(len(columns)) if i not in used]
-    head = [rf"% Needs \usepackage{{booktabs}}. {printable(title)}"]
-    head += [f"% Left out, because empty: {', '.join(empty)}."] if empty else []
+    head = [rf"% Needs \usepackage{{booktabs}}. {tex(title)}"]
+    head += [f"% Left out, because empty: {tex(', '.join(empty))}."] if empty else []
     if foreign := sorted({c for row in body for i in used for c in row[i] if r"\ifdefined" in _character(c)}):
         head += [f"% For {' '.join(foreign)} use XeLaTeX or LuaLaTeX with a font that has them."]
     columns, heads = [columns[i] for i in used], [heads[i] for i in used]

@@ -283,7 +283,8 @@ def _computed_field(what: str, suffix: str, convention: Convention | None) -> Fi
     dagger = "†" if suffix else ""
     if convention is None or what == "bops":
         column = Column(f"computed {name}{dagger} ({unit})", right=True)
-        return Field(column, lambda row: _count(row, what, suffix, differs(row, what + suffix)), name, f"c{dagger}")
+        published = what + suffix if what + suffix in PUBLISHED else what
+        return Field(column, lambda row: _count(row, what, suffix, differs(row, published)), name, f"c{dagger}")
     column = Column(f"{convention.name} {name} ({unit})", right=True)
     if not is_shipped(convention):
         return Field(column, lambda row: _count(row | {what: None}, what, "", False), name, convention.name)
