@@ -1,17 +1,15 @@
 """``bcdzoo count-ops``."""
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bcdzoo.cli.options import FILE, PATTERN, PRESET, build_settings, convention_option, format_option
 from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import find_convention
 from bcdzoo.registry import is_pattern, list_models
 from bcdzoo.text import printable
-
-if TYPE_CHECKING:
-    from bcdzoo.ops.conventions import Convention
 
 
 @click.command("count-ops")
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 @build_settings
 def command(
     models: tuple[str, ...],
-    conventions: "tuple[Convention, ...]",
+    conventions: tuple[str, ...],
     per_layer: bool | None,
     sizes: tuple[int, ...],
     data: str | None,
@@ -58,8 +56,9 @@ def command(
     MODEL is a network of the zoo, a pattern such as 'reactnet-*', or package.module:callable, which is called to build
     your own. Several networks, conventions or sizes are one table, with a line for each combination.
     """
-    rules = list({one.name: one for one in conventions}.values())
-    if clash := [one.name for one in conventions if one not in rules]:
+    found = [find_convention(one) for one in conventions]
+    rules = list({one.name: one for one in found}.values())
+    if clash := [one.name for one in found if one not in rules]:
         raise click.UsageError(f"two conventions are called {printable(clash[0], 60)}")
     names = _names(models)
     from bcdzoo.ops.count import OpsReport, count_ops

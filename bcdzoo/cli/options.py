@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention
+from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention, may_be_file
 from bcdzoo.registry import REGISTRY, is_pattern, zoo_name
 from bcdzoo.text_table import default_style
 
@@ -88,17 +88,20 @@ FILE = _Offered("file", lambda ctx: (), files=True)
 
 
 class _Convention(_Offered):
-    """A counting convention, from the name of a shipped one or a file."""
+    """Name of a shipped counting convention, or a file of one's own, which the command reads."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            return find_convention(value)
-        except UnknownConventionError as error:
-            self.fail(str(error), param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text: str = super().convert(value, param, ctx)
+        if text not in CONVENTIONS and not may_be_file(text):
+            try:
+                find_convention(text)
+            except UnknownConventionError as error:
+                self.fail(str(error), param, ctx)
+        return text
 
 
 def convention_option(multiple: bool = False, default: str | None = "full") -> Callable[[Command], Command]:
-    """Return ``--convention``, which becomes a counting convention, or several.
+    """Return ``--convention``, for :func:`bcdzoo.ops.conventions.find_convention`.
 
     Args:
         multiple: Whether it may be given several times.

@@ -1,18 +1,16 @@
 """``bcdzoo table``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bcdzoo.cli.options import FILE, MODEL, PATTERN, build_settings, convention_option, format_option
 from bcdzoo.evaluation.store import read_results
+from bcdzoo.ops.conventions import find_convention
 from bcdzoo.report import reproduced, tables
 from bcdzoo.report.sheets import STYLES
 from bcdzoo.text import near_ones, printable
-
-if TYPE_CHECKING:
-    from bcdzoo.ops.conventions import Convention
 
 
 @click.command("table")
@@ -39,7 +37,7 @@ def command(
     which: str,
     columns: str | None,
     sort: str | None,
-    convention: "Convention | None",
+    convention: str | None,
     own: tuple[str, ...],
     file: str | None,
     style: str,
@@ -62,7 +60,8 @@ def command(
             raise click.UsageError("--which reproduced takes MODEL and --format; other options are for other tables")
         click.echo(reproduced.render(tables.matching(reproduced.reproduced(results), patterns), style))
         return
-    known = tables.fields(convention)
+    rules = find_convention(convention) if convention is not None else None
+    known = tables.fields(rules)
     shown = [_known(name, known, "--columns") for name in columns.split(",")] if columns is not None else None
     if shown and len({*shown}) < len(shown):
         raise click.BadParameter("a column is named twice", param_hint="--columns")
@@ -75,14 +74,14 @@ def command(
     asked = ctx.get_parameter_source("which") != click.core.ParameterSource.DEFAULT
     searched = chosen.get(which, (which,)) if asked or not patterns else tables.SHIPPED
     searched = () if only_own and not asked else searched
-    found = tables.matching(tables.rows(searched, results, convention), patterns)
+    found = tables.matching(tables.rows(searched, results, rules), patterns)
     if own or file:
         from bcdzoo.report.own_rows import counted_row, rows_of_file
 
-        found += [counted_row(model, build, results, convention) for model in dict.fromkeys(own)]
-        found += rows_of_file(Path(file), results, convention) if file else []
+        found += [counted_row(model, build, results, rules) for model in dict.fromkeys(own)]
+        found += rows_of_file(Path(file), results, rules) if file else []
     found = tables.arranged(found, key, direction == "desc") if key else found
-    click.echo(tables.render(found, style, shown, convention))
+    click.echo(tables.render(found, style, shown, rules))
 
 
 def _known(name: str, known: dict[str, tables.Field], option: str) -> str:

@@ -157,7 +157,7 @@ def find_convention(given: str | Path | Convention) -> Convention:
     """
     if isinstance(given, str) and given in CONVENTIONS:
         return CONVENTIONS[given]
-    if isinstance(given, str) and not Path(given).suffix and "/" not in given and not _exists(given):
+    if isinstance(given, str) and not may_be_file(given):
         near = near_ones(given, CONVENTIONS)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CONVENTIONS)}, and TOML files of your own"
         raise UnknownConventionError(f"no convention named {_shown(given)}; {hint}")
@@ -170,8 +170,9 @@ def find_convention(given: str | Path | Convention) -> Convention:
     return found
 
 
-def _exists(path: str) -> bool:
+def may_be_file(given: str) -> bool:
+    """Whether what is not the name of a shipped convention stands for a file of one's own."""
     try:
-        return Path(path).exists()
+        return given != "" and (bool(Path(given).suffix) or "/" in given or Path(given).exists())
     except (OSError, ValueError):  # no path at all, such as one that is too long
         return False

@@ -11,8 +11,9 @@ from torch import nn
 from bcdzoo import count_ops
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.ops.conventions import CONVENTIONS, Convention, find_convention
+from bcdzoo.ops.conventions import BINARY, CONVENTIONS, KINDS, Convention, find_convention
 from tests.command import bcdzoo
+from tests.docs.blocks import ROOT
 
 ACE = """
 name = "ace"
@@ -115,6 +116,14 @@ def test_a_file_that_is_wrong_is_one_line_that_says_what(tmp_path: Path, text: s
     assert str(caught.value).isprintable() and str(path) in str(caught.value)
 
 
+def test_the_kinds_of_the_documents_are_those_of_the_counter() -> None:
+    page = (ROOT / "docs" / "counting.md").read_text(encoding="utf-8")
+    table = page.split("The kinds:")[1].split("\n\n")[1].splitlines()[2:]
+    assert dict(line.strip("| ").split(" | ") for line in table) == {
+        f"`{kind}`": text for kind, text in KINDS.items() if kind != BINARY
+    }
+
+
 def test_what_is_no_file_is_said_without_waiting_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
@@ -129,7 +138,7 @@ def test_what_is_no_file_is_said_without_waiting_for_it(tmp_path: Path) -> None:
             find_convention(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("given", ["ful", "a" * 5000, "a\0b", "\x1b[1m", None, 1, [], True])
+@pytest.mark.parametrize("given", ["", "ful", "a" * 5000, "a\0b", "\x1b[1m", None, 1, [], True])
 def test_a_name_that_no_convention_has_is_one_line(given: object) -> None:
     with pytest.raises(BcdzooError, match="no convention named") as caught:
         count_ops("bcdnet-tiny", given)  # type: ignore[arg-type]
@@ -142,4 +151,5 @@ def test_each_command_refuses_a_wrong_file_in_one_line(tmp_path: Path) -> None:
         done = bcdzoo(*words, "--convention", str(path))
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
         assert "mac must be a number" in done.stderr
-        assert bcdzoo(*words, "--convention", "thirds").returncode == 2
+        for name in ("thirds", ""):
+            assert bcdzoo(*words, "--convention", name).returncode == 2
