@@ -60,6 +60,12 @@ def _runs(ctx: click.Context) -> list[str]:
     return [*dict.fromkeys(result["model"] for result in results), *(result["run"] for result in results)]
 
 
+def _columns(ctx: click.Context) -> Iterable[str]:
+    from bcdzoo.report.tables import fields
+
+    return fields(None)
+
+
 class _Network(_Offered):
     """A network's name in any spelling that the registry knows becomes the zoo's; anything else stays as it is."""
 
@@ -84,6 +90,8 @@ WEIGHTS = _Offered("weights", _tags, files=True)
 PRESET = _Offered("preset", _presets)
 RECIPE = _Offered("recipe", _recipes, files=True)
 RUN = _Offered("run", _runs, files=True)
+COLUMN = _Offered("column", _columns)
+"""A column of the comparison tables."""
 FILE = _Offered("file", lambda ctx: (), files=True)
 
 

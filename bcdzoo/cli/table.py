@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PATTERN, build_settings, convention_option, format_option
+from bcdzoo.cli.options import COLUMN, FILE, MODEL, PATTERN, build_settings, convention_option, format_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.ops.conventions import find_convention
 from bcdzoo.report import reproduced, tables
@@ -24,8 +24,8 @@ from bcdzoo.text import near_ones, printable
     "reproduced: published accuracies that were measured again. Where a MODEL is named, all but the last are searched.",
 )
 @format_option(*STYLES)
-@click.option("--columns", metavar="NAME,…", help="Columns to show, in this order: the keys of --format json.")
-@click.option("--sort", metavar="NAME[:desc]", help="Column by which to sort each table; missing values come last.")
+@click.option("--columns", type=COLUMN, metavar="NAME,…", help="Columns to show in this order: keys of --format json.")
+@click.option("--sort", type=COLUMN, metavar="NAME[:desc]", help="Column to sort each table by; missing values last.")
 @convention_option(default=None)
 @click.option("--row", "own", type=MODEL, multiple=True, help="Network to add as a row, counted now; repeatable.")
 @click.option("--rows", "file", type=FILE, metavar="FILE", help="TOML file of published figures to add as rows.")

@@ -100,9 +100,9 @@ def latex(
     head += [f"% Left out, because empty: {tex(', '.join(empty))}."] if empty else []
     if foreign := sorted({c for row in body for i in used for c in row[i] if r"\ifdefined" in _character(c)}):
         head += [f"% For {' '.join(foreign)} use XeLaTeX or LuaLaTeX with a font that has them."]
-    columns, heads = [columns[i] for i in used], [heads[i] for i in used]
     kept = [[row[i] for i in used] for row in body]
-    size, panels = _fitting(columns, heads, kept)
+    grid = _Grid([columns[i] for i in used], [heads[i] for i in used], kept)
+    size, panels = _fitting(grid)
     parts = _parts(kept, panels, size)
     floats = []
     for number, part in enumerate(parts, 1):
@@ -110,7 +110,7 @@ def latex(
             r"\begin{table}",
             rf"\caption{{{tex(title)}{' (continued)' if number > 1 else ''}}}",
             rf"\centering\{size.command}\setlength{{\tabcolsep}}{{{size.gap / 2:g}pt}}",
-            "\n\\par\\medskip\n".join(_panel(columns, heads, part, panel) for panel in panels),
+            "\n\\par\\medskip\n".join(_panel(grid._replace(body=part), panel, size) for panel in panels),
             *([_below(notes)] if notes and number == len(parts) else []),
             r"\end{table}",
         ]
@@ -135,11 +135,17 @@ def _parts(body: Sequence[Sequence[str]], panels: Sequence["_Panel"], size: _Siz
 
 
 def _below(notes: Sequence[str]) -> str:
-    pieces = " ".join(notes).split("`")
-    text = "".join(
-        rf"\texttt{{{_broken(piece, 40)}}}" if number % 2 else _broken(piece, 40) for number, piece in enumerate(pieces)
-    )
+    pieces = [_broken(piece, _PAGE) for piece in " ".join(notes).split("`")]
+    text = "".join(rf"\texttt{{{piece}}}" if number % 2 else piece for number, piece in enumerate(pieces))
     return rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize\raggedright {text}\par}}"
+
+
+class _Grid(NamedTuple):
+    """The columns, their heads and the cells."""
+
+    columns: Sequence[Column]
+    heads: Sequence[tuple[str, str]]
+    body: Sequence[Sequence[str]]
 
 
 class _Panel(NamedTuple):
@@ -149,46 +155,32 @@ class _Panel(NamedTuple):
     widths: list[float | None]
 
 
-def _fitting(
-    columns: Sequence[Column], heads: Sequence[tuple[str, str]], body: Sequence[Sequence[str]]
-) -> tuple[_Size, list[_Panel]]:
+def _fitting(grid: _Grid) -> tuple[_Size, list[_Panel]]:
     """The largest size in which all fits, or the columns' groups in panels, each behind the first column."""
-    everything = list(range(len(columns)))
+    everything = list(range(len(grid.columns)))
     for size in _SIZES:
-        if widths := _widths(columns, heads, body, everything, size):
+        if widths := _widths(grid, everything, size):
             return size, [_Panel(everything, widths)]
     size = _SIZES[0]
-    groups = [list(group) for _, group in groupby(everything[1:], key=lambda i: heads[i][0] or i)]
-    groups = [part for group in groups for part in ([group] if _fits(columns, heads, body, group, size) else
-                                                   [[i] for i in group])]  # fmt: skip
+    groups = [list(group) for _, group in groupby(everything[1:], key=lambda i: grid.heads[i][0] or i)]
+    groups = [part for group in groups for part in ([group] if _fits(grid, group, size) else [[i] for i in group])]
     panels: list[list[int]] = []
     for group in groups:
-        if panels and _fits(columns, heads, body, [*panels[-1], *group], size):
+        if panels and _fits(grid, [*panels[-1], *group], size):
             panels[-1] += group
         else:
             panels.append(list(group))
     shown = [[0, *panel] for panel in panels]
-    return size, [_Panel(panel, _widths(columns, heads, body, panel, size) or [None] * len(panel)) for panel in shown]
+    return size, [_Panel(panel, _widths(grid, panel, size) or [None] * len(panel)) for panel in shown]
 
 
-def _fits(
-    columns: Sequence[Column],
-    heads: Sequence[tuple[str, str]],
-    body: Sequence[Sequence[str]],
-    shown: Sequence[int],
-    size: _Size,
-) -> bool:
-    return _widths(columns, heads, body, [0, *shown], size) is not None
+def _fits(grid: _Grid, shown: Sequence[int], size: _Size) -> bool:
+    return _widths(grid, [0, *shown], size) is not None
 
 
-def _widths(
-    columns: Sequence[Column],
-    heads: Sequence[tuple[str, str]],
-    body: Sequence[Sequence[str]],
-    shown: Sequence[int],
-    size: _Size,
-) -> list[float | None] | None:
+def _widths(grid: _Grid, shown: Sequence[int], size: _Size) -> list[float | None] | None:
     """The width of each column that must be broken, None for the others; None for all if they do not fit."""
+    columns, heads, body = grid
     wide = [max(_points(text) for text in (heads[i][1], *(row[i] for row in body))) * size.scale for i in shown]
     for name, group in groupby(range(len(shown)), key=lambda place: heads[shown[place]][0]):
         places = list(group)
@@ -209,9 +201,8 @@ def _points(text: str) -> float:
     return sum(_WIDTH.get(character, _UNKNOWN) for character in text.removesuffix(" ≠"))
 
 
-def _panel(
-    columns: Sequence[Column], heads: Sequence[tuple[str, str]], body: Sequence[Sequence[str]], panel: _Panel
-) -> str:
+def _panel(grid: _Grid, panel: _Panel, size: _Size) -> str:
+    columns, heads, body = grid
     shown = panel.shown
     kinds = [
         f"p{{{width:.1f}pt}}" if width else "r" if columns[i].right else "l"
@@ -228,7 +219,8 @@ def _panel(
     end = r" \tabularnewline" if panel.widths[-1] else r" \\"  # \raggedright has a \\ of its own
 
     def line(cells: Sequence[str]) -> list[str]:
-        return [_cell(cell, broken=width is not None) for cell, width in zip(cells, panel.widths, strict=True)]
+        rooms = [width and width / size.scale for width in panel.widths]
+        return [_cell(cell, room) for cell, room in zip(cells, rooms, strict=True)]
 
     return "\n".join(
         [
@@ -244,9 +236,9 @@ def _panel(
     )
 
 
-def _cell(text: str, broken: bool) -> str:
-    if broken:
-        return rf"\raggedright\hspace{{0pt}}{_broken(text)}"
+def _cell(text: str, room: float | None) -> str:
+    if room:
+        return rf"\raggedright\hspace{{0pt}}{_broken(text, room)}"
     bare = text.removesuffix(" ≠")
     out = tex(bare)
     if out[:1] in ("[", "*"):  # behind the end of a row they would belong to it
@@ -254,10 +246,10 @@ def _cell(text: str, broken: bool) -> str:
     return out + (r"\rlap{$^{\neq}$}" if bare != text else "")
 
 
-def _broken(text: str, longest: int = 12) -> str:
-    """A text whose words may be broken if they have more characters than that."""
-    return " ".join(r"\allowbreak{}".join(map(tex, _pieces(word, longest))) for word in text.split(" "))
+def _broken(text: str, room: float) -> str:
+    """A text whose words may be broken where they are wider than there is room, in points."""
+    return " ".join(r"\allowbreak{}".join(map(tex, _pieces(word, room))) for word in text.split(" "))
 
 
-def _pieces(word: str, longest: int) -> Iterable[str]:
-    return re.findall(r"[^-_.:/=,]{1,6}[-_.:/=,]*|[-_.:/=,]+", word) if len(word) > longest else [word]
+def _pieces(word: str, room: float) -> Iterable[str]:
+    return re.findall(r"[^-_.:/=,]{1,6}[-_.:/=,]*|[-_.:/=,]+", word) if _points(word) > room else [word]

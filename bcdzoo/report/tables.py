@@ -395,9 +395,10 @@ _UNLIKE_NOTE = "FLOPs and OPs under this convention are not comparable with publ
 def legend(table_rows: list[Row], convention: Convention | None = None) -> tuple[str, ...]:
     """The notes under some rows, a sentence or two each."""
     shipped = convention is None or is_shipped(convention)
-    under = "the full convention, and in brackets † the dagger convention" if convention is None else convention.name
-    counted = _OF_COUNTS if convention is None else f"{convention.line}. {convention.formula}."
-    about = f"{_COMPUTED}; {under}. {counted}"
+    under = f"; the full convention, and in brackets † the dagger convention. {_OF_COUNTS}"
+    if convention:
+        under = f", under {convention.line}. {convention.formula}."
+    about = _COMPUTED + under
     return (_UNMARKED, about, _DIFFERS if shipped else _UNLIKE_NOTE, _MEASURED, *_sources(table_rows))
 
 

@@ -345,6 +345,7 @@ def test_patterns_choose_rows_of_every_table_as_the_zoo_finds_them() -> None:
     assert models("bcdnet*", "--which", "2") == ["bcdnet-a-r18", "bcdnet-b-r18"]
     assert models("Bi-Real-34") == ["birealnet-34"]
     assert models("resnet-18") == ["resnet-18", "resnet-18"]
+    assert models("finn-*", "--which", "reproduced") == ["finn-lfc-w1a1", "finn-cnv-w1a1"]
     for words, message in (
         (("bcdnet-c",), "did you mean bcdnet-b"),
         (("zz*",), "no row of the tables matches 'zz*'"),
