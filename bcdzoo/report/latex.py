@@ -16,6 +16,7 @@ from bcdzoo.text_table import Column
 
 _PAGE = 343.0  # points; article's text has 345
 _LINES = 44  # of a float's rows; more are continued in another
+_MARK = 3.0  # points that a mark needs besides the gap behind it
 _NARROW = 60.0  # points that a column of text keeps
 
 
@@ -182,6 +183,7 @@ def _widths(grid: _Grid, shown: Sequence[int], size: _Size) -> list[float | None
     """The width of each column that must be broken, None for the others; None for all if they do not fit."""
     columns, heads, body = grid
     wide = [max(_points(text) for text in (heads[i][1], *(row[i] for row in body))) * size.scale for i in shown]
+    wide = [w + _MARK * _is_marked(body, i) for i, w in zip(shown, wide, strict=True)]
     for name, group in groupby(range(len(shown)), key=lambda place: heads[shown[place]][0]):
         places = list(group)
         missing = _points(name) * size.scale - sum(wide[p] for p in places) - size.gap * (len(places) - 1)
@@ -196,6 +198,10 @@ def _widths(grid: _Grid, shown: Sequence[int], size: _Size) -> list[float | None
     return [b if b < w - 0.01 else None for b, w in zip(broken, wide, strict=True)]
 
 
+def _is_marked(body: Sequence[Sequence[str]], i: int) -> bool:
+    return any(row[i].endswith(" ≠") for row in body)
+
+
 def _points(text: str) -> float:
     """Width of a text in Computer Modern of 10 points; a mark of difference hangs over."""
     return sum(_WIDTH.get(character, _UNKNOWN) for character in text.removesuffix(" ≠"))
@@ -205,7 +211,8 @@ def _panel(grid: _Grid, panel: _Panel, size: _Size) -> str:
     columns, heads, body = grid
     shown = panel.shown
     kinds = [
-        f"p{{{width:.1f}pt}}" if width else "r" if columns[i].right else "l"
+        (f"p{{{width:.1f}pt}}" if width else "r" if columns[i].right else "l")
+        + rf"@{{\hspace{{{size.gap + _MARK:g}pt}}}}" * (_is_marked(body, i) and i != shown[-1])
         for i, width in zip(shown, panel.widths, strict=True)
     ]
     spans = [(name, len(list(group))) for name, group in groupby(shown, key=lambda i: heads[i][0])]

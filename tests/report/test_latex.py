@@ -70,7 +70,8 @@ def test_no_table_is_wider_than_the_text_and_none_is_set_smaller_than_a_footnote
 
 def natural_width(columns: str, body: str, scale: float, gap: float) -> float:
     """Width in points as TeX has it: the widest cell of each column, and the space between columns."""
-    kinds = re.findall(r"[lr]|p\{([\d.]+)pt\}", columns.replace("@{}", ""))
+    wider = [float(space) - 2 * gap for space in re.findall(r"@\{\\hspace\{([\d.]+)pt\}\}", columns)]
+    kinds = re.findall(r"[lr]|p\{([\d.]+)pt\}", re.sub(r"@\{(\\hspace\{.*?\})?\}", "", columns))
     lines = [line.removesuffix(r"\\").removesuffix(r"\tabularnewline") for line in body.splitlines() if "&" in line]
     widths = [float(kind or 0) for kind in kinds]
     for line in lines:
@@ -81,7 +82,7 @@ def natural_width(columns: str, body: str, scale: float, gap: float) -> float:
         for place, cell in enumerate(cells):
             if not kinds[place]:
                 widths[place] = max(widths[place], scale * points(cell.strip()))
-    return sum(widths) + 2 * gap * (len(kinds) - 1)
+    return sum(widths) + sum(wider) + 2 * gap * (len(kinds) - 1)
 
 
 def points(cell: str) -> float:
