@@ -169,7 +169,8 @@ def compare_groups(first: str, second: str) -> GroupComparison:
     """
     found = [_members(reference) for reference in (first, second)]
     if both := found[0].keys() & found[1].keys():
-        raise BcdzooError(f"{first} and {second} have a run in common: {min(both).stem}")
+        names = " and ".join(printable(repr(name), 100) for name in (first, second))
+        raise BcdzooError(f"{names} have a run in common: {min(both).stem}")
     groups = tuple([_loaded(path, result) for path, result in members.items()] for members in found)
     members = [member for group in groups for member in group]
     for other in members[1:]:
