@@ -26,7 +26,7 @@ _KEYS = (*_COLUMNS, "observed", "counts")
 
 _TOTALS = ("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported")
 _LINES = (
-    Column("network"),
+    Column("network", fold=True),
     Column("image", right=True),
     Column("convention"),
     Column("BOPs", right=True),

@@ -310,10 +310,10 @@ def _layout(convention: Convention | None, columns: Sequence[str] | None, style:
         without = ("table", "model", "convention", "computed_bops_dagger", *(() if ours else _UNLIKE))
         return [field for key, field in known.items() if key not in without]
     shown = dict(COMBINED)
-    for key in ("computed_flops", "computed_ops") if convention else ():
-        column = replace(known[key].column, rank=shown[key].column.rank)
-        assert convention
-        shown[key] = known[key]._replace(column=replace(column, head=convention.name) if ours else column)
+    if convention:
+        for key in ("computed_flops", "computed_ops"):
+            column = replace(known[key].column, rank=COMBINED[key].column.rank)
+            shown[key] = known[key]._replace(column=replace(column, head=convention.name) if ours else column)
     return [field for key, field in shown.items() if ours or key not in _UNLIKE]
 
 
