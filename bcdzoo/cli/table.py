@@ -74,12 +74,13 @@ def command(
     asked = ctx.get_parameter_source("which") != click.core.ParameterSource.DEFAULT
     searched = chosen.get(which, (which,)) if asked or not patterns else tables.SHIPPED
     searched = () if only_own and not asked else searched
-    found = tables.matching(tables.rows(searched, results, rules), patterns)
+    found = tables.rows(searched, results, rules)
     if own or file:
         from bcdzoo.report.own_rows import counted_row, rows_of_file
 
         found += [counted_row(model, build, results, rules) for model in dict.fromkeys(own)]
         found += rows_of_file(Path(file), results, rules) if file else []
+    found = tables.matching(found, patterns)
     found = tables.arranged(found, key, direction == "desc") if key else found
     click.echo(tables.render(found, style, shown, rules))
 

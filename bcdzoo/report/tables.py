@@ -323,10 +323,13 @@ _UNLIKE = ("flops", "flops_dagger", "ops", "ops_dagger")
 def matching(table_rows: list[Row], patterns: Iterable[str]) -> list[Row]:
     """The rows whose network, or its printed name, matches one of the patterns; all of them without a pattern.
 
+    Rows of one's own stay in any case.
+
     Raises:
         BcdzooError: A pattern matches none.
     """
-    kept: set[int] = set()
+    kept = {number for number, row in enumerate(table_rows) if row.get("table") == OWN}
+    patterns = list(patterns)
     for pattern in patterns:
         names = list_models(pattern)
         found = [
@@ -341,7 +344,7 @@ def matching(table_rows: list[Row], patterns: Iterable[str]) -> list[Row]:
         if not found:
             raise BcdzooError(f"no row of the tables matches {printable(repr(pattern), 100)}")
         kept.update(found)
-    return [row for number, row in enumerate(table_rows) if number in kept] if kept else table_rows
+    return [row for number, row in enumerate(table_rows) if number in kept] if patterns else table_rows
 
 
 def arranged(table_rows: list[Row], key: str, descending: bool) -> list[Row]:

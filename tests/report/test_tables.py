@@ -356,12 +356,15 @@ def test_patterns_choose_rows_of_every_table_as_the_zoo_finds_them() -> None:
         assert done.returncode == 1 and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_network_of_ones_own_may_be_named_among_the_rows() -> None:
+def test_a_network_of_ones_own_may_be_named_among_the_rows(tmp_path: Path) -> None:
     words = ("table", "tests.own_networks:named", "--set", "outputs=7", "--format", "json")
     (row,) = json.loads(zoo(*words).stdout)
     assert row["table"] == "own" and row["computed_ops"] == bcdzoo.count_ops("tests.own_networks:named", outputs=7).ops
     assert len(json.loads(zoo(*words, "--which", "2").stdout)) == 15
     assert len(json.loads(zoo("table", "reactnet-a", *words[1:]).stdout)) == 2
+    (tmp_path / "rows.toml").write_text(ROWS)
+    of_file = zoo("table", "ours*", "bcdnet-a", "--rows", str(tmp_path / "rows.toml"), "--format", "json").stdout
+    assert [row["method"] for row in json.loads(of_file)] == ["BCDNet-A", "Ours #1 & {more}", "ReActNet-A, again"]
 
 
 def test_computed_columns_are_under_the_convention_that_is_asked_for(tmp_path: Path) -> None:
