@@ -63,6 +63,19 @@ def taken_arguments(spec: str) -> list[str]:
     return [] if isinstance(found, nn.Module) else list(_parameters(found) or ())
 
 
+def default_values(spec: str) -> dict[str, Any]:
+    """Arguments that a network of :func:`import_network` has values of its own for.
+
+    Raises:
+        BcdzooError: No such module or name.
+    """
+    try:
+        parameters = inspect.signature(_import(spec)).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
 def _import(spec: str) -> Any:
     module_name, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:

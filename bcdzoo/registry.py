@@ -91,6 +91,7 @@ _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementat
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
 _MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10, "dataset": "mnist"}
 _CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cifar10"}
+_MIXING = ("mixing", "branches")
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
@@ -101,18 +102,25 @@ _SPECS = [
         bits=(Bits(1, 1, 5, 5),),
     ),
     ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", "Tu et al., AdaBin, ECCV 2022", **_CIFAR10),
-    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups",)),
-    ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet"),
+    ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
+    ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
         "bcdnet-b",
         "bcdnet:bcdnet_b",
         _BCDNET,
         recipe="bcdnet",
-        shown=("mlp_groups", "reduction", "dynamic_pointwise"),
+        shown=("mlp_groups", "reduction", "dynamic_pointwise", *_MIXING),
     ),
-    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet", shown=("reduction",)),
-    ModelSpec("bcdnet-tiny", "tiny:bcdnet_tiny", _BCDNET, **_TINY),
-    ModelSpec("bcdnet-tiny-real", "tiny:bcdnet_tiny_real", _BCDNET, (REAL,), **_TINY | {"recipe": "tiny-real"}),
+    ModelSpec("bcdnet-b-r18", "bcdnet:bcdnet_b_r18", _BCDNET, recipe="bcdnet", shown=("reduction", *_MIXING)),
+    ModelSpec("bcdnet-tiny", "tiny:bcdnet_tiny", _BCDNET, shown=_MIXING, **_TINY),
+    ModelSpec(
+        "bcdnet-tiny-real",
+        "tiny:bcdnet_tiny_real",
+        _BCDNET,
+        (REAL,),
+        shown=_MIXING,
+        **_TINY | {"recipe": "tiny-real"},
+    ),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),

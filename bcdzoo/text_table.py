@@ -6,7 +6,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bcdzoo.text import printable
 
@@ -54,6 +54,16 @@ def default_style() -> str:
     return "text" if sys.stdout.isatty() else "markdown"
 
 
+def folded(text: str) -> str:
+    """Lines folded to the terminal's width; those that fit stay as they are."""
+    width = terminal_width()
+    lines = (
+        [line] if columns_wide(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
+    return "\n".join(part for parts in lines for part in parts)
+
+
 def facts(text: str, indent: int) -> str:
     """Lines of a name and what is said of it, on a terminal folded to its width; elsewhere as they are.
 
@@ -89,11 +99,11 @@ def _in_colour() -> bool:
 
 
 def _markdown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
-    widths = [max(wide, len(column.head) + 2) for column, wide in zip(columns, _widths(columns, escaped), strict=True)]
+    heads, *escaped = ([cell.replace("|", r"\|") for cell in row] for row in ([c.head for c in columns], *rows))
+    named = [replace(column, head=head) for column, head in zip(columns, heads, strict=True)]
+    widths = [max(wide, len(head) + 2) for head, wide in zip(heads, _widths(named, escaped), strict=True)]
     rules = ["-" * width + (":" if column.right else "-") for column, width in zip(columns, widths, strict=True)]
-    lines = [_aligned(row, columns, widths, " | ") for row in ([column.head for column in columns], *escaped)]
-    head, *body = (f"| {line} |" for line in lines)
+    head, *body = (f"| {_aligned(row, columns, widths, ' | ')} |" for row in (heads, *escaped))
     return "\n".join([head, "|" + "|".join(f"-{rule}" for rule in rules) + "|", *body])
 
 

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bcdzoo.text import printable
 
 _LARGEST = 1 << 18  # bytes
 _DOTS = 200  # per line, because reading a dotted key takes quadratic time
+_DIGITS = 10  # of a number behind the point, at most
 
 
 def read_toml(path: Path, what: str, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
@@ -39,3 +41,23 @@ def read_toml(path: Path, what: str, parse_float: Callable[[str], Any] = float) 
         raise BcdzooError(f"{path} is not a {what}: it is nested too deep") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise BcdzooError(f"{path} is not a {what}: {printable(error, 300)}") from None
+
+
+def decimal(text: str) -> Decimal:
+    """A number with the digits that are printed, for :func:`read_toml`.
+
+    Raises:
+        ValueError: It is too large to be held.
+    """
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{printable(text, 60)} is no number that can be held") from None
+
+
+def is_number(value: object, most: int) -> bool:
+    """Whether a value is a number from 0 to ``most`` with a sensible number of digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return False
+    number = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    return number.is_finite() and 0 <= number <= most and abs(int(number.as_tuple().exponent)) <= _DIGITS

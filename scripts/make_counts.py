@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from bcdzoo import count_ops, list_models
-from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.report.counts import COUNTS, derived_forms
 
 
 def counts(name: str) -> dict[str, Any]:
-    """Parameters of a network, its operations under each convention, and its forms."""
-    reports = {convention: count_ops(name, convention) for convention in CONVENTIONS}
-    totals = {c: {"bops": r.bops, "flops": r.flops, "ops": r.ops} for c, r in reports.items()}
-    return {"params": reports["full"].params, **totals, "forms": derived_forms(name)}
+    """Parameters of a network, its operations by kind, and its forms."""
+    report = count_ops(name)
+    return {"params": report.params, "kinds": report.counts, "forms": derived_forms(name)}
 
 
 if __name__ == "__main__":

@@ -60,3 +60,9 @@ def test_markdown_keeps_every_column_and_cells_stay_cells() -> None:
 
 def test_a_table_without_rows_is_its_heading() -> None:
     assert table(COLUMNS, [], "text", 80) == "name  count  note  place"
+
+
+def test_a_bar_in_a_heading_is_none_between_columns_of_markdown() -> None:
+    head, rule, row = table([Column("a|b"), Column("c", right=True)], [["1|2", "3"]], "markdown").splitlines()
+    assert (head, row) == (r"| a\|b   |   c |", r"| 1\|2   |   3 |")
+    assert len(head) == len(rule) == len(row)

@@ -22,6 +22,7 @@ COMMANDS = {
     "results": ("results", "List the evaluation runs in the results store."),
     "compare": ("compare", "Test whether one run is better than another, and on which images."),
     "count-ops": ("count_ops", "Count BOPs, FLOPs and OPs of a network, layer by layer."),
+    "explain": ("explain", "Explain why published and computed figures of a network differ."),
     "audit": ("audit", "Check whether a network is really binary, layer by layer."),
     "table": ("table", "Print the paper's two comparison tables."),
     "plot": ("plot", "Draw figures: accuracy over operations, layers, trade-off, binarization error, Grad-CAM."),

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention, may_be_file
 from bcdzoo.registry import REGISTRY, is_pattern, zoo_name
 from bcdzoo.text_table import default_style
 
@@ -59,6 +60,12 @@ def _runs(ctx: click.Context) -> list[str]:
     return [*dict.fromkeys(result["model"] for result in results), *(result["run"] for result in results)]
 
 
+def _columns(ctx: click.Context) -> Iterable[str]:
+    from bcdzoo.report.tables import fields
+
+    return fields(None)
+
+
 class _Network(_Offered):
     """A network's name in any spelling that the registry knows becomes the zoo's; anything else stays as it is."""
 
@@ -83,7 +90,41 @@ WEIGHTS = _Offered("weights", _tags, files=True)
 PRESET = _Offered("preset", _presets)
 RECIPE = _Offered("recipe", _recipes, files=True)
 RUN = _Offered("run", _runs, files=True)
+COLUMN = _Offered("column", _columns)
+"""A column of the comparison tables."""
 FILE = _Offered("file", lambda ctx: (), files=True)
+
+
+class _Convention(_Offered):
+    """Name of a shipped counting convention, or a file of one's own, which the command reads."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text: str = super().convert(value, param, ctx)
+        if text not in CONVENTIONS and not may_be_file(text):
+            try:
+                find_convention(text)
+            except UnknownConventionError as error:
+                self.fail(str(error), param, ctx)
+        return text
+
+
+def convention_option(multiple: bool = False, default: str | None = "full") -> Callable[[Command], Command]:
+    """Return ``--convention``, for :func:`bcdzoo.ops.conventions.find_convention`.
+
+    Args:
+        multiple: Whether it may be given several times.
+        default: Name of the convention if it is not given; None for none.
+    """
+    return click.option(
+        "--convention",
+        "conventions" if multiple else "convention",
+        type=_Convention("convention", lambda ctx: CONVENTIONS, files=True),
+        metavar="full|dagger|FILE",
+        multiple=multiple,
+        default=([default] if multiple else default) if default else None,
+        show_default=default or False,
+        help=f"What counts as a FLOP, or a TOML file that says it (docs/counting.md){'; repeatable' * multiple}.",
+    )
 
 
 def _parse_settings(ctx: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, Any]:

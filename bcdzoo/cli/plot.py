@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bcdzoo.cli.options import CHECKPOINT, MODEL, PATTERN, WEIGHTS, build_settings, out_option
+from bcdzoo.cli.own_rows import own_rows, own_rows_options
 from bcdzoo.errors import BcdzooError
+from bcdzoo.text import say
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,17 +62,26 @@ def command() -> None:
 @command.command("accuracy-ops")
 @click.argument("patterns", type=PATTERN, nargs=-1, metavar="[PATTERN]...")
 @_convention
+@own_rows_options
 @_out("accuracy-ops")
-def accuracy_ops(patterns: tuple[str, ...], convention: str, out: Path) -> None:
+def accuracy_ops(
+    patterns: tuple[str, ...], convention: str, own: tuple[str, ...], file: str | None, build: dict[str, Any], out: Path
+) -> None:
     """Plot top-1 over operations, the paper's first figure: MeliusNet, ReActNet and BCDNet, or what matches PATTERN.
 
-    Open points are published accuracies, filled ones those that `bcdzoo eval` measured.
+    Open points are published accuracies, filled ones those that `bcdzoo eval` measured; your own, of --row and --rows,
+    are stars.
     """
     from bcdzoo.evaluation.store import read_results
-    from bcdzoo.report.plots.accuracy_ops import FAMILIES
+    from bcdzoo.report.plots.accuracy_ops import FAMILIES, undrawn
     from bcdzoo.report.plots.accuracy_ops import accuracy_ops as draw
 
-    _save(draw(read_results(), patterns or FAMILIES, convention), out)
+    results = read_results()
+    rows = own_rows(own, file, build, results)
+    figure = draw(results, patterns or FAMILIES, convention, rows)
+    for sentence in undrawn(rows, convention):
+        say(sentence)
+    _save(figure, out)
 
 
 @command.command("layers")
@@ -104,14 +115,26 @@ def tradeoff(convention: str, out: Path) -> None:
 @_out("binarization-error", "checkpoint")
 @build_settings
 def binarization_error(checkpoint: str, weights: str | None, out: Path, build: dict[str, Any]) -> None:
-    """Plot the binarization error of the weights in the three branches of each MLP block.
+    """Plot the binarization error of the weights in the branches of each MLP block.
 
     CHECKPOINT is a file of this zoo (`bcdzoo train`, `bcdzoo convert`), a network's name, or package.module:callable.
+    Of bcdnet-a the poster's own figure is drawn beside it, digitised.
     """
     from bcdzoo.report.plots.binarization_error import binarization_error as draw
+    from bcdzoo.report.tables import own_form
 
     found = _loaded(checkpoint, weights, build)
-    _save(draw(found.network, f"{found.name}, weights {found.loaded.label or 'as built'}"), out)
+    of_poster = found.name == "bcdnet-a" and own_form(found.record(), "step", "branches")
+    _save(draw(found.network, f"{found.name}, weights {found.loaded.label or 'as built'}", of_poster), out)
+
+
+@command.command("operations")
+@_out("operations")
+def operations(out: Path) -> None:
+    """Plot the three binary operations that the paper compares, on maps of BCDNet-A: BOPs, weights, receptive field."""
+    from bcdzoo.report.plots.operations import operations as draw
+
+    _save(draw(), out)
 
 
 @command.command("cam")

@@ -1,4 +1,4 @@
-"""ImageNet-1k's classes and the ground truth of its 50,000 validation images."""
+"""The classes of public data sets, and the ground truth of ImageNet-1k's 50,000 validation images."""
 
 import re
 from functools import cache
@@ -8,6 +8,23 @@ import numpy as np
 import numpy.typing as npt
 
 VALIDATION_IMAGES = 50_000
+
+_SMALL = {
+    "cifar10": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    "fashion-mnist": [
+        "T-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ],
+    "mnist": list("0123456789"),
+}
 
 _OFFICIAL_NAME = re.compile(r"(?:.*/)?ILSVRC2012_val_(\d{8})(?:_n\d{8})?\.(?:jpe?g|png)", re.IGNORECASE | re.DOTALL)
 
@@ -28,6 +45,11 @@ def wnids() -> list[str]:
 def names() -> list[str]:
     """The words of the 1000 classes in order of class index, for example ``tench, Tinca tinca``."""
     return [str(name) for name in _stored("names")]
+
+
+def classes_of(dataset: str) -> list[str]:
+    """The words of a data set's classes in order of class index; empty if they are not known here."""
+    return names() if dataset == "imagenet" else _SMALL.get(dataset, [])
 
 
 def validation_labels() -> npt.NDArray[np.int64]:

@@ -192,14 +192,19 @@ def _load_both(first: str, second: str) -> tuple[_Loaded, _Loaded]:
     if one == two and not Path(one).exists() and len(runs := runs_of(one)) > 1:
         one, two = (result["run"] for result in runs[-2:])
         say(f"the latest two runs of {first}: {one} and {two}")
-    found = _predictions(one), _predictions(two)
+    found = find_predictions(one), find_predictions(two)
     (path, _), (other, _) = found
     if path == other or (path.exists() and other.exists() and path.samefile(other)):
         raise BcdzooError(f"{first} and {second} are one run, {path.stem}: `bcdzoo results` lists the others")
-    return _load(one, *found[0]), _load(two, *found[1])
+    return load_predictions(one, *found[0]), load_predictions(two, *found[1])
 
 
-def _load(reference: str, path: Path, result: dict[str, Any]) -> _Loaded:
+def load_predictions(reference: str, path: Path, result: dict[str, Any]) -> _Loaded:
+    """Read a run's predictions: what it is called, its ``id``, ``label`` and ``top1``, and its data where it says so.
+
+    Raises:
+        BcdzooError: The file cannot be read, is damaged, or is none of the result.
+    """
     expected = result.get("predictions_sha256")
     try:
         table, checked = read_predictions(path)
@@ -219,8 +224,12 @@ def _load(reference: str, path: Path, result: dict[str, Any]) -> _Loaded:
     return path.stem if Path(reference).exists() else reference, frame, data
 
 
-def _predictions(reference: str) -> tuple[Path, dict[str, Any]]:
-    """Find a run's file of predictions, and its result; an empty dictionary if there is none."""
+def find_predictions(reference: str) -> tuple[Path, dict[str, Any]]:
+    """Find a run's file of predictions, and its result; an empty dictionary if there is none.
+
+    Raises:
+        BcdzooError: No such run, or it has no predictions.
+    """
     given = Path(reference)
     if given.suffix == ".parquet" and given.exists():
         return given, {}

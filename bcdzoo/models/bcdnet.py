@@ -1,6 +1,8 @@
-"""BCDNet-A and -B and their ResNet-18 variants (Xing et al., ECCV 2022)."""
+"""BCDNet-A and -B, their ResNet-18 variants, and the operations that the paper compares (Xing et al., ECCV 2022)."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,6 +12,7 @@ from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.binary_conv import Accumulate, Quantizers, of_step
 from bcdzoo.layers.dynamic import DynamicEmbedding
 from bcdzoo.layers.shift import long_range, short_range
+from bcdzoo.layers.tokens import TokenMixing
 from bcdzoo.layers.unit import AveragedHeads, BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.models.reactnet import pointwise_half, react_residual, spatial_half
 from bcdzoo.models.trunks import (
@@ -20,6 +23,16 @@ from bcdzoo.models.trunks import (
     Residual,
     mobilenet_blocks,
 )
+from bcdzoo.text import printable
+
+BRANCHES: dict[str, Callable[[Tensor], Tensor]] = {"local": lambda a: a, "short": short_range, "long": long_range}
+"""Branches of an MLP block, and what each sees of the map."""
+ALL_BRANCHES = ",".join(BRANCHES)
+
+MIXINGS = ("mlp", "token", "conv")
+"""The binary operations that the paper compares (its figure 1, c, b and a), which mix the positions of a map."""
+
+_SIDE = 7  # of the maps of the MLP stage, at the networks' own input sizes
 
 
 class MLPBlock(nn.Module):
@@ -27,24 +40,26 @@ class MLPBlock(nn.Module):
 
     One RSign; three binary 1×1 branches on the map itself, its short-range and its long-range sample; their sum →
     BN → + shortcut → RPReLU. (N, C, H, W) to the same.
+
+    Args:
+        channels: Number of channels.
+        quantizers: Quantizers of its branches.
+        branches: Names of its convolutions that see the same map: some of :data:`BRANCHES`.
     """
 
-    branches = ("local", "short", "long")
-    """Names of its convolutions that see the same map."""
-
-    def __init__(self, channels: int, quantizers: Quantizers) -> None:
+    def __init__(self, channels: int, quantizers: Quantizers, branches: Sequence[str] = tuple(BRANCHES)) -> None:
         super().__init__()
+        self.branches = tuple(branches)
         self.sign = quantizers.activation(channels)
-        self.local = quantizers.conv(channels, channels, 1)
-        self.short = quantizers.conv(channels, channels, 1)
-        self.long = quantizers.conv(channels, channels, 1)
+        for branch in self.branches:
+            self.add_module(branch, quantizers.conv(channels, channels, 1))
         self.accumulate = Accumulate()
         self.bn = nn.BatchNorm2d(channels)
         self.activation = RPReLU(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.sign(x)
-        branches = [self.local(a), self.short(short_range(a)), self.long(long_range(a))]
+        branches = [getattr(self, branch)(BRANCHES[branch](a)) for branch in self.branches]
         out: Tensor = self.activation(self.bn(self.accumulate(branches)).add_(x))
         return out
 
@@ -79,9 +94,50 @@ class BCDNet(nn.Module):
         return self.head.separately(self.features(x))
 
 
-def mlp_group(channels: int, quantizers: Quantizers) -> nn.Sequential:
-    """Three MLP blocks and a point-wise block: the operations of one convolutional block of 1024 channels at 7×7."""
-    blocks = (MLPBlock(channels, quantizers) for _ in range(3))
+def mixing_blocks(channels: int, quantizers: Quantizers, mixing: str, branches: str) -> list[nn.Module]:
+    """What mixes the positions of a map where the paper has three MLP blocks.
+
+    A 3×3 convolution has the binary operations of three blocks of three branches. Token mixing has far fewer; what
+    the paper says of its own is that it is MLP-Mixer's. Here (reconstruction) a block has one layer, RSign before it
+    and BN, shortcut and RPReLU after it, as an MLP block has.
+
+    Args:
+        channels: Number of channels.
+        quantizers: Quantizers of the operation.
+        mixing: One of :data:`MIXINGS`: three MLP blocks, three token-mixing blocks, or one 3×3 convolution.
+        branches: Some of :data:`BRANCHES`, separated by commas; those of each MLP block.
+
+    Raises:
+        BcdzooError: Unknown mixing or branches, or branches of what has none.
+    """
+    if mixing not in MIXINGS:
+        raise BcdzooError(f"mixing must be one of {', '.join(MIXINGS)}, not {printable(repr(mixing), 60)}")
+    chosen = [branch.strip() for branch in branches.split(",")]
+    if set(chosen) - BRANCHES.keys() or len(set(chosen)) < len(chosen):
+        raise BcdzooError(f"branches must be some of {ALL_BRANCHES}, each once, not {printable(repr(branches), 60)}")
+    if mixing != "mlp" and len(chosen) < len(BRANCHES):
+        raise BcdzooError(f"branches={printable(branches, 60)} is of MLP blocks, which mixing={mixing} has none of")
+    if mixing == "conv":
+        return [spatial_half(channels, 1, quantizers)]
+    if mixing == "token":
+        return [token_block(channels, _SIDE, quantizers) for _ in range(3)]
+    return [MLPBlock(channels, quantizers, [name for name in BRANCHES if name in chosen]) for _ in range(3)]
+
+
+def token_block(channels: int, side: int, quantizers: Quantizers) -> nn.Module:
+    """RSign → binary token mixing → BN → + shortcut → RPReLU; (N, channels, side, side) to the same."""
+    sign, mixing = quantizers.activation(channels), TokenMixing(side, quantizers)
+    return BinaryUnit(sign, mixing, channels, RPReLU(channels))
+
+
+def mlp_group(
+    channels: int, quantizers: Quantizers, mixing: str = "mlp", branches: str = ALL_BRANCHES
+) -> nn.Sequential:
+    """Three MLP blocks and a point-wise block: the operations of one convolutional block of 1024 channels at 7×7.
+
+    The arguments are those of :func:`mixing_blocks`.
+    """
+    blocks = mixing_blocks(channels, quantizers, mixing, branches)
     return nn.Sequential(*blocks, pointwise_half(channels, channels, quantizers))
 
 
@@ -103,13 +159,17 @@ def tradeoff_widths(mlp_groups: int) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.Module:
+def bcdnet_a(
+    num_classes: int = 1000, step: int = 2, mlp_groups: int = 3, mixing: str = "mlp", branches: str = ALL_BRANCHES
+) -> nn.Module:
     """BCDNet-A: ReActNet-A with its last three same-cost blocks replaced by nine MLP blocks and three point-wise ones.
 
     Args:
         num_classes: Number of outputs.
         step: Training step: 2, or 1 for the form with real-valued weights.
         mlp_groups: 3, or 0 to 5 for the trade-off figure's family (:func:`tradeoff_widths`).
+        mixing: "mlp", or "token" or "conv" for the operations that the paper compares (:func:`mixing_blocks`).
+        branches: Those of each MLP block, such as "local,short".
     """
     quantizers = of_step(step)
     blocks = mobilenet_blocks(
@@ -117,7 +177,7 @@ def bcdnet_a(num_classes: int = 1000, step: int = 2, mlp_groups: int = 3) -> nn.
         partial(spatial_half, quantizers=quantizers),
         partial(pointwise_half, quantizers=quantizers),
     )
-    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers), num_classes)
+    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers, mixing, branches), num_classes)
 
 
 def bcdnet_b(
@@ -126,6 +186,8 @@ def bcdnet_b(
     mlp_groups: int = 3,
     reduction: int = 4,
     dynamic_pointwise: bool = True,
+    mixing: str = "mlp",
+    branches: str = ALL_BRANCHES,
 ) -> nn.Module:
     """BCDNet-B: BCDNet-A with contextual dynamic embeddings in its convolutional blocks (reconstruction).
 
@@ -135,6 +197,8 @@ def bcdnet_b(
         mlp_groups: As in :func:`bcdnet_a`.
         reduction: Reduction r of the embeddings.
         dynamic_pointwise: Whether the 1×1 convolutions have embeddings too, not the 3×3 ones alone.
+        mixing: As in :func:`bcdnet_a`; the MLP stage has no embeddings, whatever it mixes by.
+        branches: As in :func:`bcdnet_a`.
     """
     quantizers = of_step(step)
 
@@ -149,11 +213,13 @@ def bcdnet_b(
         return _dynamic_unit(channels, channels, 3, stride, shortcut, quantizers, reduction)
 
     blocks = mobilenet_blocks(tradeoff_widths(mlp_groups), spatial, pointwise)
-    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers), num_classes)
+    return BCDNet(blocks, _mlp_stage(mlp_groups, quantizers, mixing, branches), num_classes)
 
 
-def _mlp_stage(groups: int, quantizers: Quantizers) -> nn.Sequential:
-    return nn.Sequential(*(mlp_group(MOBILENET_WIDTHS[-1], quantizers) for _ in range(groups)))
+def _mlp_stage(groups: int, quantizers: Quantizers, mixing: str, branches: str) -> nn.Sequential:
+    if groups == 0 and (mixing, branches) != ("mlp", ALL_BRANCHES):
+        raise BcdzooError("mlp_groups=0 has no MLP stage: mixing and branches would change nothing")
+    return nn.Sequential(*(mlp_group(MOBILENET_WIDTHS[-1], quantizers, mixing, branches) for _ in range(groups)))
 
 
 def _dynamic_unit(
@@ -170,26 +236,43 @@ def _dynamic_unit(
     return BinaryUnit(nn.Identity(), conv, c_out, RPReLU(c_out), shortcut)
 
 
-def bcdnet_a_r18(num_classes: int = 1000, step: int = 2) -> nn.Module:
+def bcdnet_a_r18(
+    num_classes: int = 1000, step: int = 2, mixing: str = "mlp", branches: str = ALL_BRANCHES
+) -> nn.Module:
     """BCDNet-A on ResNet-18 (reconstruction; nothing of it was published).
 
     ReActNet-R18 in which nine MLP blocks replace the last three binary 3×3 convolutions of stage 4: the BOPs are equal.
+
+    Args:
+        num_classes: Number of outputs.
+        step: As in :func:`bcdnet_a`, like the others.
+        mixing: "conv" is ReActNet-R18 itself.
+        branches: Those of each MLP block.
     """
     quantizers = of_step(step)
-    return _with_mlp_blocks(partial(react_residual, quantizers=quantizers), quantizers, num_classes)
+    return _with_mlp_blocks(partial(react_residual, quantizers=quantizers), quantizers, num_classes, mixing, branches)
 
 
-def bcdnet_b_r18(num_classes: int = 1000, step: int = 2, reduction: int = 4) -> nn.Module:
+def bcdnet_b_r18(
+    num_classes: int = 1000,
+    step: int = 2,
+    reduction: int = 4,
+    mixing: str = "mlp",
+    branches: str = ALL_BRANCHES,
+) -> nn.Module:
     """BCDNet-B on ResNet-18 (reconstruction): BCDNet-A's, with dynamic embeddings in its binary convolutions."""
     quantizers = of_step(step)
 
     def residual(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
         return _dynamic_unit(c_in, c_out, 3, stride, shortcut, quantizers, reduction)
 
-    return _with_mlp_blocks(residual, quantizers, num_classes)
+    return _with_mlp_blocks(residual, quantizers, num_classes, mixing, branches)
 
 
-def _with_mlp_blocks(residual: Residual, quantizers: Quantizers, num_classes: int) -> nn.Module:
+def _with_mlp_blocks(
+    residual: Residual, quantizers: Quantizers, num_classes: int, mixing: str, branches: str
+) -> nn.Module:
     net = BinaryResNet(residual, (4, 4, 4, 1), num_classes)
-    net.stages.append(nn.Sequential(*(MLPBlock(512, quantizers) for _ in range(9))))
+    thrice = (mixing_blocks(512, quantizers, mixing, branches) for _ in range(3))
+    net.stages.append(nn.Sequential(*chain.from_iterable(thrice)))
     return net

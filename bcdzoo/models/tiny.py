@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import nn
 
 from bcdzoo.layers.binary_conv import REAL_VALUED, Quantizers, of_step
-from bcdzoo.models.bcdnet import BCDNet, mlp_group
+from bcdzoo.models.bcdnet import ALL_BRANCHES, BCDNet, mlp_group
 from bcdzoo.models.reactnet import ReActNet, pointwise_half, spatial_half
 
 STEM_WIDTH = 64
@@ -22,9 +22,12 @@ GROUPS = 1
 """Groups of the MLP stage, or blocks in their place."""
 
 
-def bcdnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
-    """A BCDNet-A of three convolutional blocks, counting the stem, and one group of the MLP stage."""
-    return _bcdnet(num_classes, of_step(step))
+def bcdnet_tiny(num_classes: int = 10, step: int = 2, mixing: str = "mlp", branches: str = ALL_BRANCHES) -> nn.Module:
+    """A BCDNet-A of three convolutional blocks, counting the stem, and one group of the MLP stage.
+
+    The arguments are those of :func:`bcdzoo.models.bcdnet.bcdnet_a`.
+    """
+    return _bcdnet(num_classes, of_step(step), mixing, branches)
 
 
 def reactnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
@@ -33,13 +36,13 @@ def reactnet_tiny(num_classes: int = 10, step: int = 2) -> nn.Module:
     return ReActNet(blocks, num_classes, WIDTHS[-1], STEM_WIDTH)
 
 
-def bcdnet_tiny_real(num_classes: int = 10) -> nn.Module:
+def bcdnet_tiny_real(num_classes: int = 10, mixing: str = "mlp", branches: str = ALL_BRANCHES) -> nn.Module:
     """:func:`bcdnet_tiny` with real-valued weights and activations: its only nonlinearities are RPReLU."""
-    return _bcdnet(num_classes, REAL_VALUED)
+    return _bcdnet(num_classes, REAL_VALUED, mixing, branches)
 
 
-def _bcdnet(num_classes: int, quantizers: Quantizers) -> nn.Module:
-    mlp = nn.Sequential(*(mlp_group(WIDTHS[-1], quantizers) for _ in range(GROUPS)))
+def _bcdnet(num_classes: int, quantizers: Quantizers, mixing: str, branches: str) -> nn.Module:
+    mlp = nn.Sequential(*(mlp_group(WIDTHS[-1], quantizers, mixing, branches) for _ in range(GROUPS)))
     return BCDNet(_blocks(WIDTHS, quantizers), mlp, num_classes, WIDTHS[-1], STEM_WIDTH)
 
 

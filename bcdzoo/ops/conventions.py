@@ -1,9 +1,18 @@
-"""Counting conventions: a convention is data, a cost for each kind of operation.
+"""Counting conventions: a convention is data, a cost for each kind of operation; anybody's file can add one.
 
-docs/counting.md explains both and counts a block by hand.
+docs/counting.md explains those of ``bcdzoo/ops/shipped``, and what a file of one's own may say.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from importlib.resources import files
+from pathlib import Path
+
+from bcdzoo.errors import BcdzooError
+from bcdzoo.text import near_ones, printable
+from bcdzoo.toml import decimal, is_number, read_toml
 
 # Multiply-accumulates whose two operands are binary, times the bits of both; these are the BOPs under any convention.
 BINARY = "binary_mac"
@@ -12,6 +21,7 @@ BINARY = "binary_mac"
 KINDS = {
     BINARY: "multiply-accumulate of two low-bit numbers, times the bits of both",
     "mac": "multiply-accumulate with a real-valued operand, in a convolution or linear layer",
+    "mac_bits": "the same, times the bits of both operands, of which a real-valued one has 32",
     "distillation_head_mac": "multiply-accumulate of a second classifier that is averaged with the first",
     "sign": "1-bit quantization of an element (a threshold folds into it)",
     "add": "addition of two maps: a shortcut",
@@ -24,38 +34,145 @@ KINDS = {
     "norm": "batch normalization of an element (folds into a neighbour)",
 }
 
+_MOST = 10**6  # of a cost, and of BOPs in an operation
+_LONGEST = {"name": 40, "description": 500}
+
+
+class UnknownConventionError(BcdzooError):
+    """A name that no convention has."""
+
 
 @dataclass(frozen=True)
 class Convention:
-    """Cost in FLOPs of each kind of operation; a kind without a cost is free."""
+    """What counts as a FLOP, and how many BOPs are one operation.
+
+    Attributes:
+        name: Name, as it is printed.
+        description: What is counted.
+        cost: Cost in FLOPs of each kind of operation but binary ones; a kind without a cost is free.
+        bops_per_op: BOPs that are one of the OPs.
+
+    Raises:
+        BcdzooError: One of them cannot be.
+    """
 
     name: str
     description: str
-    cost: dict[str, int]
+    cost: Mapping[str, int | float | Decimal]
+    bops_per_op: int = 64
 
-    def flops(self, counts: dict[str, int]) -> int:
+    def __post_init__(self) -> None:
+        for key, most in _LONGEST.items():
+            text = getattr(self, key)
+            if not isinstance(text, str) or len(text) > most or not text.isprintable() or text != text.strip():
+                raise BcdzooError(f"{key}: must be one line of {most} characters at most")
+        if not self.name:
+            raise BcdzooError("name: must not be empty")
+        if type(self.bops_per_op) is not int or not 1 <= self.bops_per_op <= _MOST:
+            raise BcdzooError(f"bops_per_op: must be a whole number from 1 to {_MOST}, not {_shown(self.bops_per_op)}")
+        if not isinstance(self.cost, Mapping):
+            raise BcdzooError(f"cost: must be a table of kinds, not {_shown(self.cost)}")
+        for kind, cost in self.cost.items():
+            _check_cost(kind, cost)
+
+    def flops(self, counts: Mapping[str, int]) -> int:
         """Compute the FLOPs of counted operations."""
-        return sum(number * self.cost.get(kind, 0) for kind, number in counts.items())
+        costs = ((number, self.cost.get(kind, 0)) for kind, number in counts.items())
+        return round(sum(number * (cost if isinstance(cost, int) else Fraction(cost)) for number, cost in costs))
+
+    def totals(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """Compute ``bops``, ``flops`` and ``ops`` of counted operations."""
+        bops, flops = counts.get(BINARY, 0), self.flops(counts)
+        return {"bops": bops, "flops": flops, "ops": flops + round(Fraction(bops, self.bops_per_op))}
+
+    @property
+    def line(self) -> str:
+        """Its name and what it counts, in one line: what each kind costs if it has no description."""
+        costs = ", ".join(f"{kind} {cost}" for kind, cost in self.cost.items()) or "nothing but BOPs"
+        return f"{self.name}: {self.description.rstrip('.') or costs}"
+
+    @property
+    def formula(self) -> str:
+        """How its OPs are made of its FLOPs and BOPs."""
+        return "OPs = FLOPs + BOPs" + (f"/{self.bops_per_op}" if self.bops_per_op > 1 else "")
 
 
-DAGGER = Convention(
-    "dagger",
-    "ReActNet's: convolutions and linear layers only; two averaged classifiers are merged into one",
-    {"mac": 1},
-)
-FULL = Convention(
-    "full",
-    "the undaggered columns of BCDNet (reconstructed from its printed digits): also sign 1, shortcut addition 1, "
-    "RPReLU 2, other activations 1, gates 1 and global average pooling 1 per element, and every classifier",
-    {
-        "mac": 1,
-        "distillation_head_mac": 1,
-        "sign": 1,
-        "add": 1,
-        "rprelu": 2,
-        "activation": 1,
-        "gate": 1,
-        "global_pool": 1,
-    },
-)
+def _check_cost(kind: object, cost: object) -> None:
+    if kind == BINARY:
+        raise BcdzooError(f"cost: {BINARY} is in no FLOPs; its price is bops_per_op, the BOPs that are one operation")
+    if kind not in KINDS:
+        near = near_ones(str(kind), KINDS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(KINDS)}"
+        raise BcdzooError(f"cost: unknown kind {_shown(kind)}; {hint}")
+    if not is_number(cost, _MOST):
+        raise BcdzooError(f"cost: {kind} must be a number from 0 to {_MOST}, not {_shown(cost)}")
+
+
+def _shown(value: object) -> str:
+    return printable(str(value) if isinstance(value, Decimal) else repr(value), 60)
+
+
+def read_convention(path: Path) -> Convention:
+    """Read a convention from a TOML file (docs/counting.md).
+
+    Raises:
+        BcdzooError: It cannot be read, or something in it is wrong; the message says what.
+    """
+    content = read_toml(path, "counting convention", parse_float=decimal)
+    known = ("name", "description", "bops_per_op", "cost")
+    if unknown := content.keys() - set(known):
+        near = near_ones(min(unknown), known)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
+        raise BcdzooError(f"{path}: unknown key {_shown(min(unknown))}; {hint}")
+    if missing := [key for key in ("name", "cost") if key not in content]:
+        raise BcdzooError(f"{path}: {missing[0]} is missing: a counting convention has a name and a table [cost]")
+    try:
+        return Convention(**{"description": "", **content})
+    except BcdzooError as error:
+        raise BcdzooError(f"{path}: {error}") from None
+
+
+def _shipped(name: str) -> Convention:
+    return read_convention(Path(str(files("bcdzoo") / "ops" / "shipped" / f"{name}.toml")))
+
+
+FULL, DAGGER = _shipped("full"), _shipped("dagger")
 CONVENTIONS = {convention.name: convention for convention in (FULL, DAGGER)}
+
+
+def is_shipped(convention: Convention) -> bool:
+    """Whether published figures can be compared with those under a convention."""
+    return convention in CONVENTIONS.values()
+
+
+def find_convention(given: str | Path | Convention) -> Convention:
+    """A convention by its name, or of a file.
+
+    Args:
+        given: Name of a shipped one, path of a TOML file, or the convention itself.
+
+    Raises:
+        UnknownConventionError: It is neither a name nor a file.
+        BcdzooError: The file is wrong, or another convention has the name of a shipped one.
+    """
+    if isinstance(given, str) and given in CONVENTIONS:
+        return CONVENTIONS[given]
+    if isinstance(given, str) and not may_be_file(given):
+        near = near_ones(given, CONVENTIONS)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CONVENTIONS)}, and TOML files of your own"
+        raise UnknownConventionError(f"no convention named {_shown(given)}; {hint}")
+    if not isinstance(given, str | Path | Convention):
+        raise UnknownConventionError(f"no convention named {_shown(given)}; there are {', '.join(CONVENTIONS)}")
+    found = given if isinstance(given, Convention) else read_convention(Path(given))
+    if found.name.lower() in CONVENTIONS and found != CONVENTIONS[found.name.lower()]:
+        where = "" if isinstance(given, Convention) else f"{given}: "
+        raise BcdzooError(f"{where}name: {found.name} is a shipped convention; call yours otherwise")
+    return found
+
+
+def may_be_file(given: str) -> bool:
+    """Whether what is not the name of a shipped convention stands for a file of one's own."""
+    try:
+        return given != "" and (bool(Path(given).suffix) or "/" in given or Path(given).exists())
+    except (OSError, ValueError):  # no path at all, such as one that is too long
+        return False

@@ -10,7 +10,8 @@ network runs on the CPU, where it may read values, and bits that its layers do n
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from bcdzoo.custom_model import import_network, unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.metadata import Counted, OpCounts
-from bcdzoo.ops.conventions import BINARY, CONVENTIONS, Convention
+from bcdzoo.ops.conventions import BINARY, Convention, find_convention
 from bcdzoo.registry import create_model, find, zoo_name
 from bcdzoo.text import html_table, printable
 from bcdzoo.trace.known import FREE, NORMS, packets
@@ -65,7 +66,7 @@ class OpsReport:
 
     Attributes:
         model: Name of the network.
-        convention: Name of the counting convention.
+        rules: Counting convention.
         input_size: Height and width of the image in pixels.
         layers: Record of each module that computes something or has parameters.
         unsupported: Tensor operations that the counter does not know, and where they occur; they are in no total.
@@ -74,7 +75,7 @@ class OpsReport:
     """
 
     model: str
-    convention: str
+    rules: Convention
     input_size: int
     layers: list[LayerOps] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
@@ -82,24 +83,42 @@ class OpsReport:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def convention(self) -> str:
+        """Name of the counting convention."""
+        return self.rules.name
+
+    @property
+    def counts(self) -> OpCounts:
+        """Operations of all layers by kind (:data:`bcdzoo.ops.conventions.KINDS`)."""
+        counts: Counter[str] = Counter()
+        for layer in self.layers:
+            counts.update(layer.counts)
+        return dict(counts)
+
+    @property
     def bops(self) -> int:
         """Binary operations."""
-        return sum(layer.bops for layer in self.layers)
+        return self.rules.totals(self.counts)["bops"]
 
     @property
     def flops(self) -> int:
-        """Real-valued operations."""
-        return sum(layer.flops for layer in self.layers)
+        """Real-valued operations, rounded to an integer where the convention has costs that are none."""
+        return self.rules.totals(self.counts)["flops"]
 
     @property
     def ops(self) -> int:
-        """FLOPs + BOPs / 64, rounded to an integer."""
-        return self.flops + round(self.bops / 64)
+        """FLOPs + BOPs / 64, or what the convention has for 64, rounded to an integer."""
+        return self.rules.totals(self.counts)["ops"]
 
     @property
     def params(self) -> int:
         """Number of parameters."""
         return sum(layer.params for layer in self.layers)
+
+    def under(self, rules: Convention) -> "OpsReport":
+        """Return the same network under another convention; it is not counted again."""
+        layers = [replace(layer, flops=rules.flops(layer.counts)) for layer in self.layers]
+        return replace(self, rules=rules, layers=layers)
 
     def __repr__(self) -> str:
         return f"OpsReport({', '.join(f'{name} {value}' for name, value in self._lines())})"
@@ -124,7 +143,7 @@ class OpsReport:
 
 def count_ops(
     model: str | nn.Module,
-    convention: str = "full",
+    convention: str | Path | Convention = "full",
     input_size: int | None = None,
     *,
     data: str | None = None,
@@ -136,7 +155,8 @@ def count_ops(
     Args:
         model: Zoo name, ``package.module:callable``, or a module that takes (N, 3, H, W), which is not changed, except
             that lazy parameters get their sizes.
-        convention: Counting convention, "full" or "dagger" (:mod:`bcdzoo.ops.conventions`).
+        convention: Counting convention: "full", "dagger", the path of a TOML file of one's own (docs/counting.md), or
+            a :class:`bcdzoo.ops.conventions.Convention`.
         input_size: Height and width of the image in pixels; by default that of the zoo's network, the crop of
             ``preprocess``, or 224 for any other module.
         data: Images in any layout, on which to observe the bits of layers that do not state theirs; by default a random
@@ -151,8 +171,7 @@ def count_ops(
         raise BcdzooError(f"a network must be a torch.nn.Module or a name, not {printable(repr(model), 60)}")
     if input_size is not None and (type(input_size) is not int or input_size < 1):
         raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
-    if not isinstance(convention, str) or convention not in CONVENTIONS:
-        raise BcdzooError(f"no convention named {convention!r}; there are {', '.join(CONVENTIONS)}")
+    rules = find_convention(convention)
     is_named = isinstance(model, str) and ":" not in model
     if isinstance(model, str) and is_named:
         name = zoo_name(model)
@@ -169,12 +188,12 @@ def count_ops(
 
         input_size = crop_of(preprocess, input_size)
     network = Countable(model, input_size or 224, is_named)
-    report = OpsReport(name, convention, network.input_size)
+    report = OpsReport(name, rules, network.input_size)
     if not network.is_of_zoo and any(counts["mac"] for counts in network.trace.undeclared()):
         from bcdzoo.ops.observed import observe  # not needed for the zoo's networks, and slow to import
 
         observe(report, network, data, preprocess)
-    _fill(report, network.trace, CONVENTIONS[convention])
+    _fill(report, network.trace)
     if isinstance(network.model, torch.jit.ScriptModule) and not report.params:
         report.warnings.append("it is frozen TorchScript, whose weights are constants: no parameters are counted")
     return report
@@ -195,7 +214,7 @@ def multiply_accumulates(model: nn.Module, input_size: int) -> int:
     return total
 
 
-def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
+def _fill(report: OpsReport, trace: "Trace") -> None:
     report.unsupported = trace.unsupported()
     known: set[Any] = set()
     for path, module in trace.modules.items():
@@ -205,6 +224,8 @@ def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
             continue
         multiplies = BINARY in counts or "mac" in counts
         w_bits, a_bits = trace.bits.get(path) or (getattr(module, "w_bits", 32), getattr(module, "a_bits", 32))
+        if "mac" in counts:  # beside binary ones they are not of the layer's own bits
+            counts["mac_bits"] = counts["mac"] * (32 * 32 if BINARY in counts else w_bits * a_bits)
         report.layers.append(
             LayerOps(
                 name=path,
@@ -213,7 +234,7 @@ def _fill(report: OpsReport, trace: "Trace", convention: Convention) -> None:
                 a_bits=a_bits if multiplies else None,
                 output_shape=trace.shapes.get(path, ()),
                 bops=counts.get(BINARY, 0),
-                flops=convention.flops(counts),
+                flops=report.rules.flops(counts),
                 params=params,
                 counts=counts,
                 observed=path in trace.bits,

@@ -1,15 +1,15 @@
-"""Format a count of operations."""
+"""Format counts of operations: one network layer by layer, or a line for each of several counts."""
 
 import csv
 import io
 import json
-import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
-from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.text import printable
-from bcdzoo.text_table import Column, table, terminal_width
+from bcdzoo.text_table import Column, folded, table
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
 _SHOWN = (
@@ -22,7 +22,18 @@ _SHOWN = (
     Column("FLOPs", right=True),
     Column("parameters", right=True, rank=3),
 )
-_KEYS = (*_COLUMNS, "observed")
+_KEYS = (*_COLUMNS, "observed", "counts")
+
+_TOTALS = ("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported")
+_LINES = (
+    Column("network", fold=True),
+    Column("image", right=True),
+    Column("convention"),
+    Column("BOPs", right=True),
+    Column("FLOPs", right=True),
+    Column("OPs", right=True),
+    Column("parameters", right=True, rank=1),
+)
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
@@ -30,33 +41,67 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
     if style == "json":
         return json.dumps(_as_json(report, per_layer), indent=1)
     if style == "csv":
-        return _as_csv(report, per_layer)
+        return _as_csv(_COLUMNS, map(_fields, report.layers)) if per_layer else _as_csv(_TOTALS, [_totals(report)])
     totals = [
         ("BOPs", f"{report.bops:,}", f"{report.bops / 1e9:.3f}e9"),
         ("FLOPs", f"{report.flops:,}", f"{report.flops / 1e8:.4f}e8"),
         ("OPs", f"{report.ops:,}", f"{report.ops / 1e8:.4f}e8"),
         ("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"),
     ]
-    parts = []
-    if per_layer:
-        rows = [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers]
-        parts.append(table(_SHOWN, rows, style))
+    parts = [_layers(report, style)] if per_layer else []
     names, counts, shorts = (max(map(len, column)) for column in zip(*totals, strict=True))
     parts.append("\n".join(f"{name:<{names}}  {count:>{counts}}  {short:>{shorts}}" for name, count, short in totals))
-    size = report.input_size
-    name, description = printable(report.model, 100), CONVENTIONS[report.convention].description
-    parts.append(f"{name}, one image of 3×{size}×{size}. OPs = FLOPs + BOPs/64.\n{report.convention}: {description}.")
+    size, rules = report.input_size, report.rules
+    name = printable(report.model, 100)
+    parts.append(f"{name}, one image of 3×{size}×{size}. {rules.formula}.\n{rules.line}.")
     parts += [f"Note: {warning}." for warning in report.warnings]
     if report.unsupported:
         parts.append("Not counted, unknown to the counter: " + "; ".join(report.unsupported))
+    return _joined(parts, style)
+
+
+def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> str:
+    """Format several reports as :func:`show` does, a line of totals for each; before them their layers if asked for."""
+    if style == "json":
+        return json.dumps([_as_json(report, per_layer) for report in reports], indent=1)
+    if style == "csv" and per_layer:
+        of_which = _TOTALS[:3]
+        layers = [[*_totals(report)[:3], *_fields(layer)] for report in reports for layer in report.layers]
+        return _as_csv((*of_which, *_COLUMNS), layers)
+    if style == "csv":
+        return _as_csv(_TOTALS, map(_totals, reports))
+    parts = []
+    if per_layer:
+        for report in reports:
+            size = f"3×{report.input_size}×{report.input_size}"
+            parts += [f"{printable(report.model, 100)}, {size}, {report.convention}", _layers(report, style)]
+    rows = [
+        [report.model, str(report.input_size), report.convention]
+        + [f"{number:,}" for number in (report.bops, report.flops, report.ops, report.params)]
+        for report in reports
+    ]
+    parts.append(table(_LINES, rows, style))
+    rules = {report.convention: report.rules for report in reports}
+    parts += [f"{one.line}. {one.formula}." for one in rules.values()]
+    parts += dict.fromkeys(
+        f"Note: {printable(report.model, 100)}: {warning}." for report in reports for warning in report.warnings
+    )
+    parts += dict.fromkeys(
+        f"Not counted in {printable(report.model, 100)}, unknown to the counter: {'; '.join(report.unsupported)}"
+        for report in reports
+        if report.unsupported
+    )
+    return _joined(parts, style)
+
+
+def _joined(parts: list[str], style: str) -> str:
     if style == "text":
-        parts = ["\n".join(line for text in part.splitlines() for line in _folded(text)) for part in parts]
+        parts = [folded(part) for part in parts]
     return "\n\n".join(parts)
 
 
-def _folded(line: str) -> list[str]:
-    width = terminal_width()
-    return [line] if len(line) <= width else textwrap.wrap(line, width, break_on_hyphens=False)
+def _layers(report: OpsReport, style: str) -> str:
+    return table(_SHOWN, [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers], style)
 
 
 def _cell(layer: LayerOps, column: str) -> str:
@@ -87,15 +132,17 @@ def _as_json(report: OpsReport, per_layer: bool) -> dict[str, object]:
     }
 
 
-def _as_csv(report: OpsReport, per_layer: bool) -> str:
+def _fields(layer: LayerOps) -> list[str]:
+    return [_cell(layer, column).replace(",", "") for column in _COLUMNS]
+
+
+def _totals(report: OpsReport) -> list[Any]:
+    return [*(getattr(report, key) for key in _TOTALS[:-1]), "; ".join(report.unsupported)]
+
+
+def _as_csv(header: Sequence[str], rows: Any) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    if per_layer:
-        writer.writerow(_COLUMNS)
-        writer.writerows([_cell(layer, column).replace(",", "") for column in _COLUMNS] for layer in report.layers)
-    else:
-        writer.writerow(("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported"))
-        unsupported = "; ".join(report.unsupported)
-        totals = (report.bops, report.flops, report.ops, report.params)
-        writer.writerow((report.model, report.convention, report.input_size, *totals, unsupported))
+    writer.writerow(header)
+    writer.writerows(rows)
     return out.getvalue().rstrip("\n")

@@ -5,6 +5,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.registry import default_arguments
 from bcdzoo.weights.manifest import load_manifest
 
@@ -15,13 +16,16 @@ COUNTS = files("bcdzoo") / "report" / "counts.json"
 def counts() -> dict[str, Any]:
     """Network -> ``params``, and under each convention's name ``bops``, ``flops`` and ``ops``, all raw integers.
 
-    ``forms`` are the arguments of a network's known forms: the defaults, and those of its published
-    checkpoints.
+    ``kinds`` are its operations by kind, from which these follow and those of any other convention. ``forms`` are the
+    arguments of a network's known forms: the defaults, and those of its published checkpoints.
 
     Made by scripts/make_counts.py.
     """
     content: dict[str, Any] = json.loads(COUNTS.read_text(encoding="utf-8"))
-    return content
+    return {
+        model: known | {rules.name: rules.totals(known["kinds"]) for rules in CONVENTIONS.values()}
+        for model, known in content.items()
+    }
 
 
 def forms_of(model: str) -> list[dict[str, Any]]:

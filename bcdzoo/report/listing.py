@@ -52,7 +52,7 @@ def details(manifest: Manifest, model: str, results: Iterable[Facts]) -> Facts:
         **summary(manifest, model),
         "paper": spec.paper,
         "input_size": spec.input_size,
-        "counts": {key: value for key, value in counts()[model].items() if key not in ("params", "forms")},
+        "counts": {key: value for key, value in counts()[model].items() if key not in ("params", "kinds", "forms")},
         "measured": {key: measured[key] for key in ("top1", "top5", "n", "weights")} if measured else None,
         "checkpoints": [_checkpoint(checkpoint) for checkpoint in manifest.of(model)],
         "no_checkpoint": next((entry.advice for entry in manifest.missing if entry.model == model), None),

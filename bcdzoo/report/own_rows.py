@@ -1,56 +1,59 @@
 """Rows of one's own for the comparison tables: a network that is counted here, or published figures from a file."""
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal, InvalidOperation
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from bcdzoo.bits import Bits, bits_label
 from bcdzoo.errors import BcdzooError
-from bcdzoo.registry import zoo_name
+from bcdzoo.ops.conventions import Convention
+from bcdzoo.registry import default_arguments, zoo_name
 from bcdzoo.report.sheets import Row
-from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, is_strict, row_of
+from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, computed, is_strict, row_of
 from bcdzoo.text import near_ones, printable
-from bcdzoo.toml import read_toml
+from bcdzoo.toml import decimal, is_number, read_toml
 
-_MOST = Decimal(10**6)  # in the units of published.toml: more operations than any network has
-_DIGITS = 10  # behind the point, at most
+_MOST = 10**6  # in the units of published.toml: more operations than any network has
 _PERCENT = ("top1", "top5")
 _WORDS = ("method", "model", "wa")
-_WHAT = ("bops", "flops", "ops")
 
 
-def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, Any]]) -> Row:
+def counted_row(
+    model: str, build: dict[str, Any], results: Iterable[dict[str, Any]], convention: Convention | None = None
+) -> Row:
     """A row of a network that is counted now, with the accuracy of its run on the most ImageNet images, if it has one.
 
     Args:
         model: A zoo name or ``package.module:callable``.
         build: Its arguments.
-        results: Evaluation runs; those of this network built so are looked at.
+        results: Evaluation runs; those of this network built so are looked at, whether or not they name its defaults.
+        convention: Counting convention; None for both shipped ones.
 
     Raises:
         BcdzooError: It cannot be built or counted.
     """
+    from bcdzoo.custom_model import default_values
     from bcdzoo.ops.count import count_ops
 
-    reports = {"": count_ops(model, "full", **build), "_dagger": count_ops(model, "dagger", **build)}
-    if left := reports[""].unsupported:
+    report = count_ops(model, **build)
+    if left := report.unsupported:
         raise BcdzooError(f"{model} cannot be counted whole: {left[0]} is unknown to the counter")
-    name = reports[""].model
+    name = report.model
+    usual = default_values(model) if ":" in model else default_arguments(name)
     measured = best_of(
         (
             result
             for result in results
             if (result["model"], result["dataset"]) == (name, "imagenet")
             and is_strict(result)
-            and result.get("build", {}) == build
+            and usual | result.get("build", {}) == usual | build
         ),
         itemgetter("model"),
     )
     low = {
         Bits(layer.w_bits, layer.a_bits)
-        for layer in reports[""].layers
+        for layer in report.layers
         if layer.w_bits is not None and layer.a_bits is not None and min(layer.w_bits, layer.a_bits) < 32
     }
     arguments = ", ".join(f"{key}={printable(value, 40)}" for key, value in build.items())
@@ -59,17 +62,16 @@ def counted_row(model: str, build: dict[str, Any], results: Iterable[dict[str, A
         "model": name,
         "wa": bits_label(low) if low else "32/32",
     }
-    counts = {f"computed_{what}{suffix}": getattr(report, what) for suffix, report in reports.items() for what in _WHAT}
-    return row_of(OWN, entry, measured) | counts
+    return row_of(OWN, entry, measured, convention) | computed(report.counts, convention)
 
 
-def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
+def rows_of_file(path: Path, results: Sequence[dict[str, Any]], convention: Convention | None = None) -> list[Row]:
     """The rows ``[[row]]`` of a TOML file with the keys of published.toml; ``model`` and ``wa`` may be missing.
 
     Raises:
         BcdzooError: It cannot be read, or something in it is wrong; the message names the row and the key.
     """
-    content = read_toml(path, "file of rows", parse_float=_decimal)
+    content = read_toml(path, "file of rows", parse_float=decimal)
     entries = content.get("row")
     if content.keys() != {"row"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise BcdzooError(f"{path}: write each row below [[row]], and nothing else")
@@ -78,15 +80,8 @@ def rows_of_file(path: Path, results: Sequence[dict[str, Any]]) -> list[Row]:
     for number, entry in enumerate(entries, 1):
         _check(f"{path}: row {number}", entry)
         words = {key: printable(entry.get(key, "")) for key in _WORDS}
-        rows.append(row_of(OWN, entry | words | {"model": zoo_name(words["model"])}, measured))
+        rows.append(row_of(OWN, entry | words | {"model": zoo_name(words["model"])}, measured, convention))
     return rows
-
-
-def _decimal(text: str) -> Decimal:
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"{printable(text, 60)} is no number that can be held") from None
 
 
 def _check(where: str, entry: dict[str, Any]) -> None:
@@ -100,12 +95,5 @@ def _check(where: str, entry: dict[str, Any]) -> None:
         if not isinstance(value, str) or len(value) > 100 or (key == "method" and not value.strip()):
             raise BcdzooError(f"{where}: {key} must be a text of 100 characters at most")
     for key in PUBLISHED:
-        if key in entry and not _is_number(entry[key], Decimal(100) if key in _PERCENT else _MOST):
+        if key in entry and not is_number(entry[key], 100 if key in _PERCENT else _MOST):
             raise BcdzooError(f"{where}: {key} is {printable(repr(entry[key]), 60)}, which it cannot be")
-
-
-def _is_number(value: Any, most: Decimal) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | Decimal):
-        return False
-    number = Decimal(value)
-    return number.is_finite() and 0 <= number <= most and abs(int(number.as_tuple().exponent)) <= _DIGITS

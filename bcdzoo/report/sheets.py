@@ -1,6 +1,7 @@
 """Tables of text and the notes under them, in the formats that ``bcdzoo table`` prints. No torch, no pandas."""
 
 import csv
+import html
 import io
 import json
 import textwrap
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from bcdzoo.report.latex import latex
 from bcdzoo.text_table import Column, bold, table, terminal_width
 
 Row = dict[str, Any]
@@ -22,11 +24,15 @@ class Sheet(NamedTuple):
         title: Title above it.
         columns: Columns; numbers are aligned to the right.
         body: Cells, row by row.
+        heads: Of the columns in LaTeX: of the group, and the column's own.
+        footnotes: Notes under it in LaTeX, instead of those of all tables.
     """
 
     title: str
     columns: Sequence[Column]
     body: list[list[str]]
+    heads: Sequence[tuple[str, str]] | None = None
+    footnotes: Sequence[str] | None = None
 
 
 def render(sheets: Sequence[Sheet], notes: Sequence[str], records: Sequence[Row], style: str) -> str:
@@ -56,48 +62,29 @@ def _text(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
 
 def _html(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
     parts = [
-        f"<h3>{sheet.title}</h3>\n"
+        f"<h3>{html.escape(sheet.title)}</h3>\n"
         + str(tabulate(sheet.body, [c.head for c in sheet.columns], "html", disable_numparse=True))
         for sheet in sheets
     ]
-    items = "\n".join(f"<li>{line}</li>" for line in notes)
+    items = "\n".join(f"<li>{html.escape(line, quote=False)}</li>" for line in notes)
     return "\n".join([*parts, f"<ul>\n{items}\n</ul>"])
 
 
-_TEX = {"†": r"$^\dagger$", "≠": r"$\neq$", "×": r"$\times$", "–": "--", "\\": r"\textbackslash{}"}
-_TEX |= {character: f"\\{character}" for character in "&%_#${}"} | {"~": r"\textasciitilde{}", "^": r"\^{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
-
-
 def _latex(sheets: Sequence[Sheet], notes: Sequence[str]) -> str:
-    parts = []
-    for sheet in sheets:
-        lines = [" & ".join(map(_tex, line)) + r" \\" for line in sheet.body]
-        parts.append(
-            "\n".join(
-                [
-                    rf"% needs \usepackage{{booktabs}}; {sheet.title}",
-                    rf"\begin{{tabular}}{{{''.join('r' if column.right else 'l' for column in sheet.columns)}}}",
-                    r"\toprule",
-                    " & ".join(_tex(column.head) for column in sheet.columns) + r" \\",
-                    r"\midrule",
-                    *lines,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                ]
-            )
+    return "\n\n".join(
+        latex(
+            sheet.title, sheet.columns, sheet.body, sheet.heads, notes if sheet.footnotes is None else sheet.footnotes
         )
-    return "\n\n".join([*parts, "\n".join(f"% {line}" for line in notes)])
+        for sheet in sheets
+    )
 
 
 def _json(records: Sequence[Row]) -> str:
-    return json.dumps([{key: _plain(value) for key, value in row.items()} for row in records], indent=1)
+    return json.dumps([{key: plain(value) for key, value in row.items()} for row in records], indent=1)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A ``Decimal`` as the number that JSON has; anything else as it is."""
     if not isinstance(value, Decimal):
         return value
     return int(value) if value == value.to_integral_value() and "." not in str(value) else float(value)

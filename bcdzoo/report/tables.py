@@ -4,16 +4,22 @@ No torch, no pandas.
 """
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
+from fnmatch import fnmatch
+from functools import cache
 from importlib.resources import files
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from bcdzoo.registry import REGISTRY
+from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import DAGGER, FULL, Convention, is_shipped
+from bcdzoo.registry import REGISTRY, find, is_pattern, list_models
 from bcdzoo.report import sheets
 from bcdzoo.report.counts import counts, forms_of
 from bcdzoo.report.sheets import Row, Sheet
+from bcdzoo.text import printable
 from bcdzoo.text_table import Column
 
 Table = int | str
@@ -47,46 +53,53 @@ COMPUTED = tuple(f"computed_{what}{dagger}" for dagger in ("", "_dagger") for wh
 MEASURED = ("measured_top1", "measured_top5", "measured_n")
 
 
-def rows(which: Iterable[Table], results: Iterable[dict[str, Any]]) -> list[Row]:
+def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: Convention | None = None) -> list[Row]:
     """Every row of the chosen tables in the paper's order.
 
     Args:
         which: Some of :data:`SHIPPED`.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
+        convention: Counting convention of what is computed; None for both shipped ones.
 
     Returns:
         Rows with ``table``, ``method``, ``model``, ``wa``, the keys of :data:`PUBLISHED` (``Decimal``, with the printed
-        digits), :data:`COMPUTED` (raw counts) and :data:`MEASURED`; None where nothing is known.
+        digits), :data:`COMPUTED` (raw counts) and :data:`MEASURED`; None where nothing is known. With a convention
+        its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
     """
-    text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
-    published = tomllib.loads(text, parse_float=Decimal)
+    published = _published_figures()
     measured = best_results(results)
     return [
-        row_of(number, entry, measured)
+        row_of(number, entry, measured, convention)
         for number in which
         for entry in published[number if isinstance(number, str) else f"table{number}"]
     ]
 
 
-def row_of(number: Table, entry: dict[str, Any], measured: dict[str, dict[str, Any]]) -> Row:
+@cache
+def _published_figures() -> dict[str, Any]:
+    text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text, parse_float=Decimal)
+
+
+def row_of(
+    number: Table, entry: dict[str, Any], measured: dict[str, dict[str, Any]], convention: Convention | None = None
+) -> Row:
     """A row, from an entry of published.toml and the best run of each network."""
     return {
         "table": number,
         **{key: entry[key] for key in ("method", "model", "wa")},
         **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
-        **_computed(entry["model"]),
+        **computed(counts()[entry["model"]]["kinds"] if entry["model"] in counts() else None, convention),
         **_measured(measured.get(entry["model"])),
     }
 
 
-def _computed(model: str) -> Row:
-    known = counts().get(model)
-    names = {"": "full", "_dagger": "dagger"}
-    return {
-        f"computed_{what}{suffix}": known[convention][what] if known else None
-        for suffix, convention in names.items()
-        for what in UNITS
-    }
+def computed(kinds: dict[str, int] | None, convention: Convention | None) -> Row:
+    """The operations of a row, from those of its network by kind; None where it is not counted."""
+    rules = {"": convention} if convention else {"": FULL, "_dagger": DAGGER}
+    totals = {suffix: one.totals(kinds) if kinds is not None else {} for suffix, one in rules.items()}
+    named = {"convention": convention.name} if convention else {}
+    return named | {f"computed_{what}{suffix}": found.get(what) for suffix, found in totals.items() for what in UNITS}
 
 
 def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -144,7 +157,7 @@ def differs(row: Row, key: str) -> bool:
         key: "bops", "flops", "flops_dagger", "ops" or "ops_dagger".
     """
     printed = row[key]
-    if printed is None or row[f"computed_{key}"] is None:
+    if printed is None or row.get(f"computed_{key}") is None:
         return False
     keys = [key] if key.endswith("_dagger") or row.get(f"{key}_dagger") is not None else [key, f"{key}_dagger"]
     return all(rounded(row[f"computed_{k}"], k, printed) != printed for k in keys)
@@ -155,36 +168,54 @@ def rounded(count: int, key: str, like: Decimal) -> Decimal:
     return (count / UNITS[key.removesuffix("_dagger")]).quantize(like, ROUND_HALF_UP)
 
 
-COLUMNS = (
-    Column("Method"),
-    Column("W/A", rank=2),
-    Column("BOPs (1e9)", right=True, rank=3),
-    Column("computed", right=True, rank=4),
-    Column("FLOPs (1e8)", right=True, rank=4),
-    Column("computed", right=True, rank=5),
-    Column("OPs (1e8)", right=True),
-    Column("computed", right=True, rank=1),
-    Column("Top-1", right=True),
-    Column("Top-5", right=True, rank=6),
-    Column("measured Top-1", right=True),
-    Column("Top-5", right=True, rank=6),
-    Column("images", right=True, rank=6),
-)
-"""Of the tables; on a terminal those of a high rank may be missing."""
+class Field(NamedTuple):
+    """A column that rows can be shown in.
 
+    Attributes:
+        column: How it is printed.
+        cell: Text of a row in it.
+        group: In LaTeX, what it belongs to: a short head of its own is below that.
+        short: That head.
+    """
+
+    column: Column
+    cell: Callable[[Row], str]
+    group: str = ""
+    short: str = ""
+
+
+def _of_key(key: str) -> Callable[[Row], str]:
+    return lambda row: _dash(row[key])
+
+
+def _of_percent(key: str) -> Callable[[Row], str]:
+    return lambda row: "–" if row[key] is None else f"{row[key]:.1f}"
+
+
+COMBINED: dict[str, Field] = {
+    "method": Field(Column("Method", fold=True), _of_key("method")),
+    "wa": Field(Column("W/A", rank=2), _of_key("wa")),
+    "bops": Field(Column("BOPs (1e9)", right=True, rank=3), lambda row: _published(row, "bops")),
+    "computed_bops": Field(Column("computed", right=True, rank=4), lambda row: _counted(row, "bops")),
+    "flops": Field(Column("FLOPs (1e8)", right=True, rank=4), lambda row: _published(row, "flops")),
+    "computed_flops": Field(Column("computed", right=True, rank=5), lambda row: _counted(row, "flops")),
+    "ops": Field(Column("OPs (1e8)", right=True), lambda row: _published(row, "ops")),
+    "computed_ops": Field(Column("computed", right=True, rank=1), lambda row: _counted(row, "ops")),
+    "top1": Field(Column("Top-1", right=True), _of_key("top1")),
+    "top5": Field(Column("Top-5", right=True, rank=6), _of_key("top5")),
+    "measured_top1": Field(Column("measured Top-1", right=True), _of_percent("measured_top1")),
+    "measured_top5": Field(Column("Top-5", right=True, rank=6), _of_percent("measured_top5")),
+    "measured_n": Field(Column("images", right=True, rank=6), _of_key("measured_n")),
+}
+"""The columns if nobody chooses: both conventions in one; on a terminal those of a high rank may be missing."""
+
+COLUMNS = tuple(field.column for field in COMBINED.values())
 HEADERS = tuple(column.head for column in COLUMNS)
 
 
 def cells(row: Row) -> list[str]:
     """A row as text, in the columns of :data:`HEADERS`; † marks the dagger convention, ≠ a difference."""
-    texts = [row["method"], row["wa"]]
-    for what in UNITS:
-        texts += [_published(row, what), _counted(row, what)]
-    texts += [_dash(row["top1"]), _dash(row["top5"])]
-    for key in ("measured_top1", "measured_top5"):
-        texts.append("–" if row[key] is None else f"{row[key]:.1f}")
-    texts.append(_dash(row["measured_n"]))
-    return texts
+    return [field.cell(row) for field in COMBINED.values()]
 
 
 def _dash(value: Any) -> str:
@@ -197,15 +228,20 @@ def _published(row: Row, what: str) -> str:
 
 
 def _counted(row: Row, what: str) -> str:
-    full, dagger = row[f"computed_{what}"], row[f"computed_{what}_dagger"]
-    if full is None:
+    full = _count(row, what, "", differs(row, what))
+    if what == "bops" or row["computed_bops"] is None:
+        return full
+    dagger = _count(row, what, "_dagger", False) + "†" + " ≠" * differs(row, f"{what}_dagger")
+    return f"{full} ({dagger})"
+
+
+def _count(row: Row, what: str, suffix: str, marked: bool) -> str:
+    """A computed number with the digits of the published one; under another convention it is of the same kind."""
+    count = row[f"computed_{what}{suffix}"]
+    if count is None:
         return "–"
-    digits = row[what] if row[what] else _digits(full / UNITS[what])
-    text = f"{rounded(full, what, digits):f}" + (" ≠" if differs(row, what) else "")
-    if what == "bops":
-        return text
-    unlike = " ≠" if differs(row, f"{what}_dagger") else ""
-    return f"{text} ({rounded(dagger, what, digits):f}†{unlike})"
+    digits = row[what] or _digits((row.get(f"computed_{what}") or count) / UNITS[what])
+    return f"{rounded(count, what, digits):f}" + " ≠" * marked
 
 
 def _digits(value: Decimal) -> Decimal:
@@ -213,19 +249,137 @@ def _digits(value: Decimal) -> Decimal:
     return Decimal(1).scaleb(min(-2, value.adjusted() - 1)) if value else Decimal(0)
 
 
-LEGEND = (
-    "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
-    "not counted or measured here.",
-    "computed: counted by bcdzoo at the size of the data's images, 224×224 for ImageNet; the full convention, and in "
-    "brackets † the dagger convention. full: convolutions, linear layers and per element sign 1, shortcut addition 1, "
-    "RPReLU 2, other activations 1, gates 1, global pooling 1. dagger (ReActNet's): convolutions and linear layers "
-    "only. OPs = FLOPs + BOPs/64.",
-    "≠: the computed number differs from the published one in the last printed digit (where one number is printed: "
-    "under both conventions); docs/counting.md says why.",
-    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST "
-    "and CIFAR-10: a run on the whole test set.",
-)
+HEADS = {"bops": ("BOPs", "1e9"), "flops": ("FLOPs", "1e8"), "ops": ("OPs", "1e8")}
 
+
+def fields(convention: Convention | None) -> dict[str, Field]:
+    """Every column that can be chosen, by the key that the rows have for it: one number each."""
+    found = {
+        "table": Field(Column("Table"), _of_key("table"), short="Table"),
+        "method": Field(Column("Method", fold=True), _of_key("method"), short="Method"),
+        "model": Field(Column("Network"), _of_key("model"), short="Network"),
+        "wa": Field(Column("W/A"), _of_key("wa"), short="W/A"),
+    }
+    if convention:
+        found["convention"] = Field(Column("Convention"), _of_key("convention"), short="Convention")
+    for what, (name, unit) in HEADS.items():
+        for suffix, dagger in (("", ""), ("_dagger", "†")):
+            key = what + suffix
+            if key in PUBLISHED:
+                column = Column(f"{name}{dagger} ({unit})", right=True)
+                found[key] = Field(column, _of_key(key), name, f"p{dagger}")
+            if not (convention and dagger):
+                found[f"computed_{key}"] = _computed_field(what, suffix, convention)
+    for key, name in (("top1", "Top-1"), ("top5", "Top-5")):
+        found[key] = Field(Column(name, right=True), _of_key(key), "published", name)
+    for key, name in (("measured_top1", "Top-1"), ("measured_top5", "Top-5"), ("measured_n", "images")):
+        cell = _of_key(key) if key == "measured_n" else _of_percent(key)
+        found[key] = Field(Column(f"measured {name}", right=True), cell, "measured", name)
+    return found
+
+
+def _computed_field(what: str, suffix: str, convention: Convention | None) -> Field:
+    name, unit = HEADS[what]
+    dagger = "†" if suffix else ""
+    if convention is None or what == "bops":
+        column = Column(f"computed {name}{dagger} ({unit})", right=True)
+        published = what + suffix if what + suffix in PUBLISHED else what
+        return Field(column, lambda row: _count(row, what, suffix, differs(row, published)), name, f"c{dagger}")
+    column = Column(f"{convention.name} {name} ({unit})", right=True)
+    if not is_shipped(convention):
+        return Field(column, lambda row: _count(row | {what: None}, what, "", False), name, convention.name)
+    mark = "†" if convention == DAGGER else ""
+    return Field(column, lambda row: _count(row, what, "", _differs_under(row, what, mark)), name, f"c{mark}")
+
+
+def _differs_under(row: Row, what: str, mark: str) -> bool:
+    """As :func:`differs`, of a row that has only what is computed under one of the shipped conventions."""
+    if row["computed_bops"] is None or row["model"] not in counts():
+        return False
+    key = f"{what}_dagger" if mark and row[f"{what}_dagger"] is not None else what
+    return differs(row | computed(counts()[row["model"]]["kinds"], None), key)
+
+
+def _layout(convention: Convention | None, columns: Sequence[str] | None, style: str) -> list[Field]:
+    """What is shown. Figures under somebody's own convention do not stand beside published ones."""
+    known = fields(convention)
+    if columns:
+        return [known[key]._replace(column=replace(known[key].column, rank=rank)) for rank, key in enumerate(columns)]
+    ours = convention is None or is_shipped(convention)
+    if style == "latex":
+        without = ("table", "model", "convention", "computed_bops_dagger", *(() if ours else _UNLIKE))
+        return [field for key, field in known.items() if key not in without]
+    shown = dict(COMBINED)
+    if convention:
+        for key in ("computed_flops", "computed_ops"):
+            column = replace(known[key].column, rank=COMBINED[key].column.rank)
+            shown[key] = known[key]._replace(column=replace(column, head=convention.name) if ours else column)
+    return [field for key, field in shown.items() if ours or key not in _UNLIKE]
+
+
+_UNLIKE = ("flops", "flops_dagger", "ops", "ops_dagger")
+
+
+def matching(table_rows: list[Row], patterns: Iterable[str]) -> list[Row]:
+    """The rows whose network, or its printed name, matches one of the patterns; all of them without a pattern.
+
+    Rows of one's own stay in any case.
+
+    Raises:
+        BcdzooError: A pattern matches none.
+    """
+    kept = {number for number, row in enumerate(table_rows) if row.get("table") == OWN}
+    patterns = list(patterns)
+    for pattern in patterns:
+        names = list_models(pattern)
+        found = [
+            number
+            for number, row in enumerate(table_rows)
+            if row["model"] in names
+            or any(fnmatch(row.get(key, "").lower(), pattern.lower()) for key in ("model", "method"))
+        ]
+        if not found and not is_pattern(pattern):
+            name = find(pattern).name  # what is no network at all is said so
+            raise BcdzooError(f"{name} has no row in these tables; `bcdzoo table --row {name}` counts it")
+        if not found:
+            raise BcdzooError(f"no row of the tables matches {printable(repr(pattern), 100)}")
+        kept.update(found)
+    return [row for number, row in enumerate(table_rows) if number in kept] if patterns else table_rows
+
+
+def arranged(table_rows: list[Row], key: str, descending: bool) -> list[Row]:
+    """The rows in the order of a column, within each table; those without a value last."""
+
+    def order(row: Row) -> Any:
+        return row[key].casefold() if isinstance(row[key], str) else row[key]
+
+    parts: dict[Table, list[Row]] = {}
+    for row in table_rows:
+        parts.setdefault(row["table"], []).append(row)
+    arranged = []
+    for part in parts.values():
+        known = [row for row in part if row[key] not in (None, "")]
+        arranged += sorted(known, key=order, reverse=descending) + [row for row in part if row[key] in (None, "")]
+    return arranged
+
+
+_OF_COUNTS = (
+    "full: convolutions, linear layers and per element sign 1, shortcut addition 1, RPReLU 2, other activations 1, "
+    "gates 1, global pooling 1. dagger (ReActNet's): convolutions and linear layers only. OPs = FLOPs + BOPs/64."
+)
+_UNMARKED = (
+    "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
+    "not counted or measured here."
+)
+_COMPUTED = "computed: counted by bcdzoo at the size of the data's images, 224×224 for ImageNet"
+_DIFFERS = (
+    "≠: the computed number differs from the published one in the last printed digit (where one number is printed: "
+    "under both conventions); docs/counting.md and `bcdzoo explain` say why."
+)
+_MEASURED = (
+    "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST "
+    "and CIFAR-10: a run on the whole test set."
+)
 BEYOND = (
     "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
     "(docs/counting.md). BinaryDenseNet, BinaryResNetE and QuickNet: larq-zoo 2.4.0, accuracies as documented there, "
@@ -238,22 +392,68 @@ SMALL = (
 )
 
 
-def legend(table_rows: list[Row]) -> tuple[str, ...]:
+_UNLIKE_NOTE = "FLOPs and OPs under this convention are not comparable with published ones."
+
+
+def legend(table_rows: list[Row], convention: Convention | None = None) -> tuple[str, ...]:
     """The notes under some rows, a sentence or two each."""
+    shipped = convention is None or is_shipped(convention)
+    under = f"; the full convention, and in brackets † the dagger convention. {_OF_COUNTS}"
+    if convention:
+        under = f", under {convention.line}. {convention.formula}."
+    about = _COMPUTED + under
+    return (_UNMARKED, about, _DIFFERS if shipped else _UNLIKE_NOTE, _MEASURED, *_sources(table_rows))
+
+
+def _sources(table_rows: list[Row]) -> tuple[str, ...]:
     tables = {row["table"] for row in table_rows}
-    return LEGEND + (BEYOND if "beyond" in tables else ()) + (SMALL if tables & {"cifar10", "mnist"} else ())
+    return (BEYOND if "beyond" in tables else ()) + (SMALL if tables & {"cifar10", "mnist"} else ())
 
 
-def render(table_rows: list[Row], style: str) -> str:
+def _footnotes(table_rows: list[Row], shown: list[Field], convention: Convention | None) -> list[str]:
+    """The marks of a table in LaTeX, as short as they can be."""
+    marks = {field.short for field in shown}
+    full = "the full convention (per element also signs, shortcuts, activations, gates and global pooling)"
+    dagger = "the dagger convention (convolutions and linear layers only)"
+    notes = ["BOPs in 10⁹, FLOPs and OPs in 10⁸ of one image."]
+    notes += ["p: published."] * bool({"p", "p†"} & marks)
+    if convention is None:
+        notes += [f"c: counted by bcdzoo under {full}."] * ("c" in marks) + [f"†: {dagger}."] * ("c†" in marks)
+    else:
+        notes += [f"Counted by bcdzoo under {convention.line}."]
+        notes += [] if is_shipped(convention) else [_UNLIKE_NOTE]
+    notes += [f"{convention.formula if convention else FULL.formula}."]
+    if any(" ≠" in field.cell(row) for field in shown for row in table_rows):
+        notes += ["≠: not the published number in its last digit (where one is printed: under both conventions)."]
+    if any(row["measured_n"] for row in table_rows):
+        notes += ["measured: by `bcdzoo eval`; fewer than 50000 images of ImageNet are a sample."]
+    return [*notes, *_sources(table_rows)]
+
+
+def render(
+    table_rows: list[Row], style: str, columns: Sequence[str] | None = None, convention: Convention | None = None
+) -> str:
     """The rows as text.
 
     Args:
         table_rows: Rows from :func:`rows`.
         style: One of :data:`bcdzoo.report.sheets.STYLES`.
+        columns: Some of :func:`fields`, in the order in which they are shown; None for those that suit the style.
+        convention: Counting convention of the rows, as for :func:`rows`.
     """
-    bodies: dict[Table, list[list[str]]] = {}
+    shown = _layout(convention, columns, style)
+    bodies: dict[Table, list[Row]] = {}
     for row in table_rows:
-        bodies.setdefault(row["table"], []).append(cells(row))
-    return sheets.render(
-        [Sheet(TITLES[table], COLUMNS, body) for table, body in bodies.items()], legend(table_rows), table_rows, style
-    )
+        bodies.setdefault(row["table"], []).append(row)
+    parts = [
+        Sheet(
+            TITLES[table],
+            [field.column for field in shown],
+            [[field.cell(row) for field in shown] for row in body],
+            [(field.group, field.short or field.column.head) for field in shown],
+            _footnotes(body, shown, convention),
+        )
+        for table, body in bodies.items()
+    ]
+    records = [{key: row[key] for key in columns} for row in table_rows] if columns else table_rows
+    return sheets.render(parts, legend(table_rows, convention), records, style)

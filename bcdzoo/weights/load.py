@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.data.classes import names
+from bcdzoo.data.classes import classes_of
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
@@ -94,6 +94,7 @@ def resolve(name: str, weights: str | Path | None = None, manifest: Path | None 
         path, _ = split_part(weights)
         return _resolve_file(name, str(weights), str(weights), _sha256_of(path), build)
     checkpoint = load_manifest(manifest).find(name, None if weights is None else str(weights))
+    _require_form(name, checkpoint, build)
     file = converted(checkpoint, fetch(checkpoint))
     source_sha256 = safetensors_metadata(file)["source_sha256"]
     return _resolve_file(name, str(file), checkpoint.tag, source_sha256, build, checkpoint)
@@ -118,6 +119,22 @@ def _model_in(file: Path, address: str) -> str:
     if said.model not in REGISTRY:
         raise BcdzooError(f"{address} has weights of {printable(said.model, 100)}, whose code is not here: {instead}")
     return said.model
+
+
+def _require_form(name: str, checkpoint: Checkpoint, build: dict[str, Any]) -> None:
+    """Refuse arguments that give a network other tensors than published weights have, before these are fetched."""
+    usual = default_arguments(name) | checkpoint.build
+    other = [key for key in find(name).shown if key in build and build[key] != usual.get(key)]
+    if other and _shapes(name, usual) != _shapes(name, usual | build):
+        asked, of = (", ".join(f"{key}={printable(values[key], 60)}" for key in other) for values in (build, usual))
+        raise BcdzooError(
+            f"{checkpoint.name} is of {of}, not of {asked}: give weights of this form (--weights FILE), or build it "
+            f"with random ones, as bcdzoo.models.{find(name).build}"
+        )
+
+
+def _shapes(name: str, build: dict[str, Any]) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in _outline(name, build).state_dict().items()}
 
 
 def _sha256_of(path: Path) -> str:
@@ -244,7 +261,7 @@ def _read(
         names, preprocess = said.class_names, said.preprocess or ""
     if known is not None:
         preprocess = known.preprocess or preprocess
-        names = names or _imagenet(name, build)
+        names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
 
 
@@ -254,10 +271,11 @@ def _outline(name: str, build: dict[str, Any]) -> nn.Module:
         return create_model(name, **build)
 
 
-def _imagenet(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
-    """ImageNet's classes, if the network has 1000 outputs."""
-    found = names()
-    return tuple(found) if build.get("num_classes", find(name).num_classes) == len(found) else None
+def _classes(name: str, build: dict[str, Any]) -> tuple[str, ...] | None:
+    """The classes of the data that a network was published for, if it has as many outputs."""
+    spec = find(name)
+    found = classes_of(spec.dataset)
+    return tuple(found) if build.get("num_classes", spec.num_classes) == len(found) else None
 
 
 def _published(name: str, sha256: str) -> Checkpoint | None:

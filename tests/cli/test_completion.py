@@ -56,6 +56,9 @@ def bash(line: str, environment: dict[str, str]) -> list[str]:
         ("bcdzoo eval birealnet-18 --preprocess inc", ["inception-bicubic"]),
         ("bcdzoo train bcdnet-a --recipe reactnet-", ["reactnet-r18"]),
         ("bcdzoo table --which be", ["beyond"]),
+        ("bcdzoo table --sort computed_op", ["computed_ops", "computed_ops_dagger"]),
+        ("bcdzoo count-ops bcdnet-a --convention d", ["dagger"]),
+        ("bcdzoo explain bcdnet-a --convention ./", ["(files)"]),
         ("bcdzoo --ver", ["--version"]),
     ],
 )

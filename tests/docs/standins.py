@@ -19,6 +19,7 @@ from bcdzoo.registry import REGISTRY
 from bcdzoo.weights.keys.finn import PROGRAMS
 from bcdzoo.weights.load import convert
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
+from tests.docs.blocks import PAGES, blocks
 from tests.photos import image_folder
 from tests.train.idx import stripes
 from tests.weights.servers import Page, file_page, serving
@@ -64,6 +65,12 @@ def _weights_of_the_package(path: Path) -> None:
     torch.save({"2.weight": torch.randn(1000, 12), "2.bias": torch.zeros(1000)}, path)
 
 
+def _convention(path: Path) -> None:
+    """The one that the page on counting shows."""
+    shown = (block.text for page in PAGES for block in blocks(page) if "[cost]" in block.text)
+    path.write_text(next(shown))
+
+
 def _photo(path: Path) -> None:
     Image.new("RGB", (40, 30), "gray").save(path)
 
@@ -98,6 +105,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "/imagenet": _images,
     "/mnist": stripes,
     "/usr/share/datasets/fashion-mnist": stripes,
+    "ace.toml": _convention,
     "bcdnet-a.safetensors": _converted("bcdnet-a"),
     "best.pth": _weights_of_the_package,
     "finn-bnn-pynq.tar.gz": _lfc,

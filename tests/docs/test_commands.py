@@ -48,7 +48,7 @@ SLOW = (
 )
 
 # Commands whose answer is about the large networks themselves; others run on small ones, without -m slow.
-LARGE = ("count-ops", "list", "info", "table", "plot", "report")
+LARGE = ("count-ops", "explain", "list", "info", "table", "plot", "report")
 
 APART = ("push",)  # reads its settings (the hub's address) once for the process
 _ON_SMALL = "from tests.docs.standins import small_networks; from bcdzoo.cli import main\nwith small_networks(): main()"

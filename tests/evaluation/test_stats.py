@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval, smallest_significant, wilson
+from bcdzoo.evaluation.stats import Z_95, mcnemar, paired_interval, smallest_significant, student, welch, wilson
 
 
 # Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17 (1998), table I.
@@ -89,3 +90,15 @@ def test_the_interval_of_a_difference_holds_the_truth_in_95_percent_of_simulated
             low <= 100 * (first - second) <= high for low, high in (paired_interval(b, c, n) for b, c, _ in counts)
         ]
         assert 0.94 < np.mean(holds) < 0.98
+
+
+@pytest.mark.parametrize("df", [1, 1.3, 2, 4.7, 10, 33.3, 1000])
+def test_the_tails_of_students_t_are_scipys(df: float) -> None:
+    for t in (0, 1e-6, 0.1, 0.7, 1, 2, 3, 5.5, 12, -2.5, 300):
+        assert student(t, df) == pytest.approx(2 * stats.t.sf(abs(t), df), rel=1e-8, abs=1e-14)
+
+
+def test_groups_that_do_not_vary_have_no_test() -> None:
+    assert welch([1.0, 1.0], [2.0, 2.0, 2.0]) is None
+    found = welch([1.0, 1.0], [1.0, 2.0])
+    assert found and found.df == 1.0 and found.p == pytest.approx(0.5)

@@ -101,6 +101,7 @@ def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
     macs = sum(layer.counts.get("mac", 0) for layer in report.layers)  # the FLOPs under the other convention
     assert counts()[name] == {
         "params": report.params,
+        "kinds": report.counts,
         "full": {"bops": report.bops, "flops": report.flops, "ops": report.ops},
         "dagger": {"bops": report.bops, "flops": macs, "ops": macs + round(report.bops / 64)},
         "forms": derived_forms(name),

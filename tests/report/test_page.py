@@ -6,10 +6,12 @@ import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Environment
 
 from bcdzoo.cli import main
 from bcdzoo.report.counts import counts
@@ -19,12 +21,12 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=5000",
-    "--enable-logging=stderr", "--v=0",
+    "--enable-logging=stderr", "--v=0", "--window-size=1280,900",
 ]  # fmt: skip
 
 OTHER = "bcdzoo.models.tiny:reactnet_tiny"  # with random weights
 
-# What a reader does: sort a column by its head, twice, and follow a computed number to its layers.
+# What a reader does: sort a column by its head, twice, filter by name, and follow a computed number to its layers.
 READER = """
 <script>addEventListener("load", () => {
   const column = (table, n) => Array.from(table.tBodies[0].rows, (row) => row.cells[n].dataset.sort);
@@ -34,11 +36,26 @@ READER = """
   head.click(); seen.up = column(table, 7);
   head.click(); seen.down = column(table, 7);
   table.tHead.rows[0].cells[10].querySelector("button").click(); seen.measured = column(table, 10);
+  const filter = document.getElementById("filter");
+  filter.focus();
+  filter.value = "BCD  r18"; filter.dispatchEvent(new Event("input"));
+  const shown = (all) => Array.from(all).filter((one) => one.checkVisibility());
+  seen.filtered = shown(document.querySelectorAll("#table2 tbody tr")).map((row) => row.cells[0].textContent.trim());
+  seen.networks = shown(document.querySelectorAll("details")).map((one) => one.id);
+  seen.said = document.querySelector("output").value;
+  const fits = (box) => box.scrollWidth <= box.clientWidth;
   location.hash = document.querySelector("#table1 a[href='#bcdnet-a']").hash;
   seen.images = Array.from(document.images, (image) => image.complete && image.naturalWidth > 0);
   setTimeout(() => {
     seen.opened = document.getElementById("bcdnet-a").open;
+    seen.unfiltered = shown(document.querySelectorAll("details")).length;
     seen.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    seen.width = document.documentElement.clientWidth;
+    const boxes = Array.from(document.querySelectorAll("section > .scroll"));
+    seen.sideways = boxes.filter((box) => !fits(box)).map((box) => box.ariaLabel);
+    const box = boxes[0], first = box.querySelector("tbody tr").cells[0];
+    box.scrollLeft = 200;
+    seen.moved = Math.round(first.getBoundingClientRect().left - box.getBoundingClientRect().left);
     const note = document.createElement("pre"); note.id = "seen"; note.textContent = JSON.stringify(seen);
     document.body.append(note);
   }, 100);
@@ -49,6 +66,15 @@ OUT_OF_FRAME = """
   const note = document.querySelector("iframe").contentDocument.getElementById("seen");
   if (note) { document.body.append(note.cloneNode(true)); clearInterval(waiting); }
 }, 50);</script>
+"""
+OWN_ROWS = """
+[[row]]
+method = "Mine"
+model = "bcdnet-a"
+top1 = 74.5
+[[row]]
+method = "Only operations <b>"
+ops = 2
 """
 
 
@@ -63,8 +89,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             with pytest.raises(SystemExit, match="0"):
                 main(["eval", network, "--data", images, "--workers", "0", *spec])
         (folder / "home" / "results" / "imagenet.json").write_text(json.dumps(_imagenet_run()))
+        (folder / "rows.toml").write_text(OWN_ROWS)
+        own = ["--rows", str(folder / "rows.toml"), "--row", "bcdnet-tiny", "--row", OTHER, "--set", "step=1"]
         with pytest.raises(SystemExit, match="0"):
-            main(["report", "-o", str(folder / "report.html")])
+            main(["report", *own, "-o", str(folder / "report.html")])
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -116,12 +144,29 @@ def test_a_column_is_sorted_by_its_value_and_what_is_unknown_stays_last(page: st
 
 
 @browser
-def test_the_page_fits_a_phone(page: str, tmp_path: Path) -> None:
+def test_names_filter_rows_and_networks_and_a_link_shows_what_it_leads_to(page: str, tmp_path: Path) -> None:
+    seen, _ = browse(page.replace("</body>", READER + "</body>"), tmp_path)
+    assert seen["filtered"] == ["BCDNet-A (R18)", "BCDNet-B (R18)"]
+    assert seen["networks"] == ["bcdnet-a-r18", "bcdnet-b-r18"] and seen["said"] == "2 networks"
+    assert seen["unfiltered"] == len(counts()) + 2  # those of one's own
+
+
+@browser
+def test_every_table_fits_a_window_of_1280_pixels(page: str, tmp_path: Path) -> None:
+    seen, _ = browse(page.replace("</body>", READER + "</body>"), tmp_path)
+    assert 1260 <= seen["width"] <= 1280  # less the scroll bar
+    assert seen["sideways"] == [] and seen["wider"] <= 0
+
+
+@browser
+def test_the_page_fits_a_phone_and_the_first_column_stays(page: str, tmp_path: Path) -> None:
     # a browser's window is wider than a phone: the page is looked at in a frame
     inside = html.escape(page.replace("</body>", READER + "</body>"))
-    frame = f'<iframe style="width: 360px; height: 800px" srcdoc="{inside}"></iframe>'
+    frame = f'<iframe style="width: 400px; height: 800px" srcdoc="{inside}"></iframe>'
     seen, log = browse(f"<!doctype html><body>{frame}{OUT_OF_FRAME}</body>", tmp_path)
     assert seen["wider"] <= 0
+    assert "ImageNet, all networks (table 1)" in seen["sideways"]  # in its own box
+    assert seen["moved"] == 0
     assert "CONSOLE" not in log
 
 
@@ -163,6 +208,33 @@ def test_every_number_of_the_tables_says_where_it_comes_from(page: str) -> None:
     assert 'data-sort="71.81"><a class="measured" title="measured: the run" href="#imagenet">71.8<' in table
 
 
+def test_rows_of_ones_own_lead_to_their_layers_and_what_no_figure_shows_is_said(page: str) -> None:
+    own = page[page.index("<h2>Rows of your own") : page.index('id="figures"')]
+    assert re.search(r'>bcdnet-tiny \(step=1\)<(?s:.*?)href="#own-1"', own)
+    assert 'title="published: your file">74.5<' in own and 'href="#bcdnet-a"' in own and 'href="#imagenet"' in own
+    assert "Only operations &lt;b&gt; is not in the figure: no accuracy on ImageNet" in page
+    layers = page[page.index('<details id="own-2"') :]
+    assert f"<b>{OTHER} (step=1)</b>" in layers and ">blocks.0.spatial.conv<" in layers
+
+
+def test_the_page_can_be_read_without_a_browser_that_runs_its_script(page: str) -> None:
+    assert page.count('<div class="scroll" tabindex="0" role="region" aria-label=') == page.count("<table")
+    assert "td:first-child, th:first-child { position: sticky; left: 0;" in page
+    assert '<label for="filter">' in page and '<input id="filter" type="search"' in page
+    assert "from 3 evaluation runs." in page
+    names = re.findall(r'data-names="([^"]*)"', page)
+    assert "BCDNet-A bcdnet-a" in names and "bcdnet-a" in names
+
+
+def test_one_run_is_no_plural() -> None:
+    environment = Environment(trim_blocks=True)
+    macros = (files("bcdzoo") / "report" / "page" / "page.html").read_text(encoding="utf-8")
+    macro = re.search(r"{% macro plural.*?endmacro %}", macros)
+    assert macro
+    said = [environment.from_string(macro[0] + '{{ plural(n, "run") }}').render(n=n).strip() for n in (0, 1, 2, 1000)]
+    assert said == ["0 runs", "1 run", "2 runs", "1,000 runs"]
+
+
 def test_runs_have_their_intervals_and_pairs_their_answer(page: str) -> None:
     assert "71.81 <small>71.41 to 72.20</small>" in page
     assert "&lt;b&gt;authors&lt;/b&gt;" in page  # what a user wrote is text
@@ -173,7 +245,7 @@ def test_runs_have_their_intervals_and_pairs_their_answer(page: str) -> None:
 
 def test_every_network_has_its_layers_and_their_sum(page: str) -> None:
     for name, known in counts().items():
-        part = page[page.index(f'<details id="{name}">') :]
+        part = page[page.index(f'<details id="{name}"') :]
         totals = [known["full"]["bops"], known["full"]["flops"], known["dagger"]["flops"], known["params"]]
         assert part[part.index("<tfoot>") :].startswith(
             '<tfoot><tr><td colspan="4">all</td>'

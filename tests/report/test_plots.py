@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -27,18 +28,26 @@ from bcdzoo.evaluation.stats import wilson
 from bcdzoo.ops.count import count_ops
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.report.counts import counts
-from bcdzoo.report.plots.accuracy_ops import FAMILIES, accuracy_ops
-from bcdzoo.report.plots.binarization_error import branch_errors, relative_error
-from bcdzoo.report.plots.cam import cam
+from bcdzoo.report.digitised import digitised
+from bcdzoo.report.own_rows import counted_row, rows_of_file
+from bcdzoo.report.plots.accuracy_ops import FAMILIES, accuracy_ops, undrawn
+from bcdzoo.report.plots.binarization_error import binarization_error, branch_errors, relative_error
+from bcdzoo.report.plots.cam import cam, class_words
 from bcdzoo.report.plots.layers import by_unit, layers
+from bcdzoo.report.plots.operations import MAPS, operation
 from bcdzoo.report.plots.tradeoff import tradeoff
+from tests.docs.blocks import ROOT
 
 RUN = {"model": "bcdnet-a", "dataset": "imagenet", "n": 50000, "top1": 71.9, "top5": 90.4, "started": "2026-11-01"}
 RUN |= {"hits": {"top1": 35950, "top5": 45200}, "build": {}}
 
 
 def points(figure: Figure) -> set[tuple[float, float]]:
-    lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() not in ("None", "", "|", "_")]
+    return set().union(*map(points_of, figure.axes))
+
+
+def points_of(axes: Axes) -> set[tuple[float, float]]:
+    lines = [line for line in axes.lines if line.get_marker() not in ("None", "", "|", "_")]
     return {(round(float(x), 3), round(float(y), 2)) for line in lines for x, y in np.asarray(line.get_xydata())}
 
 
@@ -62,7 +71,11 @@ def test_labels_do_not_collide_and_are_inside_the_figure(patterns: tuple[str, ..
     figure = accuracy_ops([RUN], patterns, convention)
     figure.draw_without_rendering()  # lays it out
     boxes = {label.get_text(): Text.get_window_extent(label) for label in figure.axes[0].texts}  # without their lines
-    assert len(boxes) >= 8
+    assert len(boxes) == len(figure.axes[0].texts) >= 8  # and no two have one name
+    axes, half = figure.axes[0], 3 * figure.dpi / 72  # of a marker
+    marks = [axes.transData.transform(point) for line in axes.lines for point in np.asarray(line.get_xydata())]
+    for name, box in boxes.items():
+        assert not any(box.x0 - half < x < box.x1 + half and box.y0 - half < y < box.y1 + half for x, y in marks), name
     for first, second in combinations(boxes, 2):
         assert not boxes[first].overlaps(boxes[second]), f"{first} lies on {second}"
     for name, box in boxes.items():
@@ -78,8 +91,64 @@ def test_a_measured_point_is_filled_and_has_its_interval() -> None:
     assert sorted(float(np.asarray(line.get_ydata())[0]) for line in caps) == pytest.approx(
         sorted(wilson(35950, 50000))
     )
-    assert "measured by bcdzoo" in axes.get_title("left")
+    assert "interval: measured" in axes.get_title("left")
     assert "nothing measured" in accuracy_ops([], ["bcdnet-a"]).axes[0].get_title("left")
+
+
+OWN = """
+[[row]]
+method = "Counted $x^2$"
+model = "reactnet-a"
+top1 = 75
+[[row]]
+method = "As printed"
+ops = 2.5
+ops_dagger = 2.25
+top1 = 70.5
+[[row]]
+method = "Without accuracy"
+model = "reactnet-a"
+[[row]]
+method = "Without operations"
+top1 = 73
+"""
+
+
+def test_ones_own_points_are_counted_or_as_published_and_what_they_lack_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BCDZOO_HOME", str(tmp_path / "home"))
+    (tmp_path / "rows.toml").write_text(OWN)
+    words = ["--rows", str(tmp_path / "rows.toml"), "--row", "tests.own_networks:Brightness", "--convention", "dagger"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["plot", "accuracy-ops", *words, "--out", str(tmp_path / "x.svg")])
+    said = capsys.readouterr().err
+    for name, what in (("Brightness", "accuracy"), ("Without accuracy", "accuracy"), ("Without operations", "dagger")):
+        assert re.search(f"{name} is not in the figure: no .*{what}", said)
+    text = (tmp_path / "x.svg").read_text()
+    assert ">Counted $x^2$<" in text and ">As printed, OPs published<" in text and "stars: your own" in text
+    own = rows_of_file(tmp_path / "rows.toml", [])
+    for convention, printed in (("full", 2.5), ("dagger", 2.25)):
+        mine = points(accuracy_ops([], convention=convention, own=own)) - points(
+            accuracy_ops([], convention=convention)
+        )
+        assert mine == {(round(counts()["reactnet-a"][convention]["ops"] / 1e8, 3), 75), (printed, 70.5)}
+
+
+def test_more_rows_than_a_figure_can_name_are_refused() -> None:
+    row = counted_row("reactnet-a", {}, []) | {"top1": 70}
+    with pytest.raises(BcdzooError, match="201 rows of your own are more than a figure has room to name"):
+        accuracy_ops([], own=[row] * 201)
+
+
+def test_ones_own_network_is_where_its_run_measured_it() -> None:
+    own = counted_row("bcdnet-a", {"mlp_groups": 4}, [RUN | {"build": {"mlp_groups": 4}, "top1": 71.5}])
+    ops = count_ops("bcdnet-a", mlp_groups=4).ops
+    assert points(accuracy_ops([], own=[own])) - points(accuracy_ops([])) == {(round(ops / 1e8, 3), 71.5)}
+    assert undrawn([own]) == []
+    trained = RUN | {"build": {"num_classes": 1000, "step": 2, "mlp_groups": 4}}  # as a file of weights says it
+    assert counted_row("bcdnet-a", {"mlp_groups": 4}, [trained])["measured_top1"] == 71.9
+    assert counted_row("bcdnet-a", {"mlp_groups": 4, "step": 1}, [trained])["measured_top1"] is None
 
 
 def test_a_pattern_that_no_network_has_is_one_clear_line() -> None:
@@ -106,16 +175,27 @@ def test_the_units_of_bcdnet_are_the_blocks_of_the_paper() -> None:
 
 def test_the_tradeoff_family_keeps_its_binary_operations() -> None:
     figure = tradeoff([], "dagger")
-    bars = rectangles(figure.axes[1])
+    bars = rectangles(figure.axes[2])
     heights = [sum(bar.get_height() for bar in bars[member::6]) for member in range(6)]
     assert heights == pytest.approx([0.8713] * 6, abs=5e-5)  # reactnet-a's and bcdnet-a's, printed as 0.87
 
 
-def test_the_tradeoff_shows_measured_members_of_the_family_alone() -> None:
-    member = RUN | {"build": {"mlp_groups": 4}, "top1": 71.5, "hits": {"top1": 35750, "top5": 45000}}
-    others = [RUN | {"build": {"step": 1}}, RUN | {"model": "bcdnet-b"}, RUN | {"precision": "bf16"}]
-    shown = points(tradeoff([member, *others]))
-    assert shown == {(3, 71.8), (4, 71.5)}
+def test_the_tradeoff_shows_measured_members_of_the_family_beside_the_posters() -> None:
+    member = RUN | {"build": {"mlp_groups": 4}, "top1": 71.5, "top5": 90.0}
+    member |= {"hits": {"top1": 35750, "top5": 45000}}
+    others = [RUN | {"model": "bcdnet-b"}, RUN | {"precision": "bf16"}, RUN | {"build": {"mixing": "token"}}]
+    real = RUN | {"build": {"step": 1}, "top1": 73.2, "hits": {"top1": 36600, "top5": 45200}}
+    poster = digitised()["tradeoff"]
+    found = tradeoff([member, *others, real])
+    for axes, top, more in (
+        (found.axes[0], "top1", {(3, 71.8), (4, 71.5), (3, 73.2)}),
+        (found.axes[1], "top5", {(3, 90.3), (4, 90.0), (3, 90.4)}),
+    ):
+        read_off = {(float(x), y) for bits in ("1/1", "32/1") for x, y in enumerate(poster[top][bits])}
+        assert points_of(axes) == read_off | more
+    labels = [label.get_text() for label in found.axes[2].get_xticklabels()]
+    assert labels == ["14/0", "13/3", "12/6", "11/9", "10/12", "9/15"]
+    assert (poster["top1"]["1/1"][0], poster["top1"]["32/1"][0]) == (70.3, 71.58)
 
 
 @pytest.mark.parametrize(("draw", "lost"), [(torch.randn, 1 - 2 / math.pi), (torch.rand, 1 - 3 / 4)])
@@ -123,6 +203,39 @@ def test_the_error_of_known_distributions_is_the_formulas(draw: Any, lost: float
     # 1 - E|w|² / E w²: of a normal distribution and of a uniform one
     weight = draw(4, 5000, 3, 3, generator=torch.Generator().manual_seed(0))
     assert relative_error(weight) == pytest.approx(lost, abs=0.005)
+
+
+def test_the_posters_error_is_drawn_beside_bcdnet_as_and_no_other() -> None:
+    torch.manual_seed(0)
+    network = bcdzoo.create_model("bcdnet-tiny", branches="short,long")
+    alone = binarization_error(network, "tiny")
+    assert {x for x, _ in points(alone)} == {1, 2, 3} and len(alone.axes[0].lines) == 2
+    beside = binarization_error(network, "tiny", poster=True)
+    assert {(1, 0.25), (9, 0.29), (9, 0.25)} <= points(beside) and len(beside.axes[0].lines) == 5
+    assert "does not define its error" in beside.axes[0].get_title("left")
+    assert beside.axes[0].get_ylabel() == "‖W − α·sign(W)‖² / ‖W‖², α = mean(|W|)"
+
+
+@pytest.mark.parametrize(("side", "channels"), MAPS)
+def test_the_operations_are_those_of_their_formulas_and_see_what_the_paper_draws(side: int, channels: int) -> None:
+    middle, far = side // 2, side // 2
+    near = {(middle + i, middle + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    cross = {(0, 0), *((step, 0) for step in (1, -1, far, -far)), *((0, step) for step in (1, -1, far, -far))}
+    expected = {
+        "3×3 convolution": (9 * channels**2 * side**2, 9 * channels**2, near),
+        "token-mixing MLP": (channels * side**4, side**4, set(np.ndindex(side, side))),
+        "long-short-range MLP": (
+            3 * channels**2 * side**2,
+            3 * channels**2,
+            {((middle + i) % side, (middle + j) % side) for i, j in cross},
+        ),
+    }
+    for name, (bops, params, seen) in expected.items():
+        found = operation(name, side, channels)
+        assert (found.bops, found.params) == (bops, params)
+        assert set(zip(*map(list, found.seen.nonzero()), strict=True)) == seen
+        line = f"| {name} | {side}×{side}, {channels} channels | {bops:,} | {params:,} | {len(seen)} |"
+        assert line in (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
 
 
 def test_weights_stored_as_signs_have_lost_nothing_to_show() -> None:
@@ -160,11 +273,27 @@ def test_grad_cam_points_at_what_speaks_for_the_class(tmp_path: Path) -> None:
     assert heat[4:12, 20:28].mean() > 0.9
     assert heat[16:, :16].max() < 0.1
     assert "Grad-CAM of class 1" in figure.axes[1].get_title("left")
+    assert figure.axes[2].get_ylabel() == "Grad-CAM, its maximum = 1"  # the scale
+    named = Brightness()
+    named.class_names = ("night, dark", "day")  # type: ignore[assignment]
+    figure = cam(named, tmp_path / "square.png", spec, "brightness", 0)
+    assert figure.axes[0].get_title("left") == "square.png\ntop-1 prediction: day (class 1)"
+    assert figure.axes[1].get_title("left") == "brightness\nGrad-CAM of night (class 0)"
     with pytest.raises(BcdzooError, match="no class 2: the network has 0 to 1"):
         cam(Brightness(), tmp_path / "square.png", spec, "brightness", 2)
     (tmp_path / "none.png").write_bytes(b"no image")
     with pytest.raises(BcdzooError, match="not an image that can be read"):
         cam(Brightness(), tmp_path / "none.png", spec, "brightness")
+
+
+def test_classes_are_named_as_the_weights_say_and_imagenets_are_assumed_aloud(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert class_words(bcdzoo.load_model("bcdnet-tiny"), 10)[9] == "ankle boot (class 9)"
+    assert class_words(nn.Identity(), 7) == [f"class {index}" for index in range(7)]
+    assert capsys.readouterr().err == ""
+    assert class_words(nn.Identity(), 1000)[0] == "tench (class 0)"
+    assert "those of ImageNet are assumed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["accuracy-ops"], ["layers", "bcdnet-tiny"]])
@@ -212,7 +341,8 @@ def test_bad_input_is_one_line(
 
 def test_the_shipped_networks_error_and_cam_are_drawn_by_the_command(tmp_path: Path) -> None:
     Image.new("RGB", (28, 28), "gray").save(tmp_path / "gray.png")
-    for words in (["binarization-error", "bcdnet-tiny"], ["cam", "bcdnet-tiny", str(tmp_path / "gray.png")]):
+    cam_of_gray = ["cam", "bcdnet-tiny", str(tmp_path / "gray.png")]
+    for words in (["binarization-error", "bcdnet-tiny"], cam_of_gray, ["operations"]):
         with pytest.raises(SystemExit, match="0"):
             main(["plot", *words, "--out", str(tmp_path / f"{words[0]}.png")])
         assert Image.open(tmp_path / f"{words[0]}.png").width == 1300

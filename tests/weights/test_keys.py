@@ -111,10 +111,11 @@ def outline(name: str, **arguments: Any) -> dict[str, torch.Size]:
     "name", ["abcnet-r18-5x5", "bcdnet-a", "bcdnet-b", "bcdnet-b-r18", "birealnet-18", "mobilenet-v1"]
 )
 def test_the_arguments_that_tensors_show_are_those_that_change_them(name: str) -> None:
-    others = {"step": 1, "stem_pool": 2, "mlp_groups": 2, "reduction": 8, "num_classes": 7}
+    others: dict[str, Any] = {"step": 1, "stem_pool": 2, "mlp_groups": 2, "reduction": 8, "num_classes": 7}
+    others |= {"mixing": "conv", "branches": "local,short"}
     usual = outline(name)
     for key, value in default_arguments(name).items():
-        if isinstance(value, bool | int):
+        if isinstance(value, bool) or key in others:
             other = (not value) if isinstance(value, bool) else others[key]
             changed = outline(name, **{key: other}) != usual
             assert changed == (key in ("num_classes", *REGISTRY[name].shown)), key

@@ -16,18 +16,20 @@ from bcdzoo import versions
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
 from bcdzoo.evaluation.stats import SIGNIFICANT
+from bcdzoo.evaluation.store import run_id
 from bcdzoo.files import results_dir
 from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
-from bcdzoo.ops.count import count_ops
+from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.registry import list_models
 from bcdzoo.report.listing import details
-from bcdzoo.report.plots.accuracy_ops import accuracy_ops
+from bcdzoo.report.plots.accuracy_ops import accuracy_ops, undrawn
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
 from bcdzoo.report.sheets import Row
 from bcdzoo.report.tables import (
     HEADERS,
     MEASURED,
+    OWN,
     SHIPPED,
     TITLES,
     UNITS,
@@ -46,11 +48,18 @@ _HERE = files("bcdzoo") / "report" / "page"
 Results = Sequence[dict[str, Any]]
 
 
-def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = iter) -> str:
+def report(
+    results: Results,
+    own: Sequence[Row] = (),
+    networks: Sequence[tuple[str, dict[str, Any]]] = (),
+    progress: Callable[[list[str]], Iterable[str]] = iter,
+) -> str:
     """Build the page: tables, figures, every network layer by layer, evaluation runs and their comparisons.
 
     Args:
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
+        own: Rows of one's own (:mod:`bcdzoo.report.own_rows`).
+        networks: Names and arguments of the networks that the first of these rows were counted for.
         progress: Wrapper of the names of networks, which shows progress.
 
     Returns:
@@ -61,17 +70,25 @@ def report(results: Results, progress: Callable[[list[str]], Iterable[str]] = it
     manifest = load_manifest()
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((_HERE / "page.html").read_text(encoding="utf-8"))
+    shown = [(TITLES[key], [_line(row, row["model"], best) for row in table]) for key, table in tables.items()]
+    if own:
+        anchors = [f"own-{number}" for number, _ in enumerate(networks, 1)]
+        anchors += [row["model"] for row in own[len(networks) :]]
+        shown.append((TITLES[OWN], [_line(row, anchor, best) for row, anchor in zip(own, anchors, strict=True)]))
     return template.render(
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions={"bcdzoo": versions.package_version(), "torch": versions.installed("torch")},
         headers=HEADERS,
-        tables=[(TITLES[key], [_cells(row, best.get(row["model"])) for row in table]) for key, table in tables.items()],
+        tables=shown,
         legend=legend([row for table in tables.values() for row in table]),
-        figures=list(_figures(results)),
-        networks=[_network(name, manifest, results) for name in progress(list_models())],
-        runs=[run | {"form": _form(run)} for run in reversed(results)],
+        figures=list(_figures(results, own)),
+        networks=[
+            *(_network(name, manifest, results) for name in progress(list_models())),
+            *(_own_network(f"own-{i}", row, *one) for i, (row, one) in enumerate(zip(own, networks, strict=False), 1)),
+        ],
+        runs=[run | {"form": _form(run), "id": run_id(run["run"])} for run in reversed(results)],
         pairs=list(_pairs(results)),
         significant=SIGNIFICANT,
     )
@@ -81,20 +98,27 @@ _KINDS = ("", "", *("published", "computed") * 3, "published", "published", *("m
 """Where the numbers of each of :data:`HEADERS` come from."""
 
 
-def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return a row's cells: text, sort key, origin, and link."""
+def _line(row: Row, anchor: str, best: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A row of a table: the names that it is found by, and its cells with text, sort key, origin, and link.
+
+    Args:
+        row: Numbers.
+        anchor: Id of the layers that its operations were counted from.
+        best: Runs that the numbers of published networks were measured by.
+    """
     values = [row["method"], row["wa"]]
     for what in UNITS:
         values += [row[what], row[f"computed_{what}"]]
     values += [row["top1"], row["top5"], *(row[key] for key in MEASURED)]
     where = "its authors" if isinstance(row["table"], str) else f"table {row['table']} of the paper"
     titles = {
-        "published": f"published: {where}",
+        "published": "published: your file" if row["table"] == OWN else f"published: {where}",
         "computed": "computed: layer by layer",
         "measured": "measured: the run",
     }
-    links = {"computed": f"#{row['model']}", "measured": f"#{run['run']}" if run else ""}
-    return [
+    run = best.get(row["model"], {}).get("run", "runs") if anchor == row["model"] else "runs"
+    links = {"computed": f"#{anchor}", "measured": f"#{run}"}
+    cells_of_row = [
         {
             "text": text,
             "sort": "" if value is None else str(value),
@@ -104,13 +128,21 @@ def _cells(row: Row, run: dict[str, Any] | None) -> list[dict[str, Any]]:
         }
         for text, value, kind in zip(cells(row), values, _KINDS, strict=True)
     ]
+    return {"names": f"{row['method']} {row['model']}", "cells": cells_of_row}
 
 
-def _figures(results: Results) -> Iterator[dict[str, str]]:
+def _figures(results: Results, own: Sequence[Row]) -> Iterator[dict[str, Any]]:
     for convention in CONVENTIONS:
-        title = f"Accuracy over operations, {convention} convention"
-        yield {"title": title, "source": _embedded(accuracy_ops(results, convention=convention))}
-    yield {"title": "The trade-off between convolutional and MLP blocks", "source": _embedded(tradeoff(results))}
+        yield {
+            "title": f"Accuracy over operations, {convention} convention",
+            "source": _embedded(accuracy_ops(results, convention=convention, own=own)),
+            "notes": undrawn(own, convention),
+        }
+    yield {
+        "title": "The trade-off between convolutional and MLP blocks",
+        "source": _embedded(tradeoff(results)),
+        "notes": ["The digitised numbers were read off the picture of the paper's poster, which prints none."],
+    }
 
 
 def _embedded(figure: Figure) -> str:
@@ -118,6 +150,16 @@ def _embedded(figure: Figure) -> str:
 
 
 def _network(name: str, manifest: Manifest, results: Results) -> dict[str, Any]:
+    return {"id": name, "name": name, "facts": details(manifest, name, results), **_layers(count_ops(name))}
+
+
+def _own_network(anchor: str, row: Row, name: str, build: dict[str, Any]) -> dict[str, Any]:
+    counted = count_ops(name, **build)
+    facts = {"wa": row["wa"], "paper": "your own", "input_size": counted.input_size}
+    return {"id": anchor, "name": row["method"], "facts": facts, **_layers(counted)}
+
+
+def _layers(counted: OpsReport) -> dict[str, Any]:
     layers = [
         {
             "name": layer.name or "(network)",
@@ -126,16 +168,16 @@ def _network(name: str, manifest: Manifest, results: Results) -> dict[str, Any]:
             "shape": "×".join(map(str, layer.output_shape)),
             "numbers": (layer.bops, layer.flops, DAGGER.flops(layer.counts), layer.params),
         }
-        for layer in count_ops(name).layers
+        for layer in counted.layers
     ]
-    totals = [sum(column) for column in zip(*(layer["numbers"] for layer in layers), strict=True)]
-    return {"name": name, "facts": details(manifest, name, results), "layers": layers, "totals": totals}
+    return {"layers": layers, "totals": [sum(column) for column in zip(*(x["numbers"] for x in layers), strict=True)]}
 
 
 def _form(run: dict[str, Any]) -> str:
     """Describe the arguments and mode of a run that differ from the defaults."""
     build = [f"{key}={value}" for key, value in run.get("build", {}).items()]
-    return ", ".join([*build, *(word for word in ("compiled", "channels_last") if run.get(word))])
+    precision = [run["precision"]] if run.get("precision", "float32") != "float32" else []
+    return ", ".join([*build, *precision, *(word for word in ("compiled", "channels_last") if run.get(word))])
 
 
 def _pairs(results: Results) -> Iterator[dict[str, Any]]:

@@ -22,9 +22,25 @@ for (const table of document.querySelectorAll("table.sortable")) {
     body.append(...rows.map(({ row }) => row));
   });
 }
-// A link to a network opens its details.
+// Rows and networks whose names do not have every word of the filter are hidden.
+const filter = document.getElementById("filter");
+const named = Array.from(document.querySelectorAll("[data-names]"));
+const apply = () => {
+  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const one of named) {
+    const names = one.dataset.names.toLowerCase();
+    one.hidden = !words.every((word) => names.includes(word));
+  }
+  const left = named.filter((one) => one instanceof HTMLDetailsElement && !one.hidden).length;
+  document.querySelector("output").value = words.length ? `${left} ${left === 1 ? "network" : "networks"}` : "";
+};
+filter.addEventListener("input", apply);
+apply(); // a browser may have kept what was typed
+// A link to a network opens its details; what it leads to is never hidden.
 const open = () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  if (target.hidden) { filter.value = ""; apply(); }
   if (target instanceof HTMLDetailsElement) { target.open = true; target.scrollIntoView(); }
 };
 addEventListener("hashchange", open);

@@ -11,6 +11,7 @@ from bcdzoo.data.imagenet import decode
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.report.plots.style import new_figure, styled
+from bcdzoo.text import printable, say
 
 
 @styled
@@ -49,15 +50,18 @@ def cam(model: nn.Module, image: Path, preprocess: Preprocess, title: str, targe
             heat = grad_cam(images, [ClassifierOutputTarget(of)])[0]
     except Exception as error:  # a user's network may raise anything
         raise BcdzooError(f"there is no gradient of {title} to plot: {' '.join(str(error).split())[:300]}") from error
+    words = class_words(model, len(logits))
     seen = pixels.permute(1, 2, 0).numpy() / 255
-    figure, (left, right) = new_figure(6.5, 3.7, ncols=2)
+    figure, (left, right) = new_figure(6.5, 3.4, ncols=2)
     left.imshow(seen)
-    left.set_title(f"{image.name}\ntop-1 prediction: {class_name(guess, len(logits))}", loc="left", fontsize=8)
-    right.imshow(seen)
-    right.imshow(heat, cmap="viridis", alpha=0.55)
-    right.set_title(f"{title}\nGrad-CAM of {class_name(of, len(logits))}", loc="left", fontsize=8)
+    left.set_title(f"{printable(image.name, 40)}\ntop-1 prediction: {words[guess]}", loc="left", fontsize=8)
+    right.imshow(seen, alpha=0.45)
+    drawn = right.imshow(heat, cmap="viridis", alpha=0.55, vmin=0, vmax=1)
+    right.set_title(f"{printable(title, 40)}\nGrad-CAM of {words[of]}", loc="left", fontsize=8)
     for axes in (left, right):
         axes.axis("off")
+    scale = figure.colorbar(drawn, ax=right, fraction=0.046, pad=0.03)
+    scale.set_label("Grad-CAM, its maximum = 1")
     return figure
 
 
@@ -93,6 +97,15 @@ def last_maps(model: nn.Module, images: Tensor) -> nn.Module:
     return found[-1]  # hooks of the outer modules run after those of their parts
 
 
-def class_name(index: int, classes: int) -> str:
-    """A class in words where they are known: those of ImageNet."""
-    return names()[index].partition(",")[0] if classes == len(names()) else f"class {index}"
+def class_words(model: nn.Module, classes: int) -> list[str]:
+    """What to call each output: its number, and its name where the weights have names.
+
+    A network of 1000 outputs without names is taken for one of ImageNet, and that is said.
+    """
+    known = getattr(model, "class_names", None)
+    if known is None and classes == len(names()):
+        say("its 1000 outputs have no names of their own: those of ImageNet are assumed")
+        known = names()
+    if known is None or len(known) != classes:
+        return [f"class {index}" for index in range(classes)]
+    return [f"{printable(name.partition(',')[0], 40)} (class {index})" for index, name in enumerate(known)]

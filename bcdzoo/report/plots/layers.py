@@ -4,33 +4,33 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.report.plots.style import BLUE, ORANGE, VERMILION, new_figure, styled
+from bcdzoo.text import printable
 
-_MULTIPLIES = ("mac", "distillation_head_mac")
+_MULTIPLIES = ("mac", "mac_bits", "distillation_head_mac")
 
 
 @styled
 def layers(report: OpsReport) -> Figure:
     """Draw a counted network as stacked bars, one for each unit: a convolution with its neighbours.
 
-    The parts have one unit, OPs: BOPs/64, FLOPs of real-valued multiply-accumulates, and the other FLOPs of the
-    report's convention.
+    One unit, OPs: BOPs/64 (or the convention's number for 64), FLOPs of real-valued multiply-accumulates,
+    and the other FLOPs of the report's convention.
 
     Args:
         report: Result of :func:`bcdzoo.count_ops`.
     """
     units = by_unit(report.layers)
-    cost = CONVENTIONS[report.convention]
-    binary = [sum(layer.bops for layer in unit) / 64 for unit in units.values()]
+    cost = report.rules
+    binary = [sum(layer.bops for layer in unit) / cost.bops_per_op for unit in units.values()]
     multiplies = [
         cost.flops({kind: sum(layer.counts.get(kind, 0) for layer in unit) for kind in _MULTIPLIES})
         for unit in units.values()
     ]
     others = [sum(layer.flops for layer in unit) - macs for unit, macs in zip(units.values(), multiplies, strict=True)]
     parts: list[tuple[str, Sequence[float], str, str]] = [
-        ("BOPs/64", binary, BLUE, ""),
+        (cost.formula.rpartition("+ ")[2], binary, BLUE, ""),
         ("FLOPs: real-valued multiply-accumulates", multiplies, VERMILION, "////"),
         ("FLOPs: other operations", others, ORANGE, "...."),
     ]
@@ -56,14 +56,14 @@ def layers(report: OpsReport) -> Figure:
     axes.set_ylim(len(units) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * max(left) / 1e6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"OPs (1e6) of one image, {report.convention} convention")
+    axes.set_xlabel(f"OPs (1e6) of one image, computed, {report.convention} convention")
     figure.legend(loc="outside upper left", ncols=1, fontsize=8, title=_title(report), alignment="left")
     return figure
 
 
 def _title(report: OpsReport) -> str:
     return (
-        f"{report.model} at {report.input_size}×{report.input_size}: {report.bops / 1e9:.2f}e9 BOPs, "
+        f"{printable(report.model, 50)} at {report.input_size}×{report.input_size}: {report.bops / 1e9:.2f}e9 BOPs, "
         f"{report.flops / 1e8:.2f}e8 FLOPs, {report.ops / 1e8:.2f}e8 OPs"
     )
 

@@ -14,8 +14,13 @@ from bcdzoo.files import atomic_write
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
-SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"), (BLACK, "X"))
-"""Colour and marker of the first, second, … series."""
+_COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+_MARKERS = "os^DvPX"
+SERIES = tuple((color, _MARKERS[(i + turn) % 7]) for turn in range(7) for i, color in enumerate(_COLORS))
+"""Colour and marker of the first, second, … series; no two have both in common."""
+
+DIGITISED: Any = {"marker": "x", "markersize": 5, "linestyle": ":", "linewidth": 1}
+"""How numbers are drawn that were read off a figure; published ones are open, computed and measured ones filled."""
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -30,6 +35,7 @@ _PARAMETERS: Any = {  # matplotlib types every key
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a name is a $
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "bcdzoo",  # the same figure gives the same bytes
