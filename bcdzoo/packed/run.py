@@ -158,7 +158,7 @@ def _runner(operation: Operation) -> Callable[..., Tensor]:
 def _tensors(operation: Operation) -> dict[str, Tensor]:
     """Its constants; bits of weights excepted."""
     return {
-        name: torch.from_numpy(np.ascontiguousarray(array))
+        name: torch.from_numpy(np.array(array))  # a copy: those of a file cannot be written to, which torch dislikes
         for name, array in operation.constants.items()
         if array.dtype == np.float32
     }
@@ -199,10 +199,14 @@ def _after(constants: Mapping[str, Tensor], relu: bool) -> Callable[[Tensor], Te
 
 
 def _affine(constants: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    """``x·alpha + beta`` with one rounding: torch's batch normalization of mean 0 and variance 1."""
+    """``x·alpha + beta`` with one rounding."""
     alpha, beta = constants["alpha"], constants["beta"]
+    if (beta == 0).all():
+        return lambda x: x * _of_channels(alpha, x)
+    if (alpha == 1).all():
+        return lambda x: x + _of_channels(beta, x)
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Tensor:  # torch's batch normalization of mean 0 and variance 1
         channels = x.shape[1]
         mean, var = x.new_zeros(channels), x.new_ones(channels)
         return F.batch_norm(x, mean, var, alpha.expand(channels), beta.expand(channels), eps=0.0)
