@@ -168,20 +168,22 @@ def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
 
 
 class AlexNet(nn.Module):
-    """Convolutions and a classifier; for images of 224×224, because the classifier takes the whole map.
+    """Convolutions and a classifier of the whole map.
 
     Args:
         convolutions: Module from images to the map before the classifier.
         classifier: Module from that map to logits; None for pooled features in place of logits.
+        side: Height and width of the map that the classifier takes.
 
     Shape:
-        (N, 3, 224, 224) to (N, num_classes), float32.
+        (N, 3, 224, 224) to (N, num_classes), float32; without a classifier any size.
     """
 
-    def __init__(self, convolutions: nn.Module, classifier: nn.Module | None = None) -> None:
+    def __init__(self, convolutions: nn.Module, classifier: nn.Module | None = None, side: int = 6) -> None:
         super().__init__()
         self.convolutions = convolutions
         self.classifier = classifier
+        self.side = side
 
     def features(self, x: Tensor) -> Tensor:
         """The map before the classifier, as larq's ``include_top=False`` gives it."""
@@ -192,6 +194,9 @@ class AlexNet(nn.Module):
         x = self.features(x)
         if self.classifier is None:
             return pooled(x)
+        if x.shape[2:] != (self.side, self.side):
+            got = "×".join(map(str, x.shape[2:]))
+            raise BcdzooError(f"an AlexNet's classifier takes a map of {self.side}×{self.side}, not {got}: use 224×224")
         logits: Tensor = self.classifier(x)
         return logits
 

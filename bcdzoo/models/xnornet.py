@@ -141,4 +141,4 @@ def xnornet_alexnet(num_classes: int = 1000) -> nn.Module:
         squeeze=nn.Flatten(),
         fc=nn.Linear(4096, num_classes, bias=False),
     )
-    return AlexNet(convolutions, nn.Sequential(top))
+    return AlexNet(convolutions, nn.Sequential(top), side=1)

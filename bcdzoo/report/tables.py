@@ -228,8 +228,8 @@ LEGEND = (
 
 BEYOND = (
     "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
-    "(docs/counting.md). BinaryDenseNet, BinaryResNetE and QuickNet: larq-zoo 2.4.0, accuracies as documented there, "
-    "operations as larq's own summary computes them (the convention †). BMXNet's networks: trained weights are public, "
+    "(docs/counting.md). AlexNets, BinaryDenseNet, QuickNet and BinaryResNetE: larq-zoo 2.4.0, accuracies as documented "
+    "there, operations as larq's own summary computes them (the convention †). BMXNet's networks: trained weights are public, "
     "no accuracy of theirs is.",
 )
 SMALL = (

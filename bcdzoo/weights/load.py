@@ -204,11 +204,14 @@ def _read(
         if known is None:
             shown = {"num_classes", *find(name).shown}
             unsaid = {key: value for key, value in taken.items() if key not in build and key not in shown}
-    if _lacks_classifier(name, build, state, format):
+    try:
+        converted = convert_state(state, network, weights, format)
+    except BcdzooError as error:
+        if not _lacks_classifier(name, build, state, format):
+            raise
         raise BcdzooError(
             f"{path} has no classifier: num_classes=0 (--set num_classes=0) builds {name} without one, for features"
-        )
-    converted = convert_state(state, network, weights, format)
+        ) from error
     if assumed := [f"{key}={printable(v)}" for key, v in unsaid.items() if key not in layout.as_usual]:
         say(f"{path} does not say how {name} is built; {', '.join(assumed)}: assumed (--set takes another)")
     names, preprocess = None, layout.preprocess

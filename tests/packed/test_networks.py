@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
+from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.packed import native
 from bcdzoo.packed.unit import PackedStem
 from bcdzoo.registry import REGISTRY, find
@@ -77,6 +79,7 @@ FORMS = {
     "xnornet-alexnet": (0, 6, False),
     "xnornet-r18": (0, 16, False),
 }
+UNPACKED = {"binaryalexnet": ["convolutions.0.conv: real-valued activations"]}
 SMALLER = [name for name in LOW_BIT if name not in LARGE]
 
 
@@ -101,20 +104,45 @@ def agree(plain: nn.Module, packed: nn.Module, x: Tensor, chaotic: bool = False)
     assert chaotic or torch.equal(got.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in LOW_BIT])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE or "alexnet" in n else n for n in LOW_BIT]
+)
 def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     plain = network(name)
     before = copy.deepcopy(plain.state_dict())
     packed = bcdzoo.pack(plain)
-    assert not packed.unpacked
+    assert packed.unpacked == UNPACKED.get(name, [])
     has_stem = any(isinstance(module, PackedStem) for module in packed.modules())
     assert (len(packed.fused), len(packed.alone), has_stem) == FORMS[name]
     side = find(name).input_size
-    is_fixed = find(name).dataset in ("mnist", "cifar10")
+    is_fixed = find(name).dataset in ("mnist", "cifar10") or "alexnet" in name
     sizes = [(3, side, side), (1, side, side)] if is_fixed else [(3, 64, 64), (1, 95, 70)]
     for size in sizes:
         agree(plain, packed, images(*size), chaotic=name in LARGE)
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "alone"), [("binaryalexnet", 4), ("dorefanet-alexnet", 4)])
+def test_an_alexnets_convolutions_are_packed(name: str, alone: int) -> None:
+    torch.manual_seed(0)
+    plain = unsettle(bcdzoo.create_model(name, num_classes=0), 0)
+    packed = bcdzoo.pack(plain)
+    assert len(packed.alone) == alone
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(images(2, 64, 95)), plain(images(2, 64, 95)))
+
+
+def test_dilated_convolutions_are_packed_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    conv = LowBitConv2d(70, 20, 3, dilation=2)
+    network = nn.Sequential(Sign(), conv).eval()
+    for size in ((2, 13, 8), (1, 3, 1), (1, 4, 4)):
+        x = torch.randn(size[0], 70, *size[1:])
+        with torch.inference_mode():
+            assert torch.equal(bcdzoo.pack(network)(x), network(x))
+    for other in ({"stride": 2}, {"padding": 0}, {"pad_value": 1.0}):
+        with pytest.raises(BcdzooError, match="dilation of a convolution that is not padded with zeros"):
+            bcdzoo.pack(nn.Sequential(Sign(), LowBitConv2d(8, 8, 3, dilation=2, **other)))
 
 
 @each_instruction_set
