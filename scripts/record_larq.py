@@ -1,7 +1,7 @@
 """Record what larq-zoo's own networks give, for tests/weights/test_larq.py; run in an environment of its own.
 
-It needs Python 3.11 with ``tensorflow-cpu==2.15.*``, ``larq-zoo==2.4.*`` and ``numpy<2``, neither torch nor this package:
-``PYTHONPATH=. python scripts/record_larq.py [NAME...]``. With ``--files FOLDER`` it also writes each network's own files
+It needs Python 3.11 with ``tensorflow-cpu==2.15.*``, ``larq-zoo==2.4.*`` and ``numpy<2``, and neither torch nor this
+package: ``PYTHONPATH=. python scripts/record_larq.py [NAME...]``. With ``--files FOLDER`` it also writes each network's own files
 there, with the top, without it, and of the whole model.
 """
 
@@ -10,10 +10,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import larq
+import larq  # type: ignore[import-not-found]
 import numpy as np
-import tensorflow as tf
-from larq_zoo import literature, sota
+import tensorflow as tf  # type: ignore[import-untyped]
+from larq_zoo import literature, sota  # type: ignore[import-not-found]
 
 from tests.weights.larq import FOLDER, described, images, weight
 

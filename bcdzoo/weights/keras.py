@@ -34,9 +34,7 @@ PARAMETERS = {
 
 # Names that Keras assigns: a layer's type and how many of that type were built before it (in TensorFlow 1, some
 # with a version). The count continues from network to network within a program, so it may not start at 0 in a file.
-_AUTOMATIC = re.compile(
-    r"((?:quant_)?(?:conv2d|depthwise_conv2d|dense)|batch_normalization)(?:_v\d)?(?:_(\d+))?"
-)
+_AUTOMATIC = re.compile(r"((?:quant_)?(?:conv2d|depthwise_conv2d|dense)|batch_normalization)(?:_v\d)?(?:_(\d+))?")
 
 
 class KerasState(dict[str, Tensor]):

@@ -1,4 +1,6 @@
-"""Keras files of larq-zoo's networks that anybody can make again, with NumPy alone; scripts/record_larq.py records them.
+"""Keras files of larq-zoo's networks that anybody can make again, with NumPy alone.
+
+scripts/record_larq.py records what larq-zoo makes of them.
 
 ``authors/larq-*.json`` holds what larq-zoo's own network gave: its layers in order, each as the text
 ``name parameter,parameter:shape …``, and the logits and features in float64 for :func:`images` and the weights of
@@ -28,7 +30,9 @@ def weight(path: str, shape: list[int]) -> npt.NDArray[np.float32]:
         values = random.uniform(0.1, 0.4, shape)
     elif path.endswith("kernel:0"):
         size = int(np.prod(shape))
-        drawn = random.standard_normal(min(size, 4 * _PERIOD)) / np.sqrt(size / shape[-2 if "depthwise" in path else -1])
+        drawn = random.standard_normal(min(size, 4 * _PERIOD)) / np.sqrt(
+            size / shape[-2 if "depthwise" in path else -1]
+        )
         return np.resize(drawn.astype(np.float32), shape)
     else:
         values = random.standard_normal(shape) * 0.2
@@ -71,8 +75,17 @@ def _shapes(text: str) -> tuple[str, dict[str, list[int]]]:
     return layer, shapes
 
 
+def ones(path: str, shape: list[int]) -> npt.NDArray[np.float32]:
+    """A weight for files whose values do not matter."""
+    return np.ones(shape, np.float32)
+
+
 def write(
-    path: Path, layers: dict[str, dict[str, list[int]]], root: str = "/", rename: Callable[[str], str] = str
+    path: Path,
+    layers: dict[str, dict[str, list[int]]],
+    root: str = "/",
+    rename: Callable[[str], str] = str,
+    values: Callable[[str, list[int]], npt.NDArray[np.float32]] = weight,
 ) -> Path:
     """A file of the structure that Keras gives it, with its attributes."""
     with h5py.File(path, "w") as file:
@@ -83,5 +96,5 @@ def write(
             group = top.create_group(rename(layer))
             group.attrs["weight_names"] = [name.encode() for name in weights]
             for name, shape in weights.items():
-                group.create_dataset(name, data=weight(f"{layer}/{name}", shape))
+                group.create_dataset(name, data=values(f"{layer}/{name}", shape))
     return path

@@ -97,7 +97,9 @@ def _numbered(unfit: "Callable[[State, nn.Module], str] | None" = None, **layers
 
         return rf"{kind}\.(\d+)\.", replace
 
-    return Layout([rule(kind, ours) for kind, ours in layers.items()], preprocess="larq", unfit=unfit or _other_poolings)
+    return Layout(
+        [rule(kind, ours) for kind, ours in layers.items()], preprocess="larq", unfit=unfit or _other_poolings
+    )
 
 
 def _poolings(network: "nn.Module") -> int:
@@ -144,9 +146,7 @@ def _densenet(depths: Sequence[int]) -> Layout:
         if i < len(depths) - 1:
             convs.append(f"stages.{i}.transition.conv")
             norms.append(f"stages.{i}.transition.bn")
-    return _numbered(
-        _of_densenet, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"]
-    )
+    return _numbered(_of_densenet, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"])
 
 
 _RESNET_E = _numbered(
