@@ -1,8 +1,8 @@
 """Record what larq-zoo's own networks give, for tests/weights/test_larq.py; run in an environment of its own.
 
 It needs Python 3.11 with ``tensorflow-cpu==2.15.*``, ``larq-zoo==2.4.*`` and ``numpy<2``, and neither torch nor this
-package: ``PYTHONPATH=. python scripts/record_larq.py [NAME...]``. With ``--files FOLDER`` it also writes each network's own files
-there, with the top, without it, and of the whole model.
+package: ``PYTHONPATH=. python scripts/record_larq.py [NAME...]``. With ``--files FOLDER`` it also writes each network's
+own files there, with the top, without it, and of the whole model.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 import larq  # type: ignore[import-not-found]
 import numpy as np
 import tensorflow as tf  # type: ignore[import-untyped]
-from larq_zoo import literature, sota  # type: ignore[import-not-found]
+from larq_zoo import literature, sota
 
 from tests.weights.larq import FOLDER, described, images, weight
 

@@ -1,4 +1,4 @@
-"""DoReFa-Net (Zhou et al., 2016): ResNet-18 with 2-bit weights, AlexNet with 1-bit weights, both with 2-bit activations.
+"""DoReFa-Net (Zhou et al., 2016): ResNet-18 with 2-bit weights, AlexNet with 1-bit ones, and 2-bit activations in both.
 
 The paper's networks are AlexNets, of which one is here as larq-zoo builds it. The authors' code also has a
 pre-activation ResNet-18 (tensorpack, ``resnet-dorefa.py``, 1-bit weights and 4-bit activations), which is followed

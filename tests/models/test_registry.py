@@ -32,8 +32,8 @@ from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
 
 NAMES = bcdzoo.list_models()
-# Networks of gigabytes are slow to build; their smaller siblings run the same code. AlexNets run with their weights from
-# larq (tests/weights/test_larq.py).
+# Networks of gigabytes are slow to build; their smaller siblings run the same code. AlexNets are held by larq's own
+# logits (tests/weights/test_larq.py).
 ARITHMETIC = [
     pytest.param(name, marks=pytest.mark.slow)
     if counts().get(name, {"params": 0})["params"] > 10**8 or "alexnet" in name

@@ -69,7 +69,7 @@ def described(layer: str, shapes: dict[str, list[int]]) -> str:
 
 def _shapes(text: str) -> tuple[str, dict[str, list[int]]]:
     layer, *groups = text.split(" ")
-    shapes = {}
+    shapes: dict[str, list[int]] = {}
     for names, shape in (group.split(":") for group in groups):
         shapes |= {f"{layer}/{name}:0": [int(n) for n in shape.split("x")] for name in names.split(",")}
     return layer, shapes
