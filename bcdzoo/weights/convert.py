@@ -141,6 +141,8 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
             return
         if names and all(name.endswith(".npy") for name in names):
             raise BcdzooError(f"{path} holds NumPy arrays (.npz), which are not supported: save them as safetensors")
+        if "model.weights.h5" in names:
+            raise BcdzooError(f'{path} is a .keras file, which is not supported: in Keras, save_weights("weights.h5")')
         wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
         if len(wanted) != 1:
             found = printable(", ".join(names[:20]), 200) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

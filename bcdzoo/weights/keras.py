@@ -64,6 +64,11 @@ def load_keras(path: Path) -> KerasState:
             whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
             left = path.stat().st_size
             root = file["model_weights"] if whole_model else file
+            if {"layers", "_layer_checkpoint_dependencies"} & set(list(root)[:10]):
+                raise BcdzooError(
+                    f"{path} is of Keras' newer kind (.weights.h5), which does not name its layers; in Keras, "
+                    'save_weights("weights.h5") writes the other kind'
+                )
             for name, data in _data_sets(path, root):
                 _require_plain(path, name, data)
                 left -= data.nbytes

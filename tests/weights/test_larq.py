@@ -6,6 +6,7 @@ logits in float64, before the softmax. In float32 a sum next to zero may fall on
 code as in ours.
 """
 
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,18 @@ def test_a_hostile_or_wrong_file_is_one_clear_line(
     with pytest.raises(BcdzooError, match=message) as error:
         load_model("meliusnet-22", path)
     assert "\n" not in str(error.value)
+
+
+def test_keras_newer_files_are_named_with_what_to_do(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.weights.h5", "w") as content:
+        content["layers/conv2d/vars/0"] = np.ones((3, 3, 3, 8), np.float32)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(tmp_path / "x.weights.h5", "model.weights.h5")
+    for name in ("x.weights.h5", "x.keras"):
+        with pytest.raises(BcdzooError, match=r'save_weights\("weights\.h5"\)') as error:
+            load_model("quicknet", tmp_path / name)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("length", [20, 3000, -100_000])

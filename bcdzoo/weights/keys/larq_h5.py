@@ -23,6 +23,8 @@ def _read(path: Path) -> State:
 
 
 _KERAS = {"padding": "tensorflow"}
+_POOLINGS_DILATED = 2
+"""Max poolings of BinaryDenseNet-37's dilated form; the others have 4."""
 
 # Bi-Real Net numbers its batch norms consecutively; where the width changes, the shortcut's comes first.
 _BIREAL_NORMS = ["stem.bn"]
@@ -107,16 +109,17 @@ def _poolings(network: "nn.Module") -> int:
 
 
 def _other_poolings(state: State, network: "nn.Module") -> str:
-    """What tells a BinaryDenseNet from its dilated form, whose tensors are the same."""
     theirs, ours = getattr(state, "poolings", 0), _poolings(network)
     return f"it has {theirs} max poolings, and the network has {ours}" if theirs and theirs != ours else ""
 
 
-def _of_densenet(state: State, network: "nn.Module") -> str:
+def _other_dilation(state: State, network: "nn.Module") -> str:
+    """Tell a BinaryDenseNet from its dilated form, which has the same tensors, by the poolings."""
+    form = "dilated" if _poolings(network) == _POOLINGS_DILATED else "not dilated"
     if not getattr(state, "poolings", 0):
-        form = "not dilated" if _poolings(network) == 4 else "dilated"
         say(f"the file does not name its poolings, by which alone a dilated BinaryDenseNet is known; {form}: assumed")
-    return _other_poolings(state, network)
+    reason = _other_poolings(state, network)
+    return reason and f"{reason}, because the network is {form}"
 
 
 def _quicknet(depths: Sequence[int]) -> Layout:
@@ -146,7 +149,9 @@ def _densenet(depths: Sequence[int]) -> Layout:
         if i < len(depths) - 1:
             convs.append(f"stages.{i}.transition.conv")
             norms.append(f"stages.{i}.transition.bn")
-    return _numbered(_of_densenet, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"])
+    return _numbered(
+        _other_dilation, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"]
+    )
 
 
 _RESNET_E = _numbered(
