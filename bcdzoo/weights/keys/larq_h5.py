@@ -92,16 +92,11 @@ _MELIUSNET = Layout(
 def _numbered(unfit: "Callable[[State, nn.Module], str] | None" = None, **layers: Sequence[str]) -> Layout:
     """The layout of a network whose layers Keras named: of each type, ours in the order in which larq builds them."""
 
-    def rule(kind: str, ours: Sequence[str]) -> Rule:
-        def replace(match: re.Match[str]) -> str:
-            number = int(match[1])
-            return f"{ours[number]}." if number < len(ours) else match[0]
+    def replace(match: re.Match[str]) -> str:
+        ours, number = layers.get(match[1], ()), int(match[2])
+        return f"{ours[number]}." if number < len(ours) else match[0]
 
-        return rf"{kind}\.(\d+)\.", replace
-
-    return Layout(
-        [rule(kind, ours) for kind, ours in layers.items()], preprocess="larq", unfit=unfit or _other_poolings
-    )
+    return Layout([(r"(\w+)\.(\d+)\.", replace)], preprocess="larq", unfit=unfit or _other_poolings)
 
 
 def _poolings(network: "nn.Module") -> int:
@@ -114,7 +109,7 @@ def _other_poolings(state: State, network: "nn.Module") -> str:
 
 
 def _other_dilation(state: State, network: "nn.Module") -> str:
-    """Tell a BinaryDenseNet from its dilated form, which has the same tensors, by the poolings."""
+    """Tell BinaryDenseNet-37 from its dilated form, which has the same tensors, by the poolings."""
     form = "dilated" if _poolings(network) == _POOLINGS_DILATED else "not dilated"
     if not getattr(state, "poolings", 0):
         say(f"the file does not name its poolings, by which alone a dilated BinaryDenseNet is known; {form}: assumed")
@@ -123,8 +118,8 @@ def _other_dilation(state: State, network: "nn.Module") -> str:
 
 
 def _quicknet(depths: Sequence[int]) -> Layout:
-    convs, norms, blurs = ["stem.conv", "stem.pointwise"], ["bn", "depthwise_bn", "pointwise_bn"], []
-    norms = [f"stem.{norm}" for norm in norms]
+    convs, blurs = ["stem.conv", "stem.pointwise"], []
+    norms = ["stem.bn", "stem.depthwise_bn", "stem.pointwise_bn"]
     for i, depth in enumerate(depths):
         if i:
             blurs.append(f"stages.{i}.transition.blur")
@@ -141,7 +136,7 @@ def _quicknet(depths: Sequence[int]) -> Layout:
     )
 
 
-def _densenet(depths: Sequence[int]) -> Layout:
+def _densenet(depths: Sequence[int], unfit: "Callable[[State, nn.Module], str] | None" = None) -> Layout:
     convs, binary, norms = ["stem.conv"], [], ["stem.bn"]
     for i, depth in enumerate(depths):
         binary += [f"stages.{i}.{j}.conv" for j in range(depth)]
@@ -149,9 +144,7 @@ def _densenet(depths: Sequence[int]) -> Layout:
         if i < len(depths) - 1:
             convs.append(f"stages.{i}.transition.conv")
             norms.append(f"stages.{i}.transition.bn")
-    return _numbered(
-        _other_dilation, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"]
-    )
+    return _numbered(unfit, conv2d=convs, quant_conv2d=binary, batch_normalization=[*norms, "bn"], dense=["fc"])
 
 
 _RESNET_E = _numbered(
@@ -196,7 +189,7 @@ FAMILY = Family(
         _quicknet((4, 4, 4, 4)),
         _quicknet((6, 8, 12, 6)),
         _densenet((6, 6, 6, 5)),
-        _densenet((6, 8, 12, 6)),
+        _densenet((6, 8, 12, 6), _other_dilation),
         _densenet((6, 12, 14, 8)),
         _RESNET_E,
         *_ALEXNETS,
