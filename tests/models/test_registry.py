@@ -242,6 +242,29 @@ def test_bi_reals_activation_can_be_hardtanh() -> None:
         assert plain.get_submodule("stages")(plain.get_submodule("stem")(images(1))).abs().max() > 1
 
 
+def test_without_classes_a_network_gives_pooled_features_where_it_can_be_built_so() -> None:
+    torch.manual_seed(0)
+    for name, features in (("binaryresnete-18", 512), ("dorefanet-alexnet", 256)):
+        model: Any = bcdzoo.create_model(name, num_classes=0).eval()
+        with torch.inference_mode():
+            x = images(1)
+            torch.testing.assert_close(model(x), model.features(x).mean((2, 3)))
+            assert model(x).shape == (1, features)
+    with pytest.raises(BcdzooError, match="num_classes must be at least 1, not 0"):
+        bcdzoo.create_model("resnet-18", num_classes=0)
+    with pytest.raises(BcdzooError, match="num_classes must be at least 0, not -1"):
+        bcdzoo.create_model("quicknet", num_classes=-1)
+
+
+@pytest.mark.parametrize(("name", "side", "size"), [("dorefanet-alexnet", 6, 96), ("xnornet-alexnet", 1, 300)])
+def test_an_alexnets_classifier_says_what_size_it_takes(name: str, side: int, size: int) -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(BcdzooError, match=rf"takes a map of {side}×{side}, not \d×\d: use 224×224"),
+    ):
+        bcdzoo.create_model(name)(torch.zeros(1, 3, size, size))
+
+
 def test_odd_maps_pass() -> None:
     with torch.inference_mode():
         assert build("reactnet-a").eval()(torch.randn(1, 3, 75, 53)).shape == (1, 10)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcdzoo import count_ops, create_model, load_model
+from bcdzoo import count_ops, create_model, evaluate, load_model
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import convert_state, load_state
@@ -102,9 +102,11 @@ def test_a_file_without_top_becomes_a_feature_extractor(name: str, tmp_path: Pat
     torch.testing.assert_close(maps.mean((2, 3))[:, : expected.shape[1]], expected, atol=1e-6, rtol=0)
     last = maps.relu() if name.startswith("quicknet") else maps  # its ReLU belongs to the top in larq-zoo
     torch.testing.assert_close(pooled, last.mean((2, 3))[:1])
-    with pytest.raises(BcdzooError, match="num_classes=0") as error:
+    with pytest.raises(BcdzooError, match="has no classifier: num_classes=0") as error:
         load_model(name, path)
     assert "\n" not in str(error.value)
+    with pytest.raises(BcdzooError, match="features are no predictions"):
+        evaluate(name, "demo", weights=path, num_classes=0)
 
 
 @pytest.mark.parametrize("name", AS_LARQ)
