@@ -35,6 +35,7 @@ class ModelSpec:
         recipe: Shipped recipe to train it with (docs/training.md), if there is one.
         shown: Arguments, besides ``num_classes``, whose values can be read from the names and shapes of its tensors.
         dataset: Data set for which it was published.
+        headless: Whether it can be built without its classifier, for pooled features (``num_classes=0``).
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelSpec:
     recipe: str = ""
     shown: tuple[str, ...] = ()
     dataset: str = "imagenet"
+    headless: bool = False
 
     @property
     def w_bits(self) -> int | None:
@@ -74,6 +76,13 @@ _REACTNET = (
 )
 _BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
 
+_BNN = "Hubara et al., Binarized Neural Networks, NIPS 2016"
+_DOREFA = "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016"
+_QUICKNET = (
+    "Bannink et al., Larq Compute Engine: Design, Benchmark, and Deploy State-of-the-Art Binarized Neural Networks, "
+    "MLSys 2021"
+)
+_SIMPLICITY = "Bethge et al., Back to Simplicity: How to Train Accurate BNNs from Scratch?, arXiv:1906.08637, 2019"
 _BNEXT = (
     "Guo et al., Join the High Accuracy Club on ImageNet with a Binary Neural Network Ticket, arXiv:2211.12933, 2022"
 )
@@ -121,6 +130,12 @@ _SPECS = [
         shown=_MIXING,
         **_TINY | {"recipe": "tiny-real"},
     ),
+    ModelSpec("binaryalexnet", "bnn:binaryalexnet", _BNN, (Bits(1, 32), BINARY), headless=True),
+    ModelSpec("binarydensenet-28", "backtosimplicity:binarydensenet_28", _SIMPLICITY, headless=True),
+    ModelSpec("binarydensenet-37", "backtosimplicity:binarydensenet_37", _SIMPLICITY, headless=True),
+    ModelSpec("binarydensenet-37-dilated", "backtosimplicity:binarydensenet_37_dilated", _SIMPLICITY, headless=True),
+    ModelSpec("binarydensenet-45", "backtosimplicity:binarydensenet_45", _SIMPLICITY, headless=True),
+    ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY, headless=True),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
@@ -132,9 +147,8 @@ _SPECS = [
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
     ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
     ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
-    ModelSpec(
-        "dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", (Bits(2, 2),)
-    ),
+    ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", _DOREFA, (Bits(2, 2),)),
+    ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),), headless=True),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
@@ -147,6 +161,9 @@ _SPECS = [
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", (REAL,)),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", (REAL,)),
     ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
+    ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET, headless=True),
+    ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET, headless=True),
+    ModelSpec("quicknet-small", "quicknet:quicknet_small", _QUICKNET, headless=True),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
@@ -159,6 +176,7 @@ _SPECS = [
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
     ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, (Bits(1, 8),)),
+    ModelSpec("xnornet-alexnet", "xnornet:xnornet_alexnet", _XNORNET, headless=True),
     ModelSpec("xnornet-r18", "xnornet:xnornet_r18", _XNORNET),
 ]
 
@@ -313,8 +331,9 @@ def _check_types(name: str, arguments: dict[str, Any]) -> None:
             raise BcdzooError(
                 f"{name}: {key} must be of type {wanted}, like {default!r}, not {printable(repr(value), 60)}"
             )
-    if arguments["num_classes"] < 1:
-        raise BcdzooError(f"{name}: num_classes must be at least 1, not {arguments['num_classes']}")
+    least = 0 if find(name).headless else 1
+    if arguments["num_classes"] < least:
+        raise BcdzooError(f"{name}: num_classes must be at least {least}, not {arguments['num_classes']}")
 
 
 def default_arguments(name: str) -> dict[str, Any]:

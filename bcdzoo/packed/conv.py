@@ -32,7 +32,8 @@ class PackedConv2d(nn.Module):
         self.w_bases, self.a_bits = conv.w_bases, conv.a_bits
         self.multiple = not conv.w_bits == conv.a_bits == conv.a_bases == 1
         c_in, kernel = conv.kernel_shape[1:3]
-        shape = Shape(c_in, len(levels), kernel, conv.stride, conv.padding, conv.same_padding)
+        self.dilation = conv.dilation
+        shape = Shape(c_in, len(levels), kernel, conv.stride, conv.padding // conv.dilation, conv.same_padding)
         self.border: nn.Module | None = None
         if conv.pad_value and (conv.padding or conv.same_padding):  # the kernels know a border of 0 alone
             self.border = (
@@ -58,11 +59,22 @@ class PackedConv2d(nn.Module):
         return self._scaled(x)
 
     def _scaled(self, x: Tensor) -> Tensor:
-        sums = self._sums(x if self.border is None else self.border(x))
+        sums = self._dilated(x) if self.dilation > 1 else self._sums(x if self.border is None else self.border(x))
         if self.multiple and not x.is_contiguous(memory_format=torch.channels_last):
             sums = sums.contiguous()  # as the plain convolution gives it: torch's later sums depend on the order
         sums.mul_(self.scale[:, None, None])  # type: ignore[index]
         return sums if self.w_bases == 1 else sums.unflatten(1, (self.w_bases, -1)).sum(1)
+
+    def _dilated(self, x: Tensor) -> Tensor:
+        """Of every d-th row and column an ordinary convolution: those between them do not meet in a dilated one."""
+        phases = range(self.dilation)
+        out = x.new_empty(len(x), len(self.scale), *x.shape[2:])  # type: ignore[arg-type]
+        for i in phases:
+            for j in phases:
+                every = (..., slice(i, None, self.dilation), slice(j, None, self.dilation))
+                if (phase := x[every]).numel():
+                    out[every] = self._sums(phase)
+        return out
 
     def _sums(self, x: Tensor) -> Tensor:
         if self.a_bits == 1:

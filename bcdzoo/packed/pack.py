@@ -159,8 +159,11 @@ def _obstacle(module: nn.Module) -> str | None:
         return "real-valued weights (step 1)"
     if module.a_bits == 32:
         return "real-valued activations"
-    if module.groups > 1 or module.dilation > 1:
-        return "groups or dilation"
+    if module.groups > 1:
+        return "groups"
+    keeps_size = module.stride == 1 and module.extent % 2 == 1 and module.padding == module.extent // 2
+    if module.dilation > 1 and not (keeps_size and module.kernel_shape[-1] % 2 and not module.pad_value):
+        return "dilation of a convolution that is not padded with zeros to its input's size"
     if _border(module) not in ((0, 1, -1) if module.a_bits == module.a_bases == 1 else (0,)):
         return f"padding with {module.pad_value:g}"
     return ""
@@ -242,7 +245,8 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
     for member_name, member in _flat(sequence, name):
         lowered = lower(member)
         if units and isinstance(member, Transition):
-            yield PackedChain(units, names, context, ending=PackedHalving(*fold(member.bn)))
+            halved = PackedChain(units, names, context, ending=PackedHalving(*fold(member.bn)))
+            yield halved if member.pool.ceil_mode else _Floored(halved)
             yield member.conv
             units, names = [], []
             continue
@@ -257,6 +261,19 @@ def _runs(sequence: nn.Sequential, name: str) -> Iterator[nn.Module]:
         units.append(lowered.unit)
         names.append(member_name)
     yield from chain()
+
+
+class _Floored(nn.Module):
+    """A chain that halves its map without the last row and column of an odd one."""
+
+    def __init__(self, chain: PackedChain) -> None:
+        super().__init__()
+        self.chain = chain
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]  # a chain of units that append keeps them
+        out: Tensor = self.chain(x)[:, :, : height // 2, : width // 2]
+        return out.contiguous()
 
 
 class _Contiguous(nn.Module):
@@ -313,6 +330,8 @@ def _binary_unit(unit: BinaryUnit) -> Lowered | None:
     inner: dict[str, Tensor] = {}
     if type(unit.inner) is nn.PReLU:
         inner = {"inner_slope": unit.inner.weight.expand(channels)}
+    elif type(unit.inner) is nn.ReLU:
+        inner = {"inner_slope": torch.zeros(channels)}
     elif not isinstance(unit.inner, nn.Identity):
         return None
     limit = math.inf
@@ -410,11 +429,12 @@ _SHORTCUTS: dict[type[nn.Module], str] = {
 
 
 def _is_binary(conv: Any) -> TypeGuard[LowBitConv2d]:
-    """Whether a convolution has ±1 weights and ±1 activations and is supported by the kernels."""
+    """Whether a convolution has ±1 weights and ±1 activations and the kernels can fuse it with its neighbours."""
     return (
         isinstance(conv, LowBitConv2d)
         and _obstacle(conv) == ""
         and _border(conv) == 0
+        and conv.dilation == 1
         and conv.w_bits == conv.w_bases == conv.a_bits == conv.a_bases == 1
     )
 

@@ -21,6 +21,7 @@ from bcdzoo.weights.bundle import sha256_of_weights
 from bcdzoo.weights.convert import convert_state, fit_of, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.hub import from_address, is_address
+from bcdzoo.weights.keys.family import State
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
@@ -249,7 +250,14 @@ def _read(
         if known is None:
             shown = {"num_classes", *find(name).shown}
             unsaid = {key: value for key, value in taken.items() if key not in build and key not in shown}
-    converted = convert_state(state, network, weights, format)
+    try:
+        converted = convert_state(state, network, weights, format)
+    except BcdzooError as error:
+        if not _lacks_classifier(name, build, state, format):
+            raise
+        raise BcdzooError(
+            f"{path} has no classifier: num_classes=0 (--set num_classes=0) builds {name} without one, for features"
+        ) from error
     if assumed := [f"{key}={printable(v)}" for key, v in unsaid.items() if key not in layout.as_usual]:
         say(f"{path} does not say how {name} is built; {', '.join(assumed)}: assumed (--set takes another)")
     names, preprocess = None, layout.preprocess
@@ -259,6 +267,14 @@ def _read(
         preprocess = known.preprocess or preprocess
         names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
+
+
+def _lacks_classifier(name: str, build: dict[str, Any], state: State, format: str) -> bool:
+    """Whether a file is of this network without its classifier, which is wanted."""
+    if not find(name).headless or build.get("num_classes") == 0:
+        return False
+    whole, *_ = fit_of(_outline(name, build | {"num_classes": 0}), format)(state)
+    return bool(whole)
 
 
 def _outline(name: str, build: dict[str, Any]) -> nn.Module:

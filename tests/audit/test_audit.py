@@ -320,6 +320,17 @@ def test_an_average_that_is_written_as_a_convolution_is_none_of_bits() -> None:
     assert next(layer for layer in found.layers if layer.name == "second.hidden").w_bits == 32
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_blur_has_one_filter_for_every_channel_and_other_depthwise_convolutions_are_named(learned: bool) -> None:
+    blur = nn.Conv2d(networks.WIDTH, networks.WIDTH, 3, padding=1, groups=networks.WIDTH, bias=False)
+    line = torch.tensor([1.0, 2.0, 1.0])
+    if not learned:
+        blur.weight.data = torch.outer(line, line).expand_as(blur.weight) / 16
+    verdict = of_own(lambda: networks.blurred(blur)).verdict
+    assert verdict.startswith("not binary: real-valued layers between" if learned else "binary: 3 layers")
+    assert ("one filter" in verdict) != learned
+
+
 @pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
 def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
