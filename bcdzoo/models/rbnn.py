@@ -1,6 +1,6 @@
 """RBNN (Lin et al., NeurIPS 2020): IR-Net's trunks with rotated weights, as in the authors' code.
 
-In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` and :func:`update_rotations` every epoch.
+In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` and ``start_epoch`` beside it every epoch.
 """
 
 from torch import nn
@@ -42,10 +42,3 @@ def rbnn_r18_cifar10(num_classes: int = 10) -> nn.Module:
 def rbnn_vgg_small(num_classes: int = 10) -> nn.Module:
     """RBNN on VGG-Small."""
     return small.hardtanh_vgg_small(num_classes, CentredSign, _conv)
-
-
-def update_rotations(model: nn.Module) -> None:
-    """Update the rotations of every layer towards the signs of its current weights."""
-    for module in model.modules():
-        if isinstance(module, LowBitConv2d) and isinstance(module.quantizer, RotatedWeight):
-            module.quantizer.update_rotation(module.weight)

@@ -238,7 +238,8 @@ BEYOND = (
 )
 SMALL = (
     "FINN: handed down with BNN-PYNQ's weights (its notebook prints 98.4 for LFC). TFC: the README of the QONNX model "
-    "zoo. AdaBin: `best_prec1` in the file of the weights. `bcdzoo table --which reproduced` has what was measured.",
+    "zoo. IR-Net, RBNN, AdaBin: the README of their authors' repositories, but `best_prec1` in the file of the weights "
+    "of AdaBin's ResNet-20. `bcdzoo table --which reproduced` has what was measured.",
 )
 
 
