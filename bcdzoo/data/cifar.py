@@ -24,6 +24,7 @@ _PLANE = 32 * 32
 _PIXELS = 3 * _PLANE
 _HEADER = b"P6 32 32 255\n"
 _LARGEST = 320 << 20  # bytes of a file, ten times a batch; all are held in memory
+_LARGEST_META = 1 << 16
 _BATCHES = {TRAIN: tuple(f"data_batch_{number}" for number in range(1, 6)), TEST: ("test_batch",)}
 _IMAGES = {TRAIN: 50_000, TEST: 10_000}
 _BATCH = re.compile(r"(test_batch|data_batch_\d{1,2})(\.bin)?", re.ASCII)
@@ -146,11 +147,9 @@ def _samples(batch: str, where: str, file: FileRange, form: "_Form") -> list[Sam
     ]
 
 
-def _content(where: str, file: FileRange) -> bytes:
-    if file.size > _LARGEST:
-        raise BcdzooError(
-            f"{where} has {file.size} bytes, and at most {_LARGEST >> 20} MiB are read: it is no batch file"
-        )
+def _content(where: str, file: FileRange, most: int = _LARGEST) -> bytes:
+    if file.size > most:
+        raise BcdzooError(f"{where} has {file.size} bytes, and at most {most} are read: it is no file of CIFAR-10")
     return file()
 
 
@@ -202,10 +201,14 @@ def _arrays(where: str, content: bytes) -> Images:
     match table.get("labels"), machine.states.get(array) if isinstance(array, Made) else None:
         case list(labels), (1, (count, 3072), Made("numpy.dtype u1"), False, str() | bytes() as data):
             planes = data.encode("latin-1", "ignore") if isinstance(data, str) else data
-            if count == len(labels) == len(planes) / _PIXELS and count and all(type(label) is int for label in labels):
+            if count == len(labels) == len(planes) / _PIXELS and count and all(map(_is_label, labels)):
                 return labels, planes
     hundred = ": it is CIFAR-100's" if "fine_labels" in table else ""
     raise BcdzooError(f"{where} has no labels with as many images of 3072 bytes, as CIFAR-10's has{hundred}")
+
+
+def _is_label(label: Any) -> bool:
+    return type(label) is int and label.bit_length() < 32
 
 
 def _label_names(where: str, content: bytes) -> list[Any]:
@@ -246,7 +249,7 @@ def _class_names(path: Path, files: dict[str, FileRange], form: _Form) -> tuple[
     if form.meta not in files:
         return ()
     where = f"{path}: {form.meta}"
-    names = form.names(where, _content(where, files[form.meta]))
+    names = form.names(where, _content(where, files[form.meta], _LARGEST_META))
     if len(names) != _CLASSES or not all(isinstance(name, str) and 0 < len(name) <= 100 for name in names):
         raise BcdzooError(f"{where} does not have the names of {_CLASSES} classes: remove it, or unpack it again")
     return tuple(names)

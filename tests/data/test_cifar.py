@@ -120,6 +120,7 @@ class _Runs:
         (_with(labels=[1, 10]), "image 1 has label 10"),
         (_with(labels=[1, -1]), "image 1 has label -1"),
         (_with(labels=[1, 2.0]), "has no labels with as many images"),
+        (_with(labels=[1, 1 << 20_000]), "has no labels with as many images"),
         (_with(labels=None, fine_labels=[1, 2]), "it is CIFAR-100's"),
         (_with(data=None), "has no labels with as many images"),
         (_with(data=[[0] * 3072] * 2), "has no labels with as many images"),
@@ -183,6 +184,8 @@ def test_class_names_that_are_not_ten_are_refused(tmp_path: Path) -> None:
     folder = cifar.binary_folder(tmp_path / "x")
     (folder / "batches.meta.txt").write_text("cat\ndog\n")
     assert "batches.meta.txt does not have the names of 10 classes" in complaint(folder, 10)
+    (folder / "batches.meta.txt").write_text("x\n" * 40_000)
+    assert "at most 65536 are read" in complaint(folder, 10)
     (folder / "batches.meta.txt").unlink()
     assert open_dataset(folder, 10).class_names == ()
 
@@ -190,4 +193,4 @@ def test_class_names_that_are_not_ten_are_refused(tmp_path: Path) -> None:
 def test_a_file_of_another_size_is_refused_before_it_is_read(tmp_path: Path) -> None:
     with (tmp_path / "test_batch.bin").open("wb") as file:
         file.truncate(3073 << 30)
-    assert "at most 320 MiB are read" in complaint(tmp_path, 10)
+    assert "at most 335544320 are read" in complaint(tmp_path, 10)

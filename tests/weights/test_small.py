@@ -39,7 +39,7 @@ def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: st
     tensors = {f"module.{key}": tensor for key, tensor in state(name).items()}
     torch.save({"epoch": 7, "state_dict": tensors, "best_prec1": 80.0}, tmp_path / "model_best.pth.tar")
     model = load_model(name, tmp_path / "model_best.pth.tar")
-    assert (model.preprocess.resize, model.preprocess.crop) == (32, 32)
+    assert str(model.preprocess).startswith("resize=32,crop=32,")
     assert torch.equal(model.state_dict()["fc.weight"], tensors[f"module.{'fc' if 'vgg' in name else 'linear'}.weight"])
 
 
@@ -57,5 +57,5 @@ def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: st
 )
 def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path: Path) -> None:
     torch.save(state(theirs), tmp_path / "x.pth")
-    with pytest.raises(BcdzooError, match="does not fit|has shape"):
+    with pytest.raises(BcdzooError, match=r"does not fit|has shape"):
         load_model(other, tmp_path / "x.pth")

@@ -111,7 +111,7 @@ class RotatedWeight(WeightQuantizer, _Steepening):
         return triangle_sign(turned, max(1 / self.t, 1.0), self.t), self.alpha.flatten()
 
     def _matrices(self, x: Tensor) -> Tensor:
-        return x.view(len(x), self.a, -1)
+        return x.reshape(len(x), self.a, -1)  # channels-last weights have another order
 
     def start_epoch(self, weight: Tensor) -> None:
         self.update_rotation(weight)
