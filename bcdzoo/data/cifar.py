@@ -18,8 +18,8 @@ from bcdzoo.text import printable
 from bcdzoo.unpickle import Machine, Made
 
 TRAIN, TEST = "train", "test"
+CLASSES = 10
 
-_CLASSES = 10
 _PLANE = 32 * 32
 _PIXELS = 3 * _PLANE
 _HEADER = b"P6 32 32 255\n"
@@ -134,9 +134,9 @@ def _is_ours(name: str) -> bool:
 def _samples(batch: str, where: str, file: FileRange, form: "_Form") -> list[Sample]:
     labels, planes = form.images(where, _content(where, file))
     for place, label in enumerate(labels):
-        if not 0 <= label < _CLASSES:
+        if not 0 <= label < CLASSES:
             raise BcdzooError(
-                f"{where}: image {place} has label {printable(label, 20)}, and CIFAR-10's end at {_CLASSES - 1}: it is "
+                f"{where}: image {place} has label {printable(label, 20)}, and CIFAR-10's end at {CLASSES - 1}: it is "
                 "damaged, or no such file"
             )
     size = len(_HEADER) + _PIXELS
@@ -250,6 +250,6 @@ def _class_names(path: Path, files: dict[str, FileRange], form: _Form) -> tuple[
         return ()
     where = f"{path}: {form.meta}"
     names = form.names(where, _content(where, files[form.meta], _LARGEST_META))
-    if len(names) != _CLASSES or not all(isinstance(name, str) and 0 < len(name) <= 100 for name in names):
-        raise BcdzooError(f"{where} does not have the names of {_CLASSES} classes: remove it, or unpack it again")
+    if len(names) != CLASSES or not all(isinstance(name, str) and 0 < len(name) <= 100 for name in names):
+        raise BcdzooError(f"{where} does not have the names of {CLASSES} classes: remove it, or unpack it again")
     return tuple(names)

@@ -57,6 +57,7 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
             raise BcdzooError(f"{path} has {kind} files, whose labels start at 0: omit --label-offset")
         listing = idx.read_split(path, idx.TRAIN) if kind == "idx" else cifar.read_split(path, cifar.TRAIN)
         name = path.resolve().name
+        classes = cifar.CLASSES if kind == "cifar10" and classes is None else classes
         images = ImageSet(listing.samples, name, kind, listing.labels_from, class_names=listing.class_names)
     elif idx.has_idx(path, idx.TEST):
         raise BcdzooError(

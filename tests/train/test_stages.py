@@ -594,4 +594,4 @@ def test_cifar10s_files_train_a_network_whose_rotations_turn_at_every_epoch(
     (done,) = train("rbnn-resnet20", folder, tmp_path / "run", settings=settings, workers=0)
     assert turned == [True] * (3 * 18)
     assert done.lineage["evaluation"]["n"] == 4
-    assert bcdzoo.load_model("rbnn-resnet20", done.weights).class_names == list(cifar.NAMES)
+    assert bcdzoo.load_model("rbnn-resnet20", done.weights).class_names == cifar.NAMES
