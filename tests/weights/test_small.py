@@ -59,3 +59,20 @@ def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path
     torch.save(state(theirs), tmp_path / "x.pth")
     with pytest.raises(BcdzooError, match=r"does not fit|has shape"):
         load_model(other, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rbnn-resnet20", "ResNet-20 with a shortcut around two convolutions; its entry model says which it is"),
+        ("rbnn-resnet20-bireal", "ResNet-20 with a shortcut around each convolution"),
+        ("irnet-resnet20", ""),
+    ],
+)
+def test_which_of_rbnns_two_resnet_20_was_assumed_is_said(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(state(name), tmp_path / "x.pth")
+    load_model(name, tmp_path / "x.pth")
+    told = capsys.readouterr().err
+    assert said in told and bool(told) == bool(said)

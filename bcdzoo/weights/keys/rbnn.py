@@ -4,8 +4,9 @@ Neither uses the bn3 of its ImageNet network.
 """
 
 import re
+from collections.abc import Callable
 
-from bcdzoo.weights.keys.family import Family, Layout, Rule, shifted
+from bcdzoo.weights.keys.family import Family, Layout, Rule, State, shifted
 
 
 def _rbnn_unit(match: re.Match[str]) -> str:
@@ -37,6 +38,19 @@ _RBNN = Layout(
 )
 
 _SMALL = "resize=32,crop=32"
+
+
+def _assumed(shortcuts: str) -> Callable[[State], str]:
+    """Only RBNN has both forms of ResNet-20, and their keys and shapes are the same."""
+
+    def assumed(state: State) -> str:
+        is_rbnn = any(key.endswith("conv1.rotate") and len(tensor) == 16 for key, tensor in state.items())
+        other = "its entry model says which it is, resnet20_1w1a or resnet20_bireal_1w1a"
+        return f"read as RBNN's ResNet-20 with a shortcut around {shortcuts}; {other}" if is_rbnn else ""
+
+    return assumed
+
+
 _HEAD: list[Rule] = [(r"bn2\.", "norm."), (r"linear\.", "fc.")]
 _BLOCKS = Layout(
     [
@@ -47,6 +61,7 @@ _BLOCKS = Layout(
         *_HEAD,
     ],
     preprocess=_SMALL,
+    assumed=_assumed("two convolutions"),
 )
 _UNITS = Layout(
     [
@@ -57,6 +72,7 @@ _UNITS = Layout(
         *_HEAD,
     ],
     preprocess=_SMALL,
+    assumed=_assumed("each convolution"),
 )
 _VGG = Layout(
     [
