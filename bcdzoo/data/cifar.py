@@ -28,7 +28,7 @@ _LARGEST_META = 1 << 16
 _BATCHES = {TRAIN: tuple(f"data_batch_{number}" for number in range(1, 6)), TEST: ("test_batch",)}
 _IMAGES = {TRAIN: 50_000, TEST: 10_000}
 _BATCH = re.compile(r"(test_batch|data_batch_\d{1,2})(\.bin)?", re.ASCII)
-_ARCHIVE = re.compile(r"cifar-100?-(binary|python)\.(tar|tar\.gz|tgz)", re.IGNORECASE)
+_ARCHIVE = re.compile(r".*cifar-?100?-(binary|python).*\.(tar|tar\.gz|tgz)", re.IGNORECASE | re.DOTALL)
 _HUNDRED = ("fine_label_names.txt", "file.txt~")
 """Files that CIFAR-100 has beside its ``train`` and ``test``, and CIFAR-10 has not."""
 
@@ -58,7 +58,7 @@ class CifarImage(NamedTuple):
 def holds_cifar(path: Path) -> bool:
     """Whether a folder, an archive or a file is CIFAR's, by names alone; CIFAR-100's too, which is then refused."""
     if path.is_dir():
-        return bool(_files(path))
+        return any(_BATCH.fullmatch(name) or name in _HUNDRED for name in _files(path))
     return path.exists() and bool(_BATCH.fullmatch(path.name) or _ARCHIVE.fullmatch(path.name))
 
 
@@ -73,7 +73,7 @@ def cifar10_files(path: Path, classes: int) -> Listing:
         return read_split(path, TEST)
     form = next(form for form in _FORMS if path.name.endswith(form.ending))
     file = FileRange(str(path), 0, path.stat().st_size)
-    return Listing(_samples(path.name.removesuffix(form.ending), str(path), file, form), str(path.name))
+    return Listing(_samples(path.name.removesuffix(form.ending), str(path), file, form), path.name)
 
 
 def read_split(path: Path, split: str) -> Listing:

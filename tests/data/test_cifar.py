@@ -14,6 +14,7 @@ from bcdzoo.data.imagenet import open_dataset
 from bcdzoo.errors import BcdzooError
 from bcdzoo.train.images import has_test_images, name_classes, open_training_set
 from tests.data import cifar
+from tests.data.layouts import picture_folder
 from tests.data.test_layouts import complaint
 
 
@@ -178,6 +179,16 @@ def test_an_archive_that_is_cut_off_or_has_two_such_files_is_refused(tmp_path: P
     cifar.binary_folder(tmp_path / "x" / "other")
     cifar.binary_folder(tmp_path / "x" / "again")
     assert "two files called" in complaint(cifar.archive(path, tmp_path / "x"), 10)
+
+
+def test_class_folders_beside_a_file_of_names_are_class_folders(tmp_path: Path) -> None:
+    picture_folder(tmp_path / "x", cifar.NAMES)
+    (tmp_path / "x" / "batches.meta.txt").write_text("\n".join(cifar.NAMES))
+    images = open_dataset(tmp_path / "x", 10)
+    assert images.layout == "imagefolder"
+    assert {sample.id.split("/")[0]: sample.label for sample in images.samples} == {
+        name: label for label, name in enumerate(cifar.NAMES)
+    }
 
 
 def test_class_names_that_are_not_ten_are_refused(tmp_path: Path) -> None:
