@@ -96,11 +96,16 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
+_ADABIN = "Tu et al., AdaBin, ECCV 2022"
+_IRNET = "Qin et al., IR-Net, CVPR 2020"
+_RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
+
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
 _MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10, "dataset": "mnist"}
 _CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cifar10"}
 _MIXING = ("mixing", "branches")
+_CIFAR10_TRAINED: dict[str, Any] = _CIFAR10 | {"recipe": "cifar10"}
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
@@ -110,7 +115,9 @@ _SPECS = [
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bits=(Bits(1, 1, 5, 5),),
     ),
-    ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", "Tu et al., AdaBin, ECCV 2022", **_CIFAR10),
+    ModelSpec("adabin-r18-cifar10", "adabin:adabin_r18_cifar10", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-vgg-small", "adabin:adabin_vgg_small", _ADABIN, **_CIFAR10_TRAINED),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
@@ -153,7 +160,10 @@ _SPECS = [
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
     ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
-    ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
+    ModelSpec("irnet-r18", "irnet:irnet_r18", _IRNET),
+    ModelSpec("irnet-r18-cifar10", "irnet:irnet_r18_cifar10", _IRNET, **_CIFAR10_TRAINED),
+    ModelSpec("irnet-resnet20", "irnet:irnet_resnet20", _IRNET, **_CIFAR10_TRAINED),
+    ModelSpec("irnet-vgg-small", "irnet:irnet_vgg_small", _IRNET, **_CIFAR10_TRAINED),
     ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", (Bits(1, 2),)),
     ModelSpec("meliusnet-22", "meliusnet:meliusnet_22", _MELIUSNET),
     ModelSpec("meliusnet-42", "meliusnet:meliusnet_42", _MELIUSNET),
@@ -164,7 +174,11 @@ _SPECS = [
     ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET, headless=True),
     ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET, headless=True),
     ModelSpec("quicknet-small", "quicknet:quicknet_small", _QUICKNET, headless=True),
-    ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
+    ModelSpec("rbnn-r18", "rbnn:rbnn_r18", _RBNN),
+    ModelSpec("rbnn-r18-cifar10", "rbnn:rbnn_r18_cifar10", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-resnet20", "rbnn:rbnn_resnet20", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-resnet20-bireal", "rbnn:rbnn_resnet20_bireal", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-vgg-small", "rbnn:rbnn_vgg_small", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET, recipe="reactnet"),

@@ -9,7 +9,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bcdzoo"
 ORDER = (
-    *("errors", "text", "text_table", "bits", "files", "seal", "toml", "processes", "layers", "models", "registry"),
+    *(
+        "errors",
+        "text",
+        "text_table",
+        "bits",
+        "files",
+        "seal",
+        "toml",
+        "unpickle",
+        "processes",
+        "layers",
+        "models",
+        "registry",
+    ),
     *("custom_model", "data", "weights", "packed", "trace", "observe", "ops", "push", "versions", "evaluation"),
     *("audit", "report", "train", "storage", "doctor", "cli", "__main__"),
 )

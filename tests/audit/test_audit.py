@@ -484,19 +484,31 @@ def small(name: str) -> str:
 
 
 VERDICTS = {
+    "adabin-r18-cifar10": "binary: 16 layers",
     "adabin-resnet20": "binary: 18 layers",
+    "adabin-vgg-small": "binary: 5 layers",
     "bmxnet-lenet-mnist": "binary: 2 layers",
     "bmxnet-r18": "binary: 20 layers",
     "bmxnet-r18-cifar10": "binary: 20 layers",
     "bmxnet-r18-first-real": "binary: 15 layers",
     "finn-cnv-w1a1": "mixed: 8 binary, 1 low-bit (w1a8)",
     "finn-lfc-w1a1": "binary: 4 layers",
+    "irnet-r18-cifar10": "binary: 16 layers",
+    "irnet-resnet20": "binary: 18 layers",
+    "irnet-vgg-small": "binary: 5 layers",
     "qonnx-tfc-w1a1": "binary: 4 layers",
+    "rbnn-r18-cifar10": "binary: 19 layers",
+    "rbnn-resnet20": "binary: 18 layers",
+    "rbnn-resnet20-bireal": "binary: 18 layers",
+    "rbnn-vgg-small": "binary: 5 layers",
 }
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_networks_with_trained_weights_are_what_they_say_in_torch_and_packed(name: str) -> None:
+SLOW = ("adabin-r18-cifar10", "adabin-vgg-small", "irnet-r18-cifar10", "rbnn-r18-cifar10")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in VERDICTS])
+def test_networks_of_small_images_and_of_bmxnet_are_what_they_say_in_torch_and_packed(name: str) -> None:
     network = drawn(name, side=bcdzoo.registry.find(name).input_size if "r18" not in name else 32).eval()
     plain = audit(network, "demo", images=2, preprocess=small(name))
     assert plain.verdict.startswith(VERDICTS[name])

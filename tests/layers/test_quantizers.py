@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight, least_squares
-from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress
+from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress, start_epoch
 from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaSign, DoReFaWeight, PactActivation
 from bcdzoo.layers.quantizers.irnet import BalancedWeight, DecayingEstimator, decaying_sign, standardized
 from bcdzoo.layers.quantizers.lqnet import LearnedBasisActivation, LearnedBasisWeight, encode
@@ -25,7 +25,7 @@ from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight, triangle_s
 from bcdzoo.layers.quantizers.sign import Sign, SignWeight, sign, sign_straight_through
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
-from bcdzoo.models.rbnn import rbnn_r18, update_rotations
+from bcdzoo.models.rbnn import rbnn_r18
 from bcdzoo.models.slb import calibrate, slb_r18_w1a1
 
 SHAPE = (8, 6, 3, 3)
@@ -247,7 +247,7 @@ def test_a_networks_rotations_update_together() -> None:
     torch.manual_seed(0)
     net = rbnn_r18(10)
     before = {key: tensor.clone() for key, tensor in net.state_dict().items() if key.endswith(("R1", "R2"))}
-    update_rotations(net)
+    start_epoch(net)
     after = net.state_dict()
     assert len(before) == 32
     assert not any(torch.equal(after[key], tensor) for key, tensor in before.items())

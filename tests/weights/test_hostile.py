@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import bcdzoo
+from bcdzoo import unpickle
 from bcdzoo.errors import BcdzooError
 from bcdzoo.push import prepare_publication
-from bcdzoo.weights import pickles
 from bcdzoo.weights.convert import load_state
 from bcdzoo.weights.load import checkpoint_argument, convert
 from bcdzoo.weights.metadata import read_metadata
@@ -26,7 +26,7 @@ from tests.weights.hostile import FILES
 @pytest.mark.parametrize("name", FILES)
 def test_it_is_refused_at_once_and_in_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
-    monkeypatch.setattr(pickles, "_MOST_STEPS", 200_000)  # seconds less; the next test has the real one
+    monkeypatch.setattr(unpickle, "_MOST_STEPS", 200_000)  # seconds less; the next test has the real one
     write, message = FILES[name]
     write(Path("x"))
     start = time.monotonic()
