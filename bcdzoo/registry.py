@@ -35,7 +35,6 @@ class ModelSpec:
         recipe: Shipped recipe to train it with (docs/training.md), if there is one.
         shown: Arguments, besides ``num_classes``, whose values can be read from the names and shapes of its tensors.
         dataset: Data set for which it was published.
-        headless: Whether it can be built without its classifier, for pooled features (``num_classes=0``).
     """
 
     name: str
@@ -47,7 +46,6 @@ class ModelSpec:
     recipe: str = ""
     shown: tuple[str, ...] = ()
     dataset: str = "imagenet"
-    headless: bool = False
 
     @property
     def w_bits(self) -> int | None:
@@ -137,12 +135,12 @@ _SPECS = [
         shown=_MIXING,
         **_TINY | {"recipe": "tiny-real"},
     ),
-    ModelSpec("binaryalexnet", "bnn:binaryalexnet", _BNN, (Bits(1, 32), BINARY), headless=True),
-    ModelSpec("binarydensenet-28", "backtosimplicity:binarydensenet_28", _SIMPLICITY, headless=True),
-    ModelSpec("binarydensenet-37", "backtosimplicity:binarydensenet_37", _SIMPLICITY, headless=True),
-    ModelSpec("binarydensenet-37-dilated", "backtosimplicity:binarydensenet_37_dilated", _SIMPLICITY, headless=True),
-    ModelSpec("binarydensenet-45", "backtosimplicity:binarydensenet_45", _SIMPLICITY, headless=True),
-    ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY, headless=True),
+    ModelSpec("binaryalexnet", "bnn:binaryalexnet", _BNN, (Bits(1, 32), BINARY)),
+    ModelSpec("binarydensenet-28", "backtosimplicity:binarydensenet_28", _SIMPLICITY),
+    ModelSpec("binarydensenet-37", "backtosimplicity:binarydensenet_37", _SIMPLICITY),
+    ModelSpec("binarydensenet-37-dilated", "backtosimplicity:binarydensenet_37_dilated", _SIMPLICITY),
+    ModelSpec("binarydensenet-45", "backtosimplicity:binarydensenet_45", _SIMPLICITY),
+    ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
@@ -155,7 +153,7 @@ _SPECS = [
     ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
     ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
     ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", _DOREFA, (Bits(2, 2),)),
-    ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),), headless=True),
+    ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),)),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
@@ -171,9 +169,9 @@ _SPECS = [
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", (REAL,)),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", (REAL,)),
     ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
-    ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET, headless=True),
-    ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET, headless=True),
-    ModelSpec("quicknet-small", "quicknet:quicknet_small", _QUICKNET, headless=True),
+    ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET),
+    ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET),
+    ModelSpec("quicknet-small", "quicknet:quicknet_small", _QUICKNET),
     ModelSpec("rbnn-r18", "rbnn:rbnn_r18", _RBNN),
     ModelSpec("rbnn-r18-cifar10", "rbnn:rbnn_r18_cifar10", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("rbnn-resnet20", "rbnn:rbnn_resnet20", _RBNN, **_CIFAR10_TRAINED),
@@ -190,7 +188,7 @@ _SPECS = [
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
     ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, (Bits(1, 8),)),
-    ModelSpec("xnornet-alexnet", "xnornet:xnornet_alexnet", _XNORNET, headless=True),
+    ModelSpec("xnornet-alexnet", "xnornet:xnornet_alexnet", _XNORNET),
     ModelSpec("xnornet-r18", "xnornet:xnornet_r18", _XNORNET),
 ]
 
@@ -302,12 +300,16 @@ def _published() -> dict[str, list[str]]:
     return {name: models for name, models in printed.items() if models}
 
 
-def create_model(name: str, num_classes: int | None = None, **arguments: Any) -> "nn.Module":
+def create_model(
+    name: str, num_classes: int | None = None, features_only: bool = False, **arguments: Any
+) -> "nn.Module":
     """Build a network with random weights.
 
     Args:
         name: Name from :func:`list_models`.
-        num_classes: Number of outputs; None for the network's own, 1000 for ImageNet's networks.
+        num_classes: Number of outputs; None for the network's own, 1000 for ImageNet's networks; 0 for the features
+            that its classifier sees, (N, features).
+        features_only: Whether it gives the last map of each size, as :class:`bcdzoo.models.features.FeatureMaps`.
         **arguments: Arguments of the network, such as ``step=1`` for the form with real-valued weights (W/A 32/1) in
             which a binary network is first trained, or ``mlp_groups=4`` for another member of BCDNet's family.
 
@@ -333,7 +335,22 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # invalid values
         given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
         raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
-    return model
+    return feature_maps(model, name) if features_only else model
+
+
+def feature_maps(model: "nn.Module", name: str) -> "nn.Module":
+    """The last map of each size that a network of the zoo gives.
+
+    Args:
+        model: Network.
+        name: Its name.
+
+    Raises:
+        BcdzooError: It has no maps.
+    """
+    from bcdzoo.models.features import FeatureMaps
+
+    return FeatureMaps(model, find(name).input_size)
 
 
 def _check_types(name: str, arguments: dict[str, Any]) -> None:
@@ -345,9 +362,8 @@ def _check_types(name: str, arguments: dict[str, Any]) -> None:
             raise BcdzooError(
                 f"{name}: {key} must be of type {wanted}, like {default!r}, not {printable(repr(value), 60)}"
             )
-    least = 0 if find(name).headless else 1
-    if arguments["num_classes"] < least:
-        raise BcdzooError(f"{name}: num_classes must be at least {least}, not {arguments['num_classes']}")
+    if arguments["num_classes"] < 0:
+        raise BcdzooError(f"{name}: num_classes must be at least 0, not {arguments['num_classes']}")
 
 
 def default_arguments(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import Quantizers, of_step
 from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
+from bcdzoo.models.trunks import linear
 
 GROWTH = 64
 """Channels that a dense block adds and an improvement block improves; also those of the stem."""
@@ -140,7 +141,7 @@ class MeliusNet(nn.Module):
                 channels = widths[i]
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn(self.stages(self.stem(x))))

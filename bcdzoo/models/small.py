@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.unit import BinaryUnit
-from bcdzoo.models.trunks import RESNET_WIDTHS, Block
+from bcdzoo.models.trunks import RESNET_WIDTHS, Block, linear
 
 RESNET20_WIDTHS = (16, 32, 64)
 VGG_WIDTHS = (128, 128, 256, 256, 512, 512)
@@ -90,7 +90,7 @@ def small_resnet(
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
             norm=nn.BatchNorm1d(c_in),
-            fc=nn.Linear(c_in, num_classes),
+            fc=linear(c_in, num_classes),
         )
     )
 
@@ -167,5 +167,5 @@ def vgg_small(
         parts |= {"bn": nn.BatchNorm2d(c_out), "activation": activation(c_out)}
         features.append(nn.Sequential(OrderedDict(parts)))
         c_in = c_out
-    fc = nn.Linear(c_in * (32 // 8) ** 2, num_classes)
+    fc = linear(c_in * (32 // 8) ** 2, num_classes)
     return nn.Sequential(OrderedDict(features=features, flatten=nn.Flatten(), fc=fc))

@@ -55,7 +55,7 @@ def classifier(num_classes: int, before: nn.Module | None = None, norm: nn.Modul
     """
     parts = {"before": before, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "norm": norm}
     given = [(name, part) for name, part in parts.items() if part is not None]
-    return nn.Sequential(OrderedDict([*given, ("fc", nn.Linear(RESNET_WIDTHS[-1], num_classes))]))
+    return nn.Sequential(OrderedDict([*given, ("fc", linear(RESNET_WIDTHS[-1], num_classes))]))
 
 
 def linear(features: int, num_classes: int, bias: bool = True) -> nn.Module:
@@ -143,7 +143,7 @@ class BinaryResNet(nn.Module):
         for depth, c_out in zip(depths, RESNET_WIDTHS, strict=True):
             self.stages.append(stage(residual, depth, c_in, c_out))
             c_in = c_out
-        self.fc = nn.Linear(c_in, num_classes)
+        self.fc = linear(c_in, num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = bn_eps

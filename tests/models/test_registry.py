@@ -44,7 +44,7 @@ OURS = {"bcdnet-tiny", "bcdnet-tiny-real", "reactnet-tiny"}  # in no table
 SIZE = 64  # of the images here, for networks of larger ones: nearly all are fully convolutional
 
 
-def build(name: str, **arguments: object) -> nn.Module:
+def build(name: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
     return bcdzoo.create_model(name, num_classes=10, **arguments)
 
@@ -251,8 +251,8 @@ def test_without_classes_a_network_gives_pooled_features_where_it_can_be_built_s
             x = images(1)
             torch.testing.assert_close(model(x), model.features(x).mean((2, 3)))
             assert model(x).shape == (1, features)
-    with pytest.raises(BcdzooError, match="num_classes must be at least 1, not 0"):
-        bcdzoo.create_model("resnet-18", num_classes=0)
+    with pytest.raises(BcdzooError, match="num_classes must be at least 0, not -1"):
+        bcdzoo.create_model("resnet-18", num_classes=-1)
     with pytest.raises(BcdzooError, match="num_classes must be at least 0, not -1"):
         bcdzoo.create_model("quicknet", num_classes=-1)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_full_sized_images_get_the_same_logits(name: str) -> None:
         ("resnet-18", {}, "no low-bit layers"),
     ],
 )
-def test_what_cannot_be_packed_says_why(name: str, build: dict[str, int], reason: str) -> None:
+def test_what_cannot_be_packed_says_why(name: str, build: dict[str, Any], reason: str) -> None:
     with pytest.raises(BcdzooError, match=reason):
         bcdzoo.pack(bcdzoo.create_model(name, **build))
 

@@ -91,7 +91,7 @@ def tensors() -> dict[str, torch.Tensor]:
         ({"build": '{"num_classes": 1' + "0" * 5000 + "}"}, "build is not JSON|must be"),
         ({"build": '{"num_classes": 20000000}'}, "needs \\(20000000, 128\\)"),
         ({"build": '{"num_classes": 1000000000000000000}'}, "cannot be built|needs"),
-        ({"build": '{"num_classes": -1}'}, "num_classes must be at least 1"),
+        ({"build": '{"num_classes": -1}'}, "num_classes must be at least 0"),
         ({"build": '{"num_classes": true}'}, "num_classes must be of type int"),
         ({"build": '{"num_classes": "10"}'}, "num_classes must be of type int"),
         ({"build": '{"num_classes": 1e400}'}, "num_classes must be of type int"),
