@@ -74,6 +74,13 @@ _REACTNET = (
 )
 _BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
 
+_BNN = "Hubara et al., Binarized Neural Networks, NIPS 2016"
+_DOREFA = "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016"
+_QUICKNET = (
+    "Bannink et al., Larq Compute Engine: Design, Benchmark, and Deploy State-of-the-Art Binarized Neural Networks, "
+    "MLSys 2021"
+)
+_SIMPLICITY = "Bethge et al., Back to Simplicity: How to Train Accurate BNNs from Scratch?, arXiv:1906.08637, 2019"
 _BNEXT = (
     "Guo et al., Join the High Accuracy Club on ImageNet with a Binary Neural Network Ticket, arXiv:2211.12933, 2022"
 )
@@ -87,11 +94,16 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
+_ADABIN = "Tu et al., AdaBin, ECCV 2022"
+_IRNET = "Qin et al., IR-Net, CVPR 2020"
+_RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
+
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
 _MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10, "dataset": "mnist"}
 _CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cifar10"}
 _MIXING = ("mixing", "branches")
+_CIFAR10_TRAINED: dict[str, Any] = _CIFAR10 | {"recipe": "cifar10"}
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
@@ -101,7 +113,9 @@ _SPECS = [
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bits=(Bits(1, 1, 5, 5),),
     ),
-    ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", "Tu et al., AdaBin, ECCV 2022", **_CIFAR10),
+    ModelSpec("adabin-r18-cifar10", "adabin:adabin_r18_cifar10", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-vgg-small", "adabin:adabin_vgg_small", _ADABIN, **_CIFAR10_TRAINED),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
@@ -121,6 +135,12 @@ _SPECS = [
         shown=_MIXING,
         **_TINY | {"recipe": "tiny-real"},
     ),
+    ModelSpec("binaryalexnet", "bnn:binaryalexnet", _BNN, (Bits(1, 32), BINARY)),
+    ModelSpec("binarydensenet-28", "backtosimplicity:binarydensenet_28", _SIMPLICITY),
+    ModelSpec("binarydensenet-37", "backtosimplicity:binarydensenet_37", _SIMPLICITY),
+    ModelSpec("binarydensenet-37-dilated", "backtosimplicity:binarydensenet_37_dilated", _SIMPLICITY),
+    ModelSpec("binarydensenet-45", "backtosimplicity:binarydensenet_45", _SIMPLICITY),
+    ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
@@ -132,14 +152,16 @@ _SPECS = [
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
     ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
     ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
-    ModelSpec(
-        "dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016", (Bits(2, 2),)
-    ),
+    ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", _DOREFA, (Bits(2, 2),)),
+    ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),)),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
     ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
-    ModelSpec("irnet-r18", "irnet:irnet_r18", "Qin et al., IR-Net, CVPR 2020"),
+    ModelSpec("irnet-r18", "irnet:irnet_r18", _IRNET),
+    ModelSpec("irnet-r18-cifar10", "irnet:irnet_r18_cifar10", _IRNET, **_CIFAR10_TRAINED),
+    ModelSpec("irnet-resnet20", "irnet:irnet_resnet20", _IRNET, **_CIFAR10_TRAINED),
+    ModelSpec("irnet-vgg-small", "irnet:irnet_vgg_small", _IRNET, **_CIFAR10_TRAINED),
     ModelSpec("lqnet-r18-w1a2", "lqnet:lqnet_r18_w1a2", "Zhang et al., LQ-Nets, ECCV 2018", (Bits(1, 2),)),
     ModelSpec("meliusnet-22", "meliusnet:meliusnet_22", _MELIUSNET),
     ModelSpec("meliusnet-42", "meliusnet:meliusnet_42", _MELIUSNET),
@@ -147,7 +169,14 @@ _SPECS = [
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", (REAL,)),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", (REAL,)),
     ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
-    ModelSpec("rbnn-r18", "rbnn:rbnn_r18", "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"),
+    ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET),
+    ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET),
+    ModelSpec("quicknet-small", "quicknet:quicknet_small", _QUICKNET),
+    ModelSpec("rbnn-r18", "rbnn:rbnn_r18", _RBNN),
+    ModelSpec("rbnn-r18-cifar10", "rbnn:rbnn_r18_cifar10", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-resnet20", "rbnn:rbnn_resnet20", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-resnet20-bireal", "rbnn:rbnn_resnet20_bireal", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbnn-vgg-small", "rbnn:rbnn_vgg_small", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET, recipe="reactnet"),
@@ -159,6 +188,7 @@ _SPECS = [
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
     ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, (Bits(1, 8),)),
+    ModelSpec("xnornet-alexnet", "xnornet:xnornet_alexnet", _XNORNET),
     ModelSpec("xnornet-r18", "xnornet:xnornet_r18", _XNORNET),
 ]
 
@@ -270,12 +300,16 @@ def _published() -> dict[str, list[str]]:
     return {name: models for name, models in printed.items() if models}
 
 
-def create_model(name: str, num_classes: int | None = None, **arguments: Any) -> "nn.Module":
+def create_model(
+    name: str, num_classes: int | None = None, features_only: bool = False, **arguments: Any
+) -> "nn.Module":
     """Build a network with random weights.
 
     Args:
         name: Name from :func:`list_models`.
-        num_classes: Number of outputs; None for the network's own, 1000 for ImageNet's networks.
+        num_classes: Number of outputs; None for the network's own, 1000 for ImageNet's networks; 0 for the features
+            that its classifier sees, (N, features).
+        features_only: Whether it gives the last map of each size, as :class:`bcdzoo.models.features.FeatureMaps`.
         **arguments: Arguments of the network, such as ``step=1`` for the form with real-valued weights (W/A 32/1) in
             which a binary network is first trained, or ``mlp_groups=4`` for another member of BCDNet's family.
 
@@ -301,7 +335,22 @@ def create_model(name: str, num_classes: int | None = None, **arguments: Any) ->
     except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # invalid values
         given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
         raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
-    return model
+    return feature_maps(model, name) if features_only else model
+
+
+def feature_maps(model: "nn.Module", name: str) -> "nn.Module":
+    """The last map of each size that a network of the zoo gives.
+
+    Args:
+        model: Network.
+        name: Its name.
+
+    Raises:
+        BcdzooError: It has no maps.
+    """
+    from bcdzoo.models.features import FeatureMaps
+
+    return FeatureMaps(model, find(name).input_size)
 
 
 def _check_types(name: str, arguments: dict[str, Any]) -> None:
@@ -313,8 +362,8 @@ def _check_types(name: str, arguments: dict[str, Any]) -> None:
             raise BcdzooError(
                 f"{name}: {key} must be of type {wanted}, like {default!r}, not {printable(repr(value), 60)}"
             )
-    if arguments["num_classes"] < 1:
-        raise BcdzooError(f"{name}: num_classes must be at least 1, not {arguments['num_classes']}")
+    if arguments["num_classes"] < 0:
+        raise BcdzooError(f"{name}: num_classes must be at least 0, not {arguments['num_classes']}")
 
 
 def default_arguments(name: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ORDER = (
         "files",
         "seal",
         "toml",
+        "unpickle",
         "processes",
         "plan",
         "layers",

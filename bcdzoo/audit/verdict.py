@@ -235,8 +235,10 @@ def _role(
     if not any(low[:place]):
         return "stem" if all(_is_of_stem(other) for other in layers[1 : place + 1]) else "early stage"
     assert observed.weights is not None
-    if observed.weights.bits == 32 and not observed.weights.is_real:
+    if observed.weights.levels == 1:
         return "equal weights"
+    if observed.is_blur:
+        return "one filter"
     on_map = observed.positions > 1 or observed.calls > _LOOP * images
     if not any(low[place:]) and not on_map:
         return "classifier"

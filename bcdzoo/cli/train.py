@@ -15,7 +15,7 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, s
     "--data",
     required=True,
     type=click.Path(path_type=Path),
-    help="Training images: class folders, idx files, a CSV file …",
+    help="Training images: class folders, idx files, CIFAR-10's files, a CSV file …",
 )
 @out_option("Folder of the run; default: runs/MODEL.")
 @click.option("--recipe", type=RECIPE, metavar="NAME|FILE", help="Recipe to use instead of the network's own.")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from bcdzoo.data.cifar import cifar10_files, holds_cifar
 from bcdzoo.data.csv_layout import csv_file
 from bcdzoo.data.folders import class_folders, flat_folder, image_folder, parquet_in, validation_root
 from bcdzoo.data.hub import PREFIX, hub_dataset
@@ -33,6 +34,7 @@ LAYOUTS: dict[str, Layout] = {
     "webdataset": webdataset_shards,
     "csv": csv_file,
     "idx": idx_files,
+    "cifar10": cifar10_files,
 }
 TABLES = ("parquet", "hf", "csv")
 """Layouts that have columns."""
@@ -49,6 +51,8 @@ def detect(path: Path) -> str:
     """
     if str(path).startswith(PREFIX):
         return "hf"
+    if holds_cifar(path):
+        return "cifar10"
     if path.is_dir():
         return _detect_folder(path)
     ending = path.suffix.lower()

@@ -169,6 +169,10 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for a user's network that draws its own weights
         loaded = load_network(model, options.weights, options.manifest, **build)
+    if loaded.build.get("num_classes") == 0:
+        raise BcdzooError(
+            f"{loaded.name} was built without its classifier (num_classes=0): features are no predictions"
+        )
     preprocess = options.preprocess
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):

@@ -258,12 +258,15 @@ class _Unit:
         self._per_image("add", "offset")
 
     def _inner(self) -> None:
-        """A PReLU that a normalization follows."""
+        """A PReLU or ReLU that a normalization follows."""
+        slope = None
         if (found := self._next("prelu")) and found[1].constants.keys() == {"slope"}:
-            behind = self.graph.only_user(found[0] + 1)
-            if behind and _is_of_channels(behind[1], self.channels):
-                self.constants["inner_slope"] = _spread(found[1].constants["slope"], self.channels)
-                self.last = found[0]
+            slope = found[1].constants["slope"]
+        elif (found := self._next("clip")) and _is_relu(found[1]):
+            slope = np.zeros(1, np.float32)
+        behind = self.graph.only_user(found[0] + 1) if found else None
+        if slope is not None and found and behind and _is_of_channels(behind[1], self.channels):
+            self.constants["inner_slope"], self.last = _spread(slope, self.channels), found[0]
 
     def _normalization(self) -> None:
         if (found := self._next("scale_shift")) and _is_of_channels(found[1], self.channels):

@@ -1,35 +1,24 @@
-"""AdaBin (Tu et al., ECCV 2022): ResNet-20 for images of 32×32."""
+"""AdaBin (Tu et al., ECCV 2022), for images of 32×32.
 
-from collections import OrderedDict
+The authors' code has the two ResNets. VGG-Small is a reconstruction: that of IR-Net's code with AdaBin's convolution
+and activation.
+"""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bcdzoo.layers.adabin import AdaBinConv2d, Maxout
-from bcdzoo.layers.metadata import OpCounts
-
-_WIDTHS = (16, 32, 64)
-
-
-class PaddedShortcut(nn.Module):
-    """ResNet's shortcut of type A: every second pixel, and channels of zeros around; (N, C, H, W) to (N, 2C, …)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        quarter = x.shape[1] // 2
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
-
-    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
-        return {}
+from bcdzoo.models import small
+from bcdzoo.models.trunks import RESNET_WIDTHS, Block, projection
 
 
 class AdaBinUnit(nn.Module):
     """AdaBin 3×3 → BN → + shortcut → Maxout; (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉)."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> None:
         super().__init__()
-        self.conv = AdaBinConv2d(c_in, c_out, 3, stride=1 if c_in == c_out else 2)
+        self.conv = AdaBinConv2d(c_in, c_out, 3, stride)
         self.bn = nn.BatchNorm2d(c_out)
-        self.shortcut = nn.Identity() if c_in == c_out else PaddedShortcut()
+        self.shortcut = shortcut or nn.Identity()
         self.activation = Maxout(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,24 +26,21 @@ class AdaBinUnit(nn.Module):
         return out
 
 
+def _unit(shortcut: small.Shortcut) -> Block:
+    return lambda c_in, c_out, stride: AdaBinUnit(c_in, c_out, stride, shortcut(c_in, c_out, stride))
+
+
 def adabin_resnet20(num_classes: int = 10) -> nn.Module:
-    """ResNet-20 of 18 binary 3×3 convolutions, a shortcut around each; batch normalization before the classifier."""
-    stages = nn.Sequential()
-    c_in = _WIDTHS[0]
-    for c_out in _WIDTHS:
-        units = [AdaBinUnit(c_in, c_out), *(AdaBinUnit(c_out, c_out) for _ in range(5))]
-        stages.append(nn.Sequential(*units))
-        c_in = c_out
-    stem = OrderedDict(
-        conv=nn.Conv2d(3, c := _WIDTHS[0], 3, padding=1, bias=False), bn=nn.BatchNorm2d(c), activation=Maxout(c)
-    )
-    return nn.Sequential(
-        OrderedDict(
-            stem=nn.Sequential(stem),
-            stages=stages,
-            pool=nn.AdaptiveAvgPool2d(1),
-            flatten=nn.Flatten(),
-            norm=nn.BatchNorm1d(c_in),
-            fc=nn.Linear(c_in, num_classes),
-        )
-    )
+    """ResNet-20 of 18 binary 3×3 convolutions, a shortcut around each."""
+    widths = small.RESNET20_WIDTHS
+    return small.small_resnet(num_classes, widths, 6, _unit(small.padded_shortcut), Maxout(widths[0]))
+
+
+def adabin_r18_cifar10(num_classes: int = 10) -> nn.Module:
+    """ResNet-18 of 16 binary 3×3 convolutions, a shortcut around each; real-valued 1×1 shortcuts of stride 2."""
+    return small.small_resnet(num_classes, RESNET_WIDTHS, 4, _unit(projection), Maxout(RESNET_WIDTHS[0]))
+
+
+def adabin_vgg_small(num_classes: int = 10) -> nn.Module:
+    """VGG-Small of five binary 3×3 convolutions."""
+    return small.vgg_small(num_classes, lambda c_in, c_out: AdaBinConv2d(c_in, c_out, 3), Maxout)

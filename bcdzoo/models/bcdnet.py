@@ -79,7 +79,7 @@ class BCDNet(nn.Module):
         self.stem = MobileNetStem(stem_width)
         self.blocks = blocks
         self.mlp = mlp
-        self.head = AveragedHeads(channels, num_classes)
+        self.head = AveragedHeads(channels, num_classes) if num_classes else nn.Identity()
 
     def features(self, x: Tensor) -> Tensor:
         """What both classifiers see; (N, 3, H, W) to (N, channels)."""
@@ -91,6 +91,7 @@ class BCDNet(nn.Module):
 
     def separate_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Of the classifier that learns the labels, and of that which imitates a teacher."""
+        assert isinstance(self.head, AveragedHeads)
         return self.head.separately(self.features(x))
 
 

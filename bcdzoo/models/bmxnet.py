@@ -14,7 +14,7 @@ from bcdzoo.layers.agreements import Agreements
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.grey import FirstChannel
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
-from bcdzoo.models.trunks import RESNET_WIDTHS
+from bcdzoo.models.trunks import RESNET_WIDTHS, linear
 
 _RESNET_EPS, _LENET_EPS = 2e-5, 1e-3
 Conv = Callable[[int, int, int, int], nn.Module]
@@ -89,7 +89,7 @@ def _resnet18(num_classes: int, stem: nn.Module, real_stages: int = 0) -> nn.Mod
             activation=nn.ReLU(),
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),
-            fc=nn.Linear(c_in, num_classes),
+            fc=linear(c_in, num_classes),
         )
     )
 
@@ -144,6 +144,6 @@ def bmxnet_lenet_mnist(num_classes: int = 10) -> nn.Module:
             bn3=nn.BatchNorm2d(features, eps=_LENET_EPS),
             activation2=nn.Tanh(),
             flatten=nn.Flatten(),
-            fc2=nn.Linear(features, num_classes),
+            fc2=linear(features, num_classes),
         )
     )

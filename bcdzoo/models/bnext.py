@@ -17,7 +17,7 @@ from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Scheduled, WeightQuantizer
 from bcdzoo.layers.quantizers.sign import RSign, sign, straight_through
 from bcdzoo.layers.unit import HalvingPool
-from bcdzoo.models.trunks import MobileNetStem
+from bcdzoo.models.trunks import MobileNetStem, linear
 
 STEM_WIDTHS = {"t": 32, "s": 48, "m": 48, "l": 64}
 DEPTHS = {"t": (2, 2, 6, 2), "s": (2, 2, 6, 2), "m": (4, 4, 8, 4), "l": (4, 4, 16, 4)}
@@ -168,7 +168,7 @@ class BNext(nn.Module):
                 self.blocks.append(self._block(c_in, c_out, 2 if c_in != c_out and stage else 1))
                 c_in = c_out
         self.activation = nn.PReLU(c_in)
-        self.fc = nn.Linear(c_in, num_classes)
+        self.fc = linear(c_in, num_classes)
 
     def _block(self, c_in: int, c_out: int, stride: int) -> nn.Module:
         element_attention = len(self.blocks) % 2 == 1  # in every second block

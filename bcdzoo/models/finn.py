@@ -46,7 +46,8 @@ def finn_lfc_w1a1(num_classes: int = 10) -> nn.Module:
     for i in range(3):
         layers[f"layer{i}"] = _layer(c_in, _LFC_WIDTH)
         c_in = _LFC_WIDTH
-    layers["layer3"] = nn.Sequential(OrderedDict(conv=_sums(c_in, num_classes), sign=Distances(num_classes)))
+    top = OrderedDict[str, nn.Module](conv=_sums(c_in, num_classes or 1), sign=Distances(num_classes or 1))
+    layers["layer3"] = nn.Sequential(top) if num_classes else nn.Flatten()
     return nn.Sequential(layers)
 
 
@@ -66,7 +67,8 @@ def finn_cnv_w1a1(num_classes: int = 10) -> nn.Module:
     for c_out in _CNV_LINEAR:
         layers[f"layer{number}"] = _layer(c_in, c_out)
         c_in, number = c_out, number + 1
-    layers[f"layer{number}"] = nn.Sequential(OrderedDict(conv=_sums(c_in, num_classes), flatten=nn.Flatten()))
+    top = OrderedDict[str, nn.Module](conv=_sums(c_in, num_classes or 1), flatten=nn.Flatten())
+    layers[f"layer{number}"] = nn.Sequential(top) if num_classes else nn.Flatten()
     return nn.Sequential(layers)
 
 

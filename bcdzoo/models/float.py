@@ -8,17 +8,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.models.trunks import linear
 
 
 def resnet_18(num_classes: int = 1000) -> nn.Module:
     """ResNet-18, torchvision's."""
-    model: nn.Module = torchvision.models.resnet18(num_classes=num_classes)
-    return model
+    model: nn.Module = torchvision.models.resnet18(num_classes=num_classes or 1)
+    return model if num_classes else _without(model, "fc")
 
 
 def mobilenet_v2(num_classes: int = 1000) -> nn.Module:
     """MobileNet-V2 of width 1, torchvision's."""
-    model: nn.Module = torchvision.models.mobilenet_v2(num_classes=num_classes)
+    model: nn.Module = torchvision.models.mobilenet_v2(num_classes=num_classes or 1)
+    return model if num_classes else _without(model, "classifier")
+
+
+def _without(model: nn.Module, classifier: str) -> nn.Module:
+    setattr(model, classifier, nn.Identity())
     return model
 
 
@@ -44,7 +50,7 @@ class MobileNetV1(nn.Module):
             halves = OrderedDict(depthwise=conv(c_in, c_in, 3, stride, groups=c_in), pointwise=conv(c_in, c_out, 1))
             self.blocks.append(nn.Sequential(halves))
             c_in = c_out
-        self.fc = nn.Linear(c_in, num_classes)
+        self.fc = linear(c_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.stem(x))

@@ -12,6 +12,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import Quantizers, of_step
 from bcdzoo.layers.padding import max_pool, split_padding
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, clipped_sign
+from bcdzoo.models.trunks import linear
 
 GROWTH = 64
 """Channels that a dense block adds and an improvement block improves; also those of the stem."""
@@ -23,11 +24,11 @@ THRESHOLD = 1.3
 class BinaryBranch(nn.Module):
     """BN → sign → binary 3×3 to 64 channels."""
 
-    def __init__(self, c_in: int, quantizers: Quantizers) -> None:
+    def __init__(self, c_in: int, quantizers: Quantizers, dilation: int = 1) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(c_in)
         self.sign = clipped_sign(THRESHOLD)
-        self.conv = quantizers.conv(c_in, GROWTH, 3)
+        self.conv = quantizers.conv(c_in, GROWTH, 3, dilation=dilation)
 
     def branch(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 64, H, W)."""
@@ -75,16 +76,23 @@ def stem(padding: str, pool: int) -> nn.Sequential:
 
 
 class Transition(nn.Sequential):
-    """BN → 2×2 max pooling → ReLU → real-valued 1×1; (N, C, H, W) to (N, C', ⌈H/2⌉, ⌈W/2⌉)."""
+    """BN → 2×2 max pooling → ReLU → real-valued 1×1; (N, C, H, W) to (N, C', ⌈H/2⌉, ⌈W/2⌉).
+
+    Args:
+        c_in: Input channels.
+        c_out: Output channels.
+        ceil_mode: Whether an odd map's last row and column are pooled apart; else they are left out.
+    """
 
     bn: nn.BatchNorm2d
+    pool: nn.MaxPool2d
     conv: nn.Conv2d
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, ceil_mode: bool = True) -> None:
         super().__init__(
             OrderedDict(
                 bn=nn.BatchNorm2d(c_in),
-                pool=nn.MaxPool2d(2, ceil_mode=True),
+                pool=nn.MaxPool2d(2, ceil_mode=ceil_mode),
                 activation=nn.ReLU(),
                 conv=nn.Conv2d(c_in, c_out, 1, bias=False),
             )
@@ -133,7 +141,7 @@ class MeliusNet(nn.Module):
                 channels = widths[i]
             self.stages.append(stage)
         self.bn = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn(self.stages(self.stem(x))))

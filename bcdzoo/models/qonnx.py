@@ -40,6 +40,7 @@ def qonnx_tfc_w1a1(num_classes: int = 10) -> nn.Module:
         conv = LowBitConv2d(c_in, _WIDTH, 1, quantizer=ClippedSignWeight())
         layers[f"layer{i}"] = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(_WIDTH), sign=clipped_sign()))
         c_in = _WIDTH
-    conv = LowBitConv2d(c_in, num_classes, 1, quantizer=ClippedSignWeight())
-    layers["layer3"] = nn.Sequential(OrderedDict(conv=conv, logits=ScaledLogits()))
+    conv = LowBitConv2d(c_in, num_classes or 1, 1, quantizer=ClippedSignWeight())
+    top = OrderedDict[str, nn.Module](conv=conv, logits=ScaledLogits())
+    layers["layer3"] = nn.Sequential(top) if num_classes else nn.Flatten()
     return nn.Sequential(layers)

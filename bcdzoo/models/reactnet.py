@@ -15,6 +15,7 @@ from bcdzoo.models.trunks import (
     MOBILENET_WIDTHS,
     BinaryResNet,
     MobileNetStem,
+    linear,
     mobilenet_blocks,
 )
 
@@ -67,7 +68,7 @@ class ReActNet(nn.Module):
         super().__init__()
         self.stem = MobileNetStem(stem_width)
         self.blocks = blocks
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = linear(channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.stem(x))

@@ -15,7 +15,7 @@ from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.sabnn import StateAwareSignWeight
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.layers.unit import BinaryUnit, HalvingPool
-from bcdzoo.models.trunks import BinaryResNet
+from bcdzoo.models.trunks import BinaryResNet, linear
 
 
 def state_aware_conv(c_in: int, c_out: int, kernel_size: int, stride: int = 1) -> nn.Module:
@@ -112,7 +112,7 @@ class StateAwareResNet50(nn.Module):
             for _ in range(depth):
                 self.blocks.append(Bottleneck(c_in, c_out, 2 if c_in != c_out != 256 else 1, first=c_in == 64))
                 c_in = c_out
-        self.fc = nn.Linear(c_in, num_classes)
+        self.fc = linear(c_in, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)

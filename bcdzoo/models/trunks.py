@@ -55,7 +55,17 @@ def classifier(num_classes: int, before: nn.Module | None = None, norm: nn.Modul
     """
     parts = {"before": before, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "norm": norm}
     given = [(name, part) for name, part in parts.items() if part is not None]
-    return nn.Sequential(OrderedDict([*given, ("fc", nn.Linear(RESNET_WIDTHS[-1], num_classes))]))
+    return nn.Sequential(OrderedDict([*given, ("fc", linear(RESNET_WIDTHS[-1], num_classes))]))
+
+
+def linear(features: int, num_classes: int, bias: bool = True) -> nn.Module:
+    """A linear classifier; without classes the features as they are."""
+    return nn.Linear(features, num_classes, bias) if num_classes else nn.Identity()
+
+
+def pooled(x: Tensor) -> Tensor:
+    """Mean of each channel; (N, C, H, W) to (N, C)."""
+    return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def projection(c_in: int, c_out: int, stride: int) -> nn.Module | None:
@@ -133,7 +143,7 @@ class BinaryResNet(nn.Module):
         for depth, c_out in zip(depths, RESNET_WIDTHS, strict=True):
             self.stages.append(stage(residual, depth, c_in, c_out))
             c_in = c_out
-        self.fc = nn.Linear(c_in, num_classes)
+        self.fc = linear(c_in, num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = bn_eps
@@ -155,6 +165,40 @@ def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
     """2×2 average pooling → real-valued 1×1 → BN."""
     conv = nn.Conv2d(c_in, c_out, 1, bias=False)
     return nn.Sequential(OrderedDict(pool=HalvingPool(), conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
+class AlexNet(nn.Module):
+    """Convolutions and a classifier of the whole map.
+
+    Args:
+        convolutions: Module from images to the map before the classifier.
+        classifier: Module from that map to logits; None for pooled features in place of logits.
+        side: Height and width of the map that the classifier takes.
+
+    Shape:
+        (N, 3, 224, 224) to (N, num_classes), float32; without a classifier any size.
+    """
+
+    def __init__(self, convolutions: nn.Module, classifier: nn.Module | None = None, side: int = 6) -> None:
+        super().__init__()
+        self.convolutions = convolutions
+        self.classifier = classifier
+        self.side = side
+
+    def features(self, x: Tensor) -> Tensor:
+        """The map before the classifier, as larq's ``include_top=False`` gives it."""
+        out: Tensor = self.convolutions(x)
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.features(x)
+        if self.classifier is None:
+            return pooled(x)
+        if x.shape[2:] != (self.side, self.side):
+            got = "×".join(map(str, x.shape[2:]))
+            raise BcdzooError(f"an AlexNet's classifier takes a map of {self.side}×{self.side}, not {got}: use 224×224")
+        logits: Tensor = self.classifier(x)
+        return logits
 
 
 MOBILENET_WIDTHS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)

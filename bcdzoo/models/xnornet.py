@@ -1,8 +1,9 @@
-"""XNOR-Net and Binary-Weight-Network on ResNet-18 (Rastegari et al., ECCV 2016).
+"""XNOR-Net on ResNet-18 and AlexNet, Binary-Weight-Network on ResNet-18 (Rastegari et al., ECCV 2016).
 
-The paper keeps the first and the last layer real-valued and gives ResNet-18 shortcuts of type B. Reconstruction,
-because the authors' code only has AlexNet: these shortcuts are real-valued, XNOR-Net's blocks have pre-activation order
-without ReLU inside (its AlexNet has none), and BN and ReLU come before the classifier (as there).
+AlexNet is as larq-zoo builds it. The paper keeps the first and the last layer real-valued and gives ResNet-18 shortcuts
+of type B. Reconstruction, because the authors' code only has AlexNet: these shortcuts are real-valued, XNOR-Net's
+blocks have pre-activation order without ReLU inside (its AlexNet has none), and BN and ReLU come before the classifier
+(as there).
 """
 
 from collections import OrderedDict
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import LowBitConv2d, Quantizers, of_step
+from bcdzoo.layers.norm import OffsetNorm2d
+from bcdzoo.layers.padding import SamePad
 from bcdzoo.layers.quantizers.sign import clipped_sign
 from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
-from bcdzoo.models.trunks import ResNet18, classifier, projection, resnet_stem
+from bcdzoo.models.trunks import AlexNet, ResNet18, classifier, projection, resnet_stem
 
 
 class XnorUnit(nn.Module):
@@ -97,3 +100,45 @@ class BinaryWeightBlock(nn.Module):
 def bwn_r18(num_classes: int = 1000) -> nn.Module:
     """Binary-Weight-Network on ResNet-18: its multiply-accumulates have one real operand and are FLOPs."""
     return ResNet18(resnet_stem(nn.ReLU()), BinaryWeightBlock, classifier(num_classes))
+
+
+def _layer(
+    c_in: int, c_out: int, kernel_size: int, pools: bool = False, padding: int | str = "symmetric", eps: float = 1e-4
+) -> nn.Module:
+    """Sign → binary convolution (→ 3×3 max pooling of stride 2) → BN."""
+    conv = LowBitConv2d(c_in, c_out, kernel_size, quantizer=XnorWeight(centre=False), padding=padding)
+    pool = nn.MaxPool2d(3, 2) if pools else nn.Identity()
+    return nn.Sequential(OrderedDict(sign=clipped_sign(), conv=conv, pool=pool, bn=OffsetNorm2d(c_out, eps)))
+
+
+def xnornet_alexnet(num_classes: int = 1000) -> nn.Module:
+    """XNOR-Net on AlexNet, without the activations' scale K.
+
+    Args:
+        num_classes: Number of outputs; 0 for the features of the 6×6 convolution.
+    """
+    stem = OrderedDict[str, nn.Module](
+        pad=SamePad(11, 4),
+        conv=nn.Conv2d(3, 96, 11, 4, bias=False),
+        bn=OffsetNorm2d(96, 1e-5),
+        activation=nn.ReLU(),
+        pool=nn.MaxPool2d(3, 2),
+        norm=OffsetNorm2d(96, 1e-4),
+    )
+    convolutions = nn.Sequential(
+        nn.Sequential(stem),
+        _layer(96, 256, 5, pools=True),
+        _layer(256, 384, 3),
+        _layer(384, 384, 3),
+        _layer(384, 256, 3, pools=True),
+        _layer(256, 4096, 6, padding=0),
+    )
+    if not num_classes:
+        return AlexNet(convolutions)
+    top = OrderedDict[str, nn.Module](
+        hidden=_layer(4096, 4096, 1, eps=1e-3),
+        activation=nn.ReLU(),
+        squeeze=nn.Flatten(),
+        fc=nn.Linear(4096, num_classes, bias=False),
+    )
+    return AlexNet(convolutions, nn.Sequential(top), side=1)

@@ -91,6 +91,14 @@ class ObservedLayer:
         return 0 if self.lowest is None or self.highest is None else int((self.lowest == self.highest).sum())
 
     @property
+    def is_blur(self) -> bool:
+        """Whether every channel's own map has the same filter."""
+        rows = self.first
+        if rows is None or not self.kernel or self.c_in < 2 or rows.shape != (self.c_in, math.prod(self.kernel)):
+            return False
+        return bool((rows == rows[0]).all())
+
+    @property
     def positions(self) -> int:
         """Number of positions in one image's map, ignoring the stride; 1 if it is not a map."""
         return self.rows * math.prod(self.size)

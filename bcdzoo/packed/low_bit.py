@@ -56,6 +56,8 @@ def integer_sums(fields: Any, planes: Array, signs: bool) -> Sums:
         planes: Bits of the weights, (bits, rows, taps, words).
         signs: Whether the activations are ±1; else they are integers from 0 on.
     """
+    if _is_dilated(fields):
+        return _dilated(integer_sums(_undilated(fields), planes, signs), fields["dilation"][0])
     if not _in_kernels(fields):
         return _in_torch(fields, planes, signs)
     border = bool(fields["pad_value"]) and (any(fields["padding"]) or fields["same"])
@@ -69,6 +71,39 @@ def integer_sums(fields: Any, planes: Array, signs: bool) -> Sums:
         largest = int(integers.max()) if integers.numel() else 0
         bits = range(max(largest.bit_length(), 1))
         return _weighted([_weighted([chain(((integers >> i) & 1).float()) for i in bits]) for chain in chains])
+
+    return run
+
+
+def _is_dilated(fields: Any) -> bool:
+    """Whether a window is dilated and, of a kernel of odd size, padded with zeros to the map's own size."""
+    dilation, kernel = fields["dilation"], fields["kernel"]
+    keeps = all(2 * fields["padding"][axis] == dilation[axis] * (kernel[axis] - 1) for axis in (0, 1))
+    same = fields["padding"][:2] == fields["padding"][2:] and not fields["same"] and fields["pad_value"] == 0
+    odd = kernel[0] % 2 == kernel[1] % 2 == 1
+    return bool(dilation[0] == dilation[1] > 1 and fields["stride"] == (1, 1) and keeps and same and odd)
+
+
+def _undilated(fields: Any) -> Any:
+    padding = tuple(side // fields["dilation"][0] for side in fields["padding"])
+    return {**fields, "dilation": (1, 1), "padding": padding}
+
+
+def _dilated(sums: Sums, dilation: int) -> Sums:
+    """Of every d-th row and column an ordinary convolution: those between them do not meet in a dilated one."""
+
+    def run(x: Tensor) -> Tensor:
+        out: Tensor | None = None
+        for i in range(dilation):
+            for j in range(dilation):
+                every = (..., slice(i, None, dilation), slice(j, None, dilation))
+                if not (phase := x[every]).numel():
+                    continue
+                part = sums(phase)
+                out = part.new_empty(len(x), part.shape[1], *x.shape[2:]) if out is None else out
+                out[every] = part
+        assert out is not None
+        return out
 
     return run
 

@@ -127,8 +127,11 @@ class PlanRunner:
             if users[number + offset] != [number + offset] or operation.inputs["x"] != number + offset:
                 return None
         normalization, pool, clip = following
-        pooling = {"name": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": 1}
-        is_halving = all(pool.fields[key] == value for key, value in pooling.items())
+        pooling = {"name": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+        is_even = not any(side % 2 for side in self.shapes[number + 1][1:])  # of an odd map the last row would be left
+        is_halving = all(pool.fields[key] == value for key, value in pooling.items()) and (
+            pool.fields["ceil"] == 1 or is_even
+        )
         is_relu = (clip.fields["low"], clip.fields["high"]) == (0, math.inf)
         channels = self.shapes[number + 1][0]
         return normalization if is_halving and is_relu and len(normalization.constants["alpha"]) == channels else None

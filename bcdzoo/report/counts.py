@@ -37,8 +37,10 @@ def forms_of(model: str) -> list[dict[str, Any]]:
 def derived_forms(name: str) -> list[dict[str, Any]]:
     """Derive the forms of a network from its function's signature and the manifest, for the shipped counts.
 
-    A checkpoint of step 1 belongs to an intermediate stage and is not a form of the network.
+    A checkpoint of step 1 belongs to an intermediate stage and is not a form of the network, nor is one without its
+    classifier.
     """
     defaults = default_arguments(name)
     published = [defaults | checkpoint.build for checkpoint in load_manifest().of(name)]
-    return [defaults, *(form for form in published if form != defaults and form.get("step") == defaults.get("step"))]
+    own = [form for form in published if form.get("step") == defaults.get("step") and form["num_classes"]]
+    return [defaults, *(form for form in own if form != defaults)]

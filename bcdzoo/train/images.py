@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 
-from bcdzoo.data import idx
+from bcdzoo.data import cifar, idx
 from bcdzoo.data.classes import names, wnids
 from bcdzoo.data.folders import class_folders
 from bcdzoo.data.imagenet import ImageSet, decode, meant_by, open_dataset
@@ -39,10 +39,10 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
     input; only its first convolution is more expensive.
 
     Args:
-        path: Folder with idx files, with a folder ``train``, or with a folder for each class; or anything that
-            :func:`bcdzoo.data.imagenet.open_dataset` reads.
-        classes: Number of classes; None to count the class folders, or the labels of idx files.
-        label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`; idx files need none.
+        path: Folder with idx files or CIFAR-10's, with a folder ``train``, or with a folder for each class; or anything
+            that :func:`bcdzoo.data.imagenet.open_dataset` reads.
+        classes: Number of classes; None to count the class folders, or the labels of such files.
+        label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`; such files need none.
 
     Raises:
         BcdzooError: No such path, no training images, or the number of classes is unknown.
@@ -52,11 +52,13 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
         detect(path)  # raises an error unless it is a name or a pattern
     if label_offset is not None and type(label_offset) is not int:
         raise BcdzooError(f"label_offset: must be a whole number or None, not {printable(repr(label_offset), 60)}")
-    if idx.has_idx(path, idx.TRAIN):
+    if kind := _split_files(path):
         if label_offset:
-            raise BcdzooError(f"{path} has idx files, whose labels start at 0: omit --label-offset")
-        listing = idx.read_split(path, idx.TRAIN)
-        images = ImageSet(listing.samples, path.resolve().name, "idx", listing.labels_from)
+            raise BcdzooError(f"{path} has {kind} files, whose labels start at 0: omit --label-offset")
+        listing = idx.read_split(path, idx.TRAIN) if kind == "idx" else cifar.read_split(path, cifar.TRAIN)
+        name = path.resolve().name
+        classes = cifar.CLASSES if kind == "cifar10" and classes is None else classes
+        images = ImageSet(listing.samples, name, kind, listing.labels_from, class_names=listing.class_names)
     elif idx.has_idx(path, idx.TEST):
         raise BcdzooError(
             f"{path} has only test images (t10k-images-idx3-ubyte) and no training images "
@@ -70,6 +72,13 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
             raise BcdzooError(f"{path} has no class folders that show the number of classes: set it with --classes")
         images = open_dataset(root, classes, label_offset=label_offset)
     return images, classes or 1 + max(sample.label for sample in images.samples)
+
+
+def _split_files(path: Path) -> str:
+    """The layout of a folder whose files say which images to train on; empty for others."""
+    if idx.has_idx(path, idx.TRAIN):
+        return "idx"
+    return "cifar10" if any(cifar.has_split(path, split) for split in (cifar.TRAIN, cifar.TEST)) else ""
 
 
 def check_labels(images: ImageSet, classes: int) -> None:
@@ -112,8 +121,8 @@ def name_classes(images: ImageSet, classes: int, file: Path | None) -> list[str]
 
 
 def has_test_images(path: Path) -> bool:
-    """Whether the data has test images: a folder ``val``, or idx files ``t10k``."""
-    return (path / "val").is_dir() or idx.has_idx(path, idx.TEST)
+    """Whether the data has test images: a folder ``val``, idx files ``t10k``, or CIFAR-10's ``test_batch``."""
+    return (path / "val").is_dir() or idx.has_idx(path, idx.TEST) or cifar.has_split(path, cifar.TEST)
 
 
 def derived_seed(*parts: object) -> int:

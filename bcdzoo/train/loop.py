@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.loop import evaluate
-from bcdzoo.layers.quantizers.base import set_training_progress
+from bcdzoo.layers.quantizers.base import set_training_progress, start_epoch
 from bcdzoo.processes import Processes
 from bcdzoo.text import printable
 from bcdzoo.train import checkpoint
@@ -81,6 +82,8 @@ def train_stage(
     hidden = None if processes.first else True  # None shows it on a terminal only
     with tqdm(total=stage.iterations, initial=done, desc=stage.name, disable=hidden) as progress:
         while done < stage.iterations:
+            if done * stage.batch_size // len(images) != (done - 1) * stage.batch_size // len(images):
+                start_epoch(network)
             lr = training.update(done, loader, recent)
             done += 1
             progress.update()
@@ -271,9 +274,10 @@ class _Recent:
 
 
 def _optimizer(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    kinds: dict[str, type[torch.optim.AdamW | torch.optim.Adam]] = {
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adamw": torch.optim.AdamW,
         "adam": torch.optim.Adam,
+        "sgd": partial(torch.optim.SGD, momentum=0.9),
     }
     parameters = list(network.parameters())
     shifts = [getattr(module, name) for module in network.modules() for name in getattr(module, "shifts", ())]

@@ -21,7 +21,7 @@ from bcdzoo.toml import read_toml
 RECIPES = files("bcdzoo") / "train" / "recipes"
 
 _CHOICES = {
-    "optimizer": ("adamw", "adam"),
+    "optimizer": ("adamw", "adam", "sgd"),
     "schedule": ("cosine", "linear"),
     "decay": ("all", "convolutions", "authors"),
     "keep": ("last", "best"),
@@ -46,7 +46,8 @@ class Stage:
         iterations: Number of updates.
         batch_size: Number of images per update, over all processes.
         accumulate: Number of parts into which a process divides its share of a batch.
-        optimizer: Optimizer: ``adamw``, or ``adam``, whose weight decay is added to the gradient.
+        optimizer: Optimizer: ``adamw``; or ``adam`` or ``sgd`` (of momentum 0.9), whose weight decay is added to the
+            gradient.
         lr: Highest learning rate.
         warmup: Number of updates in which the learning rate rises linearly to ``lr``.
         warmup_from: Learning rate of the first update of the warm-up.

@@ -185,7 +185,7 @@ def _check_data(
     for stage in stages:
         check_batches(stage, images, processes)
         if stage.keep == "best" and test_images is None:
-            raise BcdzooError(f"{stage.name}: keep = 'best' needs test images: a folder val, or idx files t10k")
+            raise BcdzooError(f"{stage.name}: keep = 'best' needs test images: a folder val, idx files t10k …")
     if test_images is None:
         return
     check_labels(test_images, classes)

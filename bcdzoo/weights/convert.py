@@ -141,6 +141,8 @@ def _unpacked(file: BinaryIO, path: Path, member: str | None) -> Iterator[Binary
             return
         if names and all(name.endswith(".npy") for name in names):
             raise BcdzooError(f"{path} holds NumPy arrays (.npz), which are not supported: save them as safetensors")
+        if "model.weights.h5" in names:
+            raise BcdzooError(f'{path} is a .keras file, which is not supported: in Keras, save_weights("weights.h5")')
         wanted = [name for name in names if (name == member if member else name.endswith((".pth", ".pt")))]
         if len(wanted) != 1:
             found = printable(", ".join(names[:20]), 200) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
@@ -302,8 +304,10 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
         ]
         problems += _networks(state, target, source, format)
         raise BcdzooError(f"{source} does not fit {name}: {'; '.join(problems)}")
-    if reason := layout.unfit(state):
+    if reason := layout.unfit(state, model):
         raise BcdzooError(f"{source} does not fit {name}: {reason}")
+    if assumption := layout.assumed(state):
+        say(f"note: {source}: {assumption}")
     return {
         original: _fit(key, [(theirs, state[theirs]) for theirs in renamed[key]], wanted, source)
         if key in renamed
@@ -400,7 +404,8 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
         name = printable(original, 100)
         flat_weight = original.endswith(".weights") and tensor.shape == (torch.Size(each).numel(), 1)
         channel_bias = wanted.ndim == 1 and tensor.shape == (1, *each, 1, 1)
-        if tensor.shape != each and not flat_weight and not channel_bias:
+        pointwise = tensor.ndim == 2 and each == (*tensor.shape, 1, 1)  # a linear layer as a 1×1 convolution
+        if tensor.shape != each and not flat_weight and not channel_bias and not pointwise:
             raise BcdzooError(
                 f"{source}: {name} has shape {tuple(tensor.shape)}, but {key} needs {tuple(each)}"
                 + (f" of each of {len(parts)} parts" if len(parts) > 1 else "")

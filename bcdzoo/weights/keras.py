@@ -29,17 +29,29 @@ PARAMETERS = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
     "alpha": "weight",  # PReLU's
+    "depthwise_kernel": "weight",
 }
 
 # Names that Keras assigns: a layer's type and how many of that type were built before it (in TensorFlow 1, some
 # with a version). The count continues from network to network within a program, so it may not start at 0 in a file.
-_AUTOMATIC = re.compile(r"(conv2d|quant_conv2d|batch_normalization|dense)(?:_v\d)?(?:_(\d+))?")
+_AUTOMATIC = re.compile(r"((?:quant_)?(?:conv2d|depthwise_conv2d|dense)|batch_normalization)(?:_v\d)?(?:_(\d+))?")
 
 
-def load_keras(path: Path) -> dict[str, Tensor]:
+class KerasState(dict[str, Tensor]):
+    """The tensors of a Keras file.
+
+    Attributes:
+        poolings: Number of max poolings among its layers, which have a name in the file, but no tensor.
+    """
+
+    poolings = 0
+
+
+def load_keras(path: Path) -> KerasState:
     """Read the weights of a Keras HDF5 file, written by ``save_weights`` or of a whole model.
 
-    Convolution kernels become (c_out, c_in, k, k), those of dense layers (c_out, c_in), PReLU's slopes (channels,).
+    Convolution kernels become (c_out, c_in, k, k), depthwise ones (c_out, 1, k, k), those of dense layers
+    (c_out, c_in), PReLU's slopes (channels,).
     Layers that Keras named are numbered from 0 within their type, in the order in which they were built:
     ``quant_conv2d_17`` becomes ``quant_conv2d.1`` in a file whose first is ``quant_conv2d_16``.
 
@@ -51,20 +63,29 @@ def load_keras(path: Path) -> dict[str, Tensor]:
         with h5py.File(path, "r") as file:
             whole_model = isinstance(file.get("model_weights", getlink=True), h5py.HardLink)
             left = path.stat().st_size
-            for name, data in _data_sets(path, file["model_weights"] if whole_model else file):
+            root = file["model_weights"] if whole_model else file
+            if {"layers", "_layer_checkpoint_dependencies"} & set(list(root)[:10]):
+                raise BcdzooError(
+                    f"{path} is of Keras' newer kind (.weights.h5), which does not name its layers; in Keras, "
+                    'save_weights("weights.h5") writes the other kind'
+                )
+            for name, data in _data_sets(path, root):
                 _require_plain(path, name, data)
                 left -= data.nbytes
                 if left < 0:
                     raise BcdzooError(f"{path}: {printable(name, 100)} is larger than the file")
                 layer, parameter = name.split("/")[0], name.split("/")[-1].partition(":")[0]
-                state[layer, PARAMETERS.get(parameter, parameter)] = _tensor(data)
+                state[layer, PARAMETERS.get(parameter, parameter)] = _tensor(data, parameter == "depthwise_kernel")
+            poolings = sum(name.startswith("max_pooling2d") for name in root)
     except BcdzooError:
         raise
     except Exception as error:  # HDF5 raises many kinds on damaged or hostile files; all mean the same to the user
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
         raise BcdzooError(f"{path} is a damaged HDF5 file ({reason}); fetch it again") from None
     names = _numbered({layer for layer, _ in state})
-    return {f"{names[layer]}.{parameter}": tensor for (layer, parameter), tensor in state.items()}
+    read = KerasState({f"{names[layer]}.{parameter}": tensor for (layer, parameter), tensor in state.items()})
+    read.poolings = poolings
+    return read
 
 
 def _data_sets(path: Path, root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
@@ -94,8 +115,10 @@ def _require_plain(path: Path, name: str, data: h5py.Dataset) -> None:
         raise BcdzooError(f"{path}: {printable(name, 100)} is not a plain array of numbers, as Keras stores weights")
 
 
-def _tensor(data: h5py.Dataset) -> Tensor:
+def _tensor(data: h5py.Dataset, depthwise: bool) -> Tensor:
     tensor = torch.from_numpy(np.asarray(data, dtype=np.float32))
+    if tensor.ndim == 4 and depthwise:  # (k, k, channels, 1)
+        return tensor.permute(2, 3, 0, 1).contiguous()
     if tensor.ndim == 4:
         return tensor.permute(3, 2, 0, 1).contiguous()
     if tensor.ndim == 2:

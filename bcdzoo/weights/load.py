@@ -13,7 +13,7 @@ from bcdzoo.data.classes import classes_of
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
-from bcdzoo.registry import REGISTRY, create_model, default_arguments, find, zoo_name
+from bcdzoo.registry import REGISTRY, create_model, default_arguments, feature_maps, find, zoo_name
 from bcdzoo.seal import DamagedError
 from bcdzoo.text import printable, say
 from bcdzoo.weights import tensors
@@ -21,6 +21,7 @@ from bcdzoo.weights.bundle import sha256_of_weights
 from bcdzoo.weights.convert import convert_state, fit_of, layout_of, load_state, safetensors_metadata, split_part
 from bcdzoo.weights.fetch import converted_path, fetch
 from bcdzoo.weights.hub import from_address, is_address
+from bcdzoo.weights.keys.family import State
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
@@ -63,7 +64,13 @@ class LoadedModel:
     build: dict[str, Any] = field(default_factory=dict)
 
 
-def load_model(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> nn.Module:
+def load_model(
+    name: str,
+    weights: str | Path | None = None,
+    manifest: Path | None = None,
+    features_only: bool = False,
+    **build: Any,
+) -> nn.Module:
     """Load a network of the zoo with trained weights, in evaluation mode.
 
     The module has two attributes from its weights, None if unknown: ``preprocess``, a
@@ -76,13 +83,20 @@ def load_model(name: str, weights: str | Path | None = None, manifest: Path | No
             ``FILE#NAME`` is one of several state dicts in a file. Or such an address on the hub. None for the
             manifest's default checkpoint, which is fetched if it is not cached.
         manifest: File with additional entries (docs/weights.md).
+        features_only: As for :func:`bcdzoo.create_model`.
         **build: Arguments of :func:`bcdzoo.create_model` for a file that does not state them, such as ``step=1``.
+            ``num_classes=0`` leaves the classifier in the file.
 
     Raises:
         BcdzooError: No such network, tag or file; no public weights; a failed download; or a file that does not fit
             (the message names the key).
     """
-    return resolve(name, weights, manifest, **build).model
+    found = resolve(name, weights, manifest, **build)
+    if not features_only:
+        return found.model
+    maps = feature_maps(found.model, found.name).eval()
+    maps.__dict__.update({key: getattr(found.model, key) for key in ("preprocess", "class_names")})
+    return maps
 
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
@@ -213,6 +227,33 @@ def _read(
     known: Checkpoint | None,
     member: str | None = None,
 ) -> _Read:
+    """Read a file for a network, without its classifier if ``build`` has ``num_classes=0``, whether or not it has one.
+
+    The arguments are those of :func:`_read_whole`.
+    """
+    if build.get("num_classes") != 0:
+        return _read_whole(name, weights, sha256, build, known, member)
+    rest = {key: value for key, value in build.items() if key != "num_classes"}
+    try:
+        whole = _read_whole(name, weights, sha256, rest, known, member)
+    except BcdzooError as error:
+        try:
+            return _read_whole(name, weights, sha256, build, known, member)
+        except BcdzooError:
+            raise error from None
+    headless = whole.build | {"num_classes": 0}
+    kept = {key: whole.state[key] for key in _outline(name, headless).state_dict()}
+    return whole._replace(state=kept, build=headless, class_names=None)
+
+
+def _read_whole(
+    name: str,
+    weights: str,
+    sha256: str,
+    build: dict[str, Any],
+    known: Checkpoint | None,
+    member: str | None = None,
+) -> _Read:
     """Read a file for a network; the network is allocated only once all of its tensors are known to be in the file.
 
     Args:
@@ -253,7 +294,14 @@ def _read(
         if known is None:
             shown = {"num_classes", *find(name).shown}
             unsaid = {key: value for key, value in taken.items() if key not in build and key not in shown}
-    converted = convert_state(state, network, weights, format)
+    try:
+        converted = convert_state(state, network, weights, format)
+    except BcdzooError as error:
+        if not _lacks_classifier(name, build, state, format):
+            raise
+        raise BcdzooError(
+            f"{path} has no classifier: num_classes=0 (--set num_classes=0) builds {name} without one, for features"
+        ) from error
     if assumed := [f"{key}={printable(v)}" for key, v in unsaid.items() if key not in layout.as_usual]:
         say(f"{path} does not say how {name} is built; {', '.join(assumed)}: assumed (--set takes another)")
     names, preprocess = None, layout.preprocess
@@ -263,6 +311,14 @@ def _read(
         preprocess = known.preprocess or preprocess
         names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
+
+
+def _lacks_classifier(name: str, build: dict[str, Any], state: State, format: str) -> bool:
+    """Whether a file is of this network without its classifier, which is wanted."""
+    if build.get("num_classes") == 0:
+        return False
+    whole, *_ = fit_of(_outline(name, build | {"num_classes": 0}), format)(state)
+    return bool(whole)
 
 
 def _outline(name: str, build: dict[str, Any]) -> nn.Module:

@@ -132,6 +132,11 @@ def downsampling(shortcut: nn.Module) -> nn.Module:
     return _between(Halves())
 
 
+def blurred(blur: nn.Module) -> nn.Module:
+    """A depthwise convolution between two binary layers."""
+    return _between(blur)
+
+
 def _between(hidden: nn.Module) -> nn.Module:
     """With another binary layer behind."""
     return Network(nn.Sequential(Block(_sign, _plain(), hidden=nn.Identity()), hidden, Block(_sign, _plain())))

@@ -320,6 +320,17 @@ def test_an_average_that_is_written_as_a_convolution_is_none_of_bits() -> None:
     assert next(layer for layer in found.layers if layer.name == "second.hidden").w_bits == 32
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_blur_has_one_filter_for_every_channel_and_other_depthwise_convolutions_are_named(learned: bool) -> None:
+    blur = nn.Conv2d(networks.WIDTH, networks.WIDTH, 3, padding=1, groups=networks.WIDTH, bias=False)
+    line = torch.tensor([1.0, 2.0, 1.0])
+    if not learned:
+        blur.weight.data = torch.outer(line, line).expand_as(blur.weight) / 16
+    verdict = of_own(lambda: networks.blurred(blur)).verdict
+    assert verdict.startswith("not binary: real-valued layers between" if learned else "binary: 3 layers")
+    assert ("one filter" in verdict) != learned
+
+
 @pytest.mark.parametrize("build", [networks.zeros_of_relu, networks.zeros_of_shrinking])
 def test_zeros_behind_a_sign_are_counted(build: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
@@ -473,19 +484,31 @@ def small(name: str) -> str:
 
 
 VERDICTS = {
+    "adabin-r18-cifar10": "binary: 16 layers",
     "adabin-resnet20": "binary: 18 layers",
+    "adabin-vgg-small": "binary: 5 layers",
     "bmxnet-lenet-mnist": "binary: 2 layers",
     "bmxnet-r18": "binary: 20 layers",
     "bmxnet-r18-cifar10": "binary: 20 layers",
     "bmxnet-r18-first-real": "binary: 15 layers",
     "finn-cnv-w1a1": "mixed: 8 binary, 1 low-bit (w1a8)",
     "finn-lfc-w1a1": "binary: 4 layers",
+    "irnet-r18-cifar10": "binary: 16 layers",
+    "irnet-resnet20": "binary: 18 layers",
+    "irnet-vgg-small": "binary: 5 layers",
     "qonnx-tfc-w1a1": "binary: 4 layers",
+    "rbnn-r18-cifar10": "binary: 19 layers",
+    "rbnn-resnet20": "binary: 18 layers",
+    "rbnn-resnet20-bireal": "binary: 18 layers",
+    "rbnn-vgg-small": "binary: 5 layers",
 }
 
 
-@pytest.mark.parametrize("name", VERDICTS)
-def test_networks_with_trained_weights_are_what_they_say_in_torch_and_packed(name: str) -> None:
+SLOW = ("adabin-r18-cifar10", "adabin-vgg-small", "irnet-r18-cifar10", "rbnn-r18-cifar10")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in VERDICTS])
+def test_networks_of_small_images_and_of_bmxnet_are_what_they_say_in_torch_and_packed(name: str) -> None:
     network = drawn(name, side=bcdzoo.registry.find(name).input_size if "r18" not in name else 32).eval()
     plain = audit(network, "demo", images=2, preprocess=small(name))
     assert plain.verdict.startswith(VERDICTS[name])

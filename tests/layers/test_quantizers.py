@@ -17,15 +17,15 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight, least_squares
-from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress
-from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaWeight, PactActivation
+from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress, start_epoch
+from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaSign, DoReFaWeight, PactActivation
 from bcdzoo.layers.quantizers.irnet import BalancedWeight, DecayingEstimator, decaying_sign, standardized
 from bcdzoo.layers.quantizers.lqnet import LearnedBasisActivation, LearnedBasisWeight, encode
 from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight, triangle_sign
 from bcdzoo.layers.quantizers.sign import Sign, SignWeight, sign, sign_straight_through
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
-from bcdzoo.models.rbnn import rbnn_r18, update_rotations
+from bcdzoo.models.rbnn import rbnn_r18
 from bcdzoo.models.slb import calibrate, slb_r18_w1a1
 
 SHAPE = (8, 6, 3, 3)
@@ -247,7 +247,7 @@ def test_a_networks_rotations_update_together() -> None:
     torch.manual_seed(0)
     net = rbnn_r18(10)
     before = {key: tensor.clone() for key, tensor in net.state_dict().items() if key.endswith(("R1", "R2"))}
-    update_rotations(net)
+    start_epoch(net)
     after = net.state_dict()
     assert len(before) == 32
     assert not any(torch.equal(after[key], tensor) for key, tensor in before.items())
@@ -402,3 +402,21 @@ def test_xnor_nets_input_scale_is_the_mean_magnitude_under_the_kernel(stride: in
     k = InputScale(3, stride)(MAP)
     box = torch.full((1, 6, 3, 3), 1 / 54)
     torch.testing.assert_close(k, F.conv2d(MAP.abs(), box, stride=stride, padding=1))
+
+
+def test_dorefas_one_bit_weights_have_one_scale_for_the_layer_and_the_gradient_of_the_scaled_weight() -> None:
+    weight = torch.tensor([[0.5, -1.5], [0.0, -2.0]])[:, :, None, None].requires_grad_()
+    levels, scale = DoReFaSign()(weight)
+    assert levels.flatten().tolist() == [1, -1, 1, -1] and scale.tolist() == [1, 1]
+    conv = LowBitConv2d(2, 2, 1, quantizer=DoReFaSign())
+    conv.weight.data = 3 * weight.detach()
+    x = torch.tensor([2.0, 5.0])[None, :, None, None]
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None
+    torch.testing.assert_close(conv.weight.grad[:, :, 0, 0], torch.tensor([[2.0, 5.0], [2.0, 5.0]]))
+
+
+def test_larqs_xnor_weights_are_clipped_and_not_centred() -> None:
+    weight = torch.tensor([[3.0, 0.5], [0.25, 0.25]])[:, :, None, None]
+    levels, scale = XnorWeight(centre=False)(weight)
+    assert levels.flatten().tolist() == [1, 1, 1, 1] and scale.tolist() == [0.75, 0.25]

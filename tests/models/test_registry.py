@@ -32,16 +32,19 @@ from bcdzoo.weights.manifest import load_manifest
 from tests.weights import authors
 
 NAMES = bcdzoo.list_models()
-# Networks of gigabytes are slow to build; their smaller siblings run the same code.
+# Networks of gigabytes are slow to build; their smaller siblings run the same code. AlexNets are held by larq's own
+# logits (tests/weights/test_larq.py).
 ARITHMETIC = [
-    pytest.param(name, marks=pytest.mark.slow) if counts().get(name, {"params": 0})["params"] > 10**8 else name
+    pytest.param(name, marks=pytest.mark.slow)
+    if counts().get(name, {"params": 0})["params"] > 10**8 or "alexnet" in name
+    else name
     for name in NAMES
 ]
 OURS = {"bcdnet-tiny", "bcdnet-tiny-real", "reactnet-tiny"}  # in no table
-SIZE = 64  # of the images here, for networks of larger ones: these are fully convolutional
+SIZE = 64  # of the images here, for networks of larger ones: nearly all are fully convolutional
 
 
-def build(name: str, **arguments: object) -> nn.Module:
+def build(name: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
     return bcdzoo.create_model(name, num_classes=10, **arguments)
 
@@ -54,16 +57,18 @@ def described(name: str, **arguments: Any) -> nn.Module:
 
 def images(n: int, name: str = "", seed: int = 1) -> torch.Tensor:
     side = min(SIZE, find(name).input_size) if name else SIZE
+    side = 224 if "alexnet" in name else side  # whose classifiers take the whole map
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_a_network_maps_images_to_logits_and_every_parameter_learns(name: str) -> None:
     model = build(name).train()
-    logits = model(images(2, name))
-    assert logits.shape == (2, 10)
+    n = 3 if "alexnet" in name else 2  # two maps of one pixel are normalized to ±1, where a sign has no gradient
+    logits = model(images(n, name))
+    assert logits.shape == (n, 10)
     assert logits.dtype == torch.float32
-    nn.functional.cross_entropy(logits, torch.tensor([1, 2])).backward()
+    nn.functional.cross_entropy(logits, torch.arange(n)).backward()
     idle = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert not idle
 
@@ -236,6 +241,29 @@ def test_bi_reals_activation_can_be_hardtanh() -> None:
         features = clipped.get_submodule("stages")(clipped.get_submodule("stem")(images(1)))
         assert features.abs().max() == 1
         assert plain.get_submodule("stages")(plain.get_submodule("stem")(images(1))).abs().max() > 1
+
+
+def test_without_classes_a_network_gives_pooled_features_where_it_can_be_built_so() -> None:
+    torch.manual_seed(0)
+    for name, features in (("binaryresnete-18", 512), ("dorefanet-alexnet", 256)):
+        model: Any = bcdzoo.create_model(name, num_classes=0).eval()
+        with torch.inference_mode():
+            x = images(1)
+            torch.testing.assert_close(model(x), model.features(x).mean((2, 3)))
+            assert model(x).shape == (1, features)
+    with pytest.raises(BcdzooError, match="num_classes must be at least 0, not -1"):
+        bcdzoo.create_model("resnet-18", num_classes=-1)
+    with pytest.raises(BcdzooError, match="num_classes must be at least 0, not -1"):
+        bcdzoo.create_model("quicknet", num_classes=-1)
+
+
+@pytest.mark.parametrize(("name", "side", "size"), [("dorefanet-alexnet", 6, 96), ("xnornet-alexnet", 1, 300)])
+def test_an_alexnets_classifier_says_what_size_it_takes(name: str, side: int, size: int) -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(BcdzooError, match=rf"takes a map of {side}×{side}, not \d×\d: use 224×224"),
+    ):
+        bcdzoo.create_model(name)(torch.zeros(1, 3, size, size))
 
 
 def test_odd_maps_pass() -> None:

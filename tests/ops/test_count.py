@@ -364,3 +364,24 @@ def test_a_network_that_is_trained_by_several_processes_counts_what_is_inside(tm
 
 def test_a_network_of_the_zoo_is_counted_without_a_word_about_its_values() -> None:
     assert not count_ops("resnet-18", input_size=64).warnings  # torchvision's class, without values
+
+
+def test_the_operations_of_cifar10s_frames_are_those_of_the_formulas() -> None:
+    def conv(c_in: int, c_out: int, side: int, kernel: int = 3) -> int:
+        return c_in * c_out * kernel**2 * side**2
+
+    resnet20 = 6 * conv(16, 16, 32) + conv(16, 32, 16) + 5 * conv(32, 32, 16) + conv(32, 64, 8) + 5 * conv(64, 64, 8)
+    for name in ("irnet-resnet20", "rbnn-resnet20", "rbnn-resnet20-bireal"):
+        report = count_ops(name, "dagger")
+        assert (report.bops, report.flops) == (resnet20, conv(3, 16, 32) + 64 * 10)
+    vgg = conv(128, 128, 32) + conv(128, 256, 16) + conv(256, 256, 16) + conv(256, 512, 8) + conv(512, 512, 8)
+    for name in ("irnet-vgg-small", "rbnn-vgg-small"):
+        report = count_ops(name, "dagger")
+        assert (report.bops, report.flops) == (vgg, conv(3, 128, 32) + 512 * 4 * 4 * 10)
+    sides = ((64, 128, 16), (128, 256, 8), (256, 512, 4))
+    resnet18 = 4 * conv(64, 64, 32) + sum(conv(a, b, side) + 3 * conv(b, b, side) for a, b, side in sides)
+    shortcuts, ends = sum(conv(a, b, side, 1) for a, b, side in sides), conv(3, 64, 32) + 512 * 10
+    report = count_ops("irnet-r18-cifar10", "dagger")
+    assert (report.bops, report.flops) == (resnet18, ends + shortcuts)
+    report = count_ops("rbnn-r18-cifar10", "dagger")
+    assert (report.bops, report.flops) == (resnet18 + shortcuts, ends)

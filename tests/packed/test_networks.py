@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
+from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.packed import native
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
@@ -26,12 +29,20 @@ LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"]
 # unit that is not recognised any more would be slower without a word.
 FORMS = {
     "abcnet-r18-5x5": (0, 16, False),
+    "adabin-r18-cifar10": (0, 16, False),
     "adabin-resnet20": (0, 18, False),
+    "adabin-vgg-small": (0, 5, False),
     "bcdnet-a": (32, 0, True),
     "bcdnet-a-r18": (22, 0, True),
     "bcdnet-b": (32, 0, False),
     "bcdnet-b-r18": (22, 0, False),
     "bcdnet-tiny": (5, 9, True),
+    "binaryalexnet": (0, 7, False),
+    "binarydensenet-28": (23, 0, False),
+    "binarydensenet-37": (32, 0, False),
+    "binarydensenet-37-dilated": (14, 18, False),
+    "binarydensenet-45": (40, 0, False),
+    "binaryresnete-18": (16, 0, False),
     "birealnet-18": (16, 0, True),
     "birealnet-34": (32, 0, True),
     "bmxnet-lenet-mnist": (0, 2, False),
@@ -43,17 +54,28 @@ FORMS = {
     "bnext-s": (0, 31, False),
     "bnext-t": (0, 31, False),
     "dorefa-r18-w2a2": (0, 20, False),
+    "dorefanet-alexnet": (0, 6, False),
     "fdabnn-r18": (16, 0, True),
     "fdabnn-star-r18": (16, 0, True),
     "finn-cnv-w1a1": (0, 9, False),
     "finn-lfc-w1a1": (0, 4, False),
     "irnet-r18": (16, 0, False),
+    "irnet-r18-cifar10": (0, 16, False),
+    "irnet-resnet20": (18, 0, False),
+    "irnet-vgg-small": (0, 5, False),
     "lqnet-r18-w1a2": (0, 19, False),
     "meliusnet-22": (34, 0, True),
     "meliusnet-42": (74, 0, True),
     "meliusnet-59": (108, 0, True),
     "qonnx-tfc-w1a1": (0, 4, False),
+    "quicknet": (0, 16, False),
+    "quicknet-large": (0, 32, False),
+    "quicknet-small": (0, 16, False),
     "rbnn-r18": (16, 0, False),
+    "rbnn-r18-cifar10": (0, 19, False),
+    "rbnn-resnet20": (0, 18, False),
+    "rbnn-resnet20-bireal": (18, 0, False),
+    "rbnn-vgg-small": (0, 5, False),
     "reactnet-a": (26, 0, True),
     "reactnet-b": (21, 0, True),
     "reactnet-c": (21, 0, True),
@@ -64,8 +86,10 @@ FORMS = {
     "sabnn-50": (16, 31, False),
     "slb-r18-w1a1": (16, 0, True),
     "slb-r18-w1a8": (0, 16, False),
+    "xnornet-alexnet": (0, 6, False),
     "xnornet-r18": (0, 16, False),
 }
+UNPACKED = {"binaryalexnet": ["convolutions.0.conv: real-valued activations"]}
 SMALLER = [name for name in LOW_BIT if name not in LARGE]
 
 
@@ -90,20 +114,45 @@ def agree(plain: nn.Module, packed: nn.Module, x: Tensor, chaotic: bool = False)
     assert chaotic or torch.equal(got.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE else n for n in LOW_BIT])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE or "alexnet" in n else n for n in LOW_BIT]
+)
 def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     plain = network(name)
     before = copy.deepcopy(plain.state_dict())
     packed = bcdzoo.pack(plain)
-    assert not packed.unpacked
+    assert packed.unpacked == UNPACKED.get(name, [])
     has_stem = any(isinstance(module, PackedStem) for module in packed.modules())
     assert (len(packed.fused), len(packed.alone), has_stem) == FORMS[name]
     side = find(name).input_size
-    is_fixed = find(name).dataset in ("mnist", "cifar10")
+    is_fixed = find(name).dataset in ("mnist", "cifar10") or "alexnet" in name
     sizes = [(3, side, side), (1, side, side)] if is_fixed else [(3, 64, 64), (1, 95, 70)]
     for size in sizes:
         agree(plain, packed, images(*size), chaotic=name in LARGE)
     assert all(torch.equal(value, before[key]) for key, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "alone"), [("binaryalexnet", 4), ("dorefanet-alexnet", 4)])
+def test_an_alexnets_convolutions_are_packed(name: str, alone: int) -> None:
+    torch.manual_seed(0)
+    plain = unsettle(bcdzoo.create_model(name, num_classes=0), 0)
+    packed = bcdzoo.pack(plain)
+    assert len(packed.alone) == alone
+    with torch.inference_mode():
+        torch.testing.assert_close(packed(images(2, 64, 95)), plain(images(2, 64, 95)))
+
+
+def test_dilated_convolutions_are_packed_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    conv = LowBitConv2d(70, 20, 3, dilation=2)
+    network = nn.Sequential(Sign(), conv).eval()
+    for size in ((2, 13, 8), (1, 3, 1), (1, 4, 4)):
+        x = torch.randn(size[0], 70, *size[1:])
+        with torch.inference_mode():
+            assert torch.equal(bcdzoo.pack(network)(x), network(x))
+    for other in ({"stride": 2}, {"padding": 0}, {"pad_value": 1.0}):
+        with pytest.raises(BcdzooError, match="dilation of a convolution that is not padded with zeros"):
+            bcdzoo.pack(nn.Sequential(Sign(), LowBitConv2d(8, 8, 3, dilation=2, **other)))
 
 
 @each_instruction_set
@@ -129,7 +178,7 @@ def test_full_sized_images_get_the_same_logits(name: str) -> None:
         ("resnet-18", {}, "no low-bit layers"),
     ],
 )
-def test_what_cannot_be_packed_says_why(name: str, build: dict[str, int], reason: str) -> None:
+def test_what_cannot_be_packed_says_why(name: str, build: dict[str, Any], reason: str) -> None:
     with pytest.raises(BcdzooError, match=reason):
         bcdzoo.pack(bcdzoo.create_model(name, **build))
 

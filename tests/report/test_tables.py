@@ -59,10 +59,18 @@ def test_bnexts_readme_counts_an_eighth_of_the_real_valued_layers() -> None:
 
 
 def test_peers_totals_add_up() -> None:
-    peers = [row for row in rows(("beyond",), ()) if row["flops"] is not None]
-    assert peers
+    peers = [row for row in rows(("beyond",), ()) if row["flops"] is not None and row["ops"] is not None]
+    assert len(peers) == 10
     for row in peers:
         assert float(row["flops"] + row["bops"] * 10 / 64) == pytest.approx(float(row["ops"]), abs=0.015)
+
+
+def test_larq_zoos_networks_are_sorted_by_backbone_then_top_1_and_their_counts_agree() -> None:
+    peers = [row for row in rows(("beyond",), ()) if row["flops"] is not None]
+    backbones = ["AlexNet", "DenseNet", "QuickNet", "ResNet"]
+    places = [(next(b for b in backbones if b in row["method"]), row["top1"]) for row in peers]
+    assert places == sorted(places) and len(places) == 11
+    assert not any(differs(row, key) for row in peers for key in ("bops", "flops", "ops"))
 
 
 def test_published_numbers_keep_the_printed_digits() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.unit import AveragedHeads
 from bcdzoo.models.bcdnet import BCDNet
 from bcdzoo.train.loss import Objective
 
@@ -55,6 +56,7 @@ def test_bcdnets_second_classifier_imitates_and_its_first_learns_the_labels() ->
     taught = torch.randn(6, 10)
     loss, _ = Objective(network, 0.1, 0.5)(IMAGES, LABELS, taught)
     features = network.features(IMAGES)
+    assert isinstance(network.head, AveragedHeads)
     first = cross_entropy(network.head.fc(features), smoothed(LABELS, 0.1))
     second = cross_entropy(network.head.fc_dist(features), taught.softmax(1))
     torch.testing.assert_close(loss, (first + second) / 2)

@@ -24,7 +24,7 @@ from tests.weights import authors
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_shipped_recipe_is_complete(name: str) -> None:
     stages = load_recipe(name, {})
-    assert [stage.name for stage in stages] == ["step1", "step2"]
+    assert [stage.name for stage in stages] == (["train"] if name == "cifar10" else ["step1", "step2"])
     assert all(stage.weight_decay == 0 for stage in stages[1:])  # the paper: weight decay in step 1 alone
 
 
@@ -39,6 +39,15 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert (step1.build, step2.build) == ({"step": 1}, {"step": 2})
     assert step1.jitter and not step2.jitter
     assert step1.warmup_from == 1e-3 and step2.lr == 5e-4
+
+
+def test_the_recipe_of_cifar10_is_that_of_its_papers() -> None:
+    (stage,) = load_recipe("cifar10", {})
+    assert stage.iterations == 400 * (50_000 // 128)
+    assert (stage.batch_size, stage.lr, stage.schedule, stage.weight_decay) == (128, 0.1, "cosine", 1e-4)
+    assert (stage.crop_padding, stage.flip, stage.crop_scale, stage.jitter) == (4, True, [], [])
+    optimizer = optimizer_of(torch.nn.Linear(2, 2), stage)
+    assert isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["momentum"] == 0.9
 
 
 def test_a_networks_arguments_are_set_beside_those_of_the_recipe() -> None:
@@ -68,7 +77,7 @@ def test_settings_replace_options_of_one_stage_or_of_all() -> None:
         ({"iterations": 0}, "iterations: must be at least 1"),
         ({"iterations": 2.5}, "iterations: 2.5 is not a int"),
         ({"flip": 1}, "flip: 1 is not a bool"),
-        ({"optimizer": "sgd"}, "optimizer: 'sgd' is none of adamw, adam"),
+        ({"optimizer": "lion"}, "optimizer: 'lion' is none of adamw, adam, sgd"),
         ({"label_smoothing": 2}, "label_smoothing: must be from 0 to 1"),
         ({"iterations": 5, "warmup": 5}, "warmup: must be less than the 5 iterations"),
         ({"crop_scale": [0.5]}, "crop_scale"),

@@ -26,6 +26,7 @@ from bcdzoo.cli import main
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import only_process, sha256_of
+from bcdzoo.layers.quantizers.rbnn import RotatedWeight
 from bcdzoo.seal import SEAL, DamagedError
 from bcdzoo.train import checkpoint
 from bcdzoo.train.metrics import Metrics, read
@@ -33,6 +34,7 @@ from bcdzoo.train.stages import Trained, train
 from bcdzoo.weights.convert import safetensors_metadata
 from tests.command import bcdzoo as zoo
 from tests.command import on_a_full_disk
+from tests.data import cifar
 from tests.train.idx import stripes
 
 QUICK = {
@@ -573,3 +575,23 @@ def test_a_start_that_fails_leaves_the_folder_to_the_next(data: Path, tmp_path: 
             train(STEPS, data, out, recipe="tiny", settings=QUICK | settings, weights=weights, workers=0)
         assert not (out / "run.json").exists()
     assert len(train(STEPS, data, out, recipe="tiny", settings=QUICK, workers=0)) == 2
+
+
+def test_cifar10s_files_train_a_network_whose_rotations_turn_at_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = []
+    turn = RotatedWeight.start_epoch
+
+    def start_epoch(quantizer: RotatedWeight, weight: torch.Tensor) -> None:
+        before = quantizer.R1.clone()
+        turn(quantizer, weight)
+        turned.append(not torch.equal(quantizer.R1, before))
+
+    monkeypatch.setattr(RotatedWeight, "start_epoch", start_epoch)
+    folder = cifar.binary_folder(tmp_path / "cifar-10-batches-bin", 4)  # 20 to train on
+    settings = {"iterations": 6, "batch_size": 8, "lr": 0.01}  # epochs begin before updates 1, 4 and 6
+    (done,) = train("rbnn-resnet20", folder, tmp_path / "run", settings=settings, workers=0)
+    assert turned == [True] * (3 * 18)
+    assert done.lineage["evaluation"]["n"] == 4
+    assert bcdzoo.load_model("rbnn-resnet20", done.weights).class_names == cifar.NAMES

@@ -1,12 +1,12 @@
 """Keras files of larq's networks: read without TensorFlow, the same logits out.
 
-``authors/larq-*.json`` holds what larq-zoo's own networks gave: the layers and data sets of the file that Keras wrote
-(Bi-Real's as the second network of its program, so that its automatic names do not begin at 0), and the logits in
-float64, before the softmax, for :func:`tests.weights.authors.images` and the weights of :func:`keras_weight`. In
-float32 a sum next to zero may fall on either side of the next sign, in their code as in ours.
+``authors/larq-*.json`` holds what larq-zoo's own networks gave (:mod:`tests.weights.larq`): the layers of the file that
+Keras wrote (Bi-Real's as the second network of its program, so that its automatic names do not begin at 0), and the
+logits in float64, before the softmax. In float32 a sum next to zero may fall on either side of the next sign, in their
+code as in ours.
 """
 
-import zlib
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,46 +15,46 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from bcdzoo import create_model, load_model
+from bcdzoo import count_ops, create_model, evaluate, load_model
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import convert_state, load_state
 from bcdzoo.weights.load import convert, load_into, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
-from tests.weights import authors
+from tests.weights import authors, larq
 
 NAMES = ["birealnet-18", "meliusnet-22", "real-to-binary-r18"]
-
-
-def keras_weight(path: str, shape: list[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A weight that depends on its path in the file alone."""
-    random = np.random.RandomState(zlib.crc32(path.encode()))
-    if path.endswith(("gamma:0", "moving_variance:0")):
-        values = random.uniform(0.5, 1.5, shape)
-    elif path.endswith("alpha:0"):
-        values = random.uniform(0.1, 0.4, shape)
-    elif path.endswith("kernel:0"):
-        values = random.standard_normal(shape) / np.sqrt(np.prod(shape[:-1]))
-    else:
-        values = random.standard_normal(shape) * 0.2
-    return values.astype(np.float32)
+CONVOLUTIONAL = [
+    "binarydensenet-28",
+    "binarydensenet-37",
+    "binarydensenet-37-dilated",
+    "binarydensenet-45",
+    "binaryresnete-18",
+    "quicknet",
+    "quicknet-large",
+    "quicknet-small",
+]
+ALEXNETS = ["binaryalexnet", "dorefanet-alexnet", "xnornet-alexnet"]
+AS_LARQ = [*CONVOLUTIONAL, *ALEXNETS]
+"""Networks that are here as larq-zoo builds them, and not otherwise."""
 
 
 def write_keras(path: Path, name: str, root: str = "/", rename: Callable[[str], str] = str) -> Path:
-    """A file of the structure that Keras gave it, with its attributes."""
-    record = authors.record(f"larq-{name}")
-    with h5py.File(path, "w") as file:
-        top = file.require_group(root)
-        top.attrs["backend"] = b"tensorflow"
-        top.attrs["layer_names"] = [rename(layer).encode() for layer in record["layers"]]
-        for layer, weights in record["layers"].items():
-            group = top.create_group(rename(layer))
-            group.attrs["weight_names"] = [weight.encode() for weight in weights]
-            for weight in weights:
-                key = f"{layer}/{weight}"
-                group.create_dataset(weight, data=keras_weight(key, record["keys"][key]))
-    return path
+    return larq.write(path, larq.record(name)["layers"], root, rename)
+
+
+def without_top(path: Path, name: str) -> Path:
+    """What larq-zoo's ``include_top=False`` gives: the first layers of the same file."""
+    record = larq.record(name)
+    return larq.write(path, dict(list(record["layers"].items())[: record["without_top"]]))
+
+
+def images(record: dict[str, object]) -> Tensor:
+    size = record["size"]
+    assert isinstance(size, int)
+    return torch.from_numpy(larq.images(size)).permute(0, 3, 1, 2).contiguous()
 
 
 def entry(name: str) -> Checkpoint:
@@ -64,7 +64,7 @@ def entry(name: str) -> Checkpoint:
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", NAMES)
 def test_larqs_own_network_gives_the_same_logits_for_the_same_file(name: str, tmp_path: Path) -> None:
-    record = authors.record(f"larq-{name}")
+    record = larq.record(name)
     out = tmp_path / "ours.safetensors"
     convert(write_keras(tmp_path / "theirs.h5", name), name, out, **entry(name).build)
     with torch.inference_mode():
@@ -72,6 +72,82 @@ def test_larqs_own_network_gives_the_same_logits_for_the_same_file(name: str, tm
     expected = torch.tensor(record["logits"], dtype=torch.float64)
     torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-3, rtol=0)
     assert logits.argmax(1).tolist() == record["top1"]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", AS_LARQ)
+def test_every_network_of_larq_zoo_gives_larqs_logits_for_a_file_that_is_given_by_its_path(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = larq.record(name)
+    found = resolve(name, write_keras(tmp_path / "theirs.h5", name))
+    assert (found.preprocess, found.build, capsys.readouterr().err) == ("larq", {}, "")
+    with torch.inference_mode():
+        logits = found.model.double()(images(record).double())
+    expected = torch.tensor(record["logits"], dtype=torch.float64)
+    torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-6, rtol=0)
+    assert logits.argmax(1).tolist() == record["top1"]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", ["binarydensenet-28", "quicknet-small", "binaryalexnet", "dorefanet-alexnet"])
+def test_a_file_without_top_becomes_a_feature_extractor(name: str, tmp_path: Path) -> None:
+    record = larq.record(name)
+    path = without_top(tmp_path / "notop.h5", name)
+    model: Any = load_model(name, path, num_classes=0).double()
+    with torch.inference_mode():
+        maps = model.features(images(record).double())
+        pooled = model(images(record)[:1].double())
+    expected = torch.tensor(record["features"], dtype=torch.float64)
+    torch.testing.assert_close(maps.mean((2, 3))[:, : expected.shape[1]], expected, atol=1e-6, rtol=0)
+    last = maps.relu() if name.startswith("quicknet") else maps  # its ReLU belongs to the top in larq-zoo
+    torch.testing.assert_close(pooled, last.mean((2, 3))[:1])
+    with pytest.raises(BcdzooError, match="has no classifier: num_classes=0") as error:
+        load_model(name, path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(BcdzooError, match="features are no predictions"):
+        evaluate(name, "demo", weights=path, num_classes=0)
+
+
+@pytest.mark.parametrize("name", AS_LARQ)
+def test_larqs_own_summary_counts_the_same(name: str) -> None:
+    summary = larq.record(name)["summary"]
+    report = count_ops(name, "dagger")
+    with torch.device("meta"):
+        tensors = create_model(name).state_dict()
+    assert summary["params"] == sum(t.numel() for key, t in tensors.items() if "num_batches" not in key)
+    assert summary["32-bit MACs"] == report.flops
+    assert report.bops == summary.get("1-bit MACs", 0) + 2 * summary.get("2-bit MACs", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("quicknet", "quicknet-large"),
+        ("quicknet-large", "quicknet"),
+        ("quicknet", "quicknet-small"),
+        ("binarydensenet-37", "binarydensenet-37-dilated"),
+        ("binarydensenet-37-dilated", "binarydensenet-37"),
+        ("binarydensenet-45", "binarydensenet-37"),
+        ("binaryresnete-18", "birealnet-18"),
+        ("birealnet-18", "binaryresnete-18"),
+        ("meliusnet-22", "quicknet"),
+    ],
+)
+def test_a_file_of_another_network_is_refused_in_one_line(name: str, theirs: str, tmp_path: Path) -> None:
+    with pytest.raises(BcdzooError, match=r"does not fit|has shape|a form that") as error:
+        load_model(name, larq.write(tmp_path / "theirs.h5", larq.record(theirs)["layers"], values=larq.ones))
+    assert "\n" not in str(error.value)
+
+
+def test_where_a_file_does_not_name_its_poolings_it_is_said_what_was_assumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = {name: weights for name, weights in larq.record("binarydensenet-37")["layers"].items() if weights}
+    path = larq.write(tmp_path / "bare.h5", layers, values=larq.ones)
+    for name, form in (("binarydensenet-37", "not dilated"), ("binarydensenet-37-dilated", "dilated")):
+        load_model(name, path)
+        assert f"is known; {form}: assumed" in capsys.readouterr().err
 
 
 def test_a_published_file_given_by_its_path_is_known_by_its_hash(
@@ -200,6 +276,18 @@ def test_a_hostile_or_wrong_file_is_one_clear_line(
     with pytest.raises(BcdzooError, match=message) as error:
         load_model("meliusnet-22", path)
     assert "\n" not in str(error.value)
+
+
+def test_keras_newer_files_are_named_with_what_to_do(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.weights.h5", "w") as content:
+        content["layers/conv2d/vars/0"] = np.ones((3, 3, 3, 8), np.float32)
+    with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.write(tmp_path / "x.weights.h5", "model.weights.h5")
+    for name in ("x.weights.h5", "x.keras"):
+        with pytest.raises(BcdzooError, match=r'save_weights\("weights\.h5"\)') as error:
+            load_model("quicknet", tmp_path / name)
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("length", [20, 3000, -100_000])

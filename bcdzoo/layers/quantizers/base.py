@@ -53,6 +53,9 @@ class WeightQuantizer(nn.Module):
         """
         raise NotImplementedError
 
+    def start_epoch(self, weight: Tensor) -> None:
+        """Update, from the latent weights, what is not learned by their gradient; nothing by default."""
+
 
 class RealWeight(WeightQuantizer):
     """The latent weights as they are, for training step 1: real-valued weights on binary activations (W/A 32/1)."""
@@ -75,6 +78,18 @@ def set_training_progress(model: nn.Module, progress: float) -> None:
     for module in model.modules():
         if isinstance(module, Scheduled):
             module.set_progress(progress)
+
+
+def start_epoch(model: nn.Module) -> None:
+    """Let every quantizer update what it learns once an epoch: RBNN's rotations.
+
+    Args:
+        model: Network that is trained.
+    """
+    for module in model.modules():
+        quantizer, weight = getattr(module, "quantizer", None), getattr(module, "weight", None)
+        if isinstance(quantizer, WeightQuantizer) and isinstance(weight, Tensor):
+            quantizer.start_epoch(weight)
 
 
 class Scheduled:

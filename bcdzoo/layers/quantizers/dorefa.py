@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bcdzoo.layers.lowering import LevelsValue, Lowering, Value, constant
 from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.sign import sign
 
 
 class _Round(torch.autograd.Function):
@@ -46,6 +47,29 @@ class DoReFaWeight(WeightQuantizer):
         unit = squashed / (2 * squashed.abs().max()) + 0.5
         levels = 2 * round_straight_through(unit * n) - n
         return levels, levels.new_full((len(weight),), 1 / n)
+
+
+class _IdentitySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(scale)
+        return sign(weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (scale,) = ctx.saved_tensors
+        return torch.where(scale > 0, grad / scale, 0), None  # the convolution multiplied its gradient by the scale
+
+
+class DoReFaSign(WeightQuantizer):
+    """``sign(W)·mean(|W|)``, 1-bit weights with one scale for the layer (DoReFa-Net, equation 7).
+
+    Backward: the gradient of the scaled weight, the scale held constant.
+    """
+
+    def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        scale = weight.detach().abs().mean()
+        return _IdentitySign.apply(weight, scale), scale.expand(len(weight))
 
 
 class DoReFaActivation(nn.Module):

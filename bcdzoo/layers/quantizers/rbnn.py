@@ -83,7 +83,7 @@ class RotatedWeight(WeightQuantizer, _Steepening):
 
     A channel's n standardized weights are seen as an a×b matrix X, whose rotation is ``R1ᵀ·X·R2`` (a Kronecker product
     instead of an n×n matrix). The signs are of ``Ŵ + |sin(rotate)|·(rotated - Ŵ)``, ``rotate`` being a learned angle
-    and ``alpha`` the learned scale of each output channel. :meth:`update_rotation` learns R1 and R2.
+    and ``alpha`` the learned scale of each output channel. :meth:`start_epoch` learns R1 and R2.
 
     Backward is :func:`triangle_sign` with k = max(1/t, 1), through the rotation too. (The authors' code cuts the
     gradient there, so that its weights get ``1 - |sin(rotate)|`` of it, which is nothing at the initial angle π/2.)
@@ -116,7 +116,10 @@ class RotatedWeight(WeightQuantizer, _Steepening):
         return triangle_sign(turned, max(1 / self.t, 1.0), self.t), self.alpha.flatten()
 
     def _matrices(self, x: Tensor) -> Tensor:
-        return x.view(len(x), self.a, -1)
+        return x.reshape(len(x), self.a, -1)  # channels-last weights have another order
+
+    def start_epoch(self, weight: Tensor) -> None:
+        self.update_rotation(weight)
 
     @torch.no_grad()
     def update_rotation(self, weight: Tensor, rounds: int = 3) -> None:

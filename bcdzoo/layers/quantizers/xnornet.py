@@ -32,10 +32,17 @@ class XnorWeight(WeightQuantizer):
     being the weights of an output channel. Centring and clipping are not in the paper; the authors' code
     (allenai/XNOR-Net, ``util.lua``) does both to the latent weights before every use. Here they are part of the
     quantizer: centring with its own derivative, for which that code has the factor 1 - 1/c_in.
+
+    Args:
+        centre: Whether to centre; larq-zoo's XNOR-Net does not.
     """
 
+    def __init__(self, centre: bool = True) -> None:
+        super().__init__()
+        self.centre = centre
+
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        centred = weight - weight.mean(dim=1, keepdim=True)
+        centred = weight - weight.mean(dim=1, keepdim=True) if self.centre else weight
         scale = centred.detach().clamp(-1, 1).abs().mean(dim=(1, 2, 3), keepdim=True)
         return _XnorSign.apply(centred, scale), scale.flatten()
 

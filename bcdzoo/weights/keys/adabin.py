@@ -1,8 +1,8 @@
-"""huawei-noah/Efficient-Computing, BinaryNetworks/AdaBin/cifar10/nets/resnet20.py."""
+"""huawei-noah/Efficient-Computing, BinaryNetworks/AdaBin/cifar10/nets/."""
 
 import re
 
-from bcdzoo.weights.keys.family import Family, Layout, Rule
+from bcdzoo.weights.keys.family import Family, Layout, Replacement, Rule
 
 
 def _unit(theirs: str, ours: str) -> Rule:
@@ -14,7 +14,12 @@ def _unit(theirs: str, ours: str) -> Rule:
     return rf"layer(\d)\.(\d)\.{theirs}", replace
 
 
-_RESNET20 = Layout(
+def _shortcut(ours: str) -> Replacement:
+    """One part of a block's shortcut, which is its first unit's here."""
+    return lambda match: f"stages.{int(match[1]) - 1}.{2 * int(match[2])}.shortcut.{ours}"
+
+
+_RESNET = Layout(
     [
         _unit(r"conv([12])\.weight", "conv.conv.weight"),
         _unit(r"conv([12])\.binary_a\.alpha_a", "conv.alpha"),
@@ -22,6 +27,8 @@ _RESNET20 = Layout(
         _unit(r"bn([12])\.", "bn."),
         _unit(r"nonlinear([12])\.neg_scale", "activation.negative"),
         _unit(r"nonlinear([12])\.pos_scale", "activation.positive"),
+        (r"layer(\d)\.(\d)\.shortcut\.0\.", _shortcut("conv.")),
+        (r"layer(\d)\.(\d)\.shortcut\.1\.", _shortcut("bn.")),
         (r"(conv|bn)1\.", r"stem.\1."),
         (r"nonlinear1\.neg_scale", "stem.activation.negative"),
         (r"nonlinear1\.pos_scale", "stem.activation.positive"),
@@ -31,4 +38,4 @@ _RESNET20 = Layout(
     preprocess="resize=32,crop=32",
 )
 
-FAMILY = Family((_RESNET20,))
+FAMILY = Family((_RESNET,))

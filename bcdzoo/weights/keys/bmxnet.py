@@ -17,7 +17,7 @@ from bcdzoo.text import printable
 from bcdzoo.weights.keys.family import Container, Family, Layout, Rule, State, shifted
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _PARAMETERS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 _PARAMETERS |= {"moving_mean": "running_mean", "moving_var": "running_var"}
@@ -91,10 +91,10 @@ def _in_block(stage: str, theirs: str, ours: str) -> list[Rule]:
     ]
 
 
-def _unfit(real_stages: str) -> Callable[[State], str]:
+def _unfit(real_stages: str) -> "Callable[[State, nn.Module], str]":
     """The keys do not show which stages are real-valued; the numbers do, where a file has packed words at all."""
 
-    def unfit(state: State) -> str:
+    def unfit(state: State, network: "nn.Module") -> str:
         binary = {stage for stage in "1234" if _is_binary(state, stage)}
         if wrong := sorted(binary & set(real_stages)):
             return f"its stage {', '.join(wrong)} is 1-bit, and the network's is real-valued"

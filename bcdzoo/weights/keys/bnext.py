@@ -4,7 +4,12 @@ Every unit has a PReLU activation1, but only that of every second 3×3 is used; 
 training.
 """
 
+from typing import TYPE_CHECKING
+
 from bcdzoo.weights.keys.family import Family, Layout, Rule, State
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _UNITS = {"Attention": "spatial", "FFN": "pointwise", "FFN_1": "pointwise.0", "FFN_2": "pointwise.1"}
 
@@ -17,7 +22,7 @@ def _part(theirs: str, ours: str) -> Rule:
     )
 
 
-def _unfit(state: State) -> str:
+def _unfit(state: State, network: "nn.Module") -> str:
     """Check the temperature: before epoch 153 the authors' weights are not signs but real numbers divided by it."""
     temperatures = [tensor for key, tensor in state.items() if key.endswith(".temperature") and tensor.numel()]
     hottest = max((float(tensor.float().max()) for tensor in temperatures if tensor.is_floating_point()), default=0.0)

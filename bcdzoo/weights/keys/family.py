@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:  # the manifest uses the formats without torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 State: TypeAlias = "dict[str, Tensor]"
 Replacement: TypeAlias = str | Callable[[re.Match[str]], str] | None
@@ -29,14 +29,16 @@ class Layout:
             accept them cannot load these files.
         as_usual: Arguments for which its files are known to use the network's default.
         preprocess: Preset or spec that its files were trained with; empty if unknown.
-        unfit: Function of a file's tensors that returns why they cannot be used; empty if they can.
+        unfit: Function of a file's tensors and the network that returns why they cannot be used; empty if they can.
+        assumed: Function of a file's tensors that returns what they do not say, and is assumed; empty if nothing is.
     """
 
     rules: Sequence[Rule] = ()
     build: Mapping[str, Any] = field(default_factory=dict)
     as_usual: tuple[str, ...] = ()
     preprocess: str = ""
-    unfit: Callable[[State], str] = lambda state: ""
+    unfit: "Callable[[State, nn.Module], str]" = lambda state, network: ""
+    assumed: Callable[[State], str] = lambda state: ""
 
 
 @dataclass(frozen=True)

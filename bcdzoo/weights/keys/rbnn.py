@@ -1,8 +1,12 @@
-"""lmbxmu/RBNN, imagenet/, and htqin/IR-Net, ImageNet/, whose trunk it shares; neither uses its bn3."""
+"""lmbxmu/RBNN, imagenet/ and cifar/, and htqin/IR-Net, ImageNet/ and CIFAR-10/, which name their parts alike.
+
+Neither uses the bn3 of its ImageNet network.
+"""
 
 import re
+from collections.abc import Callable
 
-from bcdzoo.weights.keys.family import Family, Layout, shifted
+from bcdzoo.weights.keys.family import Family, Layout, Rule, State, shifted
 
 
 def _rbnn_unit(match: re.Match[str]) -> str:
@@ -10,12 +14,20 @@ def _rbnn_unit(match: re.Match[str]) -> str:
     return f"stages.{int(match[1]) - 1}.{match[2]}.{'first' if match[3] == '1' else 'second'}"
 
 
+def _small_unit(match: re.Match[str]) -> str:
+    """The same where each convolution has a shortcut."""
+    return f"stages.{int(match[1]) - 1}.{2 * int(match[2]) + int(match[3]) - 1}"
+
+
+_CONVS: list[Rule] = [
+    (r"(conv|bn)1\.", r"stem.\1."),
+    (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_rbnn_unit(m)}.conv.weight"),
+    (r"layer(\d)\.(\d)\.conv([12])\.", lambda m: f"{_rbnn_unit(m)}.conv.quantizer."),
+    (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_rbnn_unit(m)}.bn."),
+]
 _RBNN = Layout(
     [
-        (r"(conv|bn)1\.", r"stem.\1."),
-        (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_rbnn_unit(m)}.conv.weight"),
-        (r"layer(\d)\.(\d)\.conv([12])\.", lambda m: f"{_rbnn_unit(m)}.conv.quantizer."),
-        (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_rbnn_unit(m)}.bn."),
+        *_CONVS,
         (r"layer(\d)\.(\d)\.downsample\.0\.", shifted(1, -1, r"stages.{n}.\2.first.shortcut.conv.")),
         (r"layer(\d)\.(\d)\.downsample\.1\.", shifted(1, -1, r"stages.{n}.\2.first.shortcut.bn.")),
         (r"bn2\.", "head.norm."),
@@ -25,4 +37,52 @@ _RBNN = Layout(
     preprocess="imagenet",
 )
 
-FAMILY = Family((_RBNN,))
+_SMALL = "resize=32,crop=32"
+
+
+def _assumed(shortcuts: str) -> Callable[[State], str]:
+    """Only RBNN has both forms of ResNet-20, and their keys and shapes are the same."""
+
+    def assumed(state: State) -> str:
+        is_rbnn = any(key.endswith("conv1.rotate") and len(tensor) == 16 for key, tensor in state.items())
+        other = "its entry model says which it is, resnet20_1w1a or resnet20_bireal_1w1a"
+        return f"read as RBNN's ResNet-20 with a shortcut around {shortcuts}; {other}" if is_rbnn else ""
+
+    return assumed
+
+
+_HEAD: list[Rule] = [(r"bn2\.", "norm."), (r"linear\.", "fc.")]
+_BLOCKS = Layout(
+    [
+        *_CONVS,
+        (r"layer(\d)\.(\d)\.shortcut\.0\.weight", shifted(1, -1, r"stages.{n}.\2.shortcut.conv.weight")),
+        (r"layer(\d)\.(\d)\.shortcut\.0\.", shifted(1, -1, r"stages.{n}.\2.shortcut.conv.quantizer.")),
+        (r"layer(\d)\.(\d)\.shortcut\.1\.", shifted(1, -1, r"stages.{n}.\2.shortcut.bn.")),
+        *_HEAD,
+    ],
+    preprocess=_SMALL,
+    assumed=_assumed("two convolutions"),
+)
+_UNITS = Layout(
+    [
+        (r"(conv|bn)1\.", r"stem.\1."),
+        (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_small_unit(m)}.conv.weight"),
+        (r"layer(\d)\.(\d)\.conv([12])\.", lambda m: f"{_small_unit(m)}.conv.quantizer."),
+        (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_small_unit(m)}.bn."),
+        *_HEAD,
+    ],
+    preprocess=_SMALL,
+    assumed=_assumed("each convolution"),
+)
+_VGG = Layout(
+    [
+        (r"conv0\.weight", "features.0.conv.weight"),
+        (r"conv([1-5])\.weight", r"features.\1.conv.conv.weight"),
+        (r"conv([1-5])\.", r"features.\1.conv.conv.quantizer."),
+        (r"bn([0-5])\.", r"features.\1.bn."),
+        (r"fc\.", "fc."),
+    ],
+    preprocess=_SMALL,
+)
+
+FAMILY = Family((_RBNN, _BLOCKS, _UNITS, _VGG))

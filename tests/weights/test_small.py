@@ -1,0 +1,78 @@
+"""Networks for 32×32 images: the authors' weights in, the authors' logits out; what their files say and do not say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bcdzoo import create_model, load_model
+from bcdzoo.errors import BcdzooError
+from bcdzoo.weights.convert import convert_state
+from tests.weights import authors
+
+NAMES = (
+    *("irnet-resnet20", "irnet-r18-cifar10", "irnet-vgg-small"),
+    *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
+    "adabin-r18-cifar10",
+)
+
+
+def state(name: str) -> dict[str, torch.Tensor]:
+    """Weights under the authors' keys; AdaBin's activations are around 1, so that maps stay of order 1."""
+    tensors = authors.state(authors.record(name)["keys"])
+    return {key: tensor + 1 if key.endswith("alpha_a") else tensor for key, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(name: str) -> None:
+    record = authors.record(name)
+    model = create_model(name)
+    model.load_state_dict(convert_state(state(name), model, "theirs"))
+    images = authors.images()[:1, :, :32, :32]
+    with torch.inference_mode():
+        found = model.double().eval()(images.double())
+    torch.testing.assert_close(found, torch.tensor(record["logits"][:1], dtype=torch.float64), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["irnet-resnet20", "rbnn-resnet20", "rbnn-vgg-small"])
+def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: str, tmp_path: Path) -> None:
+    tensors = {f"module.{key}": tensor for key, tensor in state(name).items()}
+    torch.save({"epoch": 7, "state_dict": tensors, "best_prec1": 80.0}, tmp_path / "model_best.pth.tar")
+    model = load_model(name, tmp_path / "model_best.pth.tar")
+    assert str(model.preprocess).startswith("resize=32,crop=32,")
+    assert torch.equal(model.state_dict()["fc.weight"], tensors[f"module.{'fc' if 'vgg' in name else 'linear'}.weight"])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "other"),
+    [
+        ("rbnn-resnet20", "irnet-resnet20"),
+        ("irnet-resnet20", "rbnn-resnet20"),
+        ("irnet-resnet20", "adabin-resnet20"),
+        ("adabin-r18-cifar10", "irnet-r18-cifar10"),
+        ("irnet-r18-cifar10", "rbnn-r18-cifar10"),
+        ("irnet-r18-cifar10", "irnet-r18"),
+        ("rbnn-vgg-small", "irnet-vgg-small"),
+    ],
+)
+def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path: Path) -> None:
+    torch.save(state(theirs), tmp_path / "x.pth")
+    with pytest.raises(BcdzooError, match=r"does not fit|has shape"):
+        load_model(other, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rbnn-resnet20", "ResNet-20 with a shortcut around two convolutions; its entry model says which it is"),
+        ("rbnn-resnet20-bireal", "ResNet-20 with a shortcut around each convolution"),
+        ("irnet-resnet20", ""),
+    ],
+)
+def test_which_of_rbnns_two_resnet_20_was_assumed_is_said(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(state(name), tmp_path / "x.pth")
+    load_model(name, tmp_path / "x.pth")
+    told = capsys.readouterr().err
+    assert said in told and bool(told) == bool(said)
