@@ -1,6 +1,7 @@
 """Binary units of a plan in sequence, with a stem before and a transition behind them, on the kernels in one go."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,30 @@ def _is_pool(operation: Operation) -> bool:
     if operation.kind != "pool" or operation.fields["name"] != "max" or operation.fields["ceil"]:
         return False
     return all(len(set(operation.fields[key])) == 1 for key in ("kernel", "stride", "padding"))  # type: ignore[arg-type]
+
+
+def without_border(unit: Operation, shape: Shape) -> "Chain | None":
+    """A unit with a border of ones as one on a larger map, whose shortcut is given; None if the kernels cannot run that.
+
+    Args:
+        unit: Unit.
+        shape: Shape of its input.
+    """
+    fields: Any = dict(unit.fields)
+    if fields["pad_value"] != 1 or fields["shortcut"] not in ("none", "same", "given") or fields["append"]:
+        return None
+    if fields["shortcut"] == "same" and channels_of(unit) != shape[0]:
+        return None
+    height, width = (
+        side + sum(window(side, kernel, unit, axis)[1:])
+        for axis, (side, kernel) in enumerate(zip(shape[1:], fields["kernel"], strict=True))
+    )
+    inputs = dict(unit.inputs)
+    if fields["shortcut"] == "same":
+        inputs["shortcut"], fields["shortcut"] = inputs["x"], "given"
+    fields |= {"padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0}
+    plain = replace(unit, inputs=inputs, fields=fields)
+    return Chain([plain], (shape[0], height, width)) if is_native(plain, shape[0]) else None
 
 
 class Chain:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.quantizers.lqnet import encode
 from bcdzoo.layers.shift import long_range, short_range
-from bcdzoo.packed.chain import Chain, is_native, joins, stem_of
+from bcdzoo.packed.chain import Chain, is_native, joins, stem_of, without_border
 from bcdzoo.packed.low_bit import low_bit_conv, padded, unit_in_parts
 from bcdzoo.plan.operations import END, Operation
 from bcdzoo.plan.plan import Plan, last_uses, shapes_of
@@ -82,14 +82,32 @@ class PlanRunner:
         for number, operation in enumerate(self.plan.operations):
             if number in taken:
                 continue
-            if operation.kind == "binary_unit" and is_native(operation, self.shapes[operation.inputs["x"]][0]):
+            if operation.kind != "binary_unit":
+                steps.append(Step(_runner(operation), tuple(operation.inputs.values()), number + 1))
+            elif is_native(operation, self.shapes[operation.inputs["x"]][0]):
                 chain, members = self._chain(number, users)
                 taken |= set(members)
                 self.chains.append(chain)
                 steps.append(Step(chain, chain.inputs, chain.output))
             else:
-                steps.append(Step(_runner(operation), tuple(operation.inputs.values()), number + 1))
+                steps.append(Step(self._unit(operation), tuple(operation.inputs.values()), number + 1))
         return self._needed(steps)
+
+    def _unit(self, unit: Operation) -> Callable[..., Tensor]:
+        """A unit that is no part of a chain."""
+        chain = without_border(unit, self.shapes[unit.inputs["x"]])
+        if chain is None:
+            return _runner(unit)
+        self.chains.append(chain)
+        fields: Any = {**unit.fields, "pad_value": math.inf}  # which is at or above any threshold
+        names, adds = tuple(unit.inputs), unit.fields["shortcut"] == "same"
+
+        def run(*values: Tensor) -> Tensor:
+            given = dict(zip(names, values, strict=True))
+            x = given.pop("x")
+            return chain(padded(x, fields, fields["kernel"]), *given.values(), *([x] if adds else []))
+
+        return run
 
     def _needed(self, steps: list[Step]) -> list[Step]:
         """The steps whose values are read: not those that a chain has taken into its stem."""
@@ -319,6 +337,10 @@ def _reshape(operation: Operation) -> Run:
     return lambda x: x.reshape(len(x), *shape)
 
 
+def _flatten_last(operation: Operation) -> Run:
+    return lambda x: x.permute(0, 2, 3, 1).flatten(1)
+
+
 def _shift_quarters(operation: Operation) -> Run:
     return short_range if operation.fields["sampling"] == "short-range" else long_range
 
@@ -391,6 +413,7 @@ RUN: dict[str, Callable[[Operation], Run]] = {
     "slice": _slice,
     "pad": _pad_map,
     "reshape": _reshape,
+    "flatten_last": _flatten_last,
     "shift_quarters": _shift_quarters,
     "fill": _fill,
     "binarize": _binarize,

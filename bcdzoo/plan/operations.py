@@ -281,6 +281,10 @@ def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     return tuple(n or size // known for n in wanted)
 
 
+def _flatten_last(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    return (math.prod(_a_map(shapes["x"])),)
+
+
 def _shift_quarters(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     shape = _a_map(shapes["x"])
     require(shape[0] % 4 == 0, "the channels are not divisible by 4")
@@ -421,6 +425,7 @@ KINDS: dict[str, Kind] = {
         ("x",), {"before": Whole(0, 4096, count=3), "behind": Whole(0, 4096, count=3), "value": Real()}, {}, _pad
     ),
     "reshape": Kind(("x",), {"shape": Whole(count=-1)}, {}, _reshape),  # 0: whatever is left
+    "flatten_last": Kind(("x",), {}, {}, _flatten_last),  # the channels of a pixel stand side by side
     "shift_quarters": Kind(("x",), {"sampling": Word(SAMPLINGS[1:])}, {}, _shift_quarters),
     "fill": Kind(("x",), {"value": Real()}, {}, _unchanged),  # for one image, which stands for all
     # of few bits

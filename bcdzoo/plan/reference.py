@@ -313,6 +313,7 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "concat": lambda op, **values: _joined(list(values.values())),
     "slice": _slice,
     "pad": _pad,
+    "flatten_last": lambda op, x: x.transpose(0, 2, 3, 1).reshape(len(x), -1),
     "reshape": lambda op, x: x.reshape(len(x), *(size or -1 for size in op.fields["shape"])),
     "shift_quarters": lambda op, x: _sampled(x, op.fields["sampling"]),
     "fill": lambda op, x: np.full((1, *x.shape[1:]), op.fields["value"], np.float32),

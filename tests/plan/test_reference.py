@@ -290,6 +290,7 @@ def test_maps_and_vectors_are_joined_cut_padded_and_reshaped_like_tensors() -> N
     got = result("pad", {"x": x}, {"before": (1, 2, 0), "behind": (4, 0, 3), "value": 0.1})
     equal(got, F.pad(x, (0, 3, 2, 0, 1, 4), value=0.1))
     equal(result("reshape", {"x": x}, {"shape": (0,)}), x.flatten(1))
+    equal(result("flatten_last", {"x": x}, {}), x.permute(0, 2, 3, 1).flatten(1))
     equal(result("reshape", {"x": x.flatten(1)}, {"shape": (6, 0, 2)}), x.reshape(2, 6, 5, 2))
     equal(result("stack", {"x0": x, "x1": x + 1}), torch.stack([x, x + 1]))
     equal(result("stack", {"x0": y, "x1": y[:1]}), torch.stack([y, y[:1].expand(2, -1, -1, -1)]))
