@@ -121,7 +121,7 @@ def examples() -> dict[str, Plan]:
         "concat": to_logits(Operation("concat", {f"x{i}": 0 for i in range(12)})),
         "slice": to_logits(Operation("slice", {"x": 0}, {"axis": 1, "start": 1, "stop": END, "step": 2})),
         "pad": to_logits(Operation("pad", {"x": 0}, {"before": (0, 1, 2), "behind": (3, 0, 1), "value": -0.0})),
-        "flatten_last": to_logits(Operation("flatten_last", {"x": 0})),
+        "flatten_last": to_logits(Operation("flatten_last", {"x": 0}), rank=1),
         "reshape": to_logits(Operation("reshape", {"x": 0}, {"shape": (2, 0, 5)})),
         "shift_quarters": to_logits(Operation("shift_quarters", {"x": 0}, {"sampling": "long-range"})),
         "fill": to_logits(Operation("fill", {"x": 0}, {"value": 0.1})),
