@@ -136,7 +136,7 @@ class PackedNetwork(nn.Module):
         except NotLoweredError as error:
             say(f"{error}; packed convolution by convolution")
             network = deepcopy(self.network)
-            for module in network.modules():
+            for module in list(network.modules()):  # not those that are put in
                 for name, child in module.named_children():
                     if isinstance(child, LowBitConv2d) and _obstacle(child) == "":
                         setattr(module, name, PackedConv2d(child))

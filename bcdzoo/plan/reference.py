@@ -314,6 +314,7 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "slice": _slice,
     "pad": _pad,
     "reshape": lambda op, x: x.reshape(len(x), *(size or -1 for size in op.fields["shape"])),
+    "permute": lambda op, x: x.transpose(0, *(axis + 1 for axis in op.fields["axes"])),
     "shift_quarters": lambda op, x: _sampled(x, op.fields["sampling"]),
     "fill": lambda op, x: np.full((1, *x.shape[1:]), op.fields["value"], np.float32),
     "binarize": _binarize,
