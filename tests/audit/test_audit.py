@@ -98,7 +98,7 @@ def test_the_packed_size_is_that_of_the_exported_file(tiny: Audit, tmp_path: Pat
 def test_a_packed_file_is_no_network_to_look_into(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"packed{ending}"
     export("bcdnet-tiny", path)
-    with pytest.raises(BcdzooError, match="is packed: an audit needs the network|is a plan, .*: name its network"):
+    with pytest.raises(BcdzooError, match=r"is packed: an audit needs the network|is a plan, .*: name its network"):
         audit(str(path), images=8)
 
 
