@@ -24,7 +24,13 @@ SHAPE_ONLY = frozenset(
         *("Tensor.dtype.__get__", "Tensor.device.__get__", "Tensor.is_floating_point", "Tensor.layout.__get__"),
         *("Tensor.requires_grad.__get__", "Tensor.is_cuda.__get__", "Tensor.is_contiguous", "Tensor.ndimension"),
         *("Tensor.is_complex", "Tensor.stride", "Tensor.grad_fn.__get__", "Tensor.new_full", "Tensor.new_ones"),
-        *("zeros_like", "ones_like", "Tensor.new_zeros", "Tensor.is_meta.__get__"),
+        *("full_like", "empty_like", "Tensor.new", "Tensor.new_empty"),
+        *(
+            "zeros_like",
+            "ones_like",
+            "Tensor.new_zeros",
+            "Tensor.is_meta.__get__",
+        ),
     }
 )
 """Calls that read nothing of a map but its shape and kind: what they give depends on no image."""

@@ -22,7 +22,8 @@ from bcdzoo.layers.lowering import Lowered, Value
 from bcdzoo.plan.operations import KINDS, Operation, PlanError, Shape, check_operation
 from bcdzoo.plan.plan import Plan, shapes_of, without_dead
 
-_WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
+WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
+"""A window without padding."""
 
 
 class NotLoweredError(BcdzooError):
@@ -85,7 +86,7 @@ def _made(kind: str, given: dict[str, Any], name: str) -> tuple[Operation, Shape
     """An operation from what :meth:`bcdzoo.layers.lowering.Lowering.add` is given, and the shape of what it gives."""
     given = {key: value for key, value in given.items() if value is not None}
     if "pad_value" in KINDS[kind].fields:
-        given = _WINDOW | given
+        given = WINDOW | given
     inputs = {key: value for key, value in given.items() if isinstance(value, Value)}
     constants = {key: _array(value) for key, value in given.items() if isinstance(value, Tensor)}
     fields: Any = {key: value for key, value in given.items() if key not in inputs and key not in constants}
@@ -160,10 +161,10 @@ class _Recorder(TorchFunctionMode):
         return _place(tensor) in self._memory
 
     def _lower(self, name: str, given: Any, result: Any) -> Any:
+        if result is not None and not list(_tensors([result])):
+            raise Unsupported(f"{name}: what follows depends on the image's numbers")
         if name not in FUNCTIONS:
             raise Unsupported(f"{name} is no operation of a plan")
-        if not list(_tensors([result])):
-            raise Unsupported(f"{name}: what follows depends on the image's numbers")
         if name.endswith("_") and not name.endswith("__") and result._is_view():
             raise Unsupported(f"{name}: writes into a part of a map")
         if wrong := [each.dtype for each in _tensors([result]) if not _is_exact(name, each.dtype)]:

@@ -283,7 +283,7 @@ def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 
 def _permute(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     shape, axes = _a_map(shapes["x"]), operation.fields["axes"]
-    require(sorted(axes) == [0, 1, 2], "an axis is given twice")  # type: ignore[arg-type,type-var]
+    require(sorted(axes) == [0, 1, 2], "an axis is given twice")  # type: ignore[arg-type]
     return tuple(shape[axis] for axis in axes)  # type: ignore[union-attr,index]
 
 

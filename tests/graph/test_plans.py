@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import bcdzoo
 from bcdzoo.graph.fuse import fuse, low_bit_layers
+from bcdzoo.graph.recognise import recognise
 from bcdzoo.graph.record import record
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan import reference
@@ -51,7 +52,7 @@ def images(name: str, n: int = 2) -> Tensor:
 def recorded(plain: nn.Module, name: str) -> tuple[Plan, Plan]:
     """The plan as it is recorded, and fused."""
     plan = record(plain, images(name, 1), name)
-    return plan, fuse(plan)
+    return plan, fuse(recognise(plan))
 
 
 def row(plan: Plan, fused: Plan) -> dict[str, Any]:
@@ -59,7 +60,13 @@ def row(plan: Plan, fused: Plan) -> dict[str, Any]:
     runner = PlanRunner(fused)
     reasons = [reason for _, reason in low_bit_layers(fused)]
     why = Counter(reason for reason in reasons if reason)
-    numbers = (len(plan.operations), len(fused.operations), reasons.count(""), sum(why.values()), "; ".join(sorted(why)))
+    numbers = (
+        len(plan.operations),
+        len(fused.operations),
+        reasons.count(""),
+        sum(why.values()),
+        "; ".join(sorted(why)),
+    )
     ends = (len(runner.steps), len(runner.chains), "yes" if runner.has_stem else "no")
     return dict(zip(COLUMNS, map(str, (plan.model, *numbers, *ends)), strict=True))
 

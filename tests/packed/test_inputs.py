@@ -128,7 +128,7 @@ def described() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     draw = torch.Generator().manual_seed(0)
     levels = torch.randint(0, 2, (8, 4, 3, 3), generator=draw) * 2 - 1
     one = unit(levels, {"inner_slope": torch.ones(8)}, padding=(1, 1, 1, 1))
-    window = {"stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1, "relu": 1}
+    window: dict[str, Any] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1, "relu": 1}
     arrays = {"weight": draw_of(4, 3, 3, 3), "alpha": np.ones(4, np.float32), "beta": np.zeros(4, np.float32)}
     pool = Operation("pool", {"x": 1}, {"name": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)})
     stem = describe_stem([Operation("conv", {"x": 0}, window, arrays), pool])

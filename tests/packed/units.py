@@ -20,7 +20,14 @@ def unit(levels: Tensor, constants: dict[str, Any] | None = None, name: str = "c
         **fields: Fields that differ from those of a bare convolution.
     """
     c_out, c_in, *kernel = levels.shape
-    bare = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
+    bare: dict[str, Any] = {
+        "stride": (1, 1),
+        "padding": (0, 0, 0, 0),
+        "same": 0,
+        "pad_value": 0.0,
+        "dilation": (1, 1),
+        "groups": 1,
+    }
     bare |= {"kernel": tuple(kernel), "samplings": ("none",), "shortcut": "none", "activation_first": 0, "append": 0}
     given = {"threshold": torch.zeros(c_in), "scale": torch.ones(c_out)} | (constants or {})
     arrays = {key: value.numpy() for key, value in given.items()}

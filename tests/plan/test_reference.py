@@ -194,7 +194,7 @@ def test_scale_and_shift_are_the_floats_of_batch_normalization(seed: int) -> Non
 def test_scale_and_shift_take_one_number_for_all_and_a_vector() -> None:
     bn = nn.BatchNorm1d(1)
     unsettle(bn, 0)
-    alpha, beta = fold(bn)  # type: ignore[arg-type]
+    alpha, beta = fold(bn)
     x = reals(3, 10)
     equal(result("scale_shift", {"x": x}, {}, {"alpha": alpha, "beta": beta}), bn(x[:, None]).detach()[:, 0])
 
@@ -511,7 +511,7 @@ def test_a_unit_of_a_convolution_alone_is_the_convolution() -> None:
 
 @pytest.mark.parametrize("size", [(7, 7), (1, 1), (2, 5)])
 def test_an_mlp_block_gives_the_floats_of_the_zoo(size: tuple[int, int]) -> None:
-    block = MLPBlock(68, Quantizers())
+    block: Any = MLPBlock(68, Quantizers())
     assert isinstance(block.sign, RSign)  # whose bias is the threshold
     unsettle(block, 5)
     fields, constants = convolution(block.local, block.short, block.long)
