@@ -101,8 +101,18 @@ def plan_of(network: nn.Module, input_shape: tuple[int, ...], name: str = "") ->
     Raises:
         NotLoweredError: It computes something that no plan has.
     """
+    return fused(recorded(network, input_shape, name))
+
+
+def recorded(network: nn.Module, input_shape: tuple[int, ...], name: str = "") -> Plan:
+    """The same, not fused yet."""
     draw = torch.Generator().manual_seed(0)  # any image would do: operations do not depend on it
-    return fuse(recognise(record(network, torch.randn(1, *input_shape, generator=draw), name)))
+    return record(network, torch.randn(1, *input_shape, generator=draw), name)
+
+
+def fused(plan: Plan) -> Plan:
+    """A recorded plan, with its binary layers recognised and fused."""
+    return fuse(recognise(plan))
 
 
 def _require_units(plan: Plan, name: str) -> None:

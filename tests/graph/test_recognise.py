@@ -73,8 +73,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, padding = (F.pad(self.sign(x), (1,) * 4, value=1.0), 0) if self.ones else (self.sign(x), 1)
         scale = self.weight.abs().mean((1, 2, 3), keepdim=True)
-        y: Tensor = self.bn(F.conv2d(y, scale * self.weight.sign(), self.bias, self.stride, padding))
-        return y + x if y.shape == x.shape else y
+        y = self.bn(F.conv2d(y, scale * self.weight.sign(), self.bias, self.stride, padding))
+        out: Tensor = y + x if y.shape == x.shape else y
+        return out
 
 
 def own(sign: Sign, **form: bool) -> nn.Sequential:
