@@ -17,6 +17,7 @@ reveal_type(model)
 reveal_type(bcdzoo.list_models("bcdnet*"))
 reveal_type(bcdzoo.load_model("bcdnet-a"))
 reveal_type(bcdzoo.pack(model))
+reveal_type(bcdzoo.load_packed("net.bcz"))
 reveal_type(bcdzoo.count_ops(model))
 result = bcdzoo.evaluate(model, "imagenet", batch_size=64)
 reveal_type(result)
@@ -30,11 +31,12 @@ SAID = """\
 6: note: Revealed type is "list[str]"
 7: note: Revealed type is "torch.nn.modules.module.Module"
 8: note: Revealed type is "bcdzoo.packed.pack.PackedNetwork"
-9: note: Revealed type is "bcdzoo.ops.count.OpsReport"
-11: note: Revealed type is "bcdzoo.evaluation.result.EvalResult"
-12: note: Revealed type is "tuple[float, int, dict[str, list[float]], pandas.core.frame.DataFrame]"
-13: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
-14: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
+9: note: Revealed type is "bcdzoo.packed.pack.PlanNetwork"
+10: note: Revealed type is "bcdzoo.ops.count.OpsReport"
+12: note: Revealed type is "bcdzoo.evaluation.result.EvalResult"
+13: note: Revealed type is "tuple[float, int, dict[str, list[float]], pandas.core.frame.DataFrame]"
+14: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
+15: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
 """
 
 

@@ -29,7 +29,7 @@ class Size:
         claimed: Likewise with the bits in the registry, or of the layers if these are mixed; None for a network outside
             the zoo.
         stored: File of the weights; None if there is none.
-        packed: File that ``bcdzoo export --packed`` writes; None if there is none.
+        packed: File that ``bcdzoo export`` writes; None if there is none.
         no_packed: Reason if there is no packed file.
     """
 

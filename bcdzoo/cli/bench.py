@@ -7,7 +7,7 @@ import click
 
 from bcdzoo.cli.options import MODEL, build_settings, format_option
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import say
+from bcdzoo.text import printable, say
 from bcdzoo.text_table import Column, table
 
 
@@ -54,8 +54,9 @@ def command(
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:
-        found = bench.layers(pack(network), torch.randn(8, 3, size, size, generator=draw))
-        _show_layers(model, found, style)
+        whole = pack(network)
+        found = bench.layers(whole, torch.randn(8, 3, size, size, generator=draw))
+        _show_layers(model, found, whole.layers((3, size, size)), style)
         return
     networks = bench.runners(network, backends or ("torch", "torch.compile"))
     if not backends:
@@ -67,8 +68,8 @@ def command(
     if isinstance(packed, PackedNetwork):
         reasons = [reason for _, reason in packed.layers((3, size, size))]
         if alone := [reason for reason in reasons if reason]:
-            whole = len(reasons) - len(alone)
-            say(f"{len(alone)} convolutions are packed by themselves, {whole} in one pass with what is around them")
+            fused = len(reasons) - len(alone)
+            say(f"{len(alone)} convolutions are packed by themselves, {fused} in one pass with what is around them")
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))
@@ -97,9 +98,11 @@ def command(
     click.echo(table((Column("backend"), *numbers), body, style))
 
 
-def _show_layers(model: str, found: Any, style: str) -> None:
+def _show_layers(model: str, found: Any, layers: list[tuple[str, str]], style: str) -> None:
+    alone = {name: reason for name, reason in layers if reason}
     if style == "json":
-        click.echo(json.dumps({"model": model, "layers": [layer._asdict() for layer in found]}, indent=1))
+        facts = {"model": model, "layers": [layer._asdict() for layer in found], "alone": alone}
+        click.echo(json.dumps(facts, indent=1))
         return
     body = [
         (layer.name, f"{layer.bops / 1e6:.2f}", f"{layer.microseconds:.0f}", f"{100 * layer.fraction:.0f} %")
@@ -107,3 +110,6 @@ def _show_layers(model: str, found: Any, style: str) -> None:
     ]
     numbers = (Column(head, right=True) for head in ("BOPs (1e6)", "µs·core/image", "of the peak"))
     click.echo(table((Column("block"), *numbers), body, style))
+    if alone:
+        named = [(printable(name, 100), reason) for name, reason in alone.items()]
+        click.echo("\n" + table((Column("alone"), Column("because of")), named, style))

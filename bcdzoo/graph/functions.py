@@ -24,7 +24,13 @@ SHAPE_ONLY = frozenset(
         *("Tensor.dtype.__get__", "Tensor.device.__get__", "Tensor.is_floating_point", "Tensor.layout.__get__"),
         *("Tensor.requires_grad.__get__", "Tensor.is_cuda.__get__", "Tensor.is_contiguous", "Tensor.ndimension"),
         *("Tensor.is_complex", "Tensor.stride", "Tensor.grad_fn.__get__", "Tensor.new_full", "Tensor.new_ones"),
-        *("zeros_like", "ones_like", "Tensor.new_zeros", "Tensor.is_meta.__get__"),
+        *("full_like", "empty_like", "Tensor.new", "Tensor.new_empty"),
+        *(
+            "zeros_like",
+            "ones_like",
+            "Tensor.new_zeros",
+            "Tensor.is_meta.__get__",
+        ),
     }
 )
 """Calls that read nothing of a map but its shape and kind: what they give depends on no image."""
@@ -237,7 +243,8 @@ def _split(plan: Lowering, x: Value, sizes: Any, dim: int = 0) -> list[Value]:
 
 
 def _mean(plan: Lowering, x: Value, dim: Any = None, keepdim: bool = False, **more: Any) -> Value:
-    axes = sorted({axis % (len(x.shape) + 1) for axis in (dim if isinstance(dim, list | tuple) else [dim])} - {None})
+    dims = list(dim) if isinstance(dim, list | tuple) else [] if dim is None else [dim]
+    axes = sorted({axis % (len(x.shape) + 1) for axis in dims})
     if not axes or 0 in axes or len(x.shape) != 3:
         raise Unsupported("a mean over images")
     mean = plan.add("mean", x=x, axes=tuple(axis - 1 for axis in axes), double=int(more.get("dtype") == torch.float64))
@@ -278,6 +285,10 @@ def _of_channels(x: Value, other: float | Tensor) -> Tensor:
         return constant(float(other))
     if other.numel() == 1:
         return other.detach().flatten().float()
+    if (other == other.flatten()[0]).all() and other.ndim <= len(x.shape) + 1:
+        wide = (1, *x.shape)[len(x.shape) + 1 - other.ndim :]
+        if all(size in (1, whole) for size, whole in zip(other.shape, wide, strict=True)):
+            return other.detach().flatten()[:1].float()
     shape = (1,) * (len(x.shape) + 1 - other.ndim) + tuple(other.shape)
     if shape[1] != x.shape[0] or other.numel() != x.shape[0]:
         raise Unsupported("arithmetic with a constant that differs along rows or columns")
@@ -294,14 +305,40 @@ def _divide(plan: Lowering, x: Any, other: Any, **more: Any) -> Value:
     return _with_constant(plan, "multiply", x, 1 / numbers)
 
 
+def _compare(is_strict: bool, falls: bool) -> Callable[..., Value]:
+    """1 where something holds, else 0: ``x > t`` is ``x ≥`` the next float, and ``x < t`` is not ``x ≥ t``."""
+
+    def lowered(plan: Lowering, x: Any, other: Any) -> Value:
+        if not isinstance(x, Value) or isinstance(other, Value):
+            raise Unsupported("a comparison with something that depends on the image")
+        threshold = _of_channels(x, other)
+        if is_strict:
+            threshold = torch.nextafter(threshold, torch.tensor(math.inf))
+        turned = torch.ones_like(threshold) if falls else None
+        signs = plan.add("binarize", x=x, threshold=threshold, falls=turned)
+        return plan.add("scale_shift", x=signs, alpha=constant(0.5), beta=constant(0.5))
+
+    return lowered
+
+
+def _where(plan: Lowering, condition: Any, a: Any, b: Any) -> Value:
+    if not isinstance(condition, Value) or isinstance(a, Value) or isinstance(b, Value):
+        raise Unsupported("a choice between maps")
+    high, low = _of_channels(condition, a), _of_channels(condition, b)
+    if not ((high - low) + low == high).all():
+        raise Unsupported("a choice between numbers whose difference is rounded")
+    return plan.add("scale_shift", x=condition, alpha=high - low, beta=low.expand_as(high - low))
+
+
+def _negative(plan: Lowering, x: Value) -> Value:
+    return _with_constant(plan, "multiply", x, -1.0)
+
+
 def _reverse_subtract(plan: Lowering, x: Value, other: Any) -> Value:
     return _arithmetic("subtract")(plan, other, x)
 
 
 def _to(plan: Lowering, x: Value, *given: Any, **more: Any) -> Value:
-    dtypes = [each for each in (*given, *more.values()) if isinstance(each, torch.dtype)]
-    if any(dtype != torch.float32 for dtype in dtypes):
-        raise Unsupported(f"numbers of type {dtypes[0]}")
     return x
 
 
@@ -312,6 +349,14 @@ def _shift_quarters(sampling: str) -> Callable[..., Value]:
 def _in_place_too(table: dict[str, Any]) -> dict[str, Any]:
     return table | {f"{name}_": function for name, function in table.items() if name.startswith("Tensor.")}
 
+
+COMPARISONS = frozenset(
+    {
+        *("ge", "gt", "le", "lt"),
+        *(f"Tensor.{under}{name}{under}" for name in ("ge", "gt", "le", "lt") for under in ("", "__")),
+    }
+)
+"""Functions that give 0 or 1."""
 
 FUNCTIONS: dict[str, Callable[..., Any]] = _in_place_too(
     {
@@ -369,7 +414,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = _in_place_too(
         "Tensor.__rmul__": _arithmetic("multiply"),
         "div": _divide,
         "Tensor.div": _divide,
+        "neg": _negative,
+        "Tensor.neg": _negative,
+        "where": _where,
+        **{name: _compare(False, False) for name in ("ge", "Tensor.ge", "Tensor.__ge__")},
+        **{name: _compare(True, False) for name in ("gt", "Tensor.gt", "Tensor.__gt__")},
+        **{name: _compare(False, True) for name in ("lt", "Tensor.lt", "Tensor.__lt__")},
+        **{name: _compare(True, True) for name in ("le", "Tensor.le", "Tensor.__le__")},
         "Tensor.detach": _same,
+        "Tensor.alias": _same,
+        "Tensor.view_as": _same,
+        "Tensor.type_as": _same,
         "Tensor.contiguous": _same,
         "Tensor.clone": _same,
         "Tensor.float": _same,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bcdzoo.graph.recognise import obstacle_to_signs
 from bcdzoo.layers.folding import least_reaching
 from bcdzoo.plan.operations import END, Array, Operation, Shape, packed_bits
 from bcdzoo.plan.plan import Plan, shapes_of, without_dead
@@ -422,3 +423,5 @@ def low_bit_layers(plan: Plan) -> Iterator[tuple[str, str]]:
             yield operation.name, ""
         elif operation.kind == "low_bit_conv":
             yield operation.name, obstacle(operation) or "its input is no sign"
+        elif operation.kind in ("conv", "linear") and (reason := obstacle_to_signs(plan, operation)):
+            yield operation.name, reason

@@ -17,12 +17,13 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.graph.functions import FUNCTIONS, SHAPE_ONLY, Unsupported
+from bcdzoo.graph.functions import COMPARISONS, FUNCTIONS, SHAPE_ONLY, Unsupported
 from bcdzoo.layers.lowering import Lowered, Value
 from bcdzoo.plan.operations import KINDS, Operation, PlanError, Shape, check_operation
 from bcdzoo.plan.plan import Plan, shapes_of, without_dead
 
-_WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
+WINDOW = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
+"""A window without padding."""
 
 
 class NotLoweredError(BcdzooError):
@@ -51,9 +52,12 @@ def record(network: nn.Module, image: Tensor, name: str = "") -> Plan:
     """
     name = name or type(network).__name__
     recorder = _Recorder(network, image)
+    dice = torch.get_rng_state()
     with torch.no_grad(), recorder.watching(), recorder:
         logits = network(image)
     last = recorder.value_of(logits)
+    if not torch.equal(dice, torch.get_rng_state()):
+        recorder.reasons.append("the network draws random numbers")
     if recorder.reasons:
         raise NotLoweredError(name, recorder.reasons)
     if last is None:
@@ -82,7 +86,7 @@ def _made(kind: str, given: dict[str, Any], name: str) -> tuple[Operation, Shape
     """An operation from what :meth:`bcdzoo.layers.lowering.Lowering.add` is given, and the shape of what it gives."""
     given = {key: value for key, value in given.items() if value is not None}
     if "pad_value" in KINDS[kind].fields:
-        given = _WINDOW | given
+        given = WINDOW | given
     inputs = {key: value for key, value in given.items() if isinstance(value, Value)}
     constants = {key: _array(value) for key, value in given.items() if isinstance(value, Tensor)}
     fields: Any = {key: value for key, value in given.items() if key not in inputs and key not in constants}
@@ -120,6 +124,7 @@ class _Recorder(TorchFunctionMode):
         self._values: dict[int, Value | _Unknown] = {}
         self._versions: dict[int, int] = {}
         self._alive: list[Tensor] = []  # an id is a tensor's own only as long as that lives
+        self._memory: set[int] = set()  # where values lie
         self._bind(image, Value(0, tuple(image.shape[1:])))
 
     def add(self, kind: str, /, **given: Any) -> Value:
@@ -149,17 +154,26 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def _depends(self, *given: Any) -> bool:
-        return any(id(tensor) in self._values for tensor in _tensors(given))
+        return any(id(tensor) in self._values or self._is_in_memory(tensor) for tensor in _tensors(given))
+
+    def _is_in_memory(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies where a value does."""
+        return _place(tensor) in self._memory
 
     def _lower(self, name: str, given: Any, result: Any) -> Any:
+        if result is not None and not list(_tensors([result])):
+            raise Unsupported(f"{name}: what follows depends on the image's numbers")
         if name not in FUNCTIONS:
             raise Unsupported(f"{name} is no operation of a plan")
-        if not list(_tensors([result])):
-            raise Unsupported(f"{name}: what follows depends on the image's numbers")
         if name.endswith("_") and not name.endswith("__") and result._is_view():
             raise Unsupported(f"{name}: writes into a part of a map")
+        if wrong := [each.dtype for each in _tensors([result]) if not _is_exact(name, each.dtype)]:
+            raise Unsupported(f"{name}: numbers of type {wrong[0]}")
         args, kwargs = given
-        return FUNCTIONS[name](self, *args, **kwargs)
+        try:
+            return FUNCTIONS[name](self, *args, **kwargs)
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise Unsupported(f"{name}: no operation of a plan has such arguments") from error
 
     def _take(self, result: Any, given: Any, lowered: Callable[[], Any]) -> None:
         """Bind a result to what it was lowered to; keep the reason where it could not be."""
@@ -187,6 +201,8 @@ class _Recorder(TorchFunctionMode):
     def _keep(self, tensor: Tensor, value: Value | _Unknown) -> None:
         self._alive.append(tensor)
         self._values[id(tensor)] = value
+        if place := _place(tensor):
+            self._memory.add(place)
         self._versions[id(tensor)] = tensor._version
 
     def _bind_all(self, result: Any, value: Any) -> None:
@@ -202,7 +218,8 @@ class _Recorder(TorchFunctionMode):
         if isinstance(given, Tensor):
             if id(given) in self._versions and given._version != self._versions[id(given)]:
                 return _WRITTEN
-            return self._values.get(id(given), given)
+            found = self._values.get(id(given), given)
+            return _WRITTEN if found is given and self._is_in_memory(given) else found
         if isinstance(given, Mapping):
             return {key: self._as_values(value) for key, value in given.items()}
         if isinstance(given, tuple) and hasattr(given, "_fields"):
@@ -228,8 +245,8 @@ class _Recorder(TorchFunctionMode):
         if self._leaf is not None:
             return
         self._path.append(self._names.get(id(module), ""))
-        if isinstance(module, Lowered) and self._depends(args):
-            with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction():
+            if isinstance(module, Lowered) and self._depends(args):
                 self._leaf = module, self._as_values(args)
 
     def _leave(self, module: nn.Module, args: Any, result: Any) -> None:
@@ -241,6 +258,16 @@ class _Recorder(TorchFunctionMode):
             with torch._C.DisableTorchFunction():
                 self._take(result, given, lambda: module.lower(self, *given))  # type: ignore[operator]
         self._path.pop()
+
+
+def _place(tensor: Tensor) -> int:
+    """Where a tensor and its views lie in memory; 0 if nowhere."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout == torch.strided else 0
+
+
+def _is_exact(name: str, dtype: torch.dtype) -> bool:
+    """Whether a result holds what float32 would: a comparison's bool, and integers that came from one."""
+    return dtype in (torch.float32, torch.int64) or (dtype == torch.bool and name in COMPARISONS)
 
 
 def _leaves(given: Any) -> Iterator[Any]:

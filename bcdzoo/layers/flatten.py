@@ -12,5 +12,4 @@ class FlattenLast(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        flat = plan.add("flatten_last", x=x)
-        return plan.add("reshape", x=flat, shape=(*flat.shape, 1, 1))
+        return plan.add("reshape", x=plan.add("permute", x=x, axes=(1, 2, 0)), shape=(0, 1, 1))

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import Quantizers
+from bcdzoo.layers.lowering import Lowering, Value
 
 
 class TokenMixing(nn.Module):
@@ -33,3 +34,8 @@ class TokenMixing(nn.Module):
         tokens = x.flatten(2).transpose(1, 2).unsqueeze(3)  # (N, H·W, C, 1)
         mixed: Tensor = self.conv(tokens)
         return mixed.squeeze(3).transpose(1, 2).reshape(x.shape)
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        channels = plan.add("reshape", x=x, shape=(x.shape[0], self.side**2, 1))
+        mixed = self.conv.lower(plan, plan.add("permute", x=channels, axes=(1, 0, 2)))
+        return plan.add("reshape", x=plan.add("permute", x=mixed, axes=(1, 0, 2)), shape=x.shape)

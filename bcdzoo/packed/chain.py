@@ -206,8 +206,8 @@ class Chain:
     def _build(self) -> Any:
         module = native.kernels()
         assert module is not None  # without kernels nothing runs here
-        units = [_describe(unit, c_in, self.zero_one) for unit, c_in in zip(self.units, self.channels(), strict=True)]
-        stem = None if self.stem is None else _describe_stem(self.stem)
+        units = [describe(unit, c_in, self.zero_one) for unit, c_in in zip(self.units, self.channels(), strict=True)]
+        stem = None if self.stem is None else describe_stem(self.stem)
         ending = None if self.ending is None else dict(self.ending.constants)
         return module.Chain(units, stem, ending)
 
@@ -215,7 +215,7 @@ class Chain:
         return self.__dict__ | {"_native": None}
 
 
-def _describe(unit: Operation, c_in: int, zero_one: bool) -> dict[str, Any]:
+def describe(unit: Operation, c_in: int, zero_one: bool = False) -> dict[str, Any]:
     """A unit for the kernels."""
     fields: Any = unit.fields
     constants, c_out = unit.constants, channels_of(unit)
@@ -249,7 +249,8 @@ def _describe(unit: Operation, c_in: int, zero_one: bool) -> dict[str, Any]:
     }
 
 
-def _describe_stem(stem: Sequence[Operation]) -> dict[str, Any]:
+def describe_stem(stem: Sequence[Operation]) -> dict[str, Any]:
+    """The layers of a stem for the kernels."""
     layers: list[dict[str, Any]] = []
     pool = (1, 1, 0)
     for operation in stem:

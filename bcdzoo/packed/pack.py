@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.graph.fuse import fuse, low_bit_layers
+from bcdzoo.graph.recognise import recognise
 from bcdzoo.graph.record import NotLoweredError, Single, record
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.lowering import LevelsValue, Value
@@ -20,6 +21,7 @@ from bcdzoo.plan.operations import Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable, say
 
+_USUAL = ((3, 224, 224), (3, 32, 32), (1, 28, 28))
 _IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
 _IMAGES_PER_THREAD = 4  # if the stem runs in torch, because larger maps do not fit into the cache
 
@@ -32,7 +34,8 @@ def pack(model: nn.Module) -> "PackedNetwork":
     of bit planes. What computes something that no plan has keeps its own modules, its low-bit convolutions excepted.
 
     Args:
-        model: Network, which must contain :class:`bcdzoo.layers.binary_conv.LowBitConv2d`; it is not changed.
+        model: Network, with convolutions by :class:`bcdzoo.layers.binary_conv.LowBitConv2d`, or binary ones in plain
+            torch that :mod:`bcdzoo.graph.recognise` finds; it is not changed.
 
     Returns:
         A module with the same interface, in evaluation mode. Its ``unpacked`` lists the low-bit layers that are not
@@ -61,12 +64,30 @@ def pack_in_place(model: nn.Module) -> "PackedNetwork":
         obstacles = {name: reason for name, module in network.named_modules() if (reason := _obstacle(module))}
         if not any(_obstacle(module) == "" for module in network.modules()):
             reasons = sorted(set(obstacles.values()))
-            raise BcdzooError(f"{type(model).__name__} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
+            if reasons:
+                raise BcdzooError(f"{type(model).__name__} cannot be packed: {'; '.join(reasons)}")
+            _require_recognised(network)
         for name, values in network.state_dict().items():
             if values.is_floating_point() and values.isnan().any():
                 raise BcdzooError(f"{type(model).__name__} cannot be packed: {name} has values that are not numbers")
         unpacked = [f"{name}: {reason}" for name, reason in obstacles.items()]
     return PackedNetwork(network, unpacked, is_packed)
+
+
+def _require_recognised(network: nn.Module) -> None:
+    """Refuse a network without layers of few bits that has no binary ones in plain torch either.
+
+    Of which size its images are is not known yet: if none of the usual ones fits, the first images will tell.
+    """
+    for shape in _USUAL:
+        try:
+            plan = plan_of(network, shape)
+        except NotLoweredError:
+            return  # the first images will say why
+        except Exception:  # whatever a network says to images of another size
+            continue
+        _require_units(plan, type(network).__name__)
+        return
 
 
 def plan_of(network: nn.Module, input_shape: tuple[int, ...], name: str = "") -> Plan:
@@ -80,8 +101,25 @@ def plan_of(network: nn.Module, input_shape: tuple[int, ...], name: str = "") ->
     Raises:
         NotLoweredError: It computes something that no plan has.
     """
+    return fused(recorded(network, input_shape, name))
+
+
+def recorded(network: nn.Module, input_shape: tuple[int, ...], name: str = "") -> Plan:
+    """The same, not fused yet."""
     draw = torch.Generator().manual_seed(0)  # any image would do: operations do not depend on it
-    return fuse(record(network, torch.randn(1, *input_shape, generator=draw), name))
+    return record(network, torch.randn(1, *input_shape, generator=draw), name)
+
+
+def fused(plan: Plan) -> Plan:
+    """A recorded plan, with its binary layers recognised and fused."""
+    return fuse(recognise(plan))
+
+
+def _require_units(plan: Plan, name: str) -> None:
+    """Refuse a plan that the kernels have nothing to do in."""
+    if not any(operation.kind in ("binary_unit", "low_bit_conv") for operation in plan.operations):
+        reasons = sorted({reason for _, reason in low_bit_layers(plan)})
+        raise BcdzooError(f"{name} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
 
 
 class PackedNetwork(nn.Module):
@@ -131,12 +169,18 @@ class PackedNetwork(nn.Module):
         return [(name, "the network is no plan") for name in names]
 
     def _made(self, input_shape: tuple[int, ...]) -> PlanRunner | nn.Module:
+        has_layers = any(_obstacle(module) == "" for module in self.network.modules())
         try:
-            return PlanRunner(plan_of(self.network, input_shape))
+            plan = plan_of(self.network, input_shape)
+            if not has_layers:
+                _require_units(plan, type(self.network).__name__)
+            return PlanRunner(plan)
         except NotLoweredError as error:
+            if not has_layers:
+                raise BcdzooError(f"{error}, and none of its layers is of the zoo's: it cannot be packed") from None
             say(f"{error}; packed convolution by convolution")
             network = deepcopy(self.network)
-            for module in network.modules():
+            for module in list(network.modules()):  # not those that are put in
                 for name, child in module.named_children():
                     if isinstance(child, LowBitConv2d) and _obstacle(child) == "":
                         setattr(module, name, PackedConv2d(child))

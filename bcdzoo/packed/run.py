@@ -71,7 +71,8 @@ class PlanRunner:
             values[step.output] = step.run(*(values[number] for number in step.inputs))
             for number in step.drops:
                 del values[number]
-        return values[len(self.plan.operations)].expand(len(images), -1)
+        last = values[len(self.plan.operations)]
+        return last.expand(len(images), *last.shape[1:])
 
     def _steps(self) -> list[Step]:
         users: list[list[int]] = [[] for _ in self.shapes]
@@ -311,7 +312,10 @@ def _double_mean(x: Tensor) -> Tensor:
     """Mean of each channel in float64; image by image, so that the doubles stay in the cache."""
     pixels = x.shape[2] * x.shape[3]
     ones = torch.ones(1, pixels, dtype=torch.float64)
-    return torch.cat([ones @ image.permute(1, 2, 0).flatten(0, 1).double() for image in x]) / pixels
+    sums = x.new_empty(x.shape[:2], dtype=torch.float64)
+    for of_image, image in zip(sums, x, strict=True):
+        of_image.copy_((ones @ image.permute(1, 2, 0).flatten(0, 1).double())[0])
+    return sums / pixels
 
 
 def _concat(operation: Operation) -> Run:
@@ -337,8 +341,9 @@ def _reshape(operation: Operation) -> Run:
     return lambda x: x.reshape(len(x), *shape)
 
 
-def _flatten_last(operation: Operation) -> Run:
-    return lambda x: x.permute(0, 2, 3, 1).flatten(1)
+def _permute(operation: Operation) -> Run:
+    axes: Any = operation.fields["axes"]
+    return lambda x: x.permute(0, *(axis + 1 for axis in axes)).contiguous()
 
 
 def _shift_quarters(operation: Operation) -> Run:
@@ -413,7 +418,7 @@ RUN: dict[str, Callable[[Operation], Run]] = {
     "slice": _slice,
     "pad": _pad_map,
     "reshape": _reshape,
-    "flatten_last": _flatten_last,
+    "permute": _permute,
     "shift_quarters": _shift_quarters,
     "fill": _fill,
     "binarize": _binarize,

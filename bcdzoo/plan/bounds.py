@@ -33,6 +33,8 @@ def check_bounds(plan: Plan, input_shape: Shape | None = None) -> list[Shape]:
     if len(image) != 3 or not all(1 <= size <= LARGEST_SIZE for size in image):
         raise PlanError("the images are empty, too large or no maps")
     shapes, last = shapes_of(plan, image), last_uses(plan)
+    if len(shapes[-1]) != 1:
+        raise PlanError("the last operation does not give logits")
     live, steps = math.prod(image), 0
     for number, operation in enumerate(plan.operations):
         inputs, out = [shapes[value] for value in operation.inputs.values()], shapes[number + 1]

@@ -281,8 +281,10 @@ def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     return tuple(n or size // known for n in wanted)
 
 
-def _flatten_last(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
-    return (math.prod(_a_map(shapes["x"])),)
+def _permute(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    shape, axes = _a_map(shapes["x"]), operation.fields["axes"]
+    require(sorted(axes) == [0, 1, 2], "an axis is given twice")  # type: ignore[arg-type]
+    return tuple(shape[axis] for axis in axes)  # type: ignore[union-attr,index]
 
 
 def _shift_quarters(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
@@ -425,7 +427,7 @@ KINDS: dict[str, Kind] = {
         ("x",), {"before": Whole(0, 4096, count=3), "behind": Whole(0, 4096, count=3), "value": Real()}, {}, _pad
     ),
     "reshape": Kind(("x",), {"shape": Whole(count=-1)}, {}, _reshape),  # 0: whatever is left
-    "flatten_last": Kind(("x",), {}, {}, _flatten_last),  # the channels of a pixel stand side by side
+    "permute": Kind(("x",), {"axes": Whole(0, 2, count=3)}, {}, _permute),
     "shift_quarters": Kind(("x",), {"sampling": Word(SAMPLINGS[1:])}, {}, _shift_quarters),
     "fill": Kind(("x",), {"value": Real()}, {}, _unchanged),  # for one image, which stands for all
     # of few bits

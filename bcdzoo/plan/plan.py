@@ -10,7 +10,7 @@ MOST_OPERATIONS = 1 << 16
 
 @dataclass(frozen=True)
 class Plan:
-    """Operations, each on the images or on what earlier ones give; the last one gives the logits.
+    """Operations, each on the images or on what earlier ones give; the last one gives the logits, or in memory a map.
 
     Attributes:
         input_shape: Channels, height and width of an image.
@@ -58,8 +58,6 @@ def shapes_of(plan: Plan, input_shape: Shape | None = None) -> list[Shape]:
             shapes.append(check_operation(operation, {key: shapes[value] for key, value in operation.inputs.items()}))
         except PlanError as error:
             raise PlanError(f"{where}: {error}") from None
-    if len(shapes[-1]) != 1:
-        raise PlanError("the last operation does not give logits")
     return shapes
 
 

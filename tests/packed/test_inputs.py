@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bcdzoo.packed.unit import FloatLayer, PackedHalving, PackedStem, PackedUnit, Shape
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
-from bcdzoo.packed.chain import PackedChain
+from bcdzoo.packed.chain import Chain, describe, describe_stem
 from bcdzoo.packed.pack import PackedNetwork, pack
+from bcdzoo.plan.operations import Operation
 from tests.packed.test_kernels import unsettle
+from tests.packed.units import unit
 
 NETWORKS = ("bcdnet-tiny", "dorefa-r18-w2a2", "real-to-binary-r18")  # stem packed, several bits, stem in torch
 
@@ -126,14 +127,22 @@ def described() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A unit, a stem and an ending as the kernels take them."""
     draw = torch.Generator().manual_seed(0)
     levels = torch.randint(0, 2, (8, 4, 3, 3), generator=draw) * 2 - 1
-    unit = PackedUnit(Shape(4, 8, 3, padding=1), [levels], [torch.ones(8)], inner_slope=torch.ones(8))
-    stem = PackedStem([FloatLayer(nn.Conv2d(3, 4, 3, padding=1), torch.ones(4), torch.zeros(4), True)], (2, 2, 0))
-    return unit.describe(), stem.describe(), PackedHalving(torch.ones(8), torch.zeros(8)).describe()
+    one = unit(levels, {"inner_slope": torch.ones(8)}, padding=(1, 1, 1, 1))
+    window: dict[str, Any] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1, "relu": 1}
+    arrays = {"weight": draw_of(4, 3, 3, 3), "alpha": np.ones(4, np.float32), "beta": np.zeros(4, np.float32)}
+    pool = Operation("pool", {"x": 1}, {"name": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)})
+    stem = describe_stem([Operation("conv", {"x": 0}, window, arrays), pool])
+    return describe(one, 4), stem, {"alpha": np.ones(8, np.float32), "beta": np.zeros(8, np.float32)}
+
+
+def draw_of(*shape: int) -> np.ndarray:
+    """Weights."""
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def test_a_description_as_it_is_makes_a_chain(kernels: Any) -> None:
-    unit, stem, ending = described()
-    assert kernels.Chain([unit], stem, ending).output(8, 8) == (2, 2, 8)
+    one, stem, ending = described()
+    assert kernels.Chain([one], stem, ending).output(8, 8) == (2, 2, 8)
 
 
 ODD: list[Any] = [
@@ -149,8 +158,8 @@ ODD: list[Any] = [
 def test_a_description_with_something_odd_in_it_is_refused_or_runs_and_never_crashes(data: st.DataObject) -> None:
     module = native.kernels()
     assert module is not None
-    unit, stem, ending = described()
-    tables = [unit, unit["branches"][0], stem, stem["layers"][0], ending]
+    one, stem, ending = described()
+    tables = [one, one["branches"][0], stem, stem["layers"][0], ending]
     for _ in range(data.draw(st.integers(1, 2))):
         table = data.draw(st.sampled_from(tables))
         key = data.draw(st.sampled_from(sorted(table)))
@@ -159,7 +168,7 @@ def test_a_description_with_something_odd_in_it_is_refused_or_runs_and_never_cra
         elif len(table) > 1:
             del table[key]
     try:
-        chain = module.Chain([unit], stem, ending)
+        chain = module.Chain([one], stem, ending)
         height, width, channels = chain.output(8, 8)
         out = np.zeros((1, height, width, channels), np.float32)
         of_image: dict[str, Any] = dict.fromkeys(("shortcut", "threshold", "gate", "offset"))
@@ -197,8 +206,8 @@ def test_a_description_with_something_odd_in_it_is_refused_or_runs_and_never_cra
     ],
 )
 def test_a_run_with_something_odd_is_refused(kernels: Any, changed: dict[str, Any]) -> None:
-    unit, stem, ending = described()
-    chain = kernels.Chain([unit], stem, ending)
+    one, stem, ending = described()
+    chain = kernels.Chain([one], stem, ending)
     arguments: dict[str, Any] = {
         "x": np.zeros((1, 8, 8, 3), np.float32),
         "out": np.zeros((1, 2, 2, 8), np.float32),
@@ -213,25 +222,24 @@ def test_a_run_with_something_odd_is_refused(kernels: Any, changed: dict[str, An
 
 @pytest.mark.parametrize("size", [(0, 8), (8, -1), (1 << 20, 8), (1 << 40, 8), (1, 1)])
 def test_maps_of_sizes_that_cannot_be_are_refused(kernels: Any, size: tuple[int, int]) -> None:
-    unit, stem, ending = described()
+    one, stem, ending = described()
     with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([unit], stem, ending).output(*size)
+        kernels.Chain([one], stem, ending).output(*size)
 
 
 @pytest.mark.parametrize("arguments", [([], None, None), ([None], None, None), ([{}], None, None), (None, None, None)])
 def test_a_chain_of_nothing_is_refused(kernels: Any, arguments: tuple[Any, ...]) -> None:
     with pytest.raises((ValueError, TypeError)):
         kernels.Chain(*arguments)
-    unit, stem, ending = described()
+    one, stem, ending = described()
     with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([unit], {}, ending)
+        kernels.Chain([one], {}, ending)
     with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([unit], stem, {})
+        kernels.Chain([one], stem, {})
 
 
 def test_a_chain_says_what_the_kernels_refuse_in_one_line() -> None:
-    levels = torch.ones(8, 4, 1, 1)
-    chain = PackedChain([PackedUnit(Shape(4, 8), [levels], [torch.ones(8)])], ["blocks.0"])
+    chain = Chain([unit(torch.ones(8, 4, 1, 1), name="blocks.0")], (4, 2, 2))
     for x in (torch.zeros(1, 5, 2, 2), torch.zeros(1, 4, 2, 2).double(), torch.zeros(1, 4, 0, 2)):
         with pytest.raises(BcdzooError) as error:
             chain(x)

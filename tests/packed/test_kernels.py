@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bcdzoo.packed.conv import PackedConv2d
-from bcdzoo.packed.unit import PackedUnit, Shape
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -18,15 +16,17 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.binary_conv import LowBitConv2d, Quantizers
 from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.folding import fold, sign_threshold
 from bcdzoo.layers.unit import BinaryUnit, DynamicConv
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock, Transition
 from bcdzoo.models.reactnet import pointwise_half, spatial_half
 from bcdzoo.packed import native
 from bcdzoo.packed.bench import peak
-from bcdzoo.packed.chain import PackedChain
-from bcdzoo.packed.pack import fold, pack, sign_threshold
+from bcdzoo.packed.chain import Chain, describe
+from bcdzoo.packed.pack import PackedConv2d, pack
 from tests.packed.instructions import each_instruction_set, forced
+from tests.packed.units import unit
 
 BINARY = Quantizers()
 
@@ -95,8 +95,8 @@ def test_sums_of_a_binary_convolution_are_the_integers_of_the_float_one(
         return
     bits = torch.where(x >= 0, 1.0, -1.0)  # sign(0) = +1
     expected = F.conv2d(bits.double(), weights.double(), stride=sizes["stride"], padding=padding)
-    shape = Shape(sizes["c_in"], sizes["c_out"], kernel, sizes["stride"], padding)
-    chain = PackedChain([PackedUnit(shape, [weights], [torch.ones(sizes["c_out"])])], ["conv"])
+    stride = (sizes["stride"],) * 2
+    chain = Chain([unit(weights, stride=stride, padding=(padding,) * 4)], tuple(x.shape[1:]))
     before = torch.get_num_threads()
     torch.set_num_threads(sizes["threads"])
     try:
@@ -195,10 +195,10 @@ def test_folded_batch_normalization_rounds_as_the_module(seed: int) -> None:
 
 
 def test_what_has_not_the_size_of_the_unit_is_refused() -> None:
-    chain = PackedChain([PackedUnit(Shape(8, 4), [torch.ones(4, 8, 1, 1)], [torch.ones(4)])], ["conv"])
+    chain = Chain([unit(torch.ones(4, 8, 1, 1))], (8, 2, 2))
     with pytest.raises(BcdzooError, match="wrong number of channels"):
         chain(torch.zeros(1, 9, 2, 2))
-    too_small = PackedChain([PackedUnit(Shape(8, 4, 3), [torch.ones(4, 8, 3, 3)], [torch.ones(4)])], ["conv"])
+    too_small = Chain([unit(torch.ones(4, 8, 3, 3))], (8, 2, 2))
     with pytest.raises(BcdzooError, match="smaller than the kernel"):
         too_small(torch.zeros(1, 8, 2, 2))
 
@@ -207,15 +207,16 @@ def test_what_has_not_the_size_of_the_unit_is_refused() -> None:
     "damage", [{"c_in": 70_000}, {"kernel": 16}, {"stride": 0}, {"shortcut": 9}, {"threshold": None}]
 )
 def test_the_kernels_refuse_descriptions_that_make_no_sense(damage: dict[str, Any]) -> None:
-    unit = PackedUnit(Shape(8, 4), [torch.ones(4, 8, 1, 1)], [torch.ones(4)])
+    described = describe(unit(torch.ones(4, 8, 1, 1)), 8)
     kernels = native.kernels()
     assert kernels is not None
+    assert kernels.Chain([described], None, None).output(2, 2) == (2, 2, 4)
     with pytest.raises((ValueError, TypeError, RuntimeError)):
-        kernels.Chain([unit.describe() | damage], None, None)
+        kernels.Chain([described | damage], None, None)
 
 
 def test_a_batch_of_none_gives_none() -> None:
-    conv = PackedConv2d(LowBitConv2d(8, 4, 3).eval(), "conv")
+    conv = PackedConv2d(LowBitConv2d(8, 4, 3).eval())
     assert conv(torch.zeros(0, 8, 5, 5)).shape == (0, 4, 5, 5)
 
 

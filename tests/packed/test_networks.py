@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bcdzoo.packed.unit import PackedStem
 from torch import Tensor, nn
 
 import bcdzoo
@@ -18,6 +17,7 @@ from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.packed import native
+from bcdzoo.packed.run import PlanRunner
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
 from tests.packed.instructions import each_instruction_set, forced
@@ -25,70 +25,6 @@ from tests.packed.test_kernels import unsettle
 
 LOW_BIT = [name for name in bcdzoo.list_models() if any(bits.a_bits < 32 for bits in REGISTRY[name].bits)]
 LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}
-# Units that are packed as a whole, convolutions that are packed by themselves, and whether the stem is packed too: a
-# unit that is not recognised any more would be slower without a word.
-FORMS = {
-    "abcnet-r18-5x5": (0, 16, False),
-    "adabin-r18-cifar10": (0, 16, False),
-    "adabin-resnet20": (0, 18, False),
-    "adabin-vgg-small": (0, 5, False),
-    "bcdnet-a": (32, 0, True),
-    "bcdnet-a-r18": (22, 0, True),
-    "bcdnet-b": (32, 0, False),
-    "bcdnet-b-r18": (22, 0, False),
-    "bcdnet-tiny": (5, 9, True),
-    "binaryalexnet": (0, 7, False),
-    "binarydensenet-28": (23, 0, False),
-    "binarydensenet-37": (32, 0, False),
-    "binarydensenet-37-dilated": (14, 18, False),
-    "binarydensenet-45": (40, 0, False),
-    "binaryresnete-18": (16, 0, False),
-    "birealnet-18": (16, 0, True),
-    "birealnet-34": (32, 0, True),
-    "bmxnet-lenet-mnist": (0, 2, False),
-    "bmxnet-r18": (0, 20, False),
-    "bmxnet-r18-cifar10": (0, 20, False),
-    "bmxnet-r18-first-real": (0, 15, False),
-    "bnext-l": (0, 63, False),
-    "bnext-m": (0, 47, False),
-    "bnext-s": (0, 31, False),
-    "bnext-t": (0, 31, False),
-    "dorefa-r18-w2a2": (0, 20, False),
-    "dorefanet-alexnet": (0, 6, False),
-    "fdabnn-r18": (16, 0, True),
-    "fdabnn-star-r18": (16, 0, True),
-    "finn-cnv-w1a1": (0, 9, False),
-    "finn-lfc-w1a1": (0, 4, False),
-    "irnet-r18": (16, 0, False),
-    "irnet-r18-cifar10": (0, 16, False),
-    "irnet-resnet20": (18, 0, False),
-    "irnet-vgg-small": (0, 5, False),
-    "lqnet-r18-w1a2": (0, 19, False),
-    "meliusnet-22": (34, 0, True),
-    "meliusnet-42": (74, 0, True),
-    "meliusnet-59": (108, 0, True),
-    "qonnx-tfc-w1a1": (0, 4, False),
-    "quicknet": (0, 16, False),
-    "quicknet-large": (0, 32, False),
-    "quicknet-small": (0, 16, False),
-    "rbnn-r18": (16, 0, False),
-    "rbnn-r18-cifar10": (0, 19, False),
-    "rbnn-resnet20": (0, 18, False),
-    "rbnn-resnet20-bireal": (18, 0, False),
-    "rbnn-vgg-small": (0, 5, False),
-    "reactnet-a": (26, 0, True),
-    "reactnet-b": (21, 0, True),
-    "reactnet-c": (21, 0, True),
-    "reactnet-r18": (16, 0, True),
-    "reactnet-tiny": (6, 0, True),
-    "real-to-binary-r18": (16, 0, False),
-    "sabnn-18": (16, 0, True),
-    "sabnn-50": (16, 31, False),
-    "slb-r18-w1a1": (16, 0, True),
-    "slb-r18-w1a8": (0, 16, False),
-    "xnornet-alexnet": (0, 6, False),
-    "xnornet-r18": (0, 16, False),
-}
 UNPACKED = {"binaryalexnet": ["convolutions.0.conv: real-valued activations"]}
 SMALLER = [name for name in LOW_BIT if name not in LARGE]
 
@@ -122,8 +58,6 @@ def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     before = copy.deepcopy(plain.state_dict())
     packed = bcdzoo.pack(plain)
     assert packed.unpacked == UNPACKED.get(name, [])
-    has_stem = any(isinstance(module, PackedStem) for module in packed.modules())
-    assert (len(packed.fused), len(packed.alone), has_stem) == FORMS[name]
     side = find(name).input_size
     is_fixed = find(name).dataset in ("mnist", "cifar10") or "alexnet" in name
     sizes = [(3, side, side), (1, side, side)] if is_fixed else [(3, 64, 64), (1, 95, 70)]
@@ -198,10 +132,36 @@ def test_a_copy_of_a_packed_network_is_its_own() -> None:
     x = images(1, 64, 64)
     expected = packed(x)
     twin = copy.deepcopy(packed)
-    for buffer in packed.buffers():
-        if buffer.is_floating_point():
-            buffer.zero_()
+    packed.load_state_dict({key: torch.zeros_like(values) for key, values in packed.state_dict().items()})
     assert torch.equal(twin(x), expected)
+    assert not packed(x).any()
+
+
+class Doubling(nn.Module):
+    """Something that no plan has."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.cumsum(1)
+
+
+def test_a_network_that_is_no_plan_is_packed_convolution_by_convolution(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = nn.Sequential(network("birealnet-18").get_submodule("stages.0"), Doubling()).eval()
+    packed = bcdzoo.pack(plain)
+    x = torch.randn(2, 64, 9, 9, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(packed(x), plain(x))
+    assert "1: Tensor.cumsum is no operation of a plan; packed convolution by convolution" in capsys.readouterr().err
+    assert {reason for _, reason in packed.layers((64, 9, 9))} == {"the network is no plan"}
+
+
+def test_part_of_a_network_that_gives_a_map_is_packed_too() -> None:
+    plain = network("birealnet-18").get_submodule("stages.0")
+    packed = bcdzoo.pack(plain)
+    x = torch.randn(3, 64, 9, 9, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(packed(x), plain(x))
+    runner = packed.runner((64, 9, 9))
+    assert isinstance(runner, PlanRunner) and [len(chain.units) for chain in runner.chains] == [4]
 
 
 def test_threads_may_share_a_packed_network() -> None:
@@ -228,7 +188,7 @@ torch.manual_seed(0)
 packed = bcdzoo.pack(bcdzoo.create_model("birealnet-18", num_classes=10))
 x = torch.randn(4, 3, 64, 64)
 before = packed(x)
-chain = next(module for module in packed.modules() if type(module).__name__ == "PackedChain")
+chain = packed.runner((3, 64, 64)).chains[0]
 child = os.fork()
 if child == 0:
     chain(x)  # and nothing of torch's own, whose threads do not survive a fork

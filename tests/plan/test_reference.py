@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from bcdzoo.packed.unit import planes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.adabin import Maxout
 from bcdzoo.layers.binary_conv import LowBitConv2d, Quantizers
 from bcdzoo.layers.dynamic import DynamicEmbedding
+from bcdzoo.layers.folding import fold, sign_threshold
+from bcdzoo.layers.lowering import weight_planes
 from bcdzoo.layers.padding import pad_same
 from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight
 from bcdzoo.layers.quantizers.base import Levels
@@ -35,7 +36,6 @@ from bcdzoo.layers.unit import BinaryUnit, Duplicate, DynamicConv, HalvingPool
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock
 from bcdzoo.models.realtobinary import ChannelGate, GatedUnit
-from bcdzoo.packed.pack import fold, sign_threshold
 from bcdzoo.plan.operations import END, KINDS, SHORTCUTS, Operation, PlanError, Real, Word, check_operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import RUN, fused, run
@@ -194,7 +194,7 @@ def test_scale_and_shift_are_the_floats_of_batch_normalization(seed: int) -> Non
 def test_scale_and_shift_take_one_number_for_all_and_a_vector() -> None:
     bn = nn.BatchNorm1d(1)
     unsettle(bn, 0)
-    alpha, beta = fold(bn)  # type: ignore[arg-type]
+    alpha, beta = fold(bn)
     x = reals(3, 10)
     equal(result("scale_shift", {"x": x}, {}, {"alpha": alpha, "beta": beta}), bn(x[:, None]).detach()[:, 0])
 
@@ -290,8 +290,8 @@ def test_maps_and_vectors_are_joined_cut_padded_and_reshaped_like_tensors() -> N
     got = result("pad", {"x": x}, {"before": (1, 2, 0), "behind": (4, 0, 3), "value": 0.1})
     equal(got, F.pad(x, (0, 3, 2, 0, 1, 4), value=0.1))
     equal(result("reshape", {"x": x}, {"shape": (0,)}), x.flatten(1))
-    equal(result("flatten_last", {"x": x}, {}), x.permute(0, 2, 3, 1).flatten(1))
     equal(result("reshape", {"x": x.flatten(1)}, {"shape": (6, 0, 2)}), x.reshape(2, 6, 5, 2))
+    equal(result("permute", {"x": x}, {"axes": (2, 0, 1)}), x.permute(0, 3, 1, 2))
     equal(result("stack", {"x0": x, "x1": x + 1}), torch.stack([x, x + 1]))
     equal(result("stack", {"x0": y, "x1": y[:1]}), torch.stack([y, y[:1].expand(2, -1, -1, -1)]))
     equal(result("fill", {"x": x}, {"value": -1.0}), torch.full((1, 3, 4, 5), -1.0))
@@ -380,12 +380,11 @@ def test_encoded_bits_are_those_of_the_layer(bits: int) -> None:
 def low_bit(conv: LowBitConv2d, x: Tensor | Levels) -> Tensor:
     """The operation of a convolution."""
     levels, scale = conv.quantizer(conv.weight)
-    codes = (levels.detach().round().to(torch.int32) + 2**conv.w_bits - 1) // 2
-    bits = [planes(((codes >> j) & 1) * 2 - 1).numpy() for j in range(conv.w_bits)]
+    bits = weight_planes(levels, conv.w_bits)
     kernel = tuple(levels.shape[2:])
     fields = SLIDING | geometry(conv) | {"kernel": kernel, "w_bases": conv.w_bases, "a_bits": conv.a_bits}
     values, a_scale = x if isinstance(x, Levels) else (x, torch.ones(1))
-    return result("low_bit_conv", {"x": values}, fields, {"planes": np.stack(bits), "scale": scale, "a_scale": a_scale})
+    return result("low_bit_conv", {"x": values}, fields, {"planes": bits, "scale": scale, "a_scale": a_scale})
 
 
 def geometry(conv: LowBitConv2d) -> dict[str, Any]:
@@ -455,7 +454,7 @@ def convolution(*convs: LowBitConv2d, falls: Tensor | None = None) -> tuple[dict
     """Fields and constants of a unit's binary convolutions."""
     quantized = [conv.quantizer(conv.weight) for conv in convs]
     turn = torch.ones(1) if falls is None else torch.where(falls, -1, 1)
-    bits = np.concatenate([planes(levels * turn[:, None, None]).numpy() for levels, _ in quantized])
+    bits = np.concatenate([weight_planes(levels * turn[:, None, None], 1)[0].numpy() for levels, _ in quantized])
     fields = UNIT | geometry(convs[0]) | {"kernel": tuple(convs[0].weight.shape[2:])}
     return fields, {"planes": bits, "scale": torch.cat([scale for _, scale in quantized])}
 
@@ -512,7 +511,7 @@ def test_a_unit_of_a_convolution_alone_is_the_convolution() -> None:
 
 @pytest.mark.parametrize("size", [(7, 7), (1, 1), (2, 5)])
 def test_an_mlp_block_gives_the_floats_of_the_zoo(size: tuple[int, int]) -> None:
-    block = MLPBlock(68, Quantizers())
+    block: Any = MLPBlock(68, Quantizers())
     assert isinstance(block.sign, RSign)  # whose bias is the threshold
     unsettle(block, 5)
     fields, constants = convolution(block.local, block.short, block.long)

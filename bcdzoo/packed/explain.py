@@ -1,0 +1,117 @@
+"""Say what a plan has fused, what stands alone and why, and what runs on the kernels."""
+
+import math
+from typing import Any
+
+from torch import nn
+
+from bcdzoo.graph.fuse import low_bit_layers
+from bcdzoo.graph.record import NotLoweredError
+from bcdzoo.packed.chain import is_native
+from bcdzoo.packed.pack import fused, recorded
+from bcdzoo.packed.run import PlanRunner
+from bcdzoo.plan.operations import Operation
+from bcdzoo.plan.plan import Plan
+from bcdzoo.text import printable
+from bcdzoo.text_table import Column, table
+
+_SHORTCUTS = {
+    "same": "its input added",
+    "average-pool": "its input averaged 2×2 and added",
+    "duplicate": "its input twice added",
+    "given": "another map added",
+}
+
+
+def explain_network(network: nn.Module, input_shape: tuple[int, ...], name: str) -> dict[str, Any]:
+    """What :func:`explain_plan` says of a network's plan, or why it has none (``reasons``).
+
+    Args:
+        network: Network in evaluation mode, on the CPU in float32.
+        input_shape: Channels, height and width of its images.
+        name: Its name.
+    """
+    try:
+        plan = recorded(network, input_shape, name)
+    except NotLoweredError as error:
+        return {"model": name, "input_shape": list(input_shape), "reasons": error.reasons}
+    return explain_plan(fused(plan), len(plan.operations))
+
+
+def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
+    """What there is in a plan.
+
+    Args:
+        plan: Plan, fused.
+        before: Operations before fusing, if that is known.
+
+    Returns:
+        ``operations_recorded`` and ``operations``, the ``steps`` that run on the kernels, in part there, and in torch,
+        and the ``layers`` of few bits: each with what is in its unit, or why it stands alone.
+    """
+    runner = PlanRunner(plan)
+    on_kernels = sum(1 for step in runner.steps if step.run in runner.chains)
+    alone = [each for each in plan.operations if each.kind in ("binary_unit", "low_bit_conv")]
+    in_part = len(alone) - sum(len(chain.units) for chain in runner.chains)
+    units = {each.name: (each, _c_in(plan, runner, each)) for each in plan.operations if each.kind == "binary_unit"}
+    layers = [
+        {"name": name, "unit": "" if why else in_words(*units[name]), "why_alone": why}
+        for name, why in low_bit_layers(plan)
+    ]
+    steps = {"kernels": on_kernels, "in_part": in_part, "torch": len(runner.steps) - on_kernels - in_part}
+    shape = list(plan.input_shape)
+    counts = {"operations_recorded": before, "operations": len(plan.operations), "steps": steps}
+    return {"model": plan.model, "input_shape": shape, **counts, "stem": runner.has_stem, "layers": layers}
+
+
+def _c_in(plan: Plan, runner: PlanRunner, unit: Operation) -> int:
+    return runner.shapes[unit.inputs["x"]][0]
+
+
+def in_words(unit: Operation, c_in: int) -> str:
+    """What is in a binary unit, in the order in which it is computed."""
+    fields: Any = unit.fields
+    constants, inputs = unit.constants, unit.inputs
+    size = "×".join(map(str, fields["kernel"]))
+    stride = "" if fields["stride"] == (1, 1) else f" by {fields['stride'][0]}"
+    branches = [each for each in fields["samplings"] if each != "none"]
+    activation = "ReLU" if "slope" in constants and not constants["slope"].any() else "PReLU"
+    shortcut = _SHORTCUTS.get(fields["shortcut"], "")
+    tail = ["slope" in constants and activation, shortcut]
+    parts = [
+        "threshold of each image" if "threshold" in inputs else "sign",
+        f"{size}{stride}",
+        branches and f"with {' and '.join(branches)} samples",
+        "gate" in inputs and "gate",
+        "offset" in inputs and "offset",
+        "inner_slope" in constants and "PReLU",
+        "alpha" in constants and "normalization",
+        *(tail if fields["activation_first"] else tail[::-1]),
+        fields["append"] and "appended to its input",
+        fields["limit"] != math.inf and f"clip to ±{fields['limit']:g}",
+        not is_native(unit, c_in) and "in parts, as the kernels do not know its window",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def show_plan(facts: dict[str, Any], style: str) -> str:
+    """The facts for people."""
+    size = "×".join(map(str, facts["input_shape"]))
+    name = printable(facts["model"] or "a plan", 100)
+    if "reasons" in facts:
+        lines = "".join(f"\n  {printable(reason, 200)}" for reason in facts["reasons"])
+        return f"{name}, images of {size}: no plan, so that convolutions are packed by themselves:{lines}"
+    steps, before = facts["steps"], facts["operations_recorded"]
+    was = f", {before} before fusing" if before else ""
+    stem = ", the stem among them" if facts["stem"] else ""
+    said = (
+        f"{name}, images of {size}: {facts['operations']} operations{was}; they run as {steps['kernels']} steps on the"
+    )
+    said += f" kernels{stem}, {steps['in_part']} in part there and {steps['torch']} in torch"
+    layers = facts["layers"]
+    if not layers:
+        return f"{said}; no layer has few bits"
+    count = sum(1 for layer in layers if layer["why_alone"])
+    said += f"\n{len(layers) - count} layers of few bits are fused, {count} stand alone\n\n"
+    rows = [(printable(each["name"], 100), each["unit"] or f"alone: {each['why_alone']}") for each in layers]
+    return said + table((Column("layer"), Column("in one with it")), rows, style)
