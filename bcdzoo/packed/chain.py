@@ -100,7 +100,7 @@ def _is_pool(operation: Operation) -> bool:
 
 
 def without_border(unit: Operation, shape: Shape) -> "Chain | None":
-    """A unit with a border of ones as one on a larger map, whose shortcut is given; None if the kernels cannot run that.
+    """A unit with a border of ones as one on a larger map; None if the kernels cannot run that.
 
     Args:
         unit: Unit.
