@@ -208,7 +208,7 @@ def test_whatever_follows_a_convolution_gives_the_same(
     before = {"first": bn(8)} if falls else {}
 
     def forward(m: Any, x: Tensor) -> Tensor:
-        y = m.conv(m.sign(m.first(x) if falls else x))
+        y: Tensor = m.conv(m.sign(m.first(x) if falls else x))
         for i, part in enumerate(parts):
             if part != "add":
                 y = m.get_submodule(f"{part}{i}")(y)
