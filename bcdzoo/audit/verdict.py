@@ -186,8 +186,6 @@ def _percent(part: int, whole: int) -> str:
 def _stored(observed: ObservedLayer) -> tuple[str, str]:
     """Return how a layer's weights are stored, and the name of the tensor."""
     assert observed.weights is not None
-    if observed.kind == "packed":
-        return "bits", ""
     named = [*observed.module.named_parameters(), *observed.module.named_buffers()]
     latent = [(name, tensor) for name, tensor in named if name == "weight"]
     if latent and declared_bits(observed.module) is not None:  # with several bases it uses more numbers than are stored

@@ -307,11 +307,11 @@ class _Unit:
     def _shortcut_and_activation(self) -> None:
         if self._shortcut():
             self._activation()
-        elif (found := self._next("prelu")) and "positive" not in found[1].constants:
-            behind = self.graph.only_user(found[0] + 1)
-            self._activation()
-            if behind and behind[1].kind == "add":
-                self.fields["activation_first"] = int(self._shortcut())
+            return
+        before = self.last
+        self._activation()
+        if self.last != before:
+            self.fields["activation_first"] = int(self._shortcut())
 
     def _shortcut(self) -> bool:
         found = self._next("add")

@@ -24,7 +24,7 @@ def _observed_bits(observed: ObservedLayer, real_input: bool) -> tuple[int, int 
     says = declared_bits(observed.module)
     most_w, most_a = (bits if bits < 32 else 1 for bits in (says or Bits())[:2])
     w_bits = 32 if observed.is_blur and says is None else max(observed.weights.bits, most_w)
-    inputs = observed.inputs if real_input or observed.kind == "packed" else None
+    inputs = observed.inputs if real_input else None
     if inputs is None:
         return w_bits, None
     if inputs.form == Form.CONSTANT:  # shows nothing about the bits

@@ -112,6 +112,6 @@ def show_plan(facts: dict[str, Any], style: str) -> str:
     if not layers:
         return f"{said}; no layer has few bits"
     count = sum(1 for layer in layers if layer["why_alone"])
-    said += f"\n{len(layers) - count} layers of few bits are fused, {count} stand alone\n\n"
+    said += f"\nlayers of few bits: {len(layers) - count} fused, {count} alone\n\n"
     rows = [(printable(each["name"], 100), each["unit"] or f"alone: {each['why_alone']}") for each in layers]
     return said + table((Column("layer"), Column("in one with it")), rows, style)
