@@ -238,6 +238,8 @@ def find(name: str) -> ModelSpec:
     if not isinstance(name, str):
         raise BcdzooError(f"a network's name must be a string, not {printable(repr(name), 60)}")
     found = _as_printed(name)
+    if name.endswith(".bcz"):
+        raise BcdzooError(f"{printable(name, 150)} is a plan, which has only what the engine runs: name its network")
     if found is None:
         several = _published().get(_bare(name), [])
         near = several or [_bare_names()[bare] for bare in near_ones(_bare(name), _bare_names())]

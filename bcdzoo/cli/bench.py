@@ -44,17 +44,25 @@ def command(
 
     from bcdzoo.custom_model import import_network
     from bcdzoo.packed import bench, native
-    from bcdzoo.packed.pack import PackedNetwork, pack
+    from bcdzoo.packed.checkpoint import SUFFIX, load_packed
+    from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
     from bcdzoo.registry import create_model, find
 
     if threads:
         torch.set_num_threads(threads)
-    network = import_network(model, **build) if ":" in model else create_model(model, **build)
-    size = input_size or (224 if ":" in model else find(model).input_size)
+    if model.endswith(SUFFIX):
+        if backends not in ((), ("packed",)) or build or input_size:
+            raise click.UsageError(f"{model} is a plan: it has one backend, one size, and takes no arguments")
+        backends = ("packed",)
+        network: Any = load_packed(model)
+        size = network.plan.input_shape[1]
+    else:
+        network = import_network(model, **build) if ":" in model else create_model(model, **build)
+        size = input_size or (224 if ":" in model else find(model).input_size)
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:
-        whole = pack(network)
+        whole = network if isinstance(network, PlanNetwork) else pack(network)
         found = bench.layers(whole, torch.randn(8, 3, size, size, generator=draw))
         _show_layers(model, found, whole.layers((3, size, size)), style)
         return

@@ -23,13 +23,14 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.chunks import Run, bring_to_leader
 from bcdzoo.evaluation.job import EvalJob
-from bcdzoo.evaluation.mode import Mode
+from bcdzoo.evaluation.mode import PACKED, STRICT, Mode
 from bcdzoo.evaluation.model import EvalModel, load_eval_model
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.evaluation.probe import probe, shifted
 from bcdzoo.evaluation.result import EvalResult, result_of
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
+from bcdzoo.packed.pack import PlanNetwork
 from bcdzoo.processes import Processes, joined
 from bcdzoo.seal import write_json
 from bcdzoo.text import as_utf8, printable, say
@@ -197,16 +198,28 @@ def _full_precision() -> Iterator[None]:
 def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[EvalModel]:
     """Yield each network in each mode; of several modes, one that is not available is named and left out."""
     for model in models:
-        for mode in modes:
+        for mode in _modes_of(model, modes):
             chosen = replace(model, mode=mode, loaded=replace(model.loaded, model=mode.prepare(model.network)))
             try:
                 chosen.try_out()
             except BcdzooError as error:
-                if mode == modes[0]:
+                if mode in (modes[0], PACKED):
                     raise
                 say(f"left out: {error}")
             else:
                 yield chosen
+
+
+def _modes_of(model: EvalModel, modes: Sequence[Mode]) -> Sequence[Mode]:
+    """The modes that are asked for; a plan has one of its own, in which it runs where no other is."""
+    if not isinstance(model.network, PlanNetwork):
+        return modes
+    if set(modes) - {STRICT, PACKED}:
+        raise BcdzooError(
+            f"{model.loaded.label} is packed, and runs in strict float32 around its bits: omit --amp, --compile, "
+            "--channels-last and --check-stability"
+        )
+    return (PACKED,)
 
 
 def _common_outputs(models: Sequence[EvalModel]) -> int:

@@ -82,5 +82,6 @@ class Mode:
 
 
 STRICT = Mode()
+PACKED = Mode("packed")
 FASTER = (Mode(amp="bf16"), Mode(compile=True), Mode(channels_last=True))
 """Modes that ``--check-stability`` compares with the strict mode."""

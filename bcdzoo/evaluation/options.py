@@ -10,7 +10,7 @@ import torch
 
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
-from bcdzoo.evaluation.mode import FASTER, Mode
+from bcdzoo.evaluation.mode import FASTER, PACKED, Mode
 from bcdzoo.text import printable
 
 
@@ -57,7 +57,7 @@ class EvalOptions:
                 if not right(value := getattr(self, name)):
                     raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
         modes = self.modes  # validates the fields of a mode
-        if self.backend == "packed" and modes != (Mode("packed"),):
+        if self.backend == "packed" and modes != (PACKED,):
             raise BcdzooError(
                 "the packed backend uses strict float32 around its bits: omit amp, compile and channels_last"
             )

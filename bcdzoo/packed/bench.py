@@ -45,8 +45,8 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
     made: dict[str, Callable[[Tensor], Any]] = {}
     for backend in backends:
         if backend == "packed":
-            packed = pack(model)
-            if not packed.is_packed:
+            packed = model if isinstance(model, PlanNetwork) else pack(model)
+            if isinstance(packed, PackedNetwork) and not packed.is_packed:
                 raise BcdzooError("the 1-bit kernels are missing: omit the backend packed")
             made[backend] = with_int8(packed)
         else:

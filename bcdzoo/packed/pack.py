@@ -221,6 +221,10 @@ class PlanNetwork(nn.Module):
             self._runner = PlanRunner(self.plan)
         return self._runner
 
+    def layers(self, input_shape: tuple[int, ...]) -> list[tuple[str, str]]:
+        """As of :class:`PackedNetwork`."""
+        return list(low_bit_layers(self.plan))
+
     def extra_repr(self) -> str:
         """What tells one plan from another."""
         return f"{self.plan.model}, {hashlib.sha256(encode(self.plan)).hexdigest()}"

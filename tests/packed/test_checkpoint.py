@@ -185,3 +185,18 @@ def test_bench_prints_the_speed_of_each_backend_and_of_each_block(capsys: pytest
     blocks = json.loads(printed)["layers"]
     assert sum(block["bops"] for block in blocks) == bcdzoo.count_ops(NAME).bops
     assert all(block["fraction"] > 0 for block in blocks)
+
+
+def test_a_plan_is_evaluated_as_packed_and_in_no_other_mode(tmp_path: Path) -> None:
+    path = tmp_path / "net.bcz"
+    export("bcdnet-tiny", path)
+    result = bcdzoo.evaluate(str(path), "demo", workers=0)
+    plain = bcdzoo.evaluate("bcdnet-tiny", "demo", backend="packed", workers=0)
+    assert result.backend == "packed" and result.model == "bcdnet-tiny"
+    assert (result.top1, result.sha256) == (plain.top1, plain.sha256)
+    modes: tuple[dict[str, Any], ...] = ({"amp": "bf16"}, {"compile": True}, {"channels_last": True})
+    for mode in modes:
+        with pytest.raises(BcdzooError, match="is packed, and runs in strict float32 around its bits"):
+            bcdzoo.evaluate(str(path), "demo", workers=0, **mode)
+    with pytest.raises(BcdzooError, match="is a plan, which has only what the engine runs: name its network"):
+        bcdzoo.count_ops(str(path))
