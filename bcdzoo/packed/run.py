@@ -261,7 +261,7 @@ def _prelu(operation: Operation) -> Run:
             x = F.prelu(x, slope)
         else:
             x = torch.where(x > 0, _of_channels(positive, x), _of_channels(slope, x)) * x
-        return x if shift_out is None else x + _of_channels(shift_out, x)
+        return x if shift_out is None else x.add_(_of_channels(shift_out, x))  # of a new map
 
     return run
 
