@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.data.classes import classes_of
-from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.data.preprocess import PRESETS, Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
 from bcdzoo.registry import REGISTRY, create_model, default_arguments, feature_maps, find, zoo_name
@@ -26,10 +27,10 @@ from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
 __all__ = [
-    "ASSUMED",
     "FORMAT",
     "LoadedModel",
     "assume",
+    "assumed",
     "checkpoint_argument",
     "convert",
     "converted",
@@ -37,10 +38,6 @@ __all__ = [
     "load_model",
     "resolve",
 ]
-
-
-ASSUMED = "imagenet"
-"""Preprocessing of weights that do not state one."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +290,10 @@ def _read_whole(
     try:
         converted = convert_state(state, network, weights, format)
     except BcdzooError as error:
+        if outputs := _outputs(name, build, state, format):
+            raise BcdzooError(
+                f"{error}; it has {outputs} outputs: num_classes={outputs} (--set num_classes={outputs})"
+            ) from error
         if not _lacks_classifier(name, build, state, format):
             raise
         raise BcdzooError(
@@ -307,6 +308,16 @@ def _read_whole(
         preprocess = known.preprocess or preprocess
         names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
+
+
+def _outputs(name: str, build: dict[str, Any], state: State, format: str) -> int | None:
+    """The number of outputs with which a file would fit, if that alone is different."""
+    whole, *_ = fit_of(_outline(name, build), format)(state)
+    for outputs in dict.fromkeys(tensor.shape[0] for tensor in state.values() if whole and tensor.ndim == 2):
+        with suppress(BcdzooError):
+            convert_state(state, _outline(name, build | {"num_classes": outputs}), name, format)
+            return outputs
+    return None
 
 
 def _lacks_classifier(name: str, build: dict[str, Any], state: State, format: str) -> bool:
@@ -353,8 +364,17 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
         raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
-def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
+def assumed(name: str) -> str:
+    """The preprocessing that is assumed of a network without any: that of ImageNet, at the network's own size."""
+    spec = REGISTRY.get(name)
+    usual = PRESETS["imagenet"].crop
+    size = usual if spec is None else spec.input_size
+    return "imagenet" if size == usual else f"resize={size},crop={size}"
+
+
+def assume(who: str) -> Preprocess:
     """Return the assumed preprocessing of a network that has none, and print a note."""
+    preprocess = assumed(who)
     say(f"{who}: its preprocessing is not stated; preprocess={preprocess}: assumed")
     return parse(preprocess)
 
