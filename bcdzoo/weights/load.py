@@ -313,7 +313,8 @@ def _read_whole(
 def _outputs(name: str, build: dict[str, Any], state: State, format: str) -> int | None:
     """The number of outputs with which a file would fit, if that alone is different."""
     whole, *_ = fit_of(_outline(name, build), format)(state)
-    for outputs in dict.fromkeys(tensor.shape[0] for tensor in state.values() if whole and tensor.ndim == 2):
+    linear = [tensor for tensor in state.values() if whole and tensor.ndim > 1 and set(tensor.shape[2:]) <= {1}]
+    for outputs in dict.fromkeys(tensor.shape[0] for tensor in linear):
         with suppress(BcdzooError):
             convert_state(state, _outline(name, build | {"num_classes": outputs}), name, format)
             return outputs

@@ -309,7 +309,7 @@ def test_two_networks_in_one_file_are_refused_and_not_mixed(tmp_path: Path) -> N
         load_model("quicknet-small", path)
 
 
-@pytest.mark.parametrize("name", ["quicknet-small", "birealnet-18"])
+@pytest.mark.parametrize("name", ["quicknet-small", "binaryalexnet", "birealnet-18"])
 def test_a_file_with_another_number_of_classes_says_how_it_is_read(name: str, tmp_path: Path) -> None:
     layers = {
         layer: {key: [7 if size == 1000 else size for size in shape] for key, shape in weights.items()}

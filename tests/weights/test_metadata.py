@@ -57,7 +57,9 @@ def test_a_guess_is_said_in_python_too(tmp_path: Path, capsys: pytest.CaptureFix
 def test_what_is_assumed_has_the_size_of_the_networks_images(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {"resnet-18": 224, "irnet-resnet20": 32, "bmxnet-lenet-mnist": 28, "my.own:network": 224}
     assert {name: assume(name).crop for name in sizes} == sizes
-    assert "irnet-resnet20: its preprocessing is not stated; preprocess=resize=32,crop=32: assumed" in capsys.readouterr().err
+    assert "irnet-resnet20: its preprocessing is not stated; preprocess=resize=32,crop=32: assumed" in (
+        capsys.readouterr().err
+    )
 
 
 def test_what_is_given_goes_before_what_a_module_carries(capsys: pytest.CaptureFixture[str]) -> None:
