@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -281,7 +282,8 @@ def _read_whole(
         taken = default_arguments(name)
         if lacking := layout.build.keys() - taken.keys():
             needed = ", ".join(f"{key}={layout.build[key]}" for key in sorted(lacking))
-            raise BcdzooError(f"{path} needs {needed}, a form that {name} does not have")
+            what = f"{path} needs {needed}, a form that {name} does not have"
+            raise BcdzooError(what + _networks_of(state, format))
         build = {**layout.build, **build}
         network = _outline(name, build)
         if known is None:
@@ -295,7 +297,7 @@ def _read_whole(
                 f"{error}; it has {outputs} outputs: num_classes={outputs} (--set num_classes={outputs})"
             ) from error
         if not _lacks_classifier(name, build, state, format):
-            raise
+            raise BcdzooError(f"{error}{_networks_of(state, format)}") from error
         raise BcdzooError(
             f"{path} has no classifier: num_classes=0 (--set num_classes=0) builds {name} without one, for features"
         ) from error
@@ -308,6 +310,26 @@ def _read_whole(
         preprocess = known.preprocess or preprocess
         names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
+
+
+@cache
+def _sizes() -> dict[str, int]:
+    """Number of values in the tensors of each network of the zoo, as it is built by default."""
+    return {name: _values(_outline(name, {}).state_dict()) for name in REGISTRY}
+
+
+def _values(state: State) -> int:
+    return sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+
+
+def _networks_of(state: State, format: str) -> str:
+    """The end of a message that names the networks which a file fits, if any."""
+    values, found = _values(state), []
+    for name in (name for name, size in _sizes().items() if size == values):
+        with suppress(BcdzooError):
+            convert_state(state, _outline(name, {}), name, format)
+            found.append(name)
+    return f"; it fits {' and '.join(found)}" if found else ""
 
 
 def _outputs(name: str, build: dict[str, Any], state: State, format: str) -> int | None:
