@@ -58,8 +58,9 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
         listing = idx.read_split(path, idx.TRAIN) if kind == "idx" else cifar.read_split(path, cifar.TRAIN)
         name = path.resolve().name
         classes = cifar.CLASSES if kind == "cifar10" and classes is None else classes
-        known = {"class_names": listing.class_names, "notes": listing.notes}
-        images = ImageSet(listing.samples, name, kind, listing.labels_from, **known)
+        images = ImageSet(
+            listing.samples, name, kind, listing.labels_from, class_names=listing.class_names, notes=listing.notes
+        )
     elif idx.has_idx(path, idx.TEST):
         raise BcdzooError(
             f"{path} has only test images (t10k-images-idx3-ubyte) and no training images "
