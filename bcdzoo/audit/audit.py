@@ -118,9 +118,8 @@ def audit(
             f"the network {name} cannot be moved to the CPU, float32 and evaluation mode: {reason}"
         ) from error
     loaded = replace(loaded, model=network)
-    side = f"resize={spec.input_size},crop={spec.input_size}" if spec and spec.input_size == _DEMO_SIZE else "imagenet"
     spec_of_images = preprocess or loaded.preprocess
-    how = parse(spec_of_images) if spec_of_images else assume(name, side)
+    how = parse(spec_of_images) if spec_of_images else assume(name)
     subject = EvalModel(loaded, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()

@@ -51,11 +51,12 @@ def command(
     """Decode, resize and crop all images once, so that later runs of `bcdzoo eval` are faster."""
     from bcdzoo.data.imagenet import open_dataset
     from bcdzoo.data.prepare import prepare
+    from bcdzoo.weights.load import assumed
     from bcdzoo.weights.manifest import load_manifest
 
     for model in models:
         find(model)
-        preprocess += (load_manifest(manifest).find(model).preprocess or "imagenet",)
+        preprocess += (load_manifest(manifest).find(model).preprocess or assumed(model),)
     if not preprocess:
         say("neither --preprocess nor --model is given; preprocess=imagenet: assumed")
     geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))

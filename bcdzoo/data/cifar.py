@@ -62,9 +62,14 @@ def holds_cifar(path: Path) -> bool:
     return path.exists() and bool(_BATCH.fullmatch(path.name) or _ARCHIVE.fullmatch(path.name))
 
 
+def holds_splits(path: Path) -> bool:
+    """Whether a folder or an archive is CIFAR's, by names alone, and no single file of it."""
+    return holds_cifar(path) and not _is_batch(path)
+
+
 def has_split(path: Path, split: str) -> bool:
     """Whether a folder or an archive of CIFAR-10 has any file of a split, ``train`` or ``test``."""
-    return holds_cifar(path) and not _is_batch(path) and any(_in_form(_files(path), form, split) for form in _FORMS)
+    return holds_splits(path) and any(_in_form(_files(path), form, split) for form in _FORMS)
 
 
 def cifar10_files(path: Path, classes: int) -> Listing:
@@ -104,7 +109,8 @@ def read_split(path: Path, split: str) -> Listing:
     notes = []
     if len(samples) != _IMAGES[split]:
         notes.append(f"{len(samples)} images, of the {_IMAGES[split]} {split} images of CIFAR-10")
-    if others := [name for name in batches if name not in wanted]:
+    tests = [batch + form.ending for batch in _BATCHES[TEST]]  # an evaluation of the training takes these
+    if others := [name for name in batches if name not in (*wanted, *tests)]:
         notes.append(f"{len(others)} files of CIFAR-10 not used, only its {split} images are ({some(others)})")
     return Listing(samples, ", ".join(wanted), _class_names(path, files, form), tuple(notes))
 
@@ -204,7 +210,10 @@ def _arrays(where: str, content: bytes) -> Images:
             if count == len(labels) == len(planes) / _PIXELS and count and all(map(_is_label, labels)):
                 return labels, planes
     hundred = ": it is CIFAR-100's" if "fine_labels" in table else ""
-    raise BcdzooError(f"{where} has no labels with as many images of 3072 bytes, as CIFAR-10's has{hundred}")
+    raise BcdzooError(
+        f"{where} has no labels with as many images of 3072 bytes, as CIFAR-10's has{hundred}; its files are lists and "
+        "arrays of bytes, pickled with a protocol up to 4: use those of cifar-10-binary.tar.gz"
+    )
 
 
 def _is_label(label: Any) -> bool:

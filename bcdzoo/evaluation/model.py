@@ -22,7 +22,7 @@ from bcdzoo.registry import find
 from bcdzoo.text import as_utf8, say
 from bcdzoo.weights.convert import split_part
 from bcdzoo.weights.hub import from_address, is_address
-from bcdzoo.weights.load import ASSUMED, LoadedModel, load_into, resolve
+from bcdzoo.weights.load import LoadedModel, assumed, load_into, resolve
 from bcdzoo.weights.metadata import carried_preprocess, read_metadata, remember
 
 _GUESSES = 5
@@ -176,7 +176,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     preprocess = options.preprocess
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
-        preprocess = parse(preprocess or loaded.preprocess or ASSUMED)
+        preprocess = parse(preprocess or loaded.preprocess or assumed(loaded.name))
     loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
     return EvalModel(loaded, preprocess, preprocess_from, device, state=_state_hash(loaded.model))
 

@@ -387,8 +387,8 @@ _MEASURED = (
 BEYOND = (
     "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
     "(docs/counting.md). AlexNets, BinaryDenseNet, QuickNet and BinaryResNetE: larq-zoo 2.4.0, accuracies as "
-    "documented there, operations as larq's own summary computes them (the convention †). BMXNet's networks: trained "
-    "weights are public, no accuracy of theirs is.",
+    "documented there, BOPs and FLOPs as in larq's own summary (the convention †), which has no OPs. BMXNet's "
+    "networks: trained weights are public, no accuracy of theirs is.",
 )
 SMALL = (
     "FINN: handed down with BNN-PYNQ's weights (its notebook prints 98.4 for LFC). TFC: the README of the QONNX model "

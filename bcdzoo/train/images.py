@@ -58,7 +58,9 @@ def open_training_set(path: Path, classes: int | None, label_offset: int | None 
         listing = idx.read_split(path, idx.TRAIN) if kind == "idx" else cifar.read_split(path, cifar.TRAIN)
         name = path.resolve().name
         classes = cifar.CLASSES if kind == "cifar10" and classes is None else classes
-        images = ImageSet(listing.samples, name, kind, listing.labels_from, class_names=listing.class_names)
+        images = ImageSet(
+            listing.samples, name, kind, listing.labels_from, class_names=listing.class_names, notes=listing.notes
+        )
     elif idx.has_idx(path, idx.TEST):
         raise BcdzooError(
             f"{path} has only test images (t10k-images-idx3-ubyte) and no training images "
@@ -78,7 +80,7 @@ def _split_files(path: Path) -> str:
     """The layout of a folder whose files say which images to train on; empty for others."""
     if idx.has_idx(path, idx.TRAIN):
         return "idx"
-    return "cifar10" if any(cifar.has_split(path, split) for split in (cifar.TRAIN, cifar.TEST)) else ""
+    return "cifar10" if cifar.holds_splits(path) else ""
 
 
 def check_labels(images: ImageSet, classes: int) -> None:

@@ -182,6 +182,8 @@ def _check_data(
 ) -> None:
     """Check the data before training for anything that would stop the run or spoil its evaluation later."""
     check_labels(images, classes)
+    for note in images.notes if processes.first else ():
+        say(f"note: the training images: {note}")
     for stage in stages:
         check_batches(stage, images, processes)
         if stage.keep == "best" and test_images is None:

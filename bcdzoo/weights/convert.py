@@ -418,6 +418,8 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
         raise BcdzooError(
             f"{source}: {printable(parts[0][0], 100)} holds numbers that are not finite: the file is unusable"
         )
+    if key.endswith("running_var") and (joined < 0).any():
+        raise BcdzooError(f"{source}: {printable(parts[0][0], 100)} holds negative variances: the file is unusable")
     return joined.contiguous()
 
 

@@ -6,7 +6,7 @@ named ``<layer>.<parameter>``; :mod:`bcdzoo.weights.keys.larq_h5` maps the layer
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
+from bcdzoo.text import printable, say
 
 _MOST_ITEMS = 5_000  # groups and data sets; MeliusNet-22's file has about 300
 _DEEPEST = 10
@@ -50,6 +50,7 @@ class KerasState(dict[str, Tensor]):
 def load_keras(path: Path) -> KerasState:
     """Read the weights of a Keras HDF5 file, written by ``save_weights`` or of a whole model.
 
+    The network may be a part of another that has no weights of its own.
     Convolution kernels become (c_out, c_in, k, k), depthwise ones (c_out, 1, k, k), those of dense layers
     (c_out, c_in), PReLU's slopes (channels,).
     Layers that Keras named are numbered from 0 within their type, in the order in which they were built:
@@ -69,19 +70,29 @@ def load_keras(path: Path) -> KerasState:
                     f"{path} is of Keras' newer kind (.weights.h5), which does not name its layers; in Keras, "
                     'save_weights("weights.h5") writes the other kind'
                 )
-            for name, data in _data_sets(path, root):
+            found = dict(_data_sets(path, root))
+            layers = _layers(found)
+            for name, data in found.items():
                 _require_plain(path, name, data)
                 left -= data.nbytes
                 if left < 0:
                     raise BcdzooError(f"{path}: {printable(name, 100)} is larger than the file")
-                layer, parameter = name.split("/")[0], name.split("/")[-1].partition(":")[0]
-                state[layer, PARAMETERS.get(parameter, parameter)] = _tensor(data, parameter == "depthwise_kernel")
+                parameter = name.split("/")[-1].partition(":")[0]
+                key = (layers[name], PARAMETERS.get(parameter, parameter))
+                if key in state:
+                    raise BcdzooError(
+                        f"{path} has two layers called {printable(key[0], 100)}: save the weights of one network"
+                    )
+                state[key] = _tensor(data, parameter == "depthwise_kernel")
             poolings = sum(name.startswith("max_pooling2d") for name in root)
+            rescales = any(name.startswith("rescaling") for name in root)
     except BcdzooError:
         raise
     except Exception as error:  # HDF5 raises many kinds on damaged or hostile files; all mean the same to the user
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 200)
         raise BcdzooError(f"{path} is a damaged HDF5 file ({reason}); fetch it again") from None
+    if rescales:
+        say(f"{path}: its layer that rescales the pixels is left out; --preprocess states what images need instead")
     names = _numbered({layer for layer, _ in state})
     read = KerasState({f"{names[layer]}.{parameter}": tensor for (layer, parameter), tensor in state.items()})
     read.poolings = poolings
@@ -108,11 +119,23 @@ def _data_sets(path: Path, root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset
                     yield place + name, item
 
 
+def _layers(paths: Iterable[str]) -> dict[str, str]:
+    """Map the path of each data set to its layer: its first group, or its last where the first is a whole network."""
+    groups = {path: path.split("/")[:-1] or [path] for path in paths}
+    inner = defaultdict(set)
+    for first, *rest in groups.values():
+        inner[first].add(tuple(rest))
+    return {path: group[0] if len(inner[group[0]]) == 1 else group[-1] for path, group in groups.items()}
+
+
 def _require_plain(path: Path, name: str, data: h5py.Dataset) -> None:
     # A file may claim data of any size, or data in another file; Keras writes plain, complete arrays.
     plain = data.chunks is None and not data.external and not data.is_virtual
     if not plain or data.id.get_storage_size() != data.nbytes or data.dtype.kind != "f":
-        raise BcdzooError(f"{path}: {printable(name, 100)} is not a plain array of numbers, as Keras stores weights")
+        remedy = "; `h5repack -l CONTI -f NONE` unpacks it" if data.compression else ""
+        raise BcdzooError(
+            f"{path}: {printable(name, 100)} is not a plain array of numbers, as Keras stores weights{remedy}"
+        )
 
 
 def _tensor(data: h5py.Dataset, depthwise: bool) -> Tensor:

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.data.classes import classes_of
-from bcdzoo.data.preprocess import Preprocess, parse
+from bcdzoo.data.preprocess import PRESETS, Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import own_place, require_regular, sha256_of
 from bcdzoo.registry import REGISTRY, create_model, default_arguments, feature_maps, find, zoo_name
@@ -26,10 +28,10 @@ from bcdzoo.weights.manifest import Checkpoint, load_manifest
 from bcdzoo.weights.metadata import FORMAT, check_class_names, model_of, read_metadata, remember
 
 __all__ = [
-    "ASSUMED",
     "FORMAT",
     "LoadedModel",
     "assume",
+    "assumed",
     "checkpoint_argument",
     "convert",
     "converted",
@@ -37,10 +39,6 @@ __all__ = [
     "load_model",
     "resolve",
 ]
-
-
-ASSUMED = "imagenet"
-"""Preprocessing of weights that do not state one."""
 
 
 @dataclass(frozen=True)
@@ -288,7 +286,8 @@ def _read_whole(
         taken = default_arguments(name)
         if lacking := layout.build.keys() - taken.keys():
             needed = ", ".join(f"{key}={layout.build[key]}" for key in sorted(lacking))
-            raise BcdzooError(f"{path} needs {needed}, a form that {name} does not have")
+            what = f"{path} needs {needed}, a form that {name} does not have"
+            raise BcdzooError(what + _networks_of(state, format))
         build = {**layout.build, **build}
         network = _outline(name, build)
         if known is None:
@@ -297,8 +296,12 @@ def _read_whole(
     try:
         converted = convert_state(state, network, weights, format)
     except BcdzooError as error:
+        if outputs := _outputs(name, build, state, format):
+            raise BcdzooError(
+                f"{error}; it has {outputs} outputs: num_classes={outputs} (--set num_classes={outputs})"
+            ) from error
         if not _lacks_classifier(name, build, state, format):
-            raise
+            raise BcdzooError(f"{error}{_networks_of(state, format)}") from error
         raise BcdzooError(
             f"{path} has no classifier: num_classes=0 (--set num_classes=0) builds {name} without one, for features"
         ) from error
@@ -311,6 +314,37 @@ def _read_whole(
         preprocess = known.preprocess or preprocess
         names = names or _classes(name, build)
     return _Read(converted, build, unsaid, preprocess or None, names)
+
+
+@cache
+def _sizes() -> dict[str, int]:
+    """Number of values in the tensors of each network of the zoo, as it is built by default."""
+    return {name: _values(_outline(name, {}).state_dict()) for name in REGISTRY}
+
+
+def _values(state: State) -> int:
+    return sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+
+
+def _networks_of(state: State, format: str) -> str:
+    """The end of a message that names the networks which a file fits, if any."""
+    values, found = _values(state), []
+    for name in (name for name, size in _sizes().items() if size == values):
+        with suppress(BcdzooError):
+            convert_state(state, _outline(name, {}), name, format)
+            found.append(name)
+    return f"; it fits {' and '.join(found)}" if found else ""
+
+
+def _outputs(name: str, build: dict[str, Any], state: State, format: str) -> int | None:
+    """The number of outputs with which a file would fit, if that alone is different."""
+    whole, *_ = fit_of(_outline(name, build), format)(state)
+    linear = [tensor for tensor in state.values() if whole and tensor.ndim > 1 and set(tensor.shape[2:]) <= {1}]
+    for outputs in dict.fromkeys(tensor.shape[0] for tensor in linear):
+        with suppress(BcdzooError):
+            convert_state(state, _outline(name, build | {"num_classes": outputs}), name, format)
+            return outputs
+    return None
 
 
 def _lacks_classifier(name: str, build: dict[str, Any], state: State, format: str) -> bool:
@@ -357,8 +391,17 @@ def load_into(model: nn.Module, weights: str | Path) -> None:
         raise BcdzooError(f"{type(model).__name__} does not take {weights}: {printable(error, 200)}") from error
 
 
-def assume(who: str, preprocess: str = ASSUMED) -> Preprocess:
+def assumed(name: str) -> str:
+    """The preprocessing that is assumed of a network without any: that of ImageNet, at the network's own size."""
+    spec = REGISTRY.get(name)
+    usual = PRESETS["imagenet"].crop
+    size = usual if spec is None else spec.input_size
+    return "imagenet" if size == usual else f"resize={size},crop={size}"
+
+
+def assume(who: str) -> Preprocess:
     """Return the assumed preprocessing of a network that has none, and print a note."""
+    preprocess = assumed(who)
     say(f"{who}: its preprocessing is not stated; preprocess={preprocess}: assumed")
     return parse(preprocess)
 

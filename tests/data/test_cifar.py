@@ -84,6 +84,23 @@ def test_training_does_not_begin_without_one_of_the_five_batches(tmp_path: Path)
         open_training_set(folder, None)
 
 
+def test_training_says_what_is_not_as_cifar_10_has_it(tmp_path: Path) -> None:
+    folder = cifar.binary_folder(tmp_path / "x")
+    (folder / "data_batch_6.bin").write_bytes(cifar.binary(cifar.pixels()))
+    images, _ = open_training_set(folder, None)
+    assert images.notes == (
+        "100 images, of the 50000 train images of CIFAR-10",
+        "1 files of CIFAR-10 not used, only its train images are (data_batch_6.bin)",
+    )
+
+
+def test_training_refuses_cifar_100_by_its_name(tmp_path: Path) -> None:
+    for name in ("train.bin", "test.bin", "fine_label_names.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(BcdzooError, match="is CIFAR-100, and this layout is CIFAR-10's"):
+        open_training_set(tmp_path, None)
+
+
 RECORD = bytes([3]) + bytes(3072)
 
 

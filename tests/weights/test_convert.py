@@ -237,3 +237,12 @@ def test_anybodys_module_loads_its_own_keys_strictly(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.ones(4, 3, 1, 1)}, tmp_path / "part.pth")
     with pytest.raises(BcdzooError, match=r"missing 0\.bias"):
         load_into(model, tmp_path / "part.pth")
+
+
+def test_negative_variances_are_refused(tmp_path: Path) -> None:
+    state = create_model("bcdnet-tiny").state_dict()
+    key = next(key for key in state if key.endswith("running_var"))
+    state[key][0] = -0.5
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(BcdzooError, match=f"{key} holds negative variances: the file is unusable"):
+        load_model("bcdnet-tiny", tmp_path / "x.safetensors")

@@ -135,7 +135,7 @@ def test_larqs_own_summary_counts_the_same(name: str) -> None:
     ],
 )
 def test_a_file_of_another_network_is_refused_in_one_line(name: str, theirs: str, tmp_path: Path) -> None:
-    with pytest.raises(BcdzooError, match=r"does not fit|has shape|a form that") as error:
+    with pytest.raises(BcdzooError, match=rf"(does not fit|has shape|a form that).*; it fits {theirs}$") as error:
         load_model(name, larq.write(tmp_path / "theirs.h5", larq.record(theirs)["layers"], values=larq.ones))
     assert "\n" not in str(error.value)
 
@@ -276,6 +276,61 @@ def test_a_hostile_or_wrong_file_is_one_clear_line(
     with pytest.raises(BcdzooError, match=message) as error:
         load_model("meliusnet-22", path)
     assert "\n" not in str(error.value)
+
+
+def nested(path: Path, name: str, *more: str, outer: str = "inner") -> Path:
+    """A file of a model that contains larq-zoo's, and layers without weights beside it."""
+    layers = larq.record(name)["layers"]
+    with h5py.File(path, "w") as content:
+        for layer in more:
+            content.create_group(layer)
+        for weights in layers.values():
+            for key, shape in weights.items():
+                content.create_dataset(f"{outer}/{key}", data=larq.ones(key, shape))
+    return path
+
+
+def test_a_network_inside_another_model_is_read_like_the_network_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = load_state(larq.write(tmp_path / "alone.h5", larq.record("quicknet-small")["layers"], values=larq.ones))
+    inside = load_state(nested(tmp_path / "inside.h5", "quicknet-small", "flatten"))
+    assert {key: tensor.shape for key, tensor in inside.items()} == {key: t.shape for key, t in alone.items()}
+    assert not capsys.readouterr().err
+    load_model("quicknet-small", nested(tmp_path / "scaled.h5", "quicknet-small", "rescaling_3"))
+    assert "rescales the pixels is left out; --preprocess" in capsys.readouterr().err
+
+
+def test_two_networks_in_one_file_are_refused_and_not_mixed(tmp_path: Path) -> None:
+    path = nested(tmp_path / "two.h5", "quicknet-small")
+    with h5py.File(path, "a") as content:
+        content.copy("inner", "other")
+    with pytest.raises(BcdzooError, match="has two layers called"):
+        load_model("quicknet-small", path)
+
+
+@pytest.mark.parametrize("name", ["quicknet-small", "binaryalexnet", "birealnet-18"])
+def test_a_file_with_another_number_of_classes_says_how_it_is_read(name: str, tmp_path: Path) -> None:
+    layers = {
+        layer: {key: [7 if size == 1000 else size for size in shape] for key, shape in weights.items()}
+        for layer, weights in larq.record(name)["layers"].items()
+    }
+    path = larq.write(tmp_path / "seven.h5", layers, values=larq.ones)
+    with pytest.raises(BcdzooError, match=r"it has 7 outputs: num_classes=7 \(--set num_classes=7\)") as error:
+        load_model(name, path)
+    assert "\n" not in str(error.value)
+    load_model(name, path, num_classes=7)
+
+
+def test_compressed_weights_are_refused_with_what_unpacks_them(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "packed.h5"
+    path.write_bytes(file.read_bytes())
+    with h5py.File(path, "a") as content:
+        kernel = content["head_dense/head_dense/kernel:0"][:]
+        del content["head_dense/head_dense/kernel:0"]
+        content.create_dataset("head_dense/head_dense/kernel:0", data=kernel, compression="gzip")
+    with pytest.raises(BcdzooError, match="`h5repack -l CONTI -f NONE` unpacks it"):
+        load_model("meliusnet-22", path)
 
 
 def test_keras_newer_files_are_named_with_what_to_do(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from bcdzoo.evaluation.model import load_eval_model, load_network
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import safetensors_metadata
-from bcdzoo.weights.load import convert, resolve
+from bcdzoo.weights.load import assume, convert, resolve
 from bcdzoo.weights.metadata import carried_preprocess, read_class_names, read_metadata
 from bcdzoo.weights.sources import SHIPPED
 from tests.weights import authors
@@ -52,6 +52,14 @@ def test_a_guess_is_said_in_python_too(tmp_path: Path, capsys: pytest.CaptureFix
     assert bcdzoo.evaluate(network, tmp_path, check=False).preprocess_from == "assumed"
     line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith("bcdzoo: Sequential: ") and line.endswith("preprocess=imagenet: assumed")
+
+
+def test_what_is_assumed_has_the_size_of_the_networks_images(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"resnet-18": 224, "irnet-resnet20": 32, "bmxnet-lenet-mnist": 28, "my.own:network": 224}
+    assert {name: assume(name).crop for name in sizes} == sizes
+    assert "irnet-resnet20: its preprocessing is not stated; preprocess=resize=32,crop=32: assumed" in (
+        capsys.readouterr().err
+    )
 
 
 def test_what_is_given_goes_before_what_a_module_carries(capsys: pytest.CaptureFixture[str]) -> None:
