@@ -104,4 +104,4 @@ def test_features_are_never_taken_for_logits() -> None:
         bcdzoo.evaluate("bcdnet-tiny", "demo", features_only=True)
     for builder in (bcdzoo.create_model, bcdzoo.load_model):
         with pytest.raises(BcdzooError, match="True or False, not 'no'"):
-            builder("bcdnet-tiny", features_only="no")
+            builder("bcdnet-tiny", features_only="no")  # type: ignore[arg-type]
