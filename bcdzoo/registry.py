@@ -322,6 +322,8 @@ def create_model(
         BcdzooError: Unknown name, or an argument that this network does not accept.
     """
     name = find(name).name
+    if not isinstance(features_only, bool):
+        raise BcdzooError(f"{name}: features_only must be True or False, not {printable(repr(features_only), 60)}")
     num_classes = find(name).num_classes if num_classes is None else num_classes
     build = _builder(name)
     taken = default_arguments(name)
@@ -337,6 +339,7 @@ def create_model(
     except (ArithmeticError, TypeError, ValueError, RuntimeError) as error:  # invalid values
         given = ", ".join(f"{key}={printable(value, 60)}" for key, value in arguments.items())
         raise BcdzooError(f"{name} cannot be built with {given}: {printable(error, 200)}") from error
+    model.__dict__["num_classes"] = num_classes  # so that nobody takes features for logits
     return feature_maps(model, name) if features_only else model
 
 

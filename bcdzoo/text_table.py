@@ -1,6 +1,7 @@
 """Tables: fitted to a terminal, or as Markdown. What a command prints in columns is printed here."""
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from bcdzoo.text import printable
 
 _GAP = "  "
 _NARROWEST = 12  # characters that a shortened or folded column keeps
+_COLOUR = re.compile("\x1b\\[[0-9]*m")  # of `bold`
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,14 @@ class Column:
         right: Whether it is aligned to the right, as numbers are.
         rank: 0 if it is always shown; where there is no room, the columns of the highest rank go first.
         fold: Whether its cells may go on in the next line, where there is no room for them in one.
+        name: What it is called away from its neighbours, if its heading does not say so.
     """
 
     head: str
     right: bool = False
     rank: int = 0
     fold: bool = False
+    name: str = ""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], style: str, width: int | None = None) -> str:
@@ -87,10 +91,10 @@ def bold(text: str) -> str:
 
 
 def columns_wide(text: str) -> int:
-    """Columns of a terminal that a text takes: two for an East Asian character, none for a combining one."""
+    """Columns of a terminal that a text takes: two for an East Asian character, none for a combining one or colour."""
     return sum(
         0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
-        for character in text
+        for character in _COLOUR.sub("", text)
     )
 
 
@@ -129,7 +133,7 @@ def _fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
             line = [cell[number] if number < len(cell) else "" for cell in cells]
             lines.append(_aligned(line, kept, widths, _GAP).rstrip())
     if dropped:
-        names = ", ".join(dict.fromkeys(columns[i].head for i in sorted(dropped)))
+        names = ", ".join(dict.fromkeys(columns[i].name or columns[i].head for i in sorted(dropped)))
         note = f"(no room for {names}: a wider terminal or --format markdown shows all)"
         lines += ["", *textwrap.wrap(note, width, break_on_hyphens=False)]
     return "\n".join(lines)

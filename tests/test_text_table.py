@@ -43,6 +43,7 @@ def test_long_text_is_shortened_in_its_middle_where_nothing_else_helps() -> None
 
 def test_wide_and_combining_characters_take_the_columns_that_a_terminal_gives_them() -> None:
     assert (columns_wide("二値"), columns_wide("e\u0301")) == (4, 1)
+    assert columns_wide("\x1b[1mbold\x1b[0m") == 4
     lines = table(
         (Column("name"), Column("n")), [("二値", "1"), ("e\u0301", "2"), ("abcd", "3")], "text", 40
     ).splitlines()

@@ -7,6 +7,7 @@ import click
 
 from bcdzoo.cli.options import format_option
 from bcdzoo.text import printable
+from bcdzoo.text_table import facts
 
 
 @click.command("doctor")
@@ -24,7 +25,7 @@ def command(links: bool, style: str) -> int:
         found.append(finding)
         if style == "text":
             advice = f" → {finding.advice}" if finding.advice else ""
-            click.echo(printable(f"{finding.state:<8} {finding.subject:<17} {finding.text}{advice}"))
+            click.echo(facts(printable(f"{finding.state:<8} {finding.subject:<17} {finding.text}{advice}"), 27))
     if style == "json":
         click.echo(json.dumps([asdict(finding) for finding in found], indent=1))
     return int(any(finding.state == "problem" for finding in found))

@@ -10,6 +10,7 @@ from bcdzoo.cli.options import MODEL, format_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.report.listing import details
 from bcdzoo.text import masked, printable
+from bcdzoo.text_table import facts
 from bcdzoo.weights.manifest import load_manifest
 
 
@@ -19,18 +20,19 @@ from bcdzoo.weights.manifest import load_manifest
 @format_option("text", "json")
 def command(model: str, manifest: Path | None, style: str) -> None:
     """Show all that is known about MODEL: paper, operations, published and measured accuracy, checkpoints, licences."""
-    facts = details(load_manifest(manifest), model, read_results())
-    click.echo(json.dumps(facts, indent=1) if style == "json" else "\n".join(_lines(facts, "")))
+    known = details(load_manifest(manifest), model, read_results())
+    click.echo(json.dumps(known, indent=1) if style == "json" else "\n".join(_lines(known, "")))
 
 
-def _lines(facts: dict[str, Any], indent: str) -> list[str]:
+def _lines(known: dict[str, Any], indent: str) -> list[str]:
     lines = []
-    for key, value in facts.items():
+    for key, value in known.items():
         if isinstance(value, list):
             for item in value:
                 lines += [f"{indent}{key.removesuffix('s')}", *_lines(item, indent + "  ")]
         elif isinstance(value, dict) and value:
             lines += [f"{indent}{key}", *_lines(value, indent + "  ")]
         elif value not in (None, {}):
-            lines.append(f"{indent}{key:<13} {f'{value:,}' if isinstance(value, int) else printable(masked(value))}")
+            text = f"{value:,}" if isinstance(value, int) else printable(masked(value))
+            lines.append(facts(f"{indent}{key:<13} {text}", len(indent) + 14))
     return lines

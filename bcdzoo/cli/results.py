@@ -59,9 +59,10 @@ def command(words: tuple[str, ...], dataset: str | None, since: str | None, limi
         raise click.UsageError(f"one PATTERN at a time: {printable(' '.join(words), 100)}")
     pattern = words[0] if words else "*"
     pattern = pattern if is_pattern(pattern) else zoo_name(pattern)
+    stored = read_results()
     found = [
         result | {"id": run_id(result["run"])}
-        for result in read_results()
+        for result in stored
         if fnmatch.fnmatch(result["model"].lower(), pattern.lower())
         and dataset in (None, result["dataset"])
         and result["started"] >= (since or "")
@@ -75,6 +76,8 @@ def command(words: tuple[str, ...], dataset: str | None, since: str | None, limi
         writer.writerow(_CSV)
         writer.writerows([_field(result, column) for column in _CSV] for result in found)
         click.echo(out.getvalue(), nl=False)
+    elif not found and style == "text":
+        click.echo("no runs" + " that match" * (len(found) < len(stored)) + ": `bcdzoo eval` stores them")
     else:
         shown = [_shown(result) for result in found]
         used = [i for i, column in enumerate(_COLUMNS) if column.head != "label" or any(row[i] for row in shown)]

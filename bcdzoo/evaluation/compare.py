@@ -244,7 +244,12 @@ def find_predictions(reference: str) -> tuple[Path, dict[str, Any]]:
     alone = [path for path in results_dir().glob("*.parquet") if stem and path.name.startswith(stem)]
     if len(alone) == 1 and not alone[0].with_suffix(".json").exists():
         return alone[0], {}
-    run = find_run(stem)
+    try:
+        run = find_run(stem)
+    except BcdzooError as error:
+        if stem == reference:
+            raise
+        raise BcdzooError(f"{printable(reference, 100)}: no such file, and {error}") from error
     return _of_result(run, results_dir(), run["run"])
 
 

@@ -169,7 +169,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for a user's network that draws its own weights
         loaded = load_network(model, options.weights, options.manifest, **build)
-    if loaded.build.get("num_classes") == 0:
+    if 0 in (loaded.build.get("num_classes"), getattr(loaded.model, "num_classes", None)):
         raise BcdzooError(
             f"{loaded.name} was built without its classifier (num_classes=0): features are no predictions"
         )

@@ -59,6 +59,11 @@ class FeatureMaps(nn.Module):
         self._maps.clear()
         try:
             self.network(x)
+            if gone := set(self.feature_info.module_name()) - self._maps.keys():
+                raise BcdzooError(
+                    f"features_only: {min(gone)} gave no map, because this network runs it in another way "
+                    "(a packed one gives its logits alone)"
+                )
             return [self._maps[name] for name in self.feature_info.module_name()]
         finally:
             self._maps.clear()

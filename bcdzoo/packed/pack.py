@@ -49,7 +49,7 @@ def pack(model: nn.Module) -> "PackedNetwork":
             f"only a torch.nn.Module can be packed, not {printable(repr(model), 60)}: create_model builds one"
         )
     packed = pack_in_place(deepcopy(model))
-    packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names")})
+    packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names", "num_classes")})
     return packed
 
 

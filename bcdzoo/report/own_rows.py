@@ -8,9 +8,9 @@ from typing import Any
 from bcdzoo.bits import Bits, bits_label
 from bcdzoo.errors import BcdzooError
 from bcdzoo.ops.conventions import Convention
-from bcdzoo.registry import default_arguments, zoo_name
+from bcdzoo.registry import default_arguments, find, zoo_name
 from bcdzoo.report.sheets import Row
-from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, computed, is_strict, row_of
+from bcdzoo.report.tables import OWN, PUBLISHED, best_of, best_results, computed, dataset_of, is_on, is_strict, row_of
 from bcdzoo.text import near_ones, printable
 from bcdzoo.toml import decimal, is_number, read_toml
 
@@ -22,7 +22,10 @@ _WORDS = ("method", "model", "wa")
 def counted_row(
     model: str, build: dict[str, Any], results: Iterable[dict[str, Any]], convention: Convention | None = None
 ) -> Row:
-    """A row of a network that is counted now, with the accuracy of its run on the most ImageNet images, if it has one.
+    """A row of a network that is counted now, with the accuracy of one of its runs, if it has any.
+
+    That is the strict run on the most images of the data that the network is for, ImageNet if it is not of the zoo. One
+    that has runs on other data alone is counted at the size of their images, and the row says which they are.
 
     Args:
         model: A zoo name or ``package.module:callable``.
@@ -33,36 +36,47 @@ def counted_row(
     Raises:
         BcdzooError: It cannot be built or counted.
     """
-    from bcdzoo.custom_model import default_values
     from bcdzoo.ops.count import count_ops
 
-    report = count_ops(model, **build)
+    run, size = own_run(model, build, results)
+    report = count_ops(model, input_size=size, **build)
     if left := report.unsupported:
         raise BcdzooError(f"{model} cannot be counted whole: {left[0]} is unknown to the counter")
     name = report.model
-    usual = default_values(model) if ":" in model else default_arguments(name)
-    measured = best_of(
-        (
-            result
-            for result in results
-            if (result["model"], result["dataset"]) == (name, "imagenet")
-            and is_strict(result)
-            and usual | result.get("build", {}) == usual | build
-        ),
-        itemgetter("model"),
-    )
     low = {
         Bits(layer.w_bits, layer.a_bits)
         for layer in report.layers
         if layer.w_bits is not None and layer.a_bits is not None and min(layer.w_bits, layer.a_bits) < 32
     }
-    arguments = ", ".join(f"{key}={printable(value, 40)}" for key, value in build.items())
+    about = [f"{key}={printable(value, 40)}" for key, value in build.items()]
+    about += [f"{printable(run['dataset'], 40)}, {size}×{size}"] if run and size else []
     entry = {
-        "method": name + (f" ({arguments})" if arguments else ""),
+        "method": name + (f" ({', '.join(about)})" if about else ""),
         "model": name,
         "wa": bits_label(low) if low else "32/32",
     }
-    return row_of(OWN, entry, measured, convention) | computed(report.counts, convention)
+    return row_of(OWN, entry, {name: run} if run else {}, convention) | computed(report.counts, convention)
+
+
+def own_run(
+    model: str, build: dict[str, Any], results: Iterable[dict[str, Any]]
+) -> tuple[dict[str, Any] | None, int | None]:
+    """The run that measured a network, and the side of its images if they are not those of the network's own data."""
+    from bcdzoo.custom_model import default_values
+    from bcdzoo.data.preprocess import parse
+
+    name = model if ":" in model else find(model).name
+    usual = default_values(model) if ":" in model else default_arguments(name)
+    runs = [
+        result
+        for result in results
+        if result["model"] == name and is_strict(result) and usual | result.get("build", {}) == usual | build
+    ]
+    own, elsewhere = [run for run in runs if is_on(run, dataset_of(name))], [run for run in runs if "preprocess" in run]
+    if own or not elsewhere:
+        return best_of(own, itemgetter("model")).get(name), None
+    run = best_of(elsewhere, itemgetter("model"))[name]
+    return run, parse(run["preprocess"]).crop
 
 
 def rows_of_file(path: Path, results: Sequence[dict[str, Any]], convention: Convention | None = None) -> list[Row]:

@@ -111,7 +111,7 @@ def best_results(results: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]
 
     Only images of the data that it was published for count: of ImageNet any number, of others the whole test set.
     """
-    own = (result for result in results if _is_on(result, dataset_of(result["model"])))
+    own = (result for result in results if is_on(result, dataset_of(result["model"])))
     return best_of((result for result in own if is_strict(result) and own_form(result)), itemgetter("model"))
 
 
@@ -120,7 +120,8 @@ def dataset_of(model: str) -> str:
     return REGISTRY[model].dataset if model in REGISTRY else "imagenet"
 
 
-def _is_on(result: dict[str, Any], dataset: str) -> bool:
+def is_on(result: dict[str, Any], dataset: str) -> bool:
+    """Whether a run is on some images of ImageNet, or on the whole test set of other data."""
     if dataset == "imagenet":
         return bool(result["dataset"] == dataset)
     return dataset in _FINGERPRINTS and result.get("fingerprint") == _FINGERPRINTS[dataset]
@@ -193,22 +194,28 @@ def _of_key(key: str) -> Callable[[Row], str]:
 
 
 def _of_percent(key: str) -> Callable[[Row], str]:
-    return lambda row: "–" if row[key] is None else f"{row[key]:.1f}"
+    return lambda row: "–" if row[key] is None else f"{row[key]:.2f}"
 
 
 COMBINED: dict[str, Field] = {
     "method": Field(Column("Method", fold=True), _of_key("method")),
     "wa": Field(Column("W/A", rank=2), _of_key("wa")),
     "bops": Field(Column("BOPs (1e9)", right=True, rank=3), lambda row: _published(row, "bops")),
-    "computed_bops": Field(Column("computed", right=True, rank=4), lambda row: _counted(row, "bops")),
+    "computed_bops": Field(
+        Column("computed", right=True, rank=4, name="computed BOPs"), lambda row: _counted(row, "bops")
+    ),
     "flops": Field(Column("FLOPs (1e8)", right=True, rank=4), lambda row: _published(row, "flops")),
-    "computed_flops": Field(Column("computed", right=True, rank=5), lambda row: _counted(row, "flops")),
+    "computed_flops": Field(
+        Column("computed", right=True, rank=5, name="computed FLOPs"), lambda row: _counted(row, "flops")
+    ),
     "ops": Field(Column("OPs (1e8)", right=True), lambda row: _published(row, "ops")),
-    "computed_ops": Field(Column("computed", right=True, rank=1), lambda row: _counted(row, "ops")),
+    "computed_ops": Field(
+        Column("computed", right=True, rank=1, name="computed OPs"), lambda row: _counted(row, "ops")
+    ),
     "top1": Field(Column("Top-1", right=True), _of_key("top1")),
     "top5": Field(Column("Top-5", right=True, rank=6), _of_key("top5")),
     "measured_top1": Field(Column("measured Top-1", right=True), _of_percent("measured_top1")),
-    "measured_top5": Field(Column("Top-5", right=True, rank=6), _of_percent("measured_top5")),
+    "measured_top5": Field(Column("Top-5", right=True, rank=6, name="measured Top-5"), _of_percent("measured_top5")),
     "measured_n": Field(Column("images", right=True, rank=6), _of_key("measured_n")),
 }
 """The columns if nobody chooses: both conventions in one; on a terminal those of a high rank may be missing."""
@@ -242,8 +249,8 @@ def _counted(row: Row, what: str) -> str:
 def _count(row: Row, what: str, suffix: str, marked: bool) -> str:
     """A computed number with the digits of the published one; under another convention it is of the same kind."""
     count = row[f"computed_{what}{suffix}"]
-    if count is None:
-        return "–"
+    if not count:
+        return "–" if count is None else "0"
     digits = row[what] or _digits((row.get(f"computed_{what}") or count) / UNITS[what])
     return f"{rounded(count, what, digits):f}" + " ≠" * marked
 
@@ -316,8 +323,10 @@ def _layout(convention: Convention | None, columns: Sequence[str] | None, style:
     shown = dict(COMBINED)
     if convention:
         for key in ("computed_flops", "computed_ops"):
-            column = replace(known[key].column, rank=COMBINED[key].column.rank)
-            shown[key] = known[key]._replace(column=replace(column, head=convention.name) if ours else column)
+            name, column = known[key].column.head, replace(known[key].column, rank=COMBINED[key].column.rank)
+            shown[key] = known[key]._replace(
+                column=replace(column, head=convention.name, name=name) if ours else column
+            )
     return [field for key, field in shown.items() if ours or key not in _UNLIKE]
 
 
@@ -384,6 +393,10 @@ _MEASURED = (
     "measured: the run of `bcdzoo eval` on the most ImageNet images; fewer than 50000 images are a sample. Of MNIST "
     "and CIFAR-10: a run on the whole test set."
 )
+_OWN = (
+    "Rows of your own: counted at 224×224, or at the network's own size; where data and a size are named, at that size "
+    "and measured on those images, by the run on the most of them."
+)
 BEYOND = (
     "BNext: its repository's README, whose operations are of a form with 8-bit stem, gates and classifier "
     "(docs/counting.md). AlexNets, BinaryDenseNet, QuickNet and BinaryResNetE: larq-zoo 2.4.0, accuracies as "
@@ -412,7 +425,11 @@ def legend(table_rows: list[Row], convention: Convention | None = None) -> tuple
 
 def _sources(table_rows: list[Row]) -> tuple[str, ...]:
     tables = {row["table"] for row in table_rows}
-    return (BEYOND if "beyond" in tables else ()) + (SMALL if tables & {"cifar10", "mnist"} else ())
+    return (
+        (BEYOND if "beyond" in tables else ())
+        + (SMALL if tables & {"cifar10", "mnist"} else ())
+        + ((_OWN,) if OWN in tables else ())
+    )
 
 
 def _footnotes(table_rows: list[Row], shown: list[Field], convention: Convention | None) -> list[str]:

@@ -89,6 +89,8 @@ def load_model(
         BcdzooError: No such network, tag or file; no public weights; a failed download; or a file that does not fit
             (the message names the key).
     """
+    if not isinstance(features_only, bool):
+        raise BcdzooError(f"features_only must be True or False, not {printable(repr(features_only), 60)}")
     found = resolve(name, weights, manifest, **build)
     if not features_only:
         return found.model
@@ -99,6 +101,8 @@ def load_model(
 
 def resolve(name: str, weights: str | Path | None = None, manifest: Path | None = None, **build: Any) -> LoadedModel:
     """Like :func:`load_model`, with the weights' origin and preprocessing."""
+    if "features_only" in build:
+        raise BcdzooError("features_only gives maps, no predictions: it is for bcdzoo.load_model and create_model")
     if is_address(name) or is_address(weights):
         return _resolve_address(name, weights, build)
     name = zoo_name(name)

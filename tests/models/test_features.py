@@ -91,3 +91,17 @@ def test_gradients_reach_the_network_through_the_maps() -> None:
     sum(found.mean() for found in model(torch.rand(2, 3, 28, 28))).backward()
     gradients = [parameter.grad for name, parameter in model.named_parameters() if ".fc." not in name]
     assert all(gradient is not None for gradient in gradients)
+
+
+def test_features_are_never_taken_for_logits() -> None:
+    headless = bcdzoo.load_model("bcdnet-tiny", num_classes=0)
+    maps = bcdzoo.load_model("bcdnet-tiny", features_only=True)
+    for network, message in ((headless, "features are no predictions"), (bcdzoo.pack(headless), "no predictions"),
+                             (maps, "not a list"), (bcdzoo.pack(maps), "gave no map")):  # fmt: skip
+        with pytest.raises(BcdzooError, match=message):
+            bcdzoo.evaluate(network, "demo")
+    with pytest.raises(BcdzooError, match="features_only gives maps"):
+        bcdzoo.evaluate("bcdnet-tiny", "demo", features_only=True)
+    for builder in (bcdzoo.create_model, bcdzoo.load_model):
+        with pytest.raises(BcdzooError, match="True or False, not 'no'"):
+            builder("bcdnet-tiny", features_only="no")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.ops.conventions import DAGGER, FULL, find_convention
 from bcdzoo.report.own_rows import counted_row, rows_of_file
-from bcdzoo.report.tables import HEADERS, best_results, cells, differs, fields, render, rows
+from bcdzoo.report.tables import HEADERS, best_results, cells, differs, fields, legend, render, rows
 from tests.command import bcdzoo as zoo
 from tests.ops.test_conventions import ACE, written
 
@@ -117,7 +117,7 @@ def test_measured_accuracy_comes_from_the_run_on_most_images() -> None:
     ]
     assert best_results(results)["bcdnet-a"]["top1"] == 71.9
     (row,) = [row for row in rows((1,), results) if row["model"] == "bcdnet-a"]
-    assert cells(row)[-3:] == ["71.9", "90.3", "50000"]
+    assert cells(row)[-3:] == ["71.90", "90.31", "50000"]
     assert row["measured_n"] == 50000
 
 
@@ -280,6 +280,11 @@ def test_a_network_of_ones_own_is_a_row_counted_by_the_counter_and_measured_as_b
     assert (row["computed_ops"], row["computed_bops"], row["wa"]) == (report.ops, 0, "32/32")
     assert (row["measured_top1"], row["measured_n"], row["top1"]) == (7.0, 50_000, None)
     assert counted_row(name, {"outputs": 9}, runs)["measured_top1"] is None
+    small = runs[0] | {"dataset": "mine", "n": 60_000, "top1": 99.0, "preprocess": "resize=28,crop=28"}
+    assert counted_row(name, {"outputs": 7}, [*runs, small])["measured_top1"] == 7.0
+    row, report = counted_row(name, {"outputs": 7}, [small]), bcdzoo.count_ops(name, input_size=28, outputs=7)
+    assert (row["computed_ops"], row["measured_top1"]) == (report.ops, 99.0)
+    assert row["method"] == f"{name} (outputs=7, mine, 28×28)" and "measured on those images" in legend([row])[-1]
     counted, (paper,) = counted_row("bcdnet-a", {}, ()), [row for row in rows((1,), ()) if row["model"] == "bcdnet-a"]
     assert counted["wa"] == "1/1" and all(counted[key] == paper[key] for key in paper if key.startswith("computed"))
 

@@ -22,6 +22,7 @@ from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
 from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.registry import list_models
 from bcdzoo.report.listing import details
+from bcdzoo.report.own_rows import own_run
 from bcdzoo.report.plots.accuracy_ops import accuracy_ops, undrawn
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
@@ -86,7 +87,10 @@ def report(
         figures=list(_figures(results, own)),
         networks=[
             *(_network(name, manifest, results) for name in progress(list_models())),
-            *(_own_network(f"own-{i}", row, *one) for i, (row, one) in enumerate(zip(own, networks, strict=False), 1)),
+            *(
+                _own_network(f"own-{i}", row, *one, own_run(*one, results)[1])
+                for i, (row, one) in enumerate(zip(own, networks, strict=False), 1)
+            ),
         ],
         runs=[run | {"form": _form(run), "id": run_id(run["run"])} for run in reversed(results)],
         pairs=list(_pairs(results)),
@@ -153,8 +157,8 @@ def _network(name: str, manifest: Manifest, results: Results) -> dict[str, Any]:
     return {"id": name, "name": name, "facts": details(manifest, name, results), **_layers(count_ops(name))}
 
 
-def _own_network(anchor: str, row: Row, name: str, build: dict[str, Any]) -> dict[str, Any]:
-    counted = count_ops(name, **build)
+def _own_network(anchor: str, row: Row, name: str, build: dict[str, Any], size: int | None) -> dict[str, Any]:
+    counted = count_ops(name, input_size=size, **build)
     facts = {"wa": row["wa"], "paper": "your own", "input_size": counted.input_size}
     return {"id": anchor, "name": row["method"], "facts": facts, **_layers(counted)}
 

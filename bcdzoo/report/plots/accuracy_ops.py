@@ -76,7 +76,7 @@ def undrawn(own: Sequence[Row], convention: str = "full") -> list[str]:
 
 def _lacks(row: Row, convention: str) -> str:
     if row["top1"] is None and row["measured_top1"] is None:
-        return "no accuracy on ImageNet is published or measured (`bcdzoo eval` measures it)"
+        return "no accuracy of it is published or measured (`bcdzoo eval` measures it)"
     return "" if _place(row, convention) else f"no operations of the {convention} convention are counted or published"
 
 
@@ -126,4 +126,7 @@ def _labels(drawn: Sequence[Row], colors: Sequence[str], convention: str) -> lis
 def _title(drawn: Sequence[Row], own: bool) -> str:
     measured = any(row["measured_top1"] is not None for row in drawn)
     filled = "filled, with its 95 % interval: measured" if measured else "nothing measured yet"
-    return f"OPs: computed; top-1: open: published; {filled}" + "\nstars: your own" * own
+    return (
+        f"OPs: computed; top-1: open: published; {filled}"
+        + "\nstars: your own, on ImageNet unless other data are named" * own
+    )
