@@ -233,10 +233,13 @@ class PlanNetwork(nn.Module):
         return self.__dict__ | {"_runner": None}
 
 
-def split(run: Any, x: Tensor, is_stem_packed: bool) -> Tensor:
-    """Run images a few at a time."""
+def split(run: Any, x: Tensor, is_stem_packed: bool) -> Any:
+    """Run images a few at a time; what gives several maps gives each of them whole."""
     at_a_time = _IMAGES_AT_A_TIME if is_stem_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
-    return torch.cat([run(images) for images in x.split(at_a_time)])
+    parts = [run(images) for images in x.split(at_a_time)]
+    if isinstance(parts[0], list | tuple):
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+    return torch.cat(parts)
 
 
 def require_images(x: Tensor) -> None:

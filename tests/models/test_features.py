@@ -93,11 +93,19 @@ def test_gradients_reach_the_network_through_the_maps() -> None:
     assert all(gradient is not None for gradient in gradients)
 
 
+def test_a_packed_backbone_gives_the_maps_of_the_plain_one() -> None:
+    maps = bcdzoo.load_model("bcdnet-tiny", features_only=True)
+    images = torch.rand(70, 3, 28, 28)  # more than run at once
+    with torch.inference_mode():
+        for found, expected in zip(bcdzoo.pack(maps)(images), maps(images), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_features_are_never_taken_for_logits() -> None:
     headless = bcdzoo.load_model("bcdnet-tiny", num_classes=0)
     maps = bcdzoo.load_model("bcdnet-tiny", features_only=True)
     for network, message in ((headless, "features are no predictions"), (bcdzoo.pack(headless), "no predictions"),
-                             (maps, "not a list"), (bcdzoo.pack(maps), "gave no map")):  # fmt: skip
+                             (maps, "not a list"), (bcdzoo.pack(maps), "not a list")):  # fmt: skip
         with pytest.raises(BcdzooError, match=message):
             bcdzoo.evaluate(network, "demo")
     with pytest.raises(BcdzooError, match="features_only gives maps"):
