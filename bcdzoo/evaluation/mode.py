@@ -67,10 +67,12 @@ class Mode:
         Raises:
             BcdzooError: It cannot be packed.
         """
-        if self.backend == "packed":
-            from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
+        from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
 
-            network = network if isinstance(network, PackedNetwork | PlanNetwork) else pack(network)
+        if isinstance(network, PackedNetwork | PlanNetwork):
+            return network
+        if self.backend == "packed":
+            return pack(network)
         if self.channels_last:
             network = deepcopy(network).to(memory_format=torch.channels_last)
         return torch.compile(network) if self.compile else with_int8(network)  # type: ignore[return-value]

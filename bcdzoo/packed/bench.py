@@ -48,7 +48,7 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
             packed = model if isinstance(model, PlanNetwork) else pack(model)
             if isinstance(packed, PackedNetwork) and not packed.is_packed:
                 raise BcdzooError("the 1-bit kernels are missing: omit the backend packed")
-            made[backend] = with_int8(packed)
+            made[backend] = packed
         else:
             made[backend] = torch.compile(model) if backend == "torch.compile" else with_int8(model)
     return made

@@ -141,7 +141,7 @@ class PackedNetwork(nn.Module):
         self._runners: dict[tuple[int, ...], PlanRunner | nn.Module] = {}
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         require_images(x)
         run = self.runner(tuple(x.shape[1:]))
         return split(run, x, not isinstance(run, PlanRunner) or run.has_stem)
@@ -210,7 +210,7 @@ class PlanNetwork(nn.Module):
         self._runner: PlanRunner | None = None
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         require_images(x)
         run = self.runner(tuple(x.shape[1:]))
         return split(run, x, run.has_stem)
