@@ -5,6 +5,7 @@ every module that declares its lowering (:class:`bcdzoo.layers.lowering.Lowered`
 alone is computed, and becomes a constant.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ class _Recorder(TorchFunctionMode):
         self.reasons: list[str] = []
         self._names = {id(module): path for path, module in network.named_modules()}
         self._path: list[str] = []
+        self._thread = threading.get_ident()  # the hooks of modules are called in all threads
         self._leaf: tuple[nn.Module, Any] | None = None  # with its arguments
         self._values: dict[int, Value | _Unknown] = {}
         self._versions: dict[int, int] = {}
@@ -242,7 +244,7 @@ class _Recorder(TorchFunctionMode):
                 handle.remove()
 
     def _enter(self, module: nn.Module, args: Any) -> None:
-        if self._leaf is not None:
+        if self._leaf is not None or threading.get_ident() != self._thread:
             return
         self._path.append(self._names.get(id(module), ""))
         with torch._C.DisableTorchFunction():
@@ -250,6 +252,8 @@ class _Recorder(TorchFunctionMode):
                 self._leaf = module, self._as_values(args)
 
     def _leave(self, module: nn.Module, args: Any, result: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
         if self._leaf is not None:
             leaf, given = self._leaf
             if module is not leaf:

@@ -1,5 +1,6 @@
 """Recording: what torch computes is what the plan says, and what a plan cannot say is named, never silently wrong."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.graph.fuse import fuse
 from bcdzoo.graph.recognise import recognise
@@ -159,3 +161,29 @@ def test_many_tensors_that_are_freed_are_not_mistaken_for_one_another() -> None:
 
     network, x = Net(many).eval(), images(2)
     torch.testing.assert_close(PlanRunner(record(network, images(1)))(x), network(x))
+
+
+def test_a_network_that_runs_in_other_threads_meanwhile_is_recorded_all_the_same() -> None:
+    torch.manual_seed(0)
+    network = bcdzoo.create_model("bcdnet-tiny").eval()
+    image = torch.rand(1, 3, 28, 28)
+    expected, stop = record(network, image), threading.Event()
+
+    def busy() -> None:
+        with torch.no_grad():
+            while not stop.is_set():
+                network(image)
+
+    others = [threading.Thread(target=busy) for _ in range(3)]
+    for other in others:
+        other.start()
+    try:
+        for _ in range(5):
+            found = record(network, image)
+            assert [(each.kind, each.inputs, each.name) for each in found.operations] == [
+                (each.kind, each.inputs, each.name) for each in expected.operations
+            ]
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
