@@ -126,7 +126,7 @@ class PackedNetwork(nn.Module):
     """A packed network, which splits large batches so that memory does not grow with them.
 
     Attributes:
-        network: The network itself.
+        network: The network itself; what is written into its tensors (but by way of ``.data``) is packed anew.
         unpacked: Low-bit layers that are not packed, with the reason.
         is_packed: Whether there are kernels.
 
@@ -139,6 +139,7 @@ class PackedNetwork(nn.Module):
         self.network = network
         self.unpacked, self.is_packed = unpacked, is_packed
         self._runners: dict[tuple[int, ...], PlanRunner | nn.Module] = {}
+        self._made_of = _versions(network)
 
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Any:
@@ -150,6 +151,8 @@ class PackedNetwork(nn.Module):
         """What runs images of a size: a plan, or where there can be none, modules."""
         if not self.is_packed:
             return self.network
+        if (now := _versions(self.network)) != self._made_of:  # the weights were written into
+            self._runners, self._made_of = {}, now
         if input_shape not in self._runners:
             with torch.inference_mode(False), torch.no_grad():
                 self._runners[input_shape] = self._made(input_shape)
@@ -189,9 +192,11 @@ class PackedNetwork(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_runners": {}}
 
-    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
-        self._runners = {}  # they hold the old weights
-        super()._load_from_state_dict(*arguments, **more)
+
+def _versions(network: nn.Module) -> list[tuple[int, int]]:
+    """What changes where a network's tensors are replaced or written into."""
+    tensors = (*network.parameters(), *network.buffers())
+    return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
 class PlanNetwork(nn.Module):

@@ -240,3 +240,18 @@ def test_the_kernels_are_built_for_this_machine() -> None:
 def test_a_name_is_not_packed() -> None:
     with pytest.raises(BcdzooError, match=r"only a torch.nn.Module can be packed, not 'bcdnet-tiny'"):
         bcdzoo.pack("bcdnet-tiny")  # type: ignore[arg-type]
+
+
+def test_weights_that_are_written_into_after_packing_are_those_that_are_run() -> None:
+    torch.manual_seed(0)
+    packed, x = bcdzoo.pack(bcdzoo.create_model("bcdnet-tiny")), torch.randn(2, 3, 28, 28)
+    for change in (
+        lambda: packed.network.get_parameter("blocks.0.spatial.conv.weight").neg_(),
+        lambda: packed.network.get_buffer("stem.bn.running_mean").add_(1),
+        lambda: packed.load_state_dict(bcdzoo.pack(bcdzoo.create_model("bcdnet-tiny")).state_dict()),
+    ):
+        before = packed(x)
+        with torch.no_grad():
+            change()
+        assert not torch.allclose(packed(x), before)
+        agree(packed.network, packed, x)
