@@ -161,6 +161,7 @@ def resolve_packed(path: Path, name: str | None = None) -> LoadedModel:
         build = None
     if not isinstance(build, dict):
         raise BcdzooError(f"{path} does not say how its network is built; make it again with `bcdzoo export`")
+    network.__dict__["num_classes"] = build.get("num_classes")  # so that nobody takes features for logits
     return LoadedModel(network, plan.model, str(path), sha256, plan.preprocess or None, build)
 
 

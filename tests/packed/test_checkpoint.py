@@ -18,8 +18,9 @@ import bcdzoo
 from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
-from bcdzoo.packed.checkpoint import FORMAT, export, resolve_packed
+from bcdzoo.packed.checkpoint import FORMAT, export, resolve_packed, write_packed
 from bcdzoo.plan.file import encode, read_plan
+from bcdzoo.weights.load import resolve
 from tests.noise import noise
 from tests.packed.test_kernels import unsettle
 
@@ -200,3 +201,11 @@ def test_a_plan_is_evaluated_as_packed_and_in_no_other_mode(tmp_path: Path) -> N
             bcdzoo.evaluate(str(path), "demo", workers=0, **mode)
     with pytest.raises(BcdzooError, match="is a plan, which has only what the engine runs: name its network"):
         bcdzoo.count_ops(str(path))
+
+
+def test_a_plan_without_a_classifier_is_not_evaluated(tmp_path: Path) -> None:
+    path = tmp_path / "features.bcz"
+    write_packed(resolve("bcdnet-tiny", num_classes=0), path)
+    for network in (str(path), bcdzoo.load_packed(path)):
+        with pytest.raises(BcdzooError, match="features are no predictions"):
+            bcdzoo.evaluate(network, "demo", workers=0)
