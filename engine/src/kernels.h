@@ -183,6 +183,8 @@ struct Kernels {
                     int channels, int begin, int end);
   // Rows [begin, end) of [rows][columns] weights with a vector, + bias if any.
   void (*linear)(const float* weights, const float* bias, const float* x, int columns, float* out, int begin, int end);
+  // The same in double, without a bias; `x` and `out` are doubles.
+  void (*double_linear)(const float* weights, const double* x, int columns, double* out, int begin, int end);
   // Sum of each channel of pixels [begin, end) in double, added to `sums` [channels].
   void (*sum)(const float* x, int64_t step, int channels, double* sums, int begin, int end);
   // The bare tile of a window of `dwords`, many times over: how many binary multiply-accumulates that was.

@@ -1,0 +1,113 @@
+#include "network.h"
+
+#include <atomic>
+#include <chrono>
+
+#include "real_tasks.h"
+#include "threads.h"
+
+namespace bcdzoo {
+namespace {
+
+constexpr int kLastRows = 16;  // of the classifier's weights at a time, which wait in the cache while all images meet them
+
+int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// A classifier at the end: the tasks are it and what gives the result.
+const LinearTask* last_of(const Program& program) {
+  const size_t count = program.tasks.size();
+  return count < 2 ? nullptr : dynamic_cast<const LinearTask*>(program.tasks[count - 2].get());
+}
+
+}  // namespace
+
+struct Network::Arena {
+  std::vector<uint8_t, Aligned<uint8_t>> bytes;
+};
+
+Network::Network(Plan plan)
+    : plan_(std::make_unique<const Plan>(std::move(plan))), program_(prepare(*plan_)), schedule_(schedule(program_)), last_(last_of(program_)) {
+  if (last_) schedule_.steps.resize(schedule_.steps.size() - 2);
+}
+
+Network::~Network() = default;
+
+std::unique_ptr<Network::Arena> Network::borrow() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!idle_.empty()) {
+    auto arena = std::move(idle_.back());
+    idle_.pop_back();
+    return arena;
+  }
+  auto arena = std::make_unique<Arena>();
+  arena->bytes.resize(schedule_.arena_bytes);
+  return arena;
+}
+
+void Network::give_back(std::unique_ptr<Arena> arena) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(std::move(arena));
+}
+
+void Network::run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const {
+  threads = std::max(threads, 1);
+  const int64_t out_size = output().count();
+  const int whole = images.count / threads * threads;  // images that keep every thread busy by themselves
+  const int columns = last_ ? last_->columns : 0;
+  Floats features(static_cast<size_t>(columns) * images.count);
+  std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
+  const auto run_image = [&](int thread, int image, Arena& arena, Part part, Barrier& barrier) {
+    Frame frame{kernels, arena.bytes.data(), {images.values + image * images.image_step, images.channel_step, images.row_step, images.column_step},
+                out + image * out_size};
+    run_steps(frame, part, barrier, nanoseconds ? spent[thread].data() : nullptr);
+    if (last_ && part.index == 0) std::copy_n(frame.map(last_->from).values, columns, features.data() + int64_t{image} * columns);
+  };
+  if (whole) {
+    std::atomic<int> next{0};
+    Pool::instance().run(threads, [&](int thread) {
+      Barrier alone(1);
+      auto arena = borrow();
+      for (int image = next++; image < whole; image = next++) run_image(thread, image, *arena, {}, alone);
+      give_back(std::move(arena));
+    });
+  }
+  if (whole < images.count) {  // the others are shared, step by step
+    Barrier all(threads);
+    auto arena = borrow();
+    Pool::instance().run(threads, [&](int thread) {
+      for (int image = whole; image < images.count; ++image) {
+        run_image(thread, image, *arena, {thread, threads}, all);
+        all.wait();
+      }
+    });
+    give_back(std::move(arena));
+  }
+  if (last_)
+    Pool::instance().run(threads, [&](int thread) { run_last(kernels, features.data(), images.count, out, {thread, threads}); });
+  for (const auto& mine : spent)
+    for (size_t i = 0; i < mine.size(); ++i) nanoseconds[i] += mine[i];
+}
+
+void Network::run_steps(const Frame& frame, Part part, Barrier& barrier, int64_t* nanoseconds) const {
+  int64_t start = nanoseconds ? now() : 0;
+  for (const Step& step : schedule_.steps) {
+    step.task->run(frame, step.begin, step.end, part);
+    barrier.wait();
+    if (!nanoseconds) continue;
+    const int64_t end = now();
+    nanoseconds[step.task->operation] += end - std::exchange(start, end);
+  }
+}
+
+void Network::run_last(const Kernels& kernels, const float* features, int images, float* out, Part part) const {
+  const int classes = output().channels();
+  const auto [first, last] = part.of(0, classes);
+  for (int begin = first; begin < last; begin += kLastRows)
+    for (int image = 0; image < images; ++image)
+      kernels.linear(last_->weights, last_->bias, features + int64_t{image} * last_->columns, last_->columns, out + int64_t{image} * classes, begin,
+                     std::min(begin + kLastRows, last));
+}
+
+}  // namespace bcdzoo

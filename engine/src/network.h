@@ -1,0 +1,56 @@
+// A plan that is ready to run.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "schedule.h"
+
+namespace bcdzoo {
+
+// Images in memory, float32: any order of dimensions.
+struct Images {
+  const float* values = nullptr;
+  int count = 0;
+  int64_t image_step = 0, channel_step = 0, row_step = 0, column_step = 0;
+};
+
+class LinearTask;
+
+class Network {
+ public:
+  // The plan's constants must outlive the network.
+  explicit Network(Plan plan);
+  ~Network();
+  Network(const Network&) = delete;
+  Network& operator=(const Network&) = delete;
+
+  const Plan& plan() const { return *plan_; }
+  const Shape& output() const { return plan_->shapes.back(); }
+  // Bytes of memory that an image needs on its way.
+  int64_t arena_bytes() const { return schedule_.arena_bytes; }
+
+  // Runs images; `out` is [images][what the plan gives, channel-major]. Where it is not null, `nanoseconds` has a number
+  // for each operation, to which the time that its tasks took is added, all threads together.
+  void run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const;
+
+ private:
+  struct Arena;
+  std::unique_ptr<Arena> borrow() const;
+  void give_back(std::unique_ptr<Arena> arena) const;
+  void run_steps(const Frame& frame, Part part, class Barrier& barrier, int64_t* nanoseconds) const;
+  void run_last(const Kernels& kernels, const float* features, int images, float* out, Part part) const;
+
+  std::unique_ptr<const Plan> plan_;
+  Program program_;
+  Schedule schedule_;
+  const LinearTask* last_ = nullptr;  // the classifier at the end, run for all images at once; null: there is none
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Arena>> idle_;
+};
+
+// The instruction sets of this processor and build, the fastest first.
+std::vector<const Kernels*> all_kernels();
+
+}  // namespace bcdzoo

@@ -1,0 +1,175 @@
+#include "real_tasks.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bcdzoo {
+namespace {
+
+// Rows of a padded map that a window needs for the output's rows up to `end`.
+int window_rows(int end, int stride, int extent, int height) { return std::min((end - 1) * stride + extent, height); }
+
+// Runs something on a share of the pixels, or of the panels where there are too few pixels to share.
+template <class Run>
+void share(Part part, int begin, int end, int panels, const Run& run) {
+  constexpr int kFewest = 64;  // pixels of a part
+  if (part.count > 1 && (end - begin) / part.count < kFewest && panels >= part.count) {
+    const auto [first, last] = part.of(0, panels);
+    run(begin, end, first, last);
+  } else {
+    const auto [first, last] = part.of(begin, end);
+    run(first, last, 0, panels);
+  }
+}
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+
+}  // namespace
+
+void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const auto [first, last] = part.of(begin, end);
+  const int columns = padded_width();
+  float* const out = frame.at<float>(*to);
+  for (int row = first; row < last; ++row) {
+    float* const to_row = out + int64_t{row} * columns * step;
+    const int y = row - top;
+    if (y < 0 || y >= height) {
+      std::fill(to_row, to_row + columns * step, value);
+      continue;
+    }
+    std::fill(to_row, to_row + left * step, value);
+    std::fill(to_row + (left + width) * step, to_row + columns * step, value);
+    float* const inside = to_row + left * step;
+    if (of_image) {
+      const Image& image = frame.image;
+      for (int c = 0; c < channels; ++c) {
+        const float* const x = image.values + c * image.channel_step + y * image.row_step;
+        for (int column = 0; column < width; ++column) inside[column * step + c] = x[column * image.column_step];
+      }
+    } else {
+      const Map map = frame.map(from);
+      for (int column = 0; column < width; ++column)
+        std::memcpy(inside + column * step, map.pixel(int64_t{y} * width + column), sizeof(float) * channels);
+    }
+  }
+}
+
+int PadTask::needs(int, int end) const { return std::clamp(end - top, 0, height); }
+
+int PadTask::frees(int, int end) const { return end + top; }
+
+void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const auto [first, last] = part.of(begin, end);
+  const Map map = frame.map(to);
+  for (int c = 0; c < map.channels; ++c)
+    for (int y = first; y < last; ++y) {
+      const float* const x = frame.image.values + c * frame.image.channel_step + y * frame.image.row_step;
+      for (int column = 0; column < map.width; ++column) map.at(0, c, y, column) = x[column * frame.image.column_step];
+    }
+}
+
+void FloatConvTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map out = frame.map(to);
+  share(part, begin * out.width, end * out.width, conv.panels_count(), [&](int first, int last, int from_panel, int to_panel) {
+    frame.kernels.float_conv(conv, frame.at<float>(*from) + from_channel, out.values, out.step, first, last, from_panel, to_panel);
+  });
+}
+
+int FloatConvTask::needs(int, int end) const { return window_rows(end, stride, extent, height); }
+
+int FloatConvTask::frees(int, int end) const { return ceil_div(end, stride); }
+
+void DepthwiseTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map out = frame.map(to);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  frame.kernels.depthwise_conv(conv, frame.at<float>(*from) + from_channel, out.values, out.step, first, last);
+}
+
+int DepthwiseTask::needs(int, int end) const { return window_rows(end, stride, extent, height); }
+
+int DepthwiseTask::frees(int, int end) const { return ceil_div(end, stride); }
+
+void PoolTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map in = frame.map(from), out = frame.map(to);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  frame.kernels.pool(pooling, in.values, in.step, out.values, out.step, out.channels, first, last);
+}
+
+int PoolTask::needs(int, int end) const {
+  return std::clamp((end - 1) * pooling.stride[0] + pooling.kernel[0] - pooling.padding[0], 1, pooling.height);
+}
+
+int PoolTask::frees(int, int end) const { return ceil_div(end + pooling.padding[0], pooling.stride[0]); }
+
+void PointwiseTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map in = frame.map(from), out = frame.map(to);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  Operand operand;
+  if (other.slot) {
+    const Map second = frame.map(other);
+    operand = {second.values, second.pixels() == 1 && out.pixels() > 1 ? 0 : second.step, second.channels == 1 && out.channels > 1};
+  }
+  frame.kernels.pointwise(pointwise, in.values, in.step, operand, out.values, out.step, out.channels, first, last);
+}
+
+void ConcatTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map out = frame.map(to);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  int channel = 0;
+  for (const Place& place : from) {
+    const Map map = frame.map(place);
+    if (map.pixel(0) != out.values + channel)
+      for (int pixel = first; pixel < last; ++pixel)
+        std::memcpy(out.pixel(pixel) + channel, map.pixel(pixel), sizeof(float) * map.channels);
+    channel += map.channels;
+  }
+}
+
+void LinearTask::run(const Frame& frame, int, int, Part part) const {
+  const Map in = frame.map(from), out = frame.map(to);
+  const auto [first, last] = part.of(0, out.channels);
+  frame.kernels.linear(weights, bias, in.values, columns, out.values, first, last);
+}
+
+void ContextTask::run(const Frame& frame, int, int, Part part) const {
+  if (part.index) return;
+  const Map in = frame.map(from), out = frame.map(to);
+  std::vector<double> means(in.channels);
+  frame.kernels.sum(in.values, in.step, in.channels, means.data(), 0, in.pixels());
+  for (double& mean : means) mean /= in.pixels();
+  if (!context) {
+    std::copy(means.begin(), means.end(), out.values);
+    return;
+  }
+  const auto product = [&](const char* name, const std::vector<double>& x) {
+    const Constant& weights = context->constant(name);
+    std::vector<double> y(weights.shape.sizes[0]);
+    frame.kernels.double_linear(weights.floats, x.data(), weights.shape.sizes[1], y.data(), 0, static_cast<int>(y.size()));
+    return y;
+  };
+  std::vector<double> hidden = product("first", means);
+  if (context->word("hidden") == "relu")
+    for (double& value : hidden) value = std::max(value, 0.0);
+  const std::vector<double> result = product("second", hidden);
+  const bool squashed = context->word("output") == "sigmoid";
+  for (size_t i = 0; i < result.size(); ++i) out.values[i] = static_cast<float>(squashed ? sigmoid(result[i]) : result[i]);
+}
+
+void ReferenceTask::run(const Frame& frame, int, int, Part part) const {
+  if (part.index) return;
+  std::vector<Map> inputs;
+  for (const Place& place : from) inputs.push_back(frame.map(place));
+  run_reference(*source, inputs, frame.map(to));
+}
+
+void ResultTask::run(const Frame& frame, int, int, Part part) const {
+  const Map map = frame.map(from);
+  const auto [first, last] = part.of(0, map.channels * map.levels);
+  for (int plane = first; plane < last; ++plane) {
+    float* const out = frame.result + int64_t{plane} * map.pixels();
+    const float* const in = &map.at(plane / map.channels, plane % map.channels, 0, 0);
+    for (int pixel = 0; pixel < map.pixels(); ++pixel) out[pixel] = in[pixel * map.step];
+  }
+}
+
+}  // namespace bcdzoo

@@ -1,0 +1,111 @@
+// Tasks on real values.
+#pragma once
+
+#include "task.h"
+
+namespace bcdzoo {
+
+// Copies a map (or the image itself) to one with a border around it, as windows read it.
+class PadTask : public Task {
+ public:
+  bool of_image = false;
+  Place from;
+  Slot* to = nullptr;
+  int channels = 0, height = 0, width = 0, top = 0, left = 0, bottom = 0, right = 0, repeat = 1;
+  int64_t step = 0;
+  float value = 0;
+
+  int padded_width() const { return left + width + right; }
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+  int needs(int read, int end) const override;
+  int frees(int read, int end) const override;
+};
+
+// The image as a map.
+class ImageTask : public Task {
+ public:
+  Place to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+class FloatConvTask : public Task {
+ public:
+  FloatConv conv;
+  Slot* from = nullptr;
+  int from_channel = 0;
+  Place to;
+  int stride = 1, extent = 1, height = 0;  // of the rows; height of what it reads, padding included
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+  int needs(int read, int end) const override;
+  int frees(int read, int end) const override;
+};
+
+class DepthwiseTask : public Task {
+ public:
+  DepthwiseConv conv;
+  Slot* from = nullptr;
+  int from_channel = 0;
+  Place to;
+  int stride = 1, extent = 1, height = 0;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+  int needs(int read, int end) const override;
+  int frees(int read, int end) const override;
+};
+
+class PoolTask : public Task {
+ public:
+  Pooling pooling;
+  Place from, to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+  int needs(int read, int end) const override;
+  int frees(int read, int end) const override;
+};
+
+class PointwiseTask : public Task {
+ public:
+  Pointwise pointwise;
+  Place from, other, to;  // `other` without a slot: there is none
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// Maps side by side, channel by channel.
+class ConcatTask : public Task {
+ public:
+  std::vector<Place> from;
+  Place to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+class LinearTask : public Task {
+ public:
+  const float *weights = nullptr, *bias = nullptr;
+  int columns = 0;
+  Place from, to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// Mean of each channel, and a context of it: first → ReLU if any → second → sigmoid if any, in double.
+class ContextTask : public Task {
+ public:
+  const Operation* context = nullptr;  // null: the mean alone
+  Place from, to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// What no kernel knows.
+class ReferenceTask : public Task {
+ public:
+  const Operation* source = nullptr;
+  std::vector<Place> from;
+  Place to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// What the network gives, in channel-major order.
+class ResultTask : public Task {
+ public:
+  Place from;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+}  // namespace bcdzoo
