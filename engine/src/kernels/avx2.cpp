@@ -1,0 +1,43 @@
+// AVX2 with FMA: binary tiles of 2 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened), two
+// of them a panel; real-valued tiles of 6 x 16.
+#include <immintrin.h>
+
+#include "../kernels.h"
+
+namespace bcdzoo {
+namespace {
+
+constexpr int kWidth = 8;
+#include "vectors.inl"
+
+constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
+constexpr int kCounted = 2, kRows = 2, kSpinRows = 2, kSpinVectors = 2;
+constexpr int kFloatRows = 6, kFloatVectors = 2;
+
+BCDZOO_INLINE I accumulate(I sum, I x) {
+  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i low = _mm256_set1_epi8(0x0f), bits = (__m256i)x;
+  const __m256i lower = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, low));
+  const __m256i upper = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(bits, 4), low));
+  return (I)_mm256_add_epi8((__m256i)sum, _mm256_add_epi8(lower, upper));
+}
+BCDZOO_INLINE I widen(I bytes) {
+  const __m256i words = _mm256_maddubs_epi16((__m256i)bytes, _mm256_set1_epi8(1));
+  return (I)_mm256_madd_epi16(words, _mm256_set1_epi16(1));
+}
+// a * b + c, rounded once.
+BCDZOO_INLINE F fused(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+BCDZOO_INLINE uint32_t signs(I x) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)x)); }
+BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+#include "binary.inl"
+#include "real.inl"
+#include "pointwise.inl"
+
+}  // namespace
+
+const Kernels kAvx2 = BCDZOO_KERNELS("avx2");
+
+}  // namespace bcdzoo

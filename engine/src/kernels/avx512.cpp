@@ -1,0 +1,34 @@
+// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 2 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD counts
+// where the sums are wanted as floats; four accumulators leave the processor free to finish one tile in another's shadow.
+#include <immintrin.h>
+
+#include "../kernels.h"
+
+namespace bcdzoo {
+namespace {
+
+constexpr int kWidth = 16;
+#include "vectors.inl"
+
+constexpr int kRoom = 0, kCounted = 2, kRows = 2, kSpinRows = 4, kSpinVectors = 4;
+constexpr int kFloatRows = 8, kFloatVectors = 2;
+
+BCDZOO_INLINE I accumulate(I sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }
+BCDZOO_INLINE I widen(I x) { return x; }
+// a * b + c, rounded once.
+BCDZOO_INLINE F fused(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+BCDZOO_INLINE uint32_t at_least(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+BCDZOO_INLINE uint32_t signs(I x) { return _mm512_movepi32_mask((__m512i)x); }
+BCDZOO_INLINE F rounded(F x) {
+  return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+#include "binary.inl"
+#include "real.inl"
+#include "pointwise.inl"
+
+}  // namespace
+
+const Kernels kAvx512 = BCDZOO_KERNELS("avx512");
+
+}  // namespace bcdzoo

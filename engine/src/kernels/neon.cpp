@@ -1,0 +1,38 @@
+// NEON: binary tiles of 2 pixels x 16 channels (CNT counts the ones of bytes, then widened), two of them a panel;
+// real-valued tiles of 4 x 16.
+#include <arm_neon.h>
+
+#include "../kernels.h"
+
+namespace bcdzoo {
+namespace {
+
+constexpr int kWidth = 4;
+#include "vectors.inl"
+
+constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
+constexpr int kCounted = 4, kRows = 2, kSpinRows = 2, kSpinVectors = 4;
+constexpr int kFloatRows = 4, kFloatVectors = 4;
+
+BCDZOO_INLINE I accumulate(I sum, I x) {
+  return (I)vaddq_u8((uint8x16_t)sum, vcntq_u8((uint8x16_t)x));
+}
+BCDZOO_INLINE I widen(I bytes) { return (I)vpaddlq_u16(vpaddlq_u8((uint8x16_t)bytes)); }
+// a * b + c, rounded once.
+BCDZOO_INLINE F fused(F a, F b, F c) { return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+BCDZOO_INLINE uint32_t signs(I x) {
+  const uint32_t places[4] = {1, 2, 4, 8};
+  return vaddvq_u32(vandq_u32((uint32x4_t)(x >> 31), vld1q_u32(places)));
+}
+BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)(a >= b)); }
+BCDZOO_INLINE F rounded(F x) { return (F)vrndnq_f32((float32x4_t)x); }
+
+#include "binary.inl"
+#include "real.inl"
+#include "pointwise.inl"
+
+}  // namespace
+
+const Kernels kNeon = BCDZOO_KERNELS("neon");
+
+}  // namespace bcdzoo
