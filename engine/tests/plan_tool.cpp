@@ -1,0 +1,123 @@
+// What the tests in Python ask the reader of plans and the reference:
+//   plan_tool check             for each file named on a line of stdin: "OK" and the shapes, or why it is refused
+//   plan_tool run FILE IN OUT   runs a plan on an image, float32 (C, H, W); writes what each operation gives
+//   plan_tool steps FILE IN OUT the same, but IN holds all values, and each operation runs on those
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <new>
+
+#include "plan.h"
+#include "reference.h"
+
+namespace {
+
+using namespace bcdzoo;
+
+// A file's content at a multiple of 64.
+class Content {
+ public:
+  explicit Content(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw PlanError("no file " + path);
+    const std::vector<char> all((std::istreambuf_iterator<char>(file)), {});
+    size = all.size();
+    bytes = static_cast<uint8_t*>(::operator new(size + 1, std::align_val_t{64}));
+    std::copy(all.begin(), all.end(), bytes);
+  }
+  ~Content() { ::operator delete(bytes, std::align_val_t{64}); }
+  Content(const Content&) = delete;
+
+  uint8_t* bytes;
+  size_t size;
+};
+
+std::string text_of(const Shape& shape) {
+  std::string text;
+  for (int i = 0; i < shape.rank; ++i) text += (i ? "," : " ") + std::to_string(shape.sizes[i]);
+  return text;
+}
+
+std::string checked(const std::string& path) try {
+  const Content content(path);
+  std::string line = "OK";
+  for (const Shape& shape : read_plan(content.bytes, content.size, true, false).shapes) line += text_of(shape);
+  return line;
+} catch (const PlanError& error) {
+  return error.what();
+}
+
+// A value in memory, its pixels further apart than they need to be.
+struct Value {
+  static constexpr int kBetween = 3;
+  static constexpr float kUntouched = 12345;
+
+  explicit Value(const Shape& shape) {
+    map.levels = shape.levels(), map.channels = shape.channels();
+    map.height = shape.height(), map.width = shape.width();
+    map.step = map.channels + kBetween;
+    numbers.assign(static_cast<size_t>(map.levels) * map.pixels() * map.step, kUntouched);
+    map.values = numbers.data();
+  }
+
+  // Applies something to the numbers in the order of (K, C, H, W).
+  template <class Function>
+  void each(Function function) {
+    for (int k = 0; k < map.levels; ++k)
+      for (int c = 0; c < map.channels; ++c)
+        for (int y = 0; y < map.height; ++y)
+          for (int x = 0; x < map.width; ++x) function(map.at(k, c, y, x));
+  }
+
+  void read(std::ifstream& file) {
+    each([&](float& number) { file.read(reinterpret_cast<char*>(&number), sizeof number); });
+    require(file.good(), "there are too few numbers");
+  }
+
+  void write(std::ofstream& file) {
+    for (int64_t i = 0; i < int64_t{map.levels} * map.pixels(); ++i)
+      for (int64_t c = map.channels; c < map.step; ++c) require(map.pixel(i)[c] == kUntouched, "it writes beside a map");
+    each([&](float& number) { file.write(reinterpret_cast<const char*>(&number), sizeof number); });
+  }
+
+  std::vector<float> numbers;
+  Map map;
+};
+
+void run(const std::string& path, const char* in_path, const char* out_path, bool steps) {
+  const Content content(path);
+  const Plan plan = read_plan(content.bytes, content.size, true, true);
+  std::ifstream in(in_path, std::ios::binary);
+  std::ofstream out(out_path, std::ios::binary);
+  std::vector<Value> values;
+  values.reserve(plan.shapes.size());
+  values.emplace_back(plan.image);
+  values[0].read(in);
+  for (size_t i = 0; i < plan.operations.size(); ++i) {
+    std::vector<Map> inputs;
+    for (const auto& input : plan.operations[i].inputs) inputs.push_back(values[input.second].map);
+    values.emplace_back(plan.shapes[i + 1]);
+    run_reference(plan.operations[i], inputs, values.back().map);
+    values.back().write(out);
+    if (steps) values.back().read(in);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** words) try {
+  const std::string verb = count > 1 ? words[1] : "";
+  if (verb == "check") {
+    for (std::string path; std::getline(std::cin, path);) std::cout << checked(path) << "\n";
+  } else if (count == 5 && (verb == "run" || verb == "steps")) {
+    run(words[2], words[3], words[4], verb == "steps");
+  } else {
+    std::cerr << "plan_tool check | run FILE IN OUT | steps FILE IN OUT\n";
+    return 2;
+  }
+  return 0;
+} catch (const PlanError& error) {
+  std::cerr << error.what() << "\n";
+  return 1;
+}
