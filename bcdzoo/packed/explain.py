@@ -7,7 +7,6 @@ from torch import nn
 
 from bcdzoo.graph.fuse import low_bit_layers
 from bcdzoo.graph.record import NotLoweredError
-from bcdzoo.packed.chain import is_native
 from bcdzoo.packed.pack import fused, recorded
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.operations import Operation
@@ -46,29 +45,25 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
         before: Operations before fusing, if that is known.
 
     Returns:
-        ``operations_recorded`` and ``operations``, the ``steps`` that run on the kernels, in part there, and in torch,
-        and the ``layers`` of few bits: each with what is in its unit, or why it stands alone.
+        ``operations_recorded`` and ``operations``; the ``steps``, those on the kernels and those by the engine's slow
+        reference (``in_part`` and ``torch`` are 0: all runs in the engine); and the ``layers`` of few bits: each with what
+        is in its unit, or why it stands alone.
     """
     runner = PlanRunner(plan)
-    on_kernels = sum(1 for step in runner.steps if step.run in runner.chains)
-    alone = [each for each in plan.operations if each.kind in ("binary_unit", "low_bit_conv")]
-    in_part = len(alone) - sum(len(chain.units) for chain in runner.chains)
-    units = {each.name: (each, _c_in(plan, runner, each)) for each in plan.operations if each.kind == "binary_unit"}
+    slow = {each.name for each in runner.slow if each.kind in ("binary_unit", "low_bit_conv")}
+    units = {each.name: each for each in plan.operations if each.kind == "binary_unit"}
     layers = [
-        {"name": name, "unit": "" if why else in_words(*units[name]), "why_alone": why}
+        {"name": name, "unit": "" if why else in_words(units[name], name in slow), "why_alone": why}
         for name, why in low_bit_layers(plan)
     ]
-    steps = {"kernels": on_kernels, "in_part": in_part, "torch": len(runner.steps) - on_kernels - in_part}
+    reference = len(runner.slow)
+    steps = {"kernels": len(plan.operations) - reference, "in_part": 0, "torch": 0, "reference": reference}
     shape = list(plan.input_shape)
     counts = {"operations_recorded": before, "operations": len(plan.operations), "steps": steps}
-    return {"model": plan.model, "input_shape": shape, **counts, "stem": runner.has_stem, "layers": layers}
+    return {"model": plan.model, "input_shape": shape, **counts, "stem": True, "layers": layers}
 
 
-def _c_in(plan: Plan, runner: PlanRunner, unit: Operation) -> int:
-    return runner.shapes[unit.inputs["x"]][0]
-
-
-def in_words(unit: Operation, c_in: int) -> str:
+def in_words(unit: Operation, is_slow: bool = False) -> str:
     """What is in a binary unit, in the order in which it is computed."""
     fields: Any = unit.fields
     constants, inputs = unit.constants, unit.inputs
@@ -89,7 +84,7 @@ def in_words(unit: Operation, c_in: int) -> str:
         *(tail if fields["activation_first"] else tail[::-1]),
         fields["append"] and "appended to its input",
         fields["limit"] != math.inf and f"clip to ±{fields['limit']:g}",
-        not is_native(unit, c_in) and "in parts, as the kernels do not know its window",
+        is_slow and "by the slow reference, as the kernels do not know its window",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -103,11 +98,8 @@ def show_plan(facts: dict[str, Any], style: str) -> str:
         return f"{name}, images of {size}: no plan, so that convolutions are packed by themselves:{lines}"
     steps, before = facts["steps"], facts["operations_recorded"]
     was = f", {before} before fusing" if before else ""
-    stem = ", the stem among them" if facts["stem"] else ""
-    said = (
-        f"{name}, images of {size}: {facts['operations']} operations{was}; they run as {steps['kernels']} steps on the"
-    )
-    said += f" kernels{stem}, {steps['in_part']} in part there and {steps['torch']} in torch"
+    said = f"{name}, images of {size}: {facts['operations']} operations{was}; {steps['kernels']} on the kernels"
+    said += f", {steps['reference']} by the slow reference" if steps["reference"] else ""
     layers = facts["layers"]
     if not layers:
         return f"{said}; no layer has few bits"

@@ -16,9 +16,9 @@ VARIABLE = "BCDZOO_KERNELS"
 def kernels() -> ModuleType | None:
     """Return the compiled module; None, after one notice on stderr, if the package was built without a C++ compiler."""
     if (reason := missing()) is None:
-        from bcdzoo.packed import _kernels
+        from bcdzoo.packed import _engine
 
-        return _kernels
+        return _engine
     if os.environ.get(VARIABLE) != "none":
         say(
             f"the 1-bit kernels are missing ({reason}); packed networks run in plain torch. Install a C++ compiler "
@@ -32,7 +32,7 @@ def missing() -> str | None:
     if os.environ.get(VARIABLE) == "none":
         return f"{VARIABLE} is none"
     try:
-        importlib.import_module("bcdzoo.packed._kernels")
+        importlib.import_module("bcdzoo.packed._engine")
     except ImportError as error:
         return str(error)
     return None

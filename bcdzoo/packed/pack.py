@@ -2,6 +2,7 @@
 
 import hashlib
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from bcdzoo.graph.record import NotLoweredError, Single, record
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.lowering import LevelsValue, Value
 from bcdzoo.packed import native
-from bcdzoo.packed.low_bit import low_bit_conv
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.file import encode
 from bcdzoo.plan.operations import Operation
@@ -22,16 +22,15 @@ from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable, say
 
 _USUAL = ((3, 224, 224), (3, 32, 32), (1, 28, 28))
-_IMAGES_AT_A_TIME = 32  # so that memory does not grow with the batch
-_IMAGES_PER_THREAD = 4  # if the stem runs in torch, because larger maps do not fit into the cache
+_IMAGES_PER_THREAD = 4  # of what runs module by module, because larger maps do not fit into the cache
 
 
 def pack(model: nn.Module) -> "PackedNetwork":
     """Pack a network for the 1-bit kernels: same input, same predictions; on the CPU, for inference.
 
-    The network becomes a plan when it meets images of a size for the first time: binary convolutions with all that
-    stands around them run as units, in sequence for each image; other low-bit convolutions run by themselves, as sums
-    of bit planes. What computes something that no plan has keeps its own modules, its low-bit convolutions excepted.
+    The network becomes a plan when it meets images of a size for the first time, and the engine runs all of it: binary
+    convolutions with all that stands around them as units, other low-bit convolutions as sums of bit planes. What
+    computes something that no plan has keeps its own modules, its low-bit convolutions excepted.
 
     Args:
         model: Network, with convolutions by :class:`bcdzoo.layers.binary_conv.LowBitConv2d`, or binary ones in plain
@@ -123,7 +122,7 @@ def _require_units(plan: Plan, name: str) -> None:
 
 
 class PackedNetwork(nn.Module):
-    """A packed network, which splits large batches so that memory does not grow with them.
+    """A packed network.
 
     Attributes:
         network: The network itself; what is written into its tensors (but by way of ``.data``) is packed anew.
@@ -145,7 +144,7 @@ class PackedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Any:
         require_images(x)
         run = self.runner(tuple(x.shape[1:]))
-        return split(run, x, not isinstance(run, PlanRunner) or run.has_stem)
+        return run(x) if isinstance(run, PlanRunner) or not self.is_packed else _split(run, x)
 
     def runner(self, input_shape: tuple[int, ...]) -> PlanRunner | nn.Module:
         """What runs images of a size: a plan, or where there can be none, modules."""
@@ -217,8 +216,7 @@ class PlanNetwork(nn.Module):
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Any:
         require_images(x)
-        run = self.runner(tuple(x.shape[1:]))
-        return split(run, x, run.has_stem)
+        return self.runner(tuple(x.shape[1:]))(x)
 
     def runner(self, input_shape: tuple[int, ...]) -> PlanRunner:
         """The plan, ready to run."""
@@ -238,10 +236,9 @@ class PlanNetwork(nn.Module):
         return self.__dict__ | {"_runner": None}
 
 
-def split(run: Any, x: Tensor, is_stem_packed: bool) -> Any:
+def _split(run: Any, x: Tensor) -> Any:
     """Run images a few at a time; what gives several maps gives each of them whole."""
-    at_a_time = _IMAGES_AT_A_TIME if is_stem_packed else _IMAGES_PER_THREAD * torch.get_num_threads()
-    parts = [run(images) for images in x.split(at_a_time)]
+    parts = [run(images) for images in x.split(_IMAGES_PER_THREAD * torch.get_num_threads())]
     if isinstance(parts[0], list | tuple):
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
     return torch.cat(parts)
@@ -289,24 +286,34 @@ class PackedConv2d(nn.Module):
     def __init__(self, conv: LowBitConv2d) -> None:
         super().__init__()
         self.conv = conv
-        self._run: Any = None
+        self._runners: dict[tuple[int, ...], PlanRunner] = {}
 
     def forward(self, x: Any) -> Tensor:
         values, scale = x if isinstance(x, tuple) else (x, torch.ones(1))
-        if self._run is None:
-            self._run = low_bit_conv(_operation(self.conv, tuple(values.shape), scale))
-        result: Tensor = self._run(values)
-        return result
+        if values.ndim == 4:
+            values = values[None]
+        maps = values.transpose(0, 1)  # images before bases
+        key = (*maps.shape[1:], *scale.flatten().tolist())
+        if key not in self._runners:
+            self._runners[key] = PlanRunner(_plan(self.conv, tuple(maps.shape[1:]), scale))
+        return self._runners[key](maps.flatten(1, 2))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_run": None}
+        return self.__dict__ | {"_runners": {}}
 
 
-def _operation(conv: LowBitConv2d, shape: tuple[int, ...], scale: Tensor) -> Operation:
-    """A convolution as an operation on activations of a shape."""
-    plan = Single()
-    if len(shape) == 5:  # bases come before images
-        conv.lower(plan, LevelsValue(Value(0, (shape[0], *shape[2:])), scale))
-    else:
-        conv.lower(plan, Value(0, shape[1:]))
-    return plan.operation
+def _plan(conv: LowBitConv2d, shape: tuple[int, ...], scale: Tensor) -> Plan:
+    """A convolution as a plan, on the maps of all bases, (bases, C, H, W), one behind the other."""
+    bases, channels, *sides = shape
+    single = Single()
+    conv.lower(single, LevelsValue(Value(0, shape), scale) if bases > 1 else Value(0, shape[1:]))
+    parts = [
+        Operation(
+            "slice", {"x": 0}, {"axis": 0, "start": i * channels, "stop": (i + 1) * channels, "step": 1}, name="basis"
+        )
+        for i in range(bases)
+    ]
+    if bases > 1:
+        parts.append(Operation("stack", {f"x{i}": i + 1 for i in range(bases)}, name="bases"))
+    convolution = replace(single.operation, inputs={"x": len(parts)})
+    return Plan((bases * channels, *sides), (*parts, convolution))

@@ -34,6 +34,13 @@ Network::Network(Plan plan)
 
 Network::~Network() = default;
 
+std::vector<int> Network::slow() const {
+  std::vector<int> found;
+  for (const auto& task : program_.tasks)
+    if (dynamic_cast<const ReferenceTask*>(task.get())) found.push_back(task->operation);
+  return found;
+}
+
 std::unique_ptr<Network::Arena> Network::borrow() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (!idle_.empty()) {

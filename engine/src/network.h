@@ -31,6 +31,11 @@ class Network {
   // Bytes of memory that an image needs on its way.
   int64_t arena_bytes() const { return schedule_.arena_bytes; }
 
+  // Operations that no kernel knows, which run by the slow reference.
+  std::vector<int> slow() const;
+  // Pieces of work that an image is.
+  int steps() const { return static_cast<int>(schedule_.steps.size()); }
+
   // Runs images; `out` is [images][what the plan gives, channel-major]. Where it is not null, `nanoseconds` has a number
   // for each operation, to which the time that its tasks took is added, all threads together.
   void run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const;

@@ -111,7 +111,22 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
 
+void double_linear(const float* weights, const double* x, int columns, double* out, int begin, int end) {
+  constexpr int kSums = 16;  // that are added at once
+  for (int row = begin; row < end; ++row) {
+    const float* w = weights + int64_t{row} * columns;
+    double sums[kSums] = {};
+    int c = 0;
+    for (; c + kSums <= columns; c += kSums)
+      for (int i = 0; i < kSums; ++i) sums[i] += static_cast<double>(w[c + i]) * x[c + i];
+    double all = 0;
+    for (; c < columns; ++c) all += static_cast<double>(w[c]) * x[c];
+    for (const double sum : sums) all += sum;
+    out[row] = all;
+  }
+}
+
 #define BCDZOO_KERNELS(name)                                                                                       \
   {                                                                                                                \
-    name, binary_conv, binarize, level_bits, float_conv, depthwise_conv, pool, pointwise, linear, sum, spin, float_spin \
+    name, binary_conv, binarize, level_bits, float_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
   }
