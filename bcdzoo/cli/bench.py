@@ -38,6 +38,9 @@ def command(
 ) -> None:
     """Measure images per second and milliseconds per image of MODEL with random weights, on the CPU.
 
+    Of a packed network also the share of the limit: the images per second if its binary operations ran at the bare
+    kernel's rate, its real-valued products at a matrix product's, and nothing else took time.
+
     MODEL is a network of the zoo, or package.module:callable for your own.
     """
     import torch
@@ -78,14 +81,20 @@ def command(
         if alone := [reason for reason in reasons if reason]:
             fused = len(reasons) - len(alone)
             say(f"{len(alone)} convolutions are packed by themselves, {fused} in one pass with what is around them")
+    plan = packed.plan((3, size, size)) if isinstance(packed, PackedNetwork) else getattr(packed, "plan", None)
+    limit = bench.limit(plan, bench.rates(torch.get_num_threads())) if plan else None
     records: list[dict[str, Any]] = []
     for batch_size in batch_sizes:
         seconds = bench.measure(networks, torch.randn(batch_size, 3, size, size, generator=draw))
-        results = [
+        results: list[dict[str, Any]] = [
             {"backend": name, "images_per_second": batch_size / s, "ms_per_image": 1000 * s / batch_size}
             for name, s in seconds.items()
         ]
         record = {"model": model, "batch_size": batch_size, "threads": torch.get_num_threads(), "results": results}
+        if limit:
+            (of_packed,) = (result for result in results if result["backend"] == "packed")
+            of_packed["share_of_limit"] = of_packed["images_per_second"] / limit.images_per_second
+            record["limit"] = _described(limit)
         records.append(record)
     if style == "json":
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=1))
@@ -96,14 +105,35 @@ def command(
             str(record["batch_size"]),
             f"{result['images_per_second']:.1f}",
             f"{result['ms_per_image']:.2f}",
+            *([f"{100 * result['share_of_limit']:.0f} %" if "share_of_limit" in result else "–"] if limit else []),
         )
         for record in records
         for result in record["results"]
     ]
     kernels = f", kernels {native.chosen()}" if "packed" in networks else ""
     click.echo(f"{model}, {torch.get_num_threads()} threads{kernels}\n")
-    numbers = (Column(head, right=True) for head in ("batch size", "images/s", "ms/image"))
-    click.echo(table((Column("backend"), *numbers), body, style))
+    heads = ("batch size", "images/s", "ms/image", *(("of the limit",) if limit else ()))
+    click.echo(table((Column("backend"), *(Column(head, right=True) for head in heads)), body, style))
+    if limit:
+        click.echo(f"\n{_sentence(limit)}")
+
+
+def _sentence(limit: Any) -> str:
+    (binary, real), (binary_rate, real_rate) = limit
+    bits = f"{binary / 1e6:.1f}e6 binary operations (borders not counted) at {binary_rate / 1e9:.0f}e9/s"
+    reals = f"{real / 1e6:.1f}e6 real-valued ones at {real_rate / 1e9:.0f}e9/s"
+    return f"limit {limit.images_per_second:.0f} images/s: {bits}, {reals}"
+
+
+def _described(limit: Any) -> dict[str, float]:
+    (binary, real), (binary_rate, real_rate) = limit
+    return {
+        "images_per_second": limit.images_per_second,
+        "binary_macs": binary,
+        "real_macs": real,
+        "binary_macs_per_second": binary_rate,
+        "real_macs_per_second": real_rate,
+    }
 
 
 def _show_layers(model: str, found: Any, layers: list[tuple[str, str]], style: str) -> None:

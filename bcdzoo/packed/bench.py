@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,12 @@ from bcdzoo.packed import native
 from bcdzoo.packed.chain import Chain, sizes_of
 from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
 from bcdzoo.packed.run import PlanRunner
+from bcdzoo.plan.plan import Plan
+from bcdzoo.plan.work import Work, work
 
 _SECONDS = 0.5  # of one measurement, at least
 _PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
+_PRODUCT_SIZE = 1024
 
 
 class LayerTime(NamedTuple):
@@ -34,6 +37,35 @@ class LayerTime(NamedTuple):
     bops: int
     microseconds: float
     fraction: float
+
+
+class Rates(NamedTuple):
+    """Multiply-accumulates per second that this processor can do.
+
+    Attributes:
+        binary: Those of the bare kernel, on data in the L1 cache.
+        real: Those of torch's float32 matrix product.
+    """
+
+    binary: float
+    real: float
+
+
+class Limit(NamedTuple):
+    """The speed of a network whose products run at the processor's rates, and nothing else takes time.
+
+    Attributes:
+        work: The network's products for one image.
+        rates: The processor's rates.
+    """
+
+    work: Work
+    rates: Rates
+
+    @property
+    def images_per_second(self) -> float:
+        """Images per second at these rates."""
+        return 1 / sum(count / rate for count, rate in zip(self.work, self.rates, strict=True))
 
 
 def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[Tensor], Any]]:
@@ -54,10 +86,15 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
     return made
 
 
-@torch.inference_mode()
-def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, float]:
+def measure(networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, float]:
     """Measure seconds per call of each network, the best of several rounds in which they alternate."""
-    best = dict.fromkeys(networks, float("inf"))
+    return {name: min(seconds) for name, seconds in times(networks, images, rounds).items()}
+
+
+@torch.inference_mode()
+def times(networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, list[float]]:
+    """Measure seconds of each call of each network, in several rounds in which they alternate."""
+    found: dict[str, list[float]] = {name: [] for name in networks}
     for network in networks.values():
         network(images)  # compiles, allocates
     for _ in range(rounds):
@@ -65,8 +102,8 @@ def measure(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds
             end = time.perf_counter() + _SECONDS
             while (start := time.perf_counter()) < end:
                 network(images)
-                best[name] = min(best[name], time.perf_counter() - start)
-    return best
+                found[name].append(time.perf_counter() - start)
+    return found
 
 
 @torch.inference_mode()
@@ -116,3 +153,24 @@ def peak(threads: int) -> float:
     if module is None:
         raise BcdzooError("the 1-bit kernels are missing")
     return max(float(module.peak(_PEAK_WORDS, threads, native.chosen())) for _ in range(5))
+
+
+def rates(threads: int) -> Rates:
+    """Measure this processor's rates, on so many threads; torch must have as many."""
+    return Rates(peak(threads), product_rate())
+
+
+def product_rate() -> float:
+    """Measure multiply-accumulates per second of torch's float32 matrix product; the best of five."""
+    a, b = torch.randn(2, _PRODUCT_SIZE, _PRODUCT_SIZE, generator=torch.Generator().manual_seed(0))
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - start)
+    return _PRODUCT_SIZE**3 / best
+
+
+def limit(plan: Plan, of: Rates) -> Limit:
+    """The limit of a plan at a processor's rates."""
+    return Limit(work(plan), of)

@@ -18,8 +18,10 @@ import bcdzoo
 from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import sha256_of
+from bcdzoo.packed.bench import Limit, Rates
 from bcdzoo.packed.checkpoint import FORMAT, export, resolve_packed, write_packed
 from bcdzoo.plan.file import encode, read_plan
+from bcdzoo.plan.work import Work
 from bcdzoo.weights.load import resolve
 from tests.noise import noise
 from tests.packed.test_kernels import unsettle
@@ -179,13 +181,35 @@ def test_export_evaluate_and_bench_on_the_command_line(
 def test_bench_prints_the_speed_of_each_backend_and_of_each_block(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed, _ = run(["bench", NAME, "--batch-size", "1", "--backend", "packed", "--format", "json"], capsys)
     assert code == 0
-    (result,) = json.loads(printed)["results"]
+    record = json.loads(printed)
+    (result,), limit = record["results"], record["limit"]
     assert result["images_per_second"] == pytest.approx(1000 / result["ms_per_image"])
+    assert result["share_of_limit"] == pytest.approx(result["images_per_second"] / limit["images_per_second"])
+    seconds = (limit[f"{kind}_macs"] / limit[f"{kind}_macs_per_second"] for kind in ("binary", "real"))
+    assert limit["images_per_second"] == pytest.approx(1 / sum(seconds))
+    assert 0.9 * bcdzoo.count_ops(NAME).bops < limit["binary_macs"] < bcdzoo.count_ops(NAME).bops
     code, printed, _ = run(["bench", NAME, "--layers", "--format", "json"], capsys)
     assert code == 0
     blocks = json.loads(printed)["layers"]
     assert sum(block["bops"] for block in blocks) == bcdzoo.count_ops(NAME).bops
     assert all(block["fraction"] > 0 for block in blocks)
+
+
+def test_bench_prints_the_limit_where_it_runs_a_packed_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bcdzoo.packed.bench._SECONDS", 0.02)
+    path = tmp_path / "net.bcz"
+    export("bcdnet-tiny", path)
+    for words in ([str(path)], ["bcdnet-tiny", "--backend", "packed", "--backend", "torch"]):
+        code, printed, _ = run(["bench", *words, "--batch-size", "1"], capsys)
+        assert code == 0 and "of the limit" in printed and "16.8e6 binary operations" in printed
+    code, printed, _ = run(["bench", "bcdnet-tiny", "--backend", "torch", "--batch-size", "1"], capsys)
+    assert code == 0 and "limit" not in printed
+
+
+def test_a_limit_is_the_time_of_both_kinds_of_products() -> None:
+    assert Limit(Work(binary=30, real=5), Rates(binary=100.0, real=50.0)).images_per_second == pytest.approx(2.5)
 
 
 def test_a_plan_is_evaluated_as_packed_and_in_no_other_mode(tmp_path: Path) -> None:

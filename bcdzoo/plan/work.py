@@ -1,0 +1,63 @@
+"""The products that a plan cannot do without: of bits, and of real numbers."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bcdzoo.plan.operations import Operation, Shape, window
+from bcdzoo.plan.plan import Plan, shapes_of
+
+
+class Work(NamedTuple):
+    """Multiply-accumulates for one image.
+
+    Attributes:
+        binary: Those of bits; a layer of several bits or bases counts each pair of bit planes.
+        real: Those of real numbers, in convolutions and linear layers.
+    """
+
+    binary: int
+    real: int
+
+
+def work(plan: Plan) -> Work:
+    """Count the products of a plan; those with a border's numbers are none.
+
+    A border of zeros adds nothing, and one of ±1 a constant.
+    """
+    shapes = shapes_of(plan)
+    binary = real = 0
+    for operation in plan.operations:
+        shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
+        fields: Any = operation.fields
+        if operation.kind in ("binary_unit", "low_bit_conv"):
+            rows = math.prod(constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
+            given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
+            a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
+            planes = rows * a_bits * math.prod(shape[:-3])
+            binary += planes * (shape[-3] // fields["groups"]) * _pairs(operation, shape, fields["kernel"])
+        elif operation.kind == "conv":
+            c_out, c_in, *kernel = constants["weight"].shape
+            real += c_out * c_in * _pairs(operation, shape, kernel)
+        elif operation.kind in ("linear", "context"):
+            real += sum(array.size for array in constants.values() if array.ndim == 2)
+    return Work(binary, real)
+
+
+def _pairs(operation: Operation, shape: Shape, kernel: Sequence[int]) -> int:
+    """Pairs of an output pixel and a tap that lies inside the map."""
+    return math.prod(
+        _pairs_along(size, taps, operation, axis)
+        for axis, (size, taps) in enumerate(zip(shape[-2:], kernel, strict=True))
+    )
+
+
+def _pairs_along(size: int, taps: int, operation: Operation, axis: int) -> int:
+    fields: Any = operation.fields
+    out, before, _ = window(size, taps, operation, axis)
+    stride, found = fields["stride"][axis], 0
+    for tap in range(taps):
+        offset = tap * fields["dilation"][axis] - before
+        first, last = max(-(offset // stride), 0), min((size - 1 - offset) // stride, out - 1)
+        found += max(last - first + 1, 0)
+    return found
