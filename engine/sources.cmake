@@ -1,12 +1,16 @@
 # The engine's sources and how they are compiled, for whoever builds them into something.
-set(engine_sources binary_tasks.cpp instructions.cpp network.cpp operations.cpp plan.cpp plan_file.cpp prepare.cpp real_tasks.cpp
-                   reference.cpp schedule.cpp sha256.cpp threads.cpp kernels/portable.cpp)
+set(plan_sources operations.cpp plan.cpp plan_file.cpp reference.cpp sha256.cpp)
+set(network_sources binary_tasks.cpp instructions.cpp network.cpp prepare.cpp real_tasks.cpp schedule.cpp threads.cpp)
+set(kernel_sources kernels/portable.cpp)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  list(APPEND engine_sources kernels/avx2.cpp kernels/avx512.cpp)
+  list(APPEND kernel_sources kernels/avx2.cpp kernels/avx512.cpp)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  list(APPEND engine_sources kernels/neon.cpp)
+  list(APPEND kernel_sources kernels/neon.cpp)
 endif()
-list(TRANSFORM engine_sources PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
+foreach(list plan_sources network_sources kernel_sources)
+  list(TRANSFORM ${list} PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)
+endforeach()
+set(engine_sources ${plan_sources} ${network_sources} ${kernel_sources})
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/src/kernels/avx2.cpp PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma")
 set_source_files_properties(
   ${CMAKE_CURRENT_LIST_DIR}/src/kernels/avx512.cpp
