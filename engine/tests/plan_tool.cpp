@@ -1,12 +1,15 @@
-// What the tests in Python ask the reader of plans and the reference:
-//   plan_tool check             for each file named on a line of stdin: "OK" and the shapes, or why it is refused
-//   plan_tool run FILE IN OUT   runs a plan on an image, float32 (C, H, W); writes what each operation gives
-//   plan_tool steps FILE IN OUT the same, but IN holds all values, and each operation runs on those
-#include <cstring>
+// What the tests in Python ask the reader of plans and the reference. For each plan file named on a line of stdin, a line:
+// what was found wrong, or "OK" and
+//   plan_tool check  the shapes of its values
+//   plan_tool run    it was run on the image in FILE.in, float32 (C, H, W); FILE.out has what each operation gives
+//   plan_tool steps  the same, but FILE.in holds all values, and each operation runs on those
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "plan.h"
 #include "reference.h"
@@ -39,13 +42,11 @@ std::string text_of(const Shape& shape) {
   return text;
 }
 
-std::string checked(const std::string& path) try {
+std::string check(const std::string& path) {
   const Content content(path);
   std::string line = "OK";
   for (const Shape& shape : read_plan(content.bytes, content.size, true, false).shapes) line += text_of(shape);
   return line;
-} catch (const PlanError& error) {
-  return error.what();
 }
 
 // A value in memory, its pixels further apart than they need to be.
@@ -85,11 +86,11 @@ struct Value {
   Map map;
 };
 
-void run(const std::string& path, const char* in_path, const char* out_path, bool steps) {
+std::string run(const std::string& path, bool steps) {
   const Content content(path);
   const Plan plan = read_plan(content.bytes, content.size, true, true);
-  std::ifstream in(in_path, std::ios::binary);
-  std::ofstream out(out_path, std::ios::binary);
+  std::ifstream in(path + ".in", std::ios::binary);
+  std::ofstream out(path + ".out", std::ios::binary);
   std::vector<Value> values;
   values.reserve(plan.shapes.size());
   values.emplace_back(plan.image);
@@ -102,22 +103,22 @@ void run(const std::string& path, const char* in_path, const char* out_path, boo
     values.back().write(out);
     if (steps) values.back().read(in);
   }
+  return "OK";
+}
+
+std::string answer(const std::string& verb, const std::string& path) try {
+  return verb == "check" ? check(path) : run(path, verb == "steps");
+} catch (const PlanError& error) {
+  return error.what();
 }
 
 }  // namespace
 
-int main(int count, char** words) try {
-  const std::string verb = count > 1 ? words[1] : "";
-  if (verb == "check") {
-    for (std::string path; std::getline(std::cin, path);) std::cout << checked(path) << "\n";
-  } else if (count == 5 && (verb == "run" || verb == "steps")) {
-    run(words[2], words[3], words[4], verb == "steps");
-  } else {
-    std::cerr << "plan_tool check | run FILE IN OUT | steps FILE IN OUT\n";
+int main(int count, char** words) {
+  const std::string verb = count == 2 ? words[1] : "";
+  if (verb != "check" && verb != "run" && verb != "steps") {
+    std::cerr << "plan_tool check | run | steps\n";
     return 2;
   }
-  return 0;
-} catch (const PlanError& error) {
-  std::cerr << error.what() << "\n";
-  return 1;
+  for (std::string path; std::getline(std::cin, path);) std::cout << answer(verb, path) << "\n";
 }
