@@ -2,24 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
-from bcdzoo.packed.chain import Chain, sizes_of
 from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.plan import Plan
-from bcdzoo.plan.work import Work, work
+from bcdzoo.plan.work import Work, work, work_of
 
 _SECONDS = 0.5  # of one measurement, at least
-_PEAK_WORDS = 72  # a window of 3×3 pixels and 512 channels
 _PRODUCT_SIZE = 1024
 
 
@@ -28,7 +25,7 @@ class LayerTime(NamedTuple):
 
     Attributes:
         name: Name in the network.
-        bops: Binary multiply-accumulates for one image.
+        bops: Binary multiply-accumulates for one image, those with a border left out.
         microseconds: Time for one image on one core, including everything around the convolution.
         fraction: Fraction of the kernels' peak that is reached.
     """
@@ -106,45 +103,31 @@ def times(networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, round
     return found
 
 
-@torch.inference_mode()
 def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTime]:
-    """Measure the time of each packed unit, the mean of several calls, on one thread.
+    """Measure the time of each operation on bits, the mean of several calls, on one thread.
 
     Args:
         packed: Result of :func:`bcdzoo.pack`.
         images: Images, (N, 3, H, W).
         repeats: Number of calls.
     """
-    chains = _chains(packed, images)
+    runner = packed.runner(tuple(images.shape[1:])) if isinstance(packed, PackedNetwork | PlanNetwork) else None
+    if not isinstance(runner, PlanRunner):
+        return []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        packed(images)
-        for chain in chains:
-            chain.nanoseconds = np.zeros(len(chain.units), np.int64)
-        for _ in range(repeats):
-            packed(images)
-        limit = peak(1)
-        return [layer for chain in chains for layer in _layers_of(chain, len(images) * repeats, limit)]
+        runner(images)
+        spent = sum(runner.nanoseconds(images) for _ in range(repeats)) / (len(images) * repeats * 1e9)
+        most = peak(1)
     finally:
         torch.set_num_threads(threads)
-        for chain in chains:
-            chain.nanoseconds = None
-
-
-def _chains(packed: nn.Module, images: Tensor) -> list[Chain]:
-    runner = packed.runner(tuple(images.shape[1:])) if isinstance(packed, PackedNetwork | PlanNetwork) else None
-    return runner.chains if isinstance(runner, PlanRunner) else []
-
-
-def _layers_of(chain: Chain, images: int, limit: float) -> Iterator[LayerTime]:
-    assert chain.nanoseconds is not None
-    parts = zip(chain.units, chain.channels(), sizes_of(chain), chain.nanoseconds, strict=True)
-    for unit, c_in, size, spent in parts:
-        kernel: Any = unit.fields["kernel"]
-        bops = len(unit.constants["planes"]) * c_in * math.prod((*kernel, *size))
-        calls = spent / images / 1e9
-        yield LayerTime(unit.name, bops, calls * 1e6, bops / calls / limit)
+    found = zip(runner.plan.operations, work_of(runner.plan), spent, strict=True)
+    return [
+        LayerTime(each.name, products.binary, float(seconds) * 1e6, products.binary / seconds / most if seconds else 0.0)
+        for each, products, seconds in found
+        if products.binary
+    ]
 
 
 def peak(threads: int) -> float:
@@ -152,7 +135,7 @@ def peak(threads: int) -> float:
     module = native.kernels()
     if module is None:
         raise BcdzooError("the 1-bit kernels are missing")
-    return max(float(module.peak(_PEAK_WORDS, threads, native.chosen())) for _ in range(5))
+    return max(float(module.peak(threads, native.chosen())) for _ in range(5))
 
 
 def rates(threads: int) -> Rates:

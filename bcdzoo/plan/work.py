@@ -25,23 +25,31 @@ def work(plan: Plan) -> Work:
 
     A border of zeros adds nothing, and one of ±1 a constant.
     """
+    of_operations = work_of(plan)
+    return Work(sum(each.binary for each in of_operations), sum(each.real for each in of_operations))
+
+
+def work_of(plan: Plan) -> list[Work]:
+    """Count the products of each operation of a plan."""
     shapes = shapes_of(plan)
-    binary = real = 0
-    for operation in plan.operations:
-        shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
-        fields: Any = operation.fields
-        if operation.kind in ("binary_unit", "low_bit_conv"):
-            rows = math.prod(constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
-            given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
-            a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
-            planes = rows * a_bits * math.prod(shape[:-3])
-            binary += planes * (shape[-3] // fields["groups"]) * _pairs(operation, shape, fields["kernel"])
-        elif operation.kind == "conv":
-            c_out, c_in, *kernel = constants["weight"].shape
-            real += c_out * c_in * _pairs(operation, shape, kernel)
-        elif operation.kind in ("linear", "context"):
-            real += sum(array.size for array in constants.values() if array.ndim == 2)
-    return Work(binary, real)
+    return [_work(plan, operation, shapes) for operation in plan.operations]
+
+
+def _work(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> Work:
+    shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
+    fields: Any = operation.fields
+    if operation.kind in ("binary_unit", "low_bit_conv"):
+        rows = math.prod(constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
+        given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
+        a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
+        planes = rows * a_bits * math.prod(shape[:-3])
+        return Work(planes * (shape[-3] // fields["groups"]) * _pairs(operation, shape, fields["kernel"]), 0)
+    if operation.kind == "conv":
+        c_out, c_in, *kernel = constants["weight"].shape
+        return Work(0, c_out * c_in * _pairs(operation, shape, kernel))
+    if operation.kind in ("linear", "context"):
+        return Work(0, sum(array.size for array in constants.values() if array.ndim == 2))
+    return Work(0, 0)
 
 
 def _pairs(operation: Operation, shape: Shape, kernel: Sequence[int]) -> int:
