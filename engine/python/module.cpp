@@ -4,8 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <chrono>
-#include <cstring>
+#include <ctime>
 #include <stdexcept>
 
 #include "network.h"
@@ -68,34 +67,35 @@ void run(const Owner& self, const Batch& images, const Result& out, int64_t thre
   self.network.run(batch, out.data(), count, chosen, spent);
 }
 
+constexpr int kSpinLength = 144;  // of a window: dwords, or floats
+constexpr double kSpinSeconds = 0.02;
+
+// Seconds that this thread has run: others' work does not count.
+double seconds_of_thread() {
+  timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+// What a bare tile does in a second, repeated for long enough to be timed on any processor.
+template <class Spin>
+double speed_of(const Spin& spin) {
+  for (int repeats = 100;; repeats *= 2) {
+    const double start = seconds_of_thread(), done = spin(repeats), seconds = seconds_of_thread() - start;
+    if (seconds >= kSpinSeconds || repeats > 1 << 28) return done / seconds;
+  }
+}
+
 // Multiply-accumulates per second of a bare tile, all threads at once.
 template <class Spin>
 double rate(int64_t threads, const Spin& spin) {
   const int count = threads_of(threads);
   const nb::gil_scoped_release release;
-  std::vector<double> done(count);
-  const auto start = std::chrono::steady_clock::now();
-  Pool::instance().run(count, [&](int thread) { done[thread] = spin(); });
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::vector<double> speeds(count);
+  Pool::instance().run(count, [&](int thread) { speeds[thread] = speed_of(spin); });
   double all = 0;
-  for (const double mine : done) all += mine;
-  return all / seconds.count();
-}
-
-constexpr int kSpinLength = 144;      // of a window: dwords, or floats
-constexpr double kSpinSeconds = 0.05;
-
-// Repeats that take about as long as they should, on any processor.
-template <class Spin>
-double spin_for(const Spin& spin) {
-  int repeats = 100;
-  for (;;) {
-    const auto start = std::chrono::steady_clock::now();
-    const double done = spin(repeats);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    if (seconds.count() >= kSpinSeconds / 2) return done;
-    repeats *= 2;
-  }
+  for (const double mine : speeds) all += mine;
+  return all;
 }
 
 NB_MODULE(_engine, m) {
@@ -114,11 +114,11 @@ NB_MODULE(_engine, m) {
   });
   m.def("peak", [](int64_t threads, const std::string& instructions) {
     const Kernels& chosen = kernels(instructions);
-    return rate(threads, [&] { return spin_for([&](int repeats) { return chosen.spin(kSpinLength, repeats); }); });
+    return rate(threads, [&](int repeats) { return chosen.spin(kSpinLength, repeats); });
   }, "threads"_a, "instructions"_a);
   m.def("float_peak", [](int64_t threads, const std::string& instructions) {
     const Kernels& chosen = kernels(instructions);
-    return rate(threads, [&] { return spin_for([&](int repeats) { return chosen.float_spin(kSpinLength, repeats); }); });
+    return rate(threads, [&](int repeats) { return chosen.float_spin(kSpinLength, repeats); });
   }, "threads"_a, "instructions"_a);
   nb::class_<Owner>(m, "Network")
       .def(nb::init<const Bytes&, bool, bool>(), "content"_a.noconvert(), "hashed"_a, "map"_a = false)
