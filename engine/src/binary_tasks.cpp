@@ -20,7 +20,7 @@ void BorderTask::run(const Frame& frame, int, int, Part part) const {
 }
 
 void BitsTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map map = frame.map(from);
+  const Map map = frame.map(from, begin);
   const auto [first, last] = part.of(begin * map.width, end * map.width);
   for (int level = 0; level < map.levels; ++level) {
     const float* const x = map.values + int64_t{level} * map.pixels() * map.step;
@@ -41,12 +41,12 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
   BinaryMaps maps;
   maps.bits = frame.at<uint32_t>(*bits->slot);
   if (to.slot) {
-    const Map out = frame.map(to);
+    const Map out = frame.map(to, begin);
     maps.out = out.values;
     maps.out_step = out.step;
   }
   if (shortcut.slot) {
-    const Map map = frame.map(shortcut);
+    const Map map = frame.map(shortcut, begin);
     maps.shortcut = map.values;
     maps.shortcut_step = map.step;
     maps.shortcut_channels = shortcut_channels;

@@ -133,6 +133,18 @@ struct DepthwiseConv {
   bool relu = false;
 };
 
+// A convolution of narrow groups: a vector of outputs belongs to several, whose input channels lie behind one another.
+// Sums as of FloatConv.
+struct GroupedConv {
+  int c_out = 0, group_in = 0, group_out = 0;
+  Windows windows;                   // runs are taps
+  Floats weights;                    // [outputs / kLanes][taps][group_in][kLanes]
+  Floats bias, alpha, beta;          // [c_out rounded up to kLanes]; empty: none
+  bool relu = false;
+
+  int vectors() const { return ceil_div(c_out, kLanes); }
+};
+
 struct Pooling {
   bool is_max = true;
   int kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0};
@@ -175,9 +187,11 @@ struct Kernels {
   void (*level_bits)(const LevelBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
                      const int32_t* pixel_at, int begin, int end);
   void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first, int last);
+  void (*grouped_conv)(const GroupedConv&, const float* in, float* out, int64_t out_step, int begin, int end);
   void (*depthwise_conv)(const DepthwiseConv&, const float* in, float* out, int64_t out_step, int begin, int end);
-  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, divided.
-  void (*pool)(const Pooling&, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end);
+  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, divided. Row y of the input
+  // lies where row y % ring does, if ring is not 0.
+  void (*pool)(const Pooling&, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end);
   // x and out may be the same.
   void (*pointwise)(const Pointwise&, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
                     int channels, int begin, int end);

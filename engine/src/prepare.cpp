@@ -251,6 +251,10 @@ class Builder {
     Slot* const slot = new_slot();
     slot->channels = of.channels();
     pixels_[slot] = int64_t{of.levels()} * of.height() * of.width();
+    if (of.rank == 3) {
+      slot->rows = of.height();
+      slot->columns = of.width();
+    }
     return {slot, 0, of};
   }
 
@@ -377,33 +381,34 @@ class Builder {
            op.constant("weight").shape.sizes[0] == shape(input(i)).channels();
   }
 
-  // Whether every panel of output channels belongs to a group, or to whole ones.
-  bool groups_fit(int i) const {
-    const int groups = operation(i).whole("groups");
-    const int group_out = operation(i).constant("weight").shape.sizes[0] / groups;
-    return groups == 1 || is_depthwise(i) || group_out % kPanel == 0 || kPanel % group_out == 0;
-  }
+  int group_out(int i) const { return operation(i).constant("weight").shape.sizes[0] / operation(i).whole("groups"); }
+
+  // Whether a vector of outputs belongs to several groups.
+  bool is_narrow(int i) const { return operation(i).whole("groups") > 1 && group_out(i) < kPanel && kLanes % group_out(i) == 0; }
+
+  // Whether every vector or panel of outputs belongs to a group, or to whole ones.
+  bool groups_fit(int i) const { return operation(i).whole("groups") == 1 || is_narrow(i) || group_out(i) % kPanel == 0; }
 
   bool emit_conv(int i) {
     if (!groups_fit(i)) return false;
     const Operation& op = operation(i);
     const Constant& weight = op.constant("weight");
     const Sliding sliding(op, shape(input(i)), weight.shape.sizes[2], weight.shape.sizes[3]);
-    return is_depthwise(i) ? emit_depthwise(i, sliding) : emit_dense(i, sliding);
+    return is_narrow(i) ? emit_grouped(i, sliding) : emit_dense(i, sliding);
   }
 
   // The input of a window with its padding: a copy of `step` floats a pixel, or the map itself.
   struct Padded {
-    Slot* slot;
-    int channel, columns, rows;
+    Place place;
+    int columns, rows;
+    bool is_copy;
   };
 
   Padded padded_input(int i, const Sliding& sliding, int64_t step) {
     const Shape& in = shape(input(i));
     const bool of_image = input(i) == 0 && step == in.channels();
     if (!of_image && !sliding.is_padded() && sliding.taps() == 1) {
-      const Place& at = place(input(i));
-      return {at.slot, at.channel, in.width(), in.height()};
+      return {place(input(i)), in.width(), in.height(), false};
     }
     const int rows = sliding.before[0] + in.height() + sliding.behind[0];
     PadTask* const task = add<PadTask>(rows);
@@ -427,7 +432,7 @@ class Builder {
     task->to->bytes = round_up_bytes(4 * step * columns * rows);
     task->writes.push_back(task->to);
     task->row_bytes = 4 * step * columns;
-    return {task->to, 0, columns, rows};
+    return {{task->to, 0, {}}, columns, rows, true};
   }
 
   bool emit_dense(int i, const Sliding& sliding) {
@@ -439,63 +444,78 @@ class Builder {
     FloatConv& conv = task->conv;
     conv.c_out = outputs;
     conv.relu = op.whole("relu") != 0;
-    const int all = conv.padded_out(), group_out = outputs / groups, c_in = group_in * groups;
-    const int panel_groups = groups == 1 ? 1 : std::max(1, kPanel / group_out);
-    const int length = groups == 1 ? c_in : std::min(panel_groups * group_in, c_in);  // channels that a panel reads
+    const int all = conv.padded_out(), c_in = group_in * groups, length = group_in;  // channels that a panel reads
     conv.bias = constants_of(op, "bias", outputs, all);
     conv.alpha = constants_of(op, "alpha", outputs, all);
     conv.beta = constants_of(op, "beta", outputs, all);
-    for (int panel = 0; groups > 1 && panel < conv.panels_count(); ++panel)
-      conv.panel_at.push_back(std::min(panel * kPanel / group_out * group_in, c_in - length));
+    for (int panel = 0; groups > 1 && panel < conv.panels_count(); ++panel) conv.panel_at.push_back(panel * kPanel / group_out(i) * group_in);
     const int taps = sliding.taps();
     conv.panels.assign(static_cast<size_t>(all) * taps * length, 0.0f);
     for (int o = 0; o < outputs; ++o) {
-      const int panel = o / kPanel, first = o / group_out * group_in - (groups > 1 ? conv.panel_at[panel] : 0);
-      float* const to = conv.panels.data() + static_cast<int64_t>(panel) * taps * length * kPanel + o % kPanel;
+      float* const to = conv.panels.data() + static_cast<int64_t>(o / kPanel) * taps * length * kPanel + o % kPanel;
       for (int c = 0; c < group_in; ++c)
         for (int tap = 0; tap < taps; ++tap)
-          to[(static_cast<int64_t>(tap) * length + first + c) * kPanel] = weight.floats[(static_cast<int64_t>(o) * group_in + c) * taps + tap];
+          to[(static_cast<int64_t>(tap) * length + c) * kPanel] = weight.floats[(static_cast<int64_t>(o) * group_in + c) * taps + tap];
     }
-    task->from = from.slot;
-    task->from_channel = from.channel;
+    task->from = from.place;
+    task->is_direct = !from.is_copy;
     task->stride = sliding.stride[0];
     task->extent = sliding.extent(0);
     task->height = from.rows;
-    task->reads = {from.slot};
+    task->reads = {from.place.slot};
     task->to = new_place(shape(i + 1));
     set(i + 1, task->to);
     gives(task, task->to);
-    later_.push_back([=] { task->conv.windows = sliding.windows(from.columns, from.slot->step, length); });
+    later_.push_back([=] { task->conv.windows = sliding.windows(from.columns, from.place.slot->step, length); });
     return true;
   }
 
-  bool emit_depthwise(int i, const Sliding& sliding) {
+  bool emit_grouped(int i, const Sliding& sliding) {
     const Operation& op = operation(i);
     const Constant& weight = op.constant("weight");
-    const int channels = shape(i + 1).channels(), all = static_cast<int>(padded(channels));
-    const Padded from = padded_input(i, sliding, all);
-    DepthwiseTask* const task = add<DepthwiseTask>(sliding.out[0]);
-    DepthwiseConv& conv = task->conv;
-    conv.channels = channels;
-    conv.relu = op.whole("relu") != 0;
-    conv.bias = constants_of(op, "bias", channels, all);
-    conv.alpha = constants_of(op, "alpha", channels, all);
-    conv.beta = constants_of(op, "beta", channels, all);
-    conv.weights.assign(static_cast<size_t>(all) * sliding.taps(), 0.0f);
-    for (int c = 0; c < channels; ++c)
-      for (int tap = 0; tap < sliding.taps(); ++tap) conv.weights[static_cast<size_t>(tap) * all + c] = weight.floats[static_cast<int64_t>(c) * sliding.taps() + tap];
-    task->from = from.slot;
-    task->from_channel = from.channel;
+    const bool single = is_depthwise(i);
+    const int c_in = shape(input(i)).channels(), outputs = shape(i + 1).channels(), all = static_cast<int>(padded(outputs));
+    const int group_in = weight.shape.sizes[1], taps = sliding.taps();
+    const Padded from = padded_input(i, sliding, single ? all : c_in);
+    GroupedTask* const task = add<GroupedTask>(sliding.out[0]);
+    const auto fill = [&](auto& conv) {
+      conv.relu = op.whole("relu") != 0;
+      conv.bias = constants_of(op, "bias", outputs, all);
+      conv.alpha = constants_of(op, "alpha", outputs, all);
+      conv.beta = constants_of(op, "beta", outputs, all);
+      conv.weights.assign(static_cast<size_t>(all) * taps * group_in, 0.0f);
+    };
+    if (single) {
+      task->depthwise.channels = outputs;
+      fill(task->depthwise);
+    } else {
+      task->narrow.c_out = outputs;
+      task->narrow.group_in = group_in;
+      task->narrow.group_out = group_out(i);
+      fill(task->narrow);
+    }
+    for (int o = 0; o < outputs; ++o)
+      for (int c = 0; c < group_in; ++c)
+        for (int tap = 0; tap < taps; ++tap) {
+          const float value = weight.floats[(int64_t{o} * group_in + c) * taps + tap];
+          if (single)
+            task->depthwise.weights[static_cast<size_t>(tap) * all + o] = value;
+          else
+            task->narrow.weights[((static_cast<size_t>(o / kLanes) * taps + tap) * group_in + c) * kLanes + o % kLanes] = value;
+        }
+    task->from = from.place;
+    task->is_direct = !from.is_copy;
     task->stride = sliding.stride[0];
     task->extent = sliding.extent(0);
     task->height = from.rows;
-    task->reads = {from.slot};
+    task->reads = {from.place.slot};
     task->to = new_place(shape(i + 1));
     set(i + 1, task->to);
     gives(task, task->to);
     later_.push_back([=] {
-      task->conv.windows = sliding.windows(from.columns, from.slot->step, 0);  // never a whole row: taps by themselves
-      task->conv.windows.length = channels;
+      const Windows windows = sliding.windows(from.columns, from.place.slot->step, 0);  // never a whole row: taps by themselves
+      (single ? task->depthwise.windows : task->narrow.windows) = windows;
+      task->depthwise.windows.length = outputs;
     });
     return true;
   }

@@ -42,12 +42,20 @@ void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
     float* const inside = to_row + left * step;
     if (of_image) {
       const Image& image = frame.image;
-      for (int c = 0; c < channels; ++c) {
-        const float* const x = image.values + c * image.channel_step + y * image.row_step;
-        for (int column = 0; column < width; ++column) inside[column * step + c] = x[column * image.column_step];
+      const float* const x = image.values + y * image.row_step;
+      if (channels == 3 && image.column_step == 1 && step == 3) {  // by far the most common
+        const float *const green = x + image.channel_step, *const blue = green + image.channel_step;
+        for (int column = 0; column < width; ++column) {
+          inside[3 * column] = x[column];
+          inside[3 * column + 1] = green[column];
+          inside[3 * column + 2] = blue[column];
+        }
+        continue;
       }
+      for (int c = 0; c < channels; ++c)
+        for (int column = 0; column < width; ++column) inside[column * step + c] = x[c * image.channel_step + column * image.column_step];
     } else {
-      const Map map = frame.map(from);
+      const Map map = frame.map(from, y);
       for (int column = 0; column < width; ++column)
         std::memcpy(inside + column * step, map.pixel(int64_t{y} * width + column), sizeof(float) * channels);
     }
@@ -60,7 +68,7 @@ int PadTask::frees(int, int end) const { return end + top; }
 
 void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
   const auto [first, last] = part.of(begin, end);
-  const Map map = frame.map(to);
+  const Map map = frame.map(to, begin);
   for (int c = 0; c < map.channels; ++c)
     for (int y = first; y < last; ++y) {
       const float* const x = frame.image.values + c * frame.image.channel_step + y * frame.image.row_step;
@@ -69,9 +77,10 @@ void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
 }
 
 void FloatConvTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map out = frame.map(to);
+  const Map out = frame.map(to, begin);
+  const float* const in = frame.map(from, begin * stride).values;
   share(part, begin * out.width, end * out.width, conv.panels_count(), [&](int first, int last, int from_panel, int to_panel) {
-    frame.kernels.float_conv(conv, frame.at<float>(*from) + from_channel, out.values, out.step, first, last, from_panel, to_panel);
+    frame.kernels.float_conv(conv, in, out.values, out.step, first, last, from_panel, to_panel);
   });
 }
 
@@ -79,20 +88,24 @@ int FloatConvTask::needs(int, int end) const { return window_rows(end, stride, e
 
 int FloatConvTask::frees(int, int end) const { return ceil_div(end, stride); }
 
-void DepthwiseTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map out = frame.map(to);
+void GroupedTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map out = frame.map(to, begin);
   const auto [first, last] = part.of(begin * out.width, end * out.width);
-  frame.kernels.depthwise_conv(conv, frame.at<float>(*from) + from_channel, out.values, out.step, first, last);
+  const float* const in = frame.map(from, begin * stride).values;
+  if (depthwise.channels)
+    frame.kernels.depthwise_conv(depthwise, in, out.values, out.step, first, last);
+  else
+    frame.kernels.grouped_conv(narrow, in, out.values, out.step, first, last);
 }
 
-int DepthwiseTask::needs(int, int end) const { return window_rows(end, stride, extent, height); }
+int GroupedTask::needs(int, int end) const { return window_rows(end, stride, extent, height); }
 
-int DepthwiseTask::frees(int, int end) const { return ceil_div(end, stride); }
+int GroupedTask::frees(int, int end) const { return ceil_div(end, stride); }
 
 void PoolTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map in = frame.map(from), out = frame.map(to);
+  const Map in = frame.map(from), out = frame.map(to, begin);
   const auto [first, last] = part.of(begin * out.width, end * out.width);
-  frame.kernels.pool(pooling, in.values, in.step, out.values, out.step, out.channels, first, last);
+  frame.kernels.pool(pooling, from.slot->ring, in.values, in.step, out.values, out.step, out.channels, first, last);
 }
 
 int PoolTask::needs(int, int end) const {
@@ -102,22 +115,22 @@ int PoolTask::needs(int, int end) const {
 int PoolTask::frees(int, int end) const { return ceil_div(end + pooling.padding[0], pooling.stride[0]); }
 
 void PointwiseTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map in = frame.map(from), out = frame.map(to);
+  const Map in = frame.map(from, begin), out = frame.map(to, begin);
   const auto [first, last] = part.of(begin * out.width, end * out.width);
   Operand operand;
   if (other.slot) {
-    const Map second = frame.map(other);
+    const Map second = frame.map(other, begin);
     operand = {second.values, second.pixels() == 1 && out.pixels() > 1 ? 0 : second.step, second.channels == 1 && out.channels > 1};
   }
   frame.kernels.pointwise(pointwise, in.values, in.step, operand, out.values, out.step, out.channels, first, last);
 }
 
 void ConcatTask::run(const Frame& frame, int begin, int end, Part part) const {
-  const Map out = frame.map(to);
+  const Map out = frame.map(to, begin);
   const auto [first, last] = part.of(begin * out.width, end * out.width);
   int channel = 0;
   for (const Place& place : from) {
-    const Map map = frame.map(place);
+    const Map map = frame.map(place, begin);
     if (map.pixel(0) != out.values + channel)
       for (int pixel = first; pixel < last; ++pixel)
         std::memcpy(out.pixel(pixel) + channel, map.pixel(pixel), sizeof(float) * map.channels);

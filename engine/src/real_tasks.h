@@ -19,6 +19,7 @@ class PadTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
+  int scale(int) const override { return 0; }
 };
 
 // The image as a map.
@@ -31,25 +32,29 @@ class ImageTask : public Task {
 class FloatConvTask : public Task {
  public:
   FloatConv conv;
-  Slot* from = nullptr;
-  int from_channel = 0;
+  Place from;  // of a copy: its slot alone
   Place to;
   int stride = 1, extent = 1, height = 0;  // of the rows; height of what it reads, padding included
+  bool is_direct = false;                  // it reads a map, not a copy with a border
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
+  int scale(int) const override { return is_direct ? stride : -1; }
 };
 
-class DepthwiseTask : public Task {
+// Of narrow groups, or of a channel each.
+class GroupedTask : public Task {
  public:
-  DepthwiseConv conv;
-  Slot* from = nullptr;
-  int from_channel = 0;
+  GroupedConv narrow;
+  DepthwiseConv depthwise;  // if it has channels
+  Place from;  // of a copy: its slot alone
   Place to;
-  int stride = 1, extent = 1, height = 0;
+  int stride = 1, extent = 1, height = 0;  // as of FloatConvTask
+  bool is_direct = false;
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
+  int scale(int) const override { return is_direct ? stride : -1; }
 };
 
 class PoolTask : public Task {
@@ -59,6 +64,7 @@ class PoolTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
+  int scale(int) const override { return 0; }
 };
 
 class PointwiseTask : public Task {

@@ -1,13 +1,15 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <map>
 
 namespace bcdzoo {
 namespace {
 
 // Maps of more than this leave the second cache before they are read again: tasks on them run band by band.
-constexpr int64_t kLargeMap = 256 << 10;
-constexpr int64_t kBandBytes = 192 << 10;  // of the largest map's rows in a band
+constexpr int64_t kLargeMap = 512 << 10;
+constexpr int64_t kBandBytes = 256 << 10;  // of the largest map's rows in a band
+constexpr int64_t kRatio = 8;              // of the largest to the smallest map of bands: of fewer rows they get too thin
 
 bool is_large(const Task& task) { return task.by_rows && task.row_bytes * task.rows > kLargeMap; }
 
@@ -23,9 +25,14 @@ std::vector<Segment> segments_of(const Program& program) {
   const int count = static_cast<int>(program.tasks.size());
   for (int begin = 0; begin < count;) {
     int end = begin, last = begin;
-    while (end < count && (is_large(*program.tasks[end]) || program.tasks[end]->first)) {
-      if (!program.tasks[end]->first) last = end + 1;
-      ++end;
+    int64_t largest = 0;
+    for (; end < count; ++end) {
+      const Task& task = *program.tasks[end];
+      if (task.first) continue;
+      const int64_t bytes = task.row_bytes * task.rows;
+      if (!is_large(task) || bytes * kRatio < largest) break;
+      largest = std::max(largest, bytes);
+      last = end + 1;
     }
     end = std::max(last, begin + 1);
     found.push_back({begin, end});
@@ -38,17 +45,20 @@ class Bands {
  public:
   Bands(const Program& program, Segment segment) : program_(program), segment_(segment), done_(segment.end - segment.begin) {}
 
-  void append_to(std::vector<Step>& steps) {
+  // The steps of a segment, in their sequence.
+  std::vector<Step> steps() {
     int64_t largest = 0;
+    std::vector<Step> found;
     for (int i = segment_.begin; i < segment_.end; ++i) {
       largest = std::max(largest, task(i).row_bytes * task(i).rows);
-      if (task(i).first) add(steps, i, task(i).rows);
+      if (task(i).first) add(found, i, task(i).rows);
     }
     const int bands = static_cast<int>(std::max<int64_t>(1, (largest + kBandBytes - 1) / kBandBytes));
     for (int band = 1; band <= bands; ++band) {
       const std::vector<int> needed = rows_for(band, bands);
-      for (int i = segment_.begin; i < segment_.end; ++i) add(steps, i, needed[i - segment_.begin]);
+      for (int i = segment_.begin; i < segment_.end; ++i) add(found, i, needed[i - segment_.begin]);
     }
+    return found;
   }
 
  private:
@@ -83,6 +93,87 @@ class Bands {
   const Program& program_;
   const Segment segment_;
   std::vector<int> done_;
+};
+
+// Maps that a segment alone uses need room for a few rows at a time: they become rings, which stay in the cache.
+class Rings {
+ public:
+  Rings(Program& program, Segment segment) : program_(program), segment_(segment) {}
+
+  // Makes rings of the segment's maps, and divides its steps where a ring begins again.
+  std::vector<Step> apply(const std::vector<Step>& steps) {
+    for (Slot& slot : program_.slots)
+      if (slot.rows && is_own(slot)) make(slot, steps);
+    std::vector<Step> divided;
+    for (const Step& step : steps)
+      for (int begin = step.begin, end; begin < step.end; begin = end) {
+        end = std::min(step.end, lap_end(*step.task, begin));
+        divided.push_back({step.task, begin, end});
+      }
+    return divided;
+  }
+
+ private:
+  // Whether tasks of this segment alone, and such as can, use a slot.
+  bool is_own(const Slot& slot) const {
+    bool is_used = false;
+    for (int i = 0; i < static_cast<int>(program_.tasks.size()); ++i) {
+      const Task& task = *program_.tasks[i];
+      const bool writes_it = writes(task, &slot);
+      for (size_t k = 0; k < task.reads.size(); ++k)
+        if (task.reads[k] == &slot && (i < segment_.begin || i >= segment_.end || !task.by_rows || task.scale(static_cast<int>(k)) < 0)) return false;
+      if (writes_it && (i < segment_.begin || i >= segment_.end || !task.by_rows)) return false;
+      is_used = is_used || writes_it;
+    }
+    return is_used;
+  }
+
+  // Rows from the top of a slot that a task does not need any more when it has done some of its own.
+  static int released(const Task& task, int read, int done, int rows) {
+    if (done >= task.rows) return rows;
+    int released = 0;
+    while (released < rows && task.frees(read, released + 1) <= done) ++released;
+    return released;
+  }
+
+  void make(Slot& slot, const std::vector<Step>& steps) const {
+    std::map<const Task*, int> done;
+    int most = 0, unit = 1;
+    for (const Step& step : steps) {
+      if (writes(*step.task, &slot)) {
+        int lowest = slot.rows;
+        for (int i = segment_.begin; i < segment_.end; ++i) {
+          const Task& reader = *program_.tasks[i];
+          for (size_t k = 0; k < reader.reads.size(); ++k)
+            if (reader.reads[k] == &slot) {
+              lowest = std::min(lowest, released(reader, static_cast<int>(k), done[&reader], slot.rows));
+              unit = std::max(unit, reader.scale(static_cast<int>(k)));
+            }
+        }
+        most = std::max(most, step.end - std::min(lowest, step.begin));
+      }
+      done[step.task] = step.end;
+    }
+    const int ring = round_up(most, unit == 1 ? 1 : 2 * unit);
+    if (ring >= slot.rows || (unit > 2)) return;
+    slot.ring = ring;
+    slot.bytes = slot.bytes / slot.rows * ring + kSlack;
+  }
+
+  // The first row of a task at which a ring of its begins again.
+  static int lap_end(const Task& task, int begin) {
+    int end = task.rows;
+    const auto consider = [&](const Slot& slot, int scale) {
+      if (slot.ring && scale > 0) end = std::min(end, (begin * scale / slot.ring + 1) * slot.ring / scale);
+    };
+    for (size_t k = 0; k < task.reads.size(); ++k) consider(*task.reads[k], task.scale(static_cast<int>(k)));
+    for (const Slot* slot : task.writes) consider(*slot, 1);
+    return end;
+  }
+
+  static constexpr int kSlack = 512;  // bytes: vectors may reach behind the last pixel
+  Program& program_;
+  const Segment segment_;
 };
 
 // Slots live from their first task to their last one, and all segments that these are in.
@@ -124,10 +215,13 @@ int64_t place(Program& program) {
 
 Schedule schedule(Program& program) {
   const std::vector<Segment> segments = segments_of(program);
-  find_lives(program, segments);
   Schedule made;
+  for (const Segment& segment : segments) {
+    const std::vector<Step> steps = Rings(program, segment).apply(Bands(program, segment).steps());
+    made.steps.insert(made.steps.end(), steps.begin(), steps.end());
+  }
+  find_lives(program, segments);
   made.arena_bytes = place(program);
-  for (const Segment& segment : segments) Bands(program, segment).append_to(made.steps);
   return made;
 }
 

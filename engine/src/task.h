@@ -18,6 +18,8 @@ struct Slot {
   int first = -1, last = -1;  // tasks
   int channels = 0;           // of a map that grows: of the last value in it
   int64_t step = 0;           // floats of a pixel
+  int rows = 0, columns = 0;  // of a map; 0: it has none
+  int ring = 0;               // rows that there is room for: row y lies where row y % ring does; 0: for all
 };
 
 // Where a value lies: channels of a slot's map.
@@ -44,10 +46,13 @@ struct Frame {
   T* at(const Slot& slot) const {
     return reinterpret_cast<T*>(arena + slot.offset);
   }
-  Map map(const Place& place) const {
+  // A value's map. Of one in a ring, rows from `row` on up to the ring's end lie where they would without it.
+  Map map(const Place& place, int row = 0) const {
     const Shape& shape = place.shape;
-    return {at<float>(*place.slot) + place.channel, shape.channels(), shape.height(), shape.width(), shape.levels(),
-            place.slot->step};
+    const Slot& slot = *place.slot;
+    const int64_t laps = slot.ring ? row / slot.ring : 0;
+    return {at<float>(slot) + place.channel - laps * slot.ring * slot.columns * slot.step, shape.channels(), shape.height(), shape.width(),
+            shape.levels(), slot.step};
   }
 };
 
@@ -68,6 +73,9 @@ class Task {
   virtual void run(const Frame& frame, int begin, int end, Part part) const = 0;
   // Rows from the top of what it reads that it must have for the rows up to `end`; `read` counts `reads`.
   virtual int needs(int /*read*/, int end) const { return end; }
+  // Of a map in a ring that it reads: how many rows belong to one of its own, so that it can run up to the ring's end and
+  // go on from its begin; 0 if it minds the ring itself, -1 if it cannot read one.
+  virtual int scale(int /*read*/) const { return 1; }
   // Rows that it must have done before the first `end` rows of what it reads may be overwritten.
   virtual int frees(int /*read*/, int end) const { return end; }
 

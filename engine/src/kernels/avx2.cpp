@@ -34,6 +34,7 @@ BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_I
 
 #include "binary.inl"
 #include "real.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 
 }  // namespace

@@ -29,6 +29,7 @@ BCDZOO_INLINE F rounded(F x) { return (F)vrndnq_f32((float32x4_t)x); }
 
 #include "binary.inl"
 #include "real.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 
 }  // namespace

@@ -2,12 +2,12 @@
 
 // NV vectors of channels of one output pixel, whose window is rows [top, bottom) of columns [left, right).
 template <bool kMax, int NV>
-BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int width, int top, int bottom, int left, int right,
+BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int width, int top, int bottom, int left, int right,
                              float divisor, float* out) {
   F v[NV];
   for (F& value : v) value = splat(kMax ? -INFINITY : 0.0f);
   for (int row = top; row < bottom; ++row) {
-    const float* x = in + (int64_t{row} * width + left) * in_step;
+    const float* x = in + (int64_t{ring ? row % ring : row} * width + left) * in_step;
     for (int column = left; column < right; ++column, x += in_step)
 #pragma GCC unroll 8
       for (int i = 0; i < NV; ++i) {
@@ -22,7 +22,7 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int width, int to
 }
 
 template <bool kMax>
-void pool_as(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+void pool_as(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
   const auto above = [](int a, int b) { return a > b ? a : b; };
   const auto below = [](int a, int b) { return a < b ? a : b; };
   for (int pixel = begin; pixel < end; ++pixel) {
@@ -37,14 +37,14 @@ void pool_as(const Pooling& pooling, const float* in, int64_t in_step, float* ou
     float* to = out + pixel * out_step;
     int c = 0;
     for (; c + kPanel <= channels; c += kPanel)
-      pool_part<kMax, kPanel / kWidth>(in + c, in_step, pooling.width, top, bottom, left, right, count, to + c);
+      pool_part<kMax, kPanel / kWidth>(in + c, in_step, ring, pooling.width, top, bottom, left, right, count, to + c);
     for (; c < channels; c += kLanes)
-      pool_part<kMax, kLaneVectors>(in + c, in_step, pooling.width, top, bottom, left, right, count, to + c);
+      pool_part<kMax, kLaneVectors>(in + c, in_step, ring, pooling.width, top, bottom, left, right, count, to + c);
   }
 }
 
-void pool(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
-  (pooling.is_max ? pool_as<true> : pool_as<false>)(pooling, in, in_step, out, out_step, channels, begin, end);
+void pool(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+  (pooling.is_max ? pool_as<true> : pool_as<false>)(pooling, ring, in, in_step, out, out_step, channels, begin, end);
 }
 
 // One step on all pixels.
@@ -128,5 +128,5 @@ void double_linear(const float* weights, const double* x, int columns, double* o
 
 #define BCDZOO_KERNELS(name)                                                                                       \
   {                                                                                                                \
-    name, binary_conv, binarize, level_bits, float_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
+    name, binary_conv, binarize, level_bits, float_conv, grouped_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
   }

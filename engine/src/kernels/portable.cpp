@@ -42,6 +42,7 @@ BCDZOO_INLINE F rounded(F x) {
 
 #include "binary.inl"
 #include "real.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 
 }  // namespace
