@@ -25,7 +25,7 @@ struct BinaryJob {
 
 // A panel's constants, next to each other: tiles read them from the first cache by one pointer.
 struct BinaryPanel {
-  alignas(64) float scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel], shift_out[kPanel];
+  alignas(64) float only_base[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel], shift_out[kPanel];
   float gate[kPanel], offset[kPanel], inner[kPanel];
   int64_t first, dword;  // channel, and its dword of bits
   uint32_t valid;  // bits of channels that there are
@@ -40,6 +40,7 @@ struct BinaryPanel {
     const Term& term = conv.terms[0];
     weights = term.pairs[0].panels.data() + first * job.depth;
     base = term.base.data() + first;
+    for (int i = 0; i < kPanel; ++i) only_base[i] = static_cast<float>(base[i]);
     copy(scale, term.scale.data() + first);
     copy(alpha, part(conv.alpha, first, kOnes));
     copy(beta, part(conv.beta, first, kMinusZeros));
@@ -134,12 +135,20 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
   I ones[MR][NV];
   count<MR, NV>([&](int p, int run) { return x[p] + job.run_at[run]; }, kSums == Sums::kRun ? 1 : job.runs, job.length,
                 panel.weights, ones);
+  // base - 2 * ones in floats, which hold it exactly
+  const auto scaled = [&](int p, int i, F base) { return fused(to_floats(ones[p][i]), splat(-2.0f), base) * load(panel.scale + kWidth * i); };
+  if (job.classes) {
 #pragma GCC unroll 16
-  for (int p = 0; p < MR; ++p) {
-    const int32_t* base = panel.base + (job.classes ? job.classes[pixel + p] * job.class_step : 0);
+    for (int p = 0; p < MR; ++p) {
+      const int32_t* base = panel.base + job.classes[pixel + p] * job.class_step;
+#pragma GCC unroll 8
+      for (int i = 0; i < NV; ++i) v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(base + kWidth * i))));
+    }
+  } else {
 #pragma GCC unroll 8
     for (int i = 0; i < NV; ++i)
-      v[p][i] = to_floats(load(static_cast<const void*>(base + kWidth * i)) - (ones[p][i] << 1)) * load(panel.scale + kWidth * i);
+#pragma GCC unroll 16
+      for (int p = 0; p < MR; ++p) v[p][i] = scaled(p, i, load(panel.only_base + kWidth * i));
   }
 }
 
@@ -197,6 +206,14 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
   }
 }
 
+template <int NV>
+BCDZOO_INLINE uint32_t at_least_all(const F (&v)[NV], const float* threshold) {
+  uint32_t bits = 0;
+#pragma GCC unroll 8
+  for (int i = 0; i < NV; ++i) bits |= at_least(v[i], load(threshold + kWidth * i)) << (kWidth * i);
+  return bits;
+}
+
 // MR pixels and NV vectors of a panel, from bits to floats and bits.
 template <Sums kSums, bool kExtra, Adds kAdds, int MR, int NV>
 BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, int pixel) {
@@ -222,21 +239,21 @@ BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, i
       v[p][i] = x;
     }
   }
-  if (panel.out) {
+  if (float* const out = panel.out) {
+    const int64_t step = job.out_step;
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) store(panel.out + (pixel + p) * job.out_step + kWidth * i, v[p][i]);
+      for (int i = 0; i < NV; ++i) store(out + (pixel + p) * step + kWidth * i, v[p][i]);
   }
+  const uint32_t valid = panel.valid;
   for (const BitsOut* reader = job.readers; reader != job.readers_end; ++reader) {
     const float* threshold = reader->threshold + panel.first;
     uint32_t* to = reader->bits + panel.dword;
+    const int32_t* at = reader->pixel_at + pixel;
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
-      uint32_t bits = 0;
-#pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) bits |= at_least(v[p][i], load(threshold + kWidth * i)) << (kWidth * i);
-      to[reader->pixel_at[pixel + p]] = bits & panel.valid;
+      to[at[p]] = at_least_all(v[p], threshold) & valid;
     }
   }
 }
@@ -288,7 +305,7 @@ void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int 
   const BinaryJob job(conv, maps);
   const Term& term = conv.terms[0];
   const bool terms = conv.terms.size() > 1 || term.pairs.size() > 1 || term.sampled_at || !conv.factors.empty() ||
-                     term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0;
+                     term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
   if (terms)
     binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
   else if (maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
