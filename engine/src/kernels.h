@@ -64,8 +64,10 @@ struct Pair {
 // A sum of products, and its scale. Of a binary convolution it has one pair.
 struct Term {
   std::vector<Pair> pairs;
-  const int32_t* sampled_at = nullptr;  // [output pixel][4], in dwords: quarters of a sampled pixel, in place of windows
-  Ints base;                            // [class][padded c_out]: what a sum is without its popcounts
+  // [output pixel][4]: where each quarter of a sampled pixel begins, in dwords from the first plane's; in place of
+  // windows, which have as many dwords all in all.
+  const int32_t* sampled_at = nullptr;
+  Ints base;                            // [class][padded c_out]: what a sum is without its popcounts; below 2^24
   Floats scale;                         // [padded c_out]
 };
 
@@ -79,7 +81,7 @@ struct BinaryConv {
   int c_out = 0;
   Windows windows;
   std::vector<Term> terms;         // several: sampled branches, or bases
-  std::vector<float> factors;      // of bases of activations; empty: there is one, of factor 1. Terms are theirs in turn.
+  std::vector<float> factors;      // of bases of activations; empty: one, without a factor. First all terms of the first one.
   std::vector<uint16_t> classes;   // [output pixel]: border class; empty: all are 0
   // [padded c_out] each; empty: nothing of that kind is done
   Floats inner_slope, alpha, beta, shift_in, slope, shift_out;
@@ -111,7 +113,7 @@ struct BinaryMaps {
 
 // A real-valued convolution; the input has its padding around it. v = sum over runs and their elements in sequence, one
 // fused product each, in each channel by itself (beginning with the first product's sum with 0); v += bias;
-// v = fma(v, alpha, beta); v = max(v, 0).
+// v = fma(v, alpha, beta); v = v < 0 ? 0 : v, so that a NaN stays one.
 struct FloatConv {
   int c_out = 0;
   Windows windows;
@@ -124,7 +126,7 @@ struct FloatConv {
   int panels_count() const { return padded_out() / kPanel; }
 };
 
-// One input channel for each output channel: [taps][padded to kLanes] weights, run_at of single taps.
+// One input channel for each output channel, otherwise the same: [taps][padded to kLanes] weights, run_at of single taps.
 struct DepthwiseConv {
   int channels = 0;
   Windows windows;                   // runs are taps; length is the channels
@@ -157,10 +159,10 @@ struct Pointwise {
   enum class Kind { kScaleShift, kPrelu, kClip, kAbs, kSign, kAdd, kSubtract, kMultiply } kind = Kind::kClip;
   Floats alpha, beta;                                // kScaleShift: fma(x, alpha, beta)
   Floats shift_in, positive, slope, shift_out;       // kPrelu; empty: nothing, slope always there
-  float low = -INFINITY, high = INFINITY;            // kClip; a NaN stays one
+  float low = -INFINITY, high = INFINITY;            // kClip: to the lower bound, then the upper one; a NaN stays one
 };
 
-// Integer levels of floats as planes of bits: level = (quantizes) rint(clip(x, low, high) * or / step) + offset.
+// Integer levels of floats as planes of bits: level = (quantizes) rint(clip(x, low, high) * or / step) + offset; 0 of a NaN.
 struct LevelBits {
   bool quantizes = false, divides = false;
   float low = 0, high = 0, step = 1, offset = 0;
@@ -189,17 +191,18 @@ struct Kernels {
   void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first, int last);
   void (*grouped_conv)(const GroupedConv&, const float* in, float* out, int64_t out_step, int begin, int end);
   void (*depthwise_conv)(const DepthwiseConv&, const float* in, float* out, int64_t out_step, int begin, int end);
-  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, divided. Row y of the input
-  // lies where row y % ring does, if ring is not 0.
+  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, beginning with 0, divided. The
+  // maximum of a window with a NaN is one. Row y of the input lies where row y % ring does, if ring is not 0.
   void (*pool)(const Pooling&, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end);
   // x and out may be the same.
   void (*pointwise)(const Pointwise&, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
                     int channels, int begin, int end);
-  // Rows [begin, end) of [rows][columns] weights with a vector, + bias if any.
+  // Rows [begin, end) of [rows][columns] weights with a vector, + bias if any: kLanes sums of every kLanes-th product, one
+  // fused product each; then halves of these are added to halves.
   void (*linear)(const float* weights, const float* bias, const float* x, int columns, float* out, int begin, int end);
-  // The same in double, without a bias; `x` and `out` are doubles.
+  // Products in double, without a bias.
   void (*double_linear)(const float* weights, const double* x, int columns, double* out, int begin, int end);
-  // Sum of each channel of pixels [begin, end) in double, added to `sums` [channels].
+  // Pixels [begin, end) added in sequence, in double, to each channel's sum in `sums` [channels].
   void (*sum)(const float* x, int64_t step, int channels, double* sums, int begin, int end);
   // The bare tile of a window of `dwords`, many times over: how many binary multiply-accumulates that was.
   double (*spin)(int dwords, int repeats);
@@ -209,6 +212,7 @@ struct Kernels {
 
 extern const Kernels kPortable;
 #if defined(__x86_64__)
+// These need avx2 and fma; and besides avx512f, avx512dq, avx512bw, avx512vl and avx512vpopcntdq.
 extern const Kernels kAvx2, kAvx512;
 #elif defined(__aarch64__)
 extern const Kernels kNeon;

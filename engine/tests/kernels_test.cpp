@@ -1,5 +1,6 @@
 // Every kernel of every instruction set that this processor has, against what kernels.h says, written down as plainly as
 // can be: bit for bit, on random sizes. Prints a line for each failure.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -120,6 +121,8 @@ void random_binary(BinaryCase& c) {
   conv.windows = random_windows(c.pixels, runs, length, room);
   const int planes = kind >= 2 ? between(1, 3) : 1;
   c.bits = random_dwords(planes * (2 * room + length));
+  const bool extreme = below(8) == 0;  // all bits differ
+  if (extreme) std::fill(c.bits.begin(), c.bits.end(), maybe() ? ~0u : 0u);
   for (int i = 0; i < 4 * c.pixels; ++i) c.sampled.push_back(below(room));
   const int classes = maybe() ? between(1, 9) : 1;
   if (classes > 1)
@@ -134,9 +137,12 @@ void random_binary(BinaryCase& c) {
       pair.bits_at = int64_t{below(planes)} * (2 * room + length);
       pair.shift = kind >= 2 ? between(0, 4) : 1;
       pair.panels = random_dwords(int64_t{padded} * depth);
+      if (extreme) std::fill(pair.panels.begin(), pair.panels.end(), ~c.bits[0]);
     }
     for (int i = 0; i < classes * padded; ++i) term.base.push_back(between(-2000, 4000));
     term.scale = random_floats(padded);
+    for (float& scale : term.scale)
+      if (below(8) == 0) scale = maybe() ? 0.0f : -0.0f;
   }
   conv.inner_slope = perhaps(padded);
   conv.alpha = perhaps(padded);

@@ -1,4 +1,4 @@
-// AVX2 with FMA: binary tiles of 2 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened), two
+// AVX2 with FMA: binary tiles of 4 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened), two
 // of them a panel; real-valued tiles of 6 x 16.
 #include <immintrin.h>
 
@@ -11,7 +11,7 @@ constexpr int kWidth = 8;
 #include "vectors.inl"
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
-constexpr int kCounted = 2, kRows = 2, kSpinRows = 2, kSpinVectors = 2;
+constexpr int kCounted = 2, kRows = 4, kSpinRows = 2, kSpinVectors = 2;
 constexpr int kFloatRows = 6, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) {

@@ -1,5 +1,5 @@
-// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 2 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD counts
-// where the sums are wanted as floats; four accumulators leave the processor free to finish one tile in another's shadow.
+// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 4 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD counts
+// where the sums are wanted as floats; eight accumulators leave the processor free to finish one tile in another's shadow.
 #include <immintrin.h>
 
 #include "../kernels.h"
@@ -10,7 +10,7 @@ namespace {
 constexpr int kWidth = 16;
 #include "vectors.inl"
 
-constexpr int kRoom = 0, kCounted = 2, kRows = 2, kSpinRows = 4, kSpinVectors = 4;
+constexpr int kRoom = 0, kCounted = 2, kRows = 4, kSpinRows = 4, kSpinVectors = 4;
 constexpr int kFloatRows = 8, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }

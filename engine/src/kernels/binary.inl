@@ -7,36 +7,56 @@
 struct BinaryJob {
   const BinaryConv& conv;
   const BinaryMaps& maps;
-  int depth;  // dwords of a window
+  int runs, length, depth;  // dwords of a run, and of a window
+  const int32_t *run_at, *window_at;
+  const uint16_t* classes;  // or null
+  int64_t class_step;
+  float* out;
+  int64_t out_step, shortcut_step;
+  const BitsOut *readers, *readers_end;
+
+  BinaryJob(const BinaryConv& conv, const BinaryMaps& maps)
+      : conv(conv), maps(maps), runs(conv.windows.runs()), length(conv.windows.length), depth(runs * length),
+        run_at(conv.windows.run_at.data()), window_at(conv.windows.window_at.data()),
+        classes(conv.classes.empty() ? nullptr : conv.classes.data()), class_step(conv.padded_out()), out(maps.out),
+        out_step(maps.out_step), shortcut_step(maps.shortcut_step), readers(maps.readers.data()),
+        readers_end(readers + maps.readers.size()) {}
 };
 
-// A panel's constants.
+// A panel's constants, next to each other: tiles read them from the first cache by one pointer.
 struct BinaryPanel {
-  int first;      // channel
-  uint32_t valid; // bits of channels that there are
+  alignas(64) float only_base[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel], shift_out[kPanel];
+  float gate[kPanel], offset[kPanel], inner[kPanel];
+  int64_t first, dword;  // channel, and its dword of bits
+  uint32_t valid;  // bits of channels that there are
   const uint32_t* weights;
   const int32_t* base;
-  const float *scale, *gate, *offset, *inner, *alpha, *beta, *shift_in, *slope, *shift_out;
   const float* shortcut;
   float* out;
 
-  BinaryPanel(const BinaryJob& job, int panel) : first(panel * kPanel), valid(low_bits(job.conv.c_out - first)) {
+  BinaryPanel(const BinaryJob& job, int panel, bool extra) : first(int64_t{panel} * kPanel), dword(panel), valid(low_bits(job.conv.c_out - panel * kPanel)) {
     const BinaryConv& conv = job.conv;
     const BinaryMaps& maps = job.maps;
-    weights = conv.terms[0].pairs[0].panels.data() + int64_t{first} * job.depth;
-    base = conv.terms[0].base.data() + first;
-    scale = conv.terms[0].scale.data() + first;
-    gate = maps.gate ? maps.gate + first : kOnes;
-    offset = maps.offset ? maps.offset + first : kMinusZeros;
-    inner = part(conv.inner_slope, first, kOnes);
-    alpha = part(conv.alpha, first, kOnes);
-    beta = part(conv.beta, first, kMinusZeros);
-    shift_in = part(conv.shift_in, first, kMinusZeros);
-    slope = part(conv.slope, first, kOnes);
-    shift_out = part(conv.shift_out, first, kMinusZeros);
+    const Term& term = conv.terms[0];
+    weights = term.pairs[0].panels.data() + first * job.depth;
+    base = term.base.data() + first;
+    for (int i = 0; i < kPanel; ++i) only_base[i] = static_cast<float>(base[i]);
+    copy(scale, term.scale.data() + first);
+    copy(alpha, part(conv.alpha, first, kOnes));
+    copy(beta, part(conv.beta, first, kMinusZeros));
+    copy(shift_in, part(conv.shift_in, first, kMinusZeros));
+    copy(slope, part(conv.slope, first, kOnes));
+    copy(shift_out, part(conv.shift_out, first, kMinusZeros));
+    if (extra) {
+      copy(gate, maps.gate ? maps.gate + first : kOnes);
+      copy(offset, maps.offset ? maps.offset + first : kMinusZeros);
+      copy(inner, part(conv.inner_slope, first, kOnes));
+    }
     shortcut = maps.shortcut ? maps.shortcut + (maps.shortcut_channels ? first % maps.shortcut_channels : first) : nullptr;
-    out = maps.out ? maps.out + first : nullptr;
+    out = job.out ? job.out + first : nullptr;
   }
+
+  static void copy(float* to, const float* from) { std::memcpy(to, from, sizeof(float) * kPanel); }
 };
 
 // Ones of MR windows XOR NV vectors of a panel; run r of pixel p begins at at(p, r).
@@ -51,7 +71,10 @@ BCDZOO_INLINE void count_part(const At& at, int runs, int length, const uint32_t
   for (int run = 0; run < runs; ++run) {
     const uint32_t* x[MR];
 #pragma GCC unroll 16
-    for (int p = 0; p < MR; ++p) x[p] = at(p, run);
+    for (int p = 0; p < MR; ++p) {
+      x[p] = at(p, run);
+      asm("" : "+r"(x[p]));  // or the compiler finds one pointer by another's distance, at each step
+    }
     for (int k = 0; k < length;) {
       const int stop = kRoom && room < length - k ? k + room : length;
       room -= stop - k;
@@ -99,31 +122,40 @@ BCDZOO_INLINE void count(const At& at, int runs, int length, const uint32_t* w, 
   }
 }
 
+// What is summed: one run of one pair of planes, several runs of one pair, or anything.
+enum class Sums { kRun, kRuns, kTerms };
+enum class Adds { kNothing, kBeforeActivation, kAfterActivation };
+
 // Sums of one term and one pair.
-template <int MR, int NV>
+template <Sums kSums, int MR, int NV>
 BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int pixel, F (&v)[MR][NV]) {
-  const Windows& windows = job.conv.windows;
   const uint32_t* x[MR];
 #pragma GCC unroll 16
-  for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + windows.window_at[pixel + p];
-  const int32_t* run_at = windows.run_at.data();
+  for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + job.window_at[pixel + p];
   I ones[MR][NV];
-  count<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, windows.runs(), windows.length, panel.weights, ones);
+  count<MR, NV>([&](int p, int run) { return x[p] + job.run_at[run]; }, kSums == Sums::kRun ? 1 : job.runs, job.length,
+                panel.weights, ones);
+  // base - 2 * ones in floats, which hold it exactly
+  const auto scaled = [&](int p, int i, F base) { return fused(to_floats(ones[p][i]), splat(-2.0f), base) * load(panel.scale + kWidth * i); };
+  if (job.classes) {
 #pragma GCC unroll 16
-  for (int p = 0; p < MR; ++p) {
-    const int32_t* base = panel.base;
-    if (!job.conv.classes.empty()) base += int64_t{job.conv.classes[pixel + p]} * job.conv.padded_out();
+    for (int p = 0; p < MR; ++p) {
+      const int32_t* base = panel.base + job.classes[pixel + p] * job.class_step;
+#pragma GCC unroll 8
+      for (int i = 0; i < NV; ++i) v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(base + kWidth * i))));
+    }
+  } else {
 #pragma GCC unroll 8
     for (int i = 0; i < NV; ++i)
-      v[p][i] = to_floats(load(static_cast<const void*>(base + kWidth * i)) - (ones[p][i] << 1)) * load(panel.scale + kWidth * i);
+#pragma GCC unroll 16
+      for (int p = 0; p < MR; ++p) v[p][i] = scaled(p, i, load(panel.only_base + kWidth * i));
   }
 }
 
 // Sums of any terms.
 template <int MR, int NV>
-BCDZOO_INLINE void sum_many(const BinaryJob& job, const BinaryPanel& panel, int pixel, F (&v)[MR][NV]) {
+BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int pixel, F (&v)[MR][NV]) {
   const BinaryConv& conv = job.conv;
-  const Windows& windows = conv.windows;
   const int bases = conv.factors.empty() ? 1 : static_cast<int>(conv.factors.size());
   const int each = static_cast<int>(conv.terms.size()) / bases;
   const Term* term = conv.terms.data();
@@ -138,20 +170,20 @@ BCDZOO_INLINE void sum_many(const BinaryJob& job, const BinaryPanel& panel, int 
 #pragma GCC unroll 16
       for (int p = 0; p < MR; ++p) {
         const int32_t* base = term->base.data() + panel.first;
-        if (!conv.classes.empty()) base += int64_t{conv.classes[pixel + p]} * conv.padded_out();
+        if (job.classes) base += job.classes[pixel + p] * job.class_step;
 #pragma GCC unroll 8
         for (int i = 0; i < NV; ++i) sums[p][i] = load(static_cast<const void*>(base + kWidth * i));
       }
       for (const Pair& pair : term->pairs) {
         const uint32_t* bits = job.maps.bits + pair.bits_at;
-        const uint32_t* w = pair.panels.data() + int64_t{panel.first} * job.depth;
+        const uint32_t* w = pair.panels.data() + panel.first * job.depth;
         I ones[MR][NV];
         if (term->sampled_at) {
           const int32_t* at = term->sampled_at + int64_t{pixel} * 4;
           count<MR, NV>([&](int p, int run) { return bits + at[4 * p + run]; }, 4, job.depth / 4, w, ones);
         } else {
-          const int32_t *window_at = windows.window_at.data() + pixel, *run_at = windows.run_at.data();
-          count<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, windows.runs(), windows.length, w, ones);
+          const int32_t *window_at = job.window_at + pixel, *run_at = job.run_at;
+          count<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w, ones);
         }
 #pragma GCC unroll 16
         for (int p = 0; p < MR; ++p)
@@ -174,95 +206,114 @@ BCDZOO_INLINE void sum_many(const BinaryJob& job, const BinaryPanel& panel, int 
   }
 }
 
-enum class Adds { kNothing, kBeforeActivation, kAfterActivation };
+template <int NV>
+BCDZOO_INLINE uint32_t at_least_all(const F (&v)[NV], const float* threshold) {
+  uint32_t bits = 0;
+#pragma GCC unroll 8
+  for (int i = 0; i < NV; ++i) bits |= at_least(v[i], load(threshold + kWidth * i)) << (kWidth * i);
+  return bits;
+}
 
 // MR pixels and NV vectors of a panel, from bits to floats and bits.
-template <bool kMany, bool kExtra, Adds kAdds, int MR, int NV>
+template <Sums kSums, bool kExtra, Adds kAdds, int MR, int NV>
 BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, int pixel) {
   F v[MR][NV];
-  if constexpr (kMany)
-    sum_many<MR, NV>(job, panel, pixel, v);
+  if constexpr (kSums == Sums::kTerms)
+    sum_terms<MR, NV>(job, panel, pixel, v);
   else
-    sum_one<MR, NV>(job, panel, pixel, v);
-  const BinaryMaps& maps = job.maps;
-#pragma GCC unroll 16
-  for (int p = 0; p < MR; ++p)
+    sum_one<kSums, MR, NV>(job, panel, pixel, v);
 #pragma GCC unroll 8
-    for (int i = 0; i < NV; ++i) {
-      const auto of = [&](const float* constants) { return load(constants + kWidth * i); };
+  for (int i = 0; i < NV; ++i) {
+    const auto of = [&](const float* constants) { return load(constants + kWidth * i); };
+#pragma GCC unroll 16
+    for (int p = 0; p < MR; ++p) {
       F x = v[p][i];
       if (kExtra) x = prelu(x * of(panel.gate) + of(panel.offset), of(panel.inner));
       x = fused(x, of(panel.alpha), of(panel.beta));
       F shortcut{};
-      if (kAdds != Adds::kNothing) shortcut = of(panel.shortcut + (pixel + p) * maps.shortcut_step);
+      if (kAdds != Adds::kNothing) shortcut = of(panel.shortcut + (pixel + p) * job.shortcut_step);
       if (kAdds == Adds::kBeforeActivation) x = x + shortcut;
       x = prelu(x + of(panel.shift_in), of(panel.slope)) + of(panel.shift_out);
       if (kAdds == Adds::kAfterActivation) x = x + shortcut;
       if (kExtra) x = clip(x, splat(-job.conv.limit), splat(job.conv.limit));
       v[p][i] = x;
     }
-  if (panel.out) {
+  }
+  if (float* const out = panel.out) {
+    const int64_t step = job.out_step;
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) store(panel.out + (pixel + p) * maps.out_step + kWidth * i, v[p][i]);
+      for (int i = 0; i < NV; ++i) store(out + (pixel + p) * step + kWidth * i, v[p][i]);
   }
-  for (const BitsOut& reader : maps.readers) {
-    const float* threshold = reader.threshold + panel.first;
+  const uint32_t valid = panel.valid;
+  for (const BitsOut* reader = job.readers; reader != job.readers_end; ++reader) {
+    const float* threshold = reader->threshold + panel.first;
+    uint32_t* to = reader->bits + panel.dword;
+    const int32_t* at = reader->pixel_at + pixel;
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
-      uint32_t bits = 0;
-#pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) bits |= at_least(v[p][i], load(threshold + kWidth * i)) << (kWidth * i);
-      reader.bits[reader.pixel_at[pixel + p] + panel.first / kPanel] = bits & panel.valid;
+      to[at[p]] = at_least_all(v[p], threshold) & valid;
     }
   }
 }
 
-template <bool kMany, bool kExtra, Adds kAdds, int NV>
+// As many tiles as there are; where they end.
+template <Sums kSums, bool kExtra, Adds kAdds, int MR, int NV>
+__attribute__((noinline)) int binary_tiles(const BinaryJob& job, const BinaryPanel& panel, int pixel, int end) {
+  for (; pixel + MR <= end; pixel += MR) {
+    asm volatile("" ::: "memory");  // or the compiler loads all constants in front of the loop, has no room for them, and spills
+    binary_tile<kSums, kExtra, kAdds, MR, NV>(job, panel, pixel);
+  }
+  return pixel;
+}
+
+template <Sums kSums, bool kExtra, Adds kAdds, int MR, int NV>
 BCDZOO_INLINE void binary_pixels(const BinaryJob& job, const BinaryPanel& panel, int begin, int end) {
-  int pixel = begin;
-  for (; pixel + kRows <= end; pixel += kRows) binary_tile<kMany, kExtra, kAdds, kRows, NV>(job, panel, pixel);
-  for (; pixel < end; ++pixel) binary_tile<kMany, kExtra, kAdds, 1, NV>(job, panel, pixel);
+  if (begin + MR <= end) begin = binary_tiles<kSums, kExtra, kAdds, MR, NV>(job, panel, begin, end);
+  if constexpr (MR > 1)
+    if (begin < end) binary_pixels<kSums, kExtra, kAdds, MR / 2, NV>(job, panel, begin, end);
 }
 
 // Few pixels at a time, so that their floats stay in the first cache, but more if a panel's weights are many.
-template <bool kMany, bool kExtra, Adds kAdds>
+template <Sums kSums, bool kExtra, Adds kAdds>
 void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int last) {
-  const int step = job.depth <= 32 ? 16 : job.depth <= 96 ? 32 : 64;
+  const int step = 32;
   for (int pixel = begin; pixel < end; pixel += step) {
     const int stop = pixel + step < end ? pixel + step : end;
     for (int index = first; index < last; ++index) {
-      const BinaryPanel panel(job, index);
+      const BinaryPanel panel(job, index, kExtra);
       if (job.conv.c_out - panel.first <= kLanes)
-        binary_pixels<kMany, kExtra, kAdds, kLanes / kWidth>(job, panel, pixel, stop);
+        binary_pixels<kSums, kExtra, kAdds, kRows, kLaneVectors>(job, panel, pixel, stop);
       else
-        binary_pixels<kMany, kExtra, kAdds, kPanel / kWidth>(job, panel, pixel, stop);
+        binary_pixels<kSums, kExtra, kAdds, kRows, kPanel / kWidth>(job, panel, pixel, stop);
     }
   }
 }
 
-template <bool kMany, bool kExtra>
+template <Sums kSums, bool kExtra>
 void binary_conv_adds(const BinaryJob& job, int begin, int end, int first, int last) {
   if (!job.maps.shortcut)
-    binary_conv_as<kMany, kExtra, Adds::kNothing>(job, begin, end, first, last);
+    binary_conv_as<kSums, kExtra, Adds::kNothing>(job, begin, end, first, last);
   else if (job.conv.activation_first)
-    binary_conv_as<kMany, kExtra, Adds::kAfterActivation>(job, begin, end, first, last);
+    binary_conv_as<kSums, kExtra, Adds::kAfterActivation>(job, begin, end, first, last);
   else
-    binary_conv_as<kMany, kExtra, Adds::kBeforeActivation>(job, begin, end, first, last);
+    binary_conv_as<kSums, kExtra, Adds::kBeforeActivation>(job, begin, end, first, last);
 }
 
 void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int end, int first, int last) {
-  const BinaryJob job{conv, maps, conv.windows.runs() * conv.windows.length};
+  const BinaryJob job(conv, maps);
   const Term& term = conv.terms[0];
-  const bool many = conv.terms.size() > 1 || term.pairs.size() > 1 || term.sampled_at || !conv.factors.empty() ||
-                    term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0;
-  if (many)
-    binary_conv_adds<true, true>(job, begin, end, first, last);
+  const bool terms = conv.terms.size() > 1 || term.pairs.size() > 1 || term.sampled_at || !conv.factors.empty() ||
+                     term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
+  if (terms)
+    binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
   else if (maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
-    binary_conv_adds<false, true>(job, begin, end, first, last);
+    binary_conv_adds<Sums::kRuns, true>(job, begin, end, first, last);
+  else if (job.runs > 1)
+    binary_conv_adds<Sums::kRuns, false>(job, begin, end, first, last);
   else
-    binary_conv_adds<false, false>(job, begin, end, first, last);
+    binary_conv_adds<Sums::kRun, false>(job, begin, end, first, last);
 }
 
 // Bits of a pixel's channels [first, first + 32), of which there are `count`.

@@ -23,7 +23,6 @@ BCDZOO_INLINE F clip(F v, F low, F high) {
   v = v < low ? low : v;
   return v > high ? high : v;
 }
-BCDZOO_INLINE F relu(F v) { return v < F{} ? F{} : v; }
 
 // What a constant that is not there is replaced by: products with 1 and sums with -0 change nothing, not even a -0.
 alignas(64) const float kOnes[kPanel] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
