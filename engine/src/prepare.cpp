@@ -73,7 +73,7 @@ struct Bits {
 class Builder {
  public:
   explicit Builder(const Plan& plan)
-      : plan_(plan), count_(static_cast<int>(plan.operations.size())), users_(plan.shapes.size()),
+      : plan_(plan), count_(static_cast<int>(plan.operations.size())), last_uses_(plan.last_uses), users_(plan.shapes.size()),
         origins_(plan.shapes.size()), wanted_(plan.shapes.size()), places_(plan.shapes.size()), bits_(count_), readers_(count_ + 1) {}
 
   Program build() {
@@ -224,7 +224,11 @@ class Builder {
       if (is_unit(i)) {
         want_for_unit(i);
       } else if (is_low_bit(i)) {
-        for (const int value : level_values(i)) wanted_[gives_bits(value - 1) ? input(value - 1) : value] = true;
+        for (const int value : level_values(i)) {
+          const int read = gives_bits(value - 1) ? input(value - 1) : value;
+          wanted_[read] = true;
+          last_uses_[read] = std::max(last_uses_[read], i);  // later than by the operation that is left out
+        }
       } else if (wanted_[i + 1]) {
         for (const auto& [role, value] : operation(i).inputs) wanted_[value] = true;
       }
@@ -259,7 +263,7 @@ class Builder {
   }
 
   void size(Slot& slot) {
-    slot.step = padded(slot.channels);
+    slot.step = padded(std::max(slot.channels, slot.room));
     slot.bytes = round_up_bytes(pixels_[&slot] * slot.step * 4);
   }
 
@@ -281,7 +285,7 @@ class Builder {
     if (found == values_in_.end()) return true;
     for (const int value : found->second) {
       const Place& other = places_[value];
-      if (other.channel + other.shape.channels() > first && plan_.last_uses[value] > current_) return false;
+      if (other.channel + other.shape.channels() > first && last_uses_[value] > current_) return false;
     }
     return true;
   }
@@ -808,6 +812,7 @@ class Builder {
       const bool is_tip = map.channel == 0 && map.slot->channels == c_in && (appends(i) || may_overwrite(map, first));
       if (!is_tip) map = add_concat({map}, shape(input(i)));
       map.slot->channels = std::max(map.slot->channels, first + c_out(i));
+      map.slot->room = std::max(map.slot->room, first + static_cast<int>(padded(c_out(i))));
       return {map.slot, first, computed};
     }
     const bool over = shortcut.slot && shortcut.shape == computed && shortcut.channel == 0 && shortcut.slot->channels == computed.channels();
@@ -1044,6 +1049,7 @@ class Builder {
 
   const Plan& plan_;
   const int count_;
+  std::vector<int> last_uses_;                // of values: operations
   int current_ = 0;
   bool image_as_map_ = false;
   std::vector<std::vector<int>> users_;       // of values: operations

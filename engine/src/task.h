@@ -17,6 +17,7 @@ struct Slot {
   int64_t bytes = 0, offset = 0;
   int first = -1, last = -1;  // tasks
   int channels = 0;           // of a map that grows: of the last value in it
+  int room = 0;               // channels up to which vectors are written to it
   int64_t step = 0;           // floats of a pixel
   int rows = 0, columns = 0;  // of a map; 0: it has none
   int ring = 0;               // rows that there is room for: row y lies where row y % ring does; 0: for all
