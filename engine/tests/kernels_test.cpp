@@ -485,7 +485,7 @@ void poolings(const char* what) {
       }
     for (const Kernels* kernels : available()) {
       Floats got = before;
-      kernels->pool(p, in.data(), in_step, got.data(), step, channels, begin, end);
+      kernels->pool(p, 0, in.data(), in_step, got.data(), step, channels, begin, end);
       compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step), channels);
     }
   }

@@ -38,7 +38,7 @@ BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float*
     F v = sums[p];
     if (!conv.bias.empty()) v = v + load(conv.bias.data() + first);
     if (!conv.alpha.empty()) v = fused(v, load(conv.alpha.data() + first), load(conv.beta.data() + first));
-    store(out + (pixel + p) * out_step + first, conv.relu ? relu(v) : v);
+    store(out + (pixel + p) * out_step + first, conv.relu ? (v < F{} ? F{} : v) : v);
   }
 }
 
