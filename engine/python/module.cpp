@@ -1,10 +1,12 @@
 // Python's view: a network is made from the content of a plan file and runs on batches of images.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <ctime>
+#include <optional>
 #include <stdexcept>
 
 #include "network.h"
@@ -22,6 +24,7 @@ constexpr int kMostImages = 1 << 20;
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Batch = nb::ndarray<const float, nb::ndim<4>, nb::device::cpu>;
 using Result = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Times = nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const Kernels& kernels(const std::string& name) {
   for (const Kernels* found : all_kernels())
@@ -49,22 +52,17 @@ nb::tuple shape_of(const Shape& shape) {
   return nb::tuple(sizes);
 }
 
-void run(const Owner& self, const Batch& images, const Result& out, int64_t threads, const std::string& instructions, const nb::object& nanoseconds) {
+void run(const Owner& self, const Batch& images, const Result& out, int64_t threads, const std::string& instructions, const std::optional<Times>& nanoseconds) {
   const Shape& image = self.network.plan().image;
   for (int i = 0; i < 3; ++i) require(static_cast<int>(images.shape(i + 1)) == image.sizes[i], "the images have a wrong size");
   require(images.shape(0) <= kMostImages, "there are too many images");
   require(out.shape(0) == images.shape(0) && static_cast<int64_t>(out.shape(1)) == self.network.output().count(), "the output has a wrong shape");
-  int64_t* spent = nullptr;
-  if (!nanoseconds.is_none()) {
-    const auto array = nb::cast<nb::ndarray<int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>>(nanoseconds);
-    require(array.shape(0) == self.network.plan().operations.size(), "nanoseconds are one for each operation");
-    spent = array.data();
-  }
+  require(!nanoseconds || nanoseconds->shape(0) == self.network.plan().operations.size(), "nanoseconds are one for each operation");
   const Kernels& chosen = kernels(instructions);
   const int count = threads_of(threads);
   const Images batch{images.data(), static_cast<int>(images.shape(0)), images.stride(0), images.stride(1), images.stride(2), images.stride(3)};
   const nb::gil_scoped_release release;
-  self.network.run(batch, out.data(), count, chosen, spent);
+  self.network.run(batch, out.data(), count, chosen, nanoseconds ? nanoseconds->data() : nullptr);
 }
 
 constexpr int kSpinLength = 144;  // of a window: dwords, or floats
@@ -126,7 +124,7 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("arena_bytes", [](const Owner& self) { return self.network.arena_bytes(); })
       .def_prop_ro("slow", [](const Owner& self) { return self.network.slow(); })
       .def_prop_ro("steps", [](const Owner& self) { return self.network.steps(); })
-      .def("run", &run, "images"_a.noconvert(), "out"_a.noconvert(), "threads"_a, "instructions"_a, "nanoseconds"_a.none() = nb::none());
+      .def("run", &run, "images"_a.noconvert(), "out"_a.noconvert(), "threads"_a, "instructions"_a, "nanoseconds"_a.noconvert() = nb::none());
 }
 
 }  // namespace

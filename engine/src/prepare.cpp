@@ -363,6 +363,7 @@ class Builder {
         {"add", &Builder::emit_elementwise},   {"subtract", &Builder::emit_elementwise}, {"multiply", &Builder::emit_elementwise},
         {"pool", &Builder::emit_pool},         {"mean", &Builder::emit_context},      {"context", &Builder::emit_context},
         {"concat", &Builder::emit_concat},     {"slice", &Builder::emit_slice},       {"reshape", &Builder::emit_reshape},
+        {"pad", &Builder::emit_pad},
     };
     return known;
   }
@@ -566,6 +567,7 @@ class Builder {
 
   void add_pointwise(int i, Pointwise step, int value, const Place& other) {
     PointwiseTask* const task = add<PointwiseTask>(shape(i + 1).height());
+    task->is_light = true;
     task->pointwise = std::move(step);
     task->from = place(value);
     reads(task, task->from);
@@ -579,10 +581,10 @@ class Builder {
     gives(task, task->to);
   }
 
-  // Whether a value is one pixel or number for all of another, or of its shape.
+  // Whether a value has a number for each of another's, or one for all pixels, all channels, or both.
   static bool is_operand(const Shape& of, const Shape& whole) {
     const bool pixels = (of.height() == whole.height() && of.width() == whole.width()) || (of.height() == 1 && of.width() == 1);
-    return of.rank == whole.rank && of.levels() == 1 && pixels && (of.channels() == whole.channels() || (of.channels() == 1 && of.height() == 1 && of.width() == 1));
+    return of.rank == whole.rank && pixels && (of.channels() == whole.channels() || of.channels() == 1);
   }
 
   bool emit_elementwise(int i) {
@@ -628,18 +630,62 @@ class Builder {
 
   bool emit_context(int i) {
     const Operation& op = operation(i);
+    const Shape& in = shape(input(i));
     if (op.kind == "mean") {
       std::vector<int> axes = op.fields.at("axes").wholes;
       std::sort(axes.begin(), axes.end());
-      if (axes != std::vector<int>{1, 2}) return false;
+      if (axes == std::vector<int>{0}) return emit_pixel_mean(i);
+      if (axes != std::vector<int>{1, 2} && axes != std::vector<int>{0, 1, 2}) return false;
     }
+    SumTask* const sum = add<SumTask>(in.height());
+    sum->from = place(input(i));
+    sum->to = new_slot();
+    sum->to->bytes = round_up_bytes(8 * int64_t{in.channels()});
+    reads(sum, sum->from);
+    sum->writes = {sum->to};
+    sum->row_bytes = 4 * padded(in.channels()) * in.width();
     ContextTask* const task = add<ContextTask>(1, false);
     task->context = op.kind == "context" ? &op : nullptr;
+    task->from = sum->to;
+    task->channels = in.channels();
+    task->pixels = in.height() * in.width();
+    task->to = new_place(shape(i + 1));
+    task->reads = {sum->to};
+    set(i + 1, task->to);
+    gives(task, task->to);
+    return true;
+  }
+
+  bool emit_pixel_mean(int i) {
+    PixelMeanTask* const task = add<PixelMeanTask>(shape(i + 1).height());
     task->from = place(input(i));
     task->to = new_place(shape(i + 1));
     reads(task, task->from);
     set(i + 1, task->to);
     gives(task, task->to);
+    return true;
+  }
+
+  bool emit_pad(int i) {  // around a map; channels are not padded often
+    const Operation& op = operation(i);
+    if (op.whole("before", 0) || op.whole("behind", 0)) return false;
+    const Shape& in = shape(input(i));
+    PadTask* const task = add<PadTask>(shape(i + 1).height());
+    task->from = place(input(i));
+    reads(task, task->from);
+    const Place to = new_place(shape(i + 1));
+    task->to = to.slot;
+    task->channels = in.channels();
+    task->height = in.height();
+    task->width = in.width();
+    task->top = op.whole("before", 1);
+    task->left = op.whole("before", 2);
+    task->bottom = op.whole("behind", 1);
+    task->right = op.whole("behind", 2);
+    task->value = op.real("value");
+    set(i + 1, to);
+    gives(task, to);
+    later_.push_back([=] { task->step = to.slot->step; });
     return true;
   }
 

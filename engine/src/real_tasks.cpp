@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace bcdzoo {
 namespace {
@@ -144,12 +145,35 @@ void LinearTask::run(const Frame& frame, int, int, Part part) const {
   frame.kernels.linear(weights, bias, in.values, columns, out.values, first, last);
 }
 
+void SumTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map map = frame.map(from, begin);
+  const auto [first, last] = part.of(0, map.channels);
+  double* const sums = frame.at<double>(*to) + first;
+  if (begin == 0) std::fill_n(sums, last - first, 0.0);
+  frame.kernels.sum(map.values + first, map.step, last - first, sums, begin * map.width, end * map.width);
+}
+
+void PixelMeanTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map in = frame.map(from, begin), out = frame.map(to, begin);
+  const auto [first, last] = part.of(begin * in.width, end * in.width);
+  for (int pixel = first; pixel < last; ++pixel) {
+    const float* const x = in.pixel(pixel);
+    double sums[kLanes] = {};
+    int c = 0;
+    for (; c + kLanes <= in.channels; c += kLanes)
+      for (int i = 0; i < kLanes; ++i) sums[i] += static_cast<double>(x[c + i]);
+    for (; c < in.channels; ++c) sums[0] += static_cast<double>(x[c]);
+    *out.pixel(pixel) = static_cast<float>(std::accumulate(sums, sums + kLanes, 0.0) / in.channels);
+  }
+}
+
 void ContextTask::run(const Frame& frame, int, int, Part part) const {
   if (part.index) return;
-  const Map in = frame.map(from), out = frame.map(to);
-  std::vector<double> means(in.channels);
-  frame.kernels.sum(in.values, in.step, in.channels, means.data(), 0, in.pixels());
-  for (double& mean : means) mean /= in.pixels();
+  const Map out = frame.map(to);
+  const double* const sums = frame.at<double>(*from);
+  std::vector<double> means(sums, sums + channels);
+  if (out.channels == 1 && !context) means = {std::accumulate(sums, sums + channels, 0.0) / channels};
+  for (double& mean : means) mean /= pixels;
   if (!context) {
     std::copy(means.begin(), means.end(), out.values);
     return;

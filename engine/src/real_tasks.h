@@ -90,10 +90,28 @@ class LinearTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
 };
 
-// Mean of each channel, and a context of it: first → ReLU if any → second → sigmoid if any, in double.
+// Sums of each channel, in double, added row by row.
+class SumTask : public Task {
+ public:
+  Place from;
+  Slot* to = nullptr;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// From the sums of each channel to their means, and a context of these: first → ReLU if any → second → sigmoid if any, in
+// double; or to the mean of all.
 class ContextTask : public Task {
  public:
-  const Operation* context = nullptr;  // null: the mean alone
+  const Operation* context = nullptr;  // null: there is none
+  Slot* from = nullptr;
+  int channels = 0, pixels = 0;
+  Place to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// Mean of each pixel's channels, in double.
+class PixelMeanTask : public Task {
+ public:
   Place from, to;
   void run(const Frame& frame, int begin, int end, Part part) const override;
 };

@@ -1,6 +1,7 @@
 #include "schedule.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 
 namespace bcdzoo {
@@ -8,8 +9,10 @@ namespace {
 
 // Maps of more than this leave the second cache before they are read again: tasks on them run band by band.
 constexpr int64_t kLargeMap = 512 << 10;
-constexpr int64_t kBandBytes = 256 << 10;  // of the largest map's rows in a band
+constexpr int64_t kBandBytes = 256 << 10;
 constexpr int64_t kRatio = 8;              // of the largest to the smallest map of bands: of fewer rows they get too thin
+
+constexpr int64_t kLightBytes = 16 << 10;  // of a band of tasks that are light
 
 bool is_large(const Task& task) { return task.by_rows && task.row_bytes * task.rows > kLargeMap; }
 
@@ -18,24 +21,35 @@ bool writes(const Task& task, const Slot* slot) { return std::find(task.writes.b
 // Tasks [begin, end) that run band by band, or one task.
 struct Segment {
   int begin, end;
+  int64_t band_bytes;  // of the largest map's rows in a band
 };
 
 std::vector<Segment> segments_of(const Program& program) {
   std::vector<Segment> found;
   const int count = static_cast<int>(program.tasks.size());
-  for (int begin = 0; begin < count;) {
-    int end = begin, last = begin;
+  const auto light_end = [&](int begin) {
+    int end = begin;
+    while (end < count && program.tasks[end]->is_light && program.tasks[end]->rows == program.tasks[begin]->rows) ++end;
+    return end;
+  };
+  const auto large_end = [&](int begin) {
+    int end = begin;
     int64_t largest = 0;
-    for (; end < count; ++end) {
-      const Task& task = *program.tasks[end];
+    for (int i = begin; i < count; ++i) {
+      const Task& task = *program.tasks[i];
       if (task.first) continue;
       const int64_t bytes = task.row_bytes * task.rows;
       if (!is_large(task) || bytes * kRatio < largest) break;
       largest = std::max(largest, bytes);
-      last = end + 1;
+      end = i + 1;
     }
-    end = std::max(last, begin + 1);
-    found.push_back({begin, end});
+    return end;
+  };
+  for (int begin = 0; begin < count;) {
+    const int large = large_end(begin), light = light_end(begin);
+    const bool is_banded = large > begin + 1 || is_large(*program.tasks[begin]);
+    const int end = std::max({begin + 1, large, light});
+    found.push_back({begin, end, is_banded ? kBandBytes : light > begin ? kLightBytes : std::numeric_limits<int64_t>::max()});
     begin = end;
   }
   return found;
@@ -53,7 +67,7 @@ class Bands {
       largest = std::max(largest, task(i).row_bytes * task(i).rows);
       if (task(i).first) add(found, i, task(i).rows);
     }
-    const int bands = static_cast<int>(std::max<int64_t>(1, (largest + kBandBytes - 1) / kBandBytes));
+    const int bands = static_cast<int>(std::max<int64_t>(1, largest / segment_.band_bytes + 1));
     for (int band = 1; band <= bands; ++band) {
       const std::vector<int> needed = rows_for(band, bands);
       for (int i = segment_.begin; i < segment_.end; ++i) add(found, i, needed[i - segment_.begin]);

@@ -83,6 +83,7 @@ class Task {
   int operation = 0;          // that it belongs to
   bool by_rows = true;
   bool first = false;         // it runs before all others of its segment
+  bool is_light = false;      // it does little with much: several of a kind run while their rows are in the first cache
   int rows = 1;               // of what it gives
   int64_t row_bytes = 0;      // of floats that a row writes: what has to stay in the cache
   std::vector<Slot*> reads, writes;

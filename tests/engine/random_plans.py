@@ -25,6 +25,7 @@ from bcdzoo.plan.reference import RUN
 
 IMAGES = 5
 _CHANNELS = (1, 2, 3, 8, 16, 17, 32, 33, 40, 48, 64, 65, 128)
+_MOST_CHANNELS = 400  # of what a window slides over
 _MOST_NUMBERS = 300_000  # of a value of one image
 _MOST_PRODUCTS = 3e7
 _EXACT = 1 << 24
@@ -139,12 +140,14 @@ class _Draft:
     def some(self, count: int, **names: float) -> dict[str, Array]:
         return {name: self.numbers(count) for name, share in names.items() if self.chance(share)}
 
-    def pick(self, *ranks: int, exact: bool = False, fits: Callable[[Value], bool] = lambda _: True) -> int | None:
-        """A value: mostly one of the latest."""
+    def pick(
+        self, *ranks: int, exact: bool = False, most: int = 1 << 24, fits: Callable[[Value], bool] = lambda _: True
+    ) -> int | None:
+        """A value of some ranks and at most so many channels: often the latest one."""
         known = [
             number
             for number, value in enumerate(self.values)
-            if len(value.shape) in ranks and (value.exact or not exact) and fits(value)
+            if len(value.shape) in ranks and (value.exact or not exact) and value.shape[-3:][0] <= most and fits(value)
         ]
         if not known:
             return None
@@ -184,7 +187,7 @@ class _Draft:
     # Operations; each gives itself, whether it is exact, and the bits of its levels
 
     def make_conv(self) -> tuple[Operation, bool, int] | None:
-        number = self.pick(3)
+        number = self.pick(3, most=_MOST_CHANNELS)
         if number is None:
             return None
         x, c_out = self.values[number], self.one(*_CHANNELS)
@@ -200,7 +203,7 @@ class _Draft:
         return Operation("conv", {"x": number}, fields, constants), self.sums(x, weight), 0
 
     def make_linear(self) -> tuple[Operation, bool, int] | None:
-        number = self.pick(1)
+        number = self.pick(1, most=_MOST_CHANNELS)
         if number is None:
             return None
         x, c_out = self.values[number], self.one(*_CHANNELS)
@@ -262,7 +265,7 @@ class _Draft:
         return Operation("mean", {"x": number}, {"axes": axes, "double": int(self.chance(0.5))}), exact, 0
 
     def make_context(self) -> tuple[Operation, bool, int] | None:
-        number = self.pick(3)
+        number = self.pick(3, most=_MOST_CHANNELS)
         if number is None:
             return None
         x, hidden = self.values[number], self.one(1, 3, 8)
@@ -360,7 +363,7 @@ class _Draft:
         return Operation("stack", {f"x{i}": value for i, value in enumerate(chosen)}), True, 1
 
     def make_low_bit_conv(self) -> tuple[Operation, bool, int] | None:
-        number = self.pick(3, 4, exact=True, fits=lambda value: value.a_bits > 0)
+        number = self.pick(3, 4, exact=True, most=_MOST_CHANNELS, fits=lambda value: value.a_bits > 0)
         if number is None:
             return None
         x = self.values[number]
@@ -382,7 +385,7 @@ class _Draft:
         return self.dice.integers(0, 1 << 63, planes_shape(rows, c_in, kernel), np.uint64)
 
     def make_unit(self) -> tuple[Operation, bool, int] | None:
-        number = self.pick(3, exact=True)
+        number = self.pick(3, exact=True, most=_MOST_CHANNELS)
         if number is None:
             return None
         x = self.values[number]

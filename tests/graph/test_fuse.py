@@ -24,7 +24,7 @@ from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan import reference
 from bcdzoo.plan.operations import Operation
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 
 
 class Own(nn.Module):

@@ -16,7 +16,7 @@ from bcdzoo.graph.recognise import NEARLY, SIGN_OF_ZERO, recognise
 from bcdzoo.graph.record import record
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan import reference
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 
 Sign = Callable[[Tensor], Tensor]
 

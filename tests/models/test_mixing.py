@@ -14,7 +14,7 @@ from bcdzoo.layers.tokens import TokenMixing
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.report.counts import counts
 from bcdzoo.train.stages import train
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 from tests.train.idx import stripes
 
 FORMS: list[dict[str, Any]] = [

@@ -24,7 +24,7 @@ from bcdzoo.plan.file import encode, read_plan
 from bcdzoo.plan.work import Work
 from bcdzoo.weights.load import resolve
 from tests.noise import noise
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 
 NAME = "birealnet-18"
 

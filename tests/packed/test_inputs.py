@@ -1,5 +1,6 @@
-"""What packed networks and the kernels are given, and refuse: nothing is converted in silence, nothing crashes."""
+"""What packed networks and the engine are given, and refuse: nothing is converted in silence, nothing crashes."""
 
+import random
 from copy import deepcopy
 from typing import Any
 
@@ -13,13 +14,17 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
-from bcdzoo.packed.chain import Chain, describe, describe_stem
 from bcdzoo.packed.pack import PackedNetwork, pack
-from bcdzoo.plan.operations import Operation
-from tests.packed.test_kernels import unsettle
+from bcdzoo.packed.run import PlanRunner
+from bcdzoo.plan.file import encode
+from bcdzoo.plan.operations import Array, Operation
+from bcdzoo.plan.plan import Plan
+from scripts.fuzz_plan import changed_bytes, changed_plan
 from tests.packed.units import unit
+from tests.packed.unsettled import unsettle
+from tests.plan.examples import GEOMETRY, LOW_BIT, POOL, QUANTIZE, bits, real
 
-NETWORKS = ("bcdnet-tiny", "dorefa-r18-w2a2", "real-to-binary-r18")  # stem packed, several bits, stem in torch
+NETWORKS = ("bcdnet-tiny", "dorefa-r18-w2a2", "real-to-binary-r18")  # one bit, several, gates
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
@@ -96,151 +101,175 @@ def test_a_network_with_a_parameter_that_is_no_number_is_refused() -> None:
             pack(wrong)
 
 
-# --- the kernels
+# --- the engine
 
 
 @pytest.fixture(scope="module")
-def kernels() -> Any:
+def engine() -> Any:
     return native.kernels()
 
 
-@pytest.mark.parametrize("words", [-1, 0, 1 << 20, 1 << 40, 1.5, "1", None])
-def test_a_peak_of_no_sensible_number_of_words_is_refused(kernels: Any, words: Any) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        kernels.peak(words, 1, "")
+ODD_THREADS = [-1, 0, 1025, 1 << 20, 1 << 40, 1 << 70, 1.5, "1", None]
 
 
-@pytest.mark.parametrize("threads", [-1, 0, 1 << 20, 1 << 40, None])
-def test_a_peak_of_no_sensible_number_of_threads_is_refused(kernels: Any, threads: Any) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        kernels.peak(1, threads, "")
+@pytest.mark.parametrize("rate", ["peak", "float_peak"])
+def test_a_rate_is_measured_with_what_makes_sense_alone(engine: Any, rate: str) -> None:
+    measure = getattr(engine, rate)
+    for threads in ODD_THREADS:
+        with pytest.raises((ValueError, TypeError)):
+            measure(threads, "portable")
+    for instructions in ("", "mmx", "portable\0", "PORTABLE", None, b"portable"):
+        with pytest.raises((ValueError, TypeError)):
+            measure(1, instructions)
+    assert measure(3, "portable") > 0
 
 
-def test_unknown_instructions_are_refused(kernels: Any) -> None:
-    with pytest.raises(ValueError, match="no kernels named"):
-        kernels.peak(1, 1, "mmx")
-    assert kernels.peak(1, 1, "") > 0
-    assert kernels.peak(1 << 12, 1, "portable") > 0
-
-
-def described() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """A unit, a stem and an ending as the kernels take them."""
-    draw = torch.Generator().manual_seed(0)
-    levels = torch.randint(0, 2, (8, 4, 3, 3), generator=draw) * 2 - 1
+def small_plan() -> Plan:
+    """A stem, pooling, a unit and a map of few bits."""
+    window = GEOMETRY | {"pad_value": 0.0}
+    weight = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    levels = torch.randint(0, 2, (8, 4, 3, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
     one = unit(levels, {"inner_slope": torch.ones(8)}, padding=(1, 1, 1, 1))
-    window: dict[str, Any] = {"stride": (1, 1), "padding": (1, 1, 1, 1), "groups": 1, "relu": 1}
-    arrays = {"weight": draw_of(4, 3, 3, 3), "alpha": np.ones(4, np.float32), "beta": np.zeros(4, np.float32)}
-    pool = Operation("pool", {"x": 1}, {"name": "max", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)})
-    stem = describe_stem([Operation("conv", {"x": 0}, window, arrays), pool])
-    return describe(one, 4), stem, {"alpha": np.ones(8, np.float32), "beta": np.zeros(8, np.float32)}
+    return Plan(
+        (3, 8, 8),
+        (
+            Operation("conv", {"x": 0}, window | {"relu": 1}, {"weight": weight}),
+            Operation("pool", {"x": 1}, POOL | {"kernel": (2, 2), "stride": (2, 2), "padding": (0, 0)}),
+            Operation(one.kind, {"x": 2}, one.fields, one.constants),
+            Operation("quantize", {"x": 3}, QUANTIZE),
+            Operation(
+                "low_bit_conv",
+                {"x": 4},
+                LOW_BIT | {"pad_value": 0.0},
+                {"planes": bits(1, 2, 9, 1), "scale": real(2), "a_scale": real(1)},
+            ),
+        ),
+    )
 
 
-def draw_of(*shape: int) -> np.ndarray:
-    """Weights."""
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+CONTENT = np.frombuffer(encode(small_plan()), np.uint8)
+IMAGES = np.ones((2, 3, 8, 8), np.float32)
+OUT = np.zeros((2, 32), np.float32)
 
 
-def test_a_description_as_it_is_makes_a_chain(kernels: Any) -> None:
-    one, stem, ending = described()
-    assert kernels.Chain([one], stem, ending).output(8, 8) == (2, 2, 8)
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "x", b"x", 1, [], {}, CONTENT.tolist()),
+        *(CONTENT.astype(np.int8), CONTENT.astype(np.float32), CONTENT[None], CONTENT[:, None], CONTENT[::2], CONTENT[::-1]),
+        *(CONTENT[:0], CONTENT[:1], CONTENT[:63], CONTENT[:64], CONTENT[:-1], np.zeros(1000, np.uint8)),
+        np.concatenate([CONTENT, CONTENT[:64]]),
+        np.broadcast_to(np.uint8(0), (1 << 16,)),
+    ],
+)
+def test_what_is_no_plan_is_refused(engine: Any, content: Any) -> None:
+    for hashed in (False, True):
+        with pytest.raises((ValueError, TypeError)):
+            engine.Network(content, hashed, True)
 
 
-ODD: list[Any] = [
-    *(None, -1, 0, 3, 99, 1 << 40, 1 << 70, 0.5, float("nan"), "x", b"x", [], {}, True, object()),
-    *(np.zeros(8), np.zeros(8, np.float32), np.zeros((8, 8), np.float32), np.zeros(0, np.float32)),
-    *(np.zeros((8, 9, 1), np.int64), np.zeros((8, 9, 0), np.uint64), np.zeros((1, 9, 1), np.uint64)),
-    *(np.zeros((4, 3, 3, 3)), np.zeros((4, 3, 3, 3), np.float32), np.zeros((0, 3, 3, 3), np.float32)),
-    *(np.zeros((4, 3, 0, 0), np.float32), np.zeros((4, 3, 99, 99), np.float32)),
-]
+def test_a_hash_that_is_not_the_contents_is_refused_if_it_is_asked_for(engine: Any) -> None:
+    changed = CONTENT.copy()
+    changed[-70] ^= 1  # a bit of a constant
+    engine.Network(changed, hashed=False, map=True)
+    with pytest.raises(ValueError, match="hash"):
+        engine.Network(changed, hashed=True, map=True)
+    with pytest.raises(ValueError, match="logits"):
+        engine.Network(CONTENT, hashed=True)  # gives a map
+
+
+def test_content_may_lie_anywhere_and_be_changed_afterwards(engine: Any) -> None:
+    images, results = np.ones((2, 3, 8, 8), np.float32), []
+    for offset in (0, 1, 7):
+        spread = np.zeros(len(CONTENT) + offset, np.uint8)
+        spread[offset:] = CONTENT
+        network = engine.Network(spread[offset:], True, True)
+        spread[:] = 255
+        results.append(np.zeros((2, 32), np.float32))
+        network.run(images, results[-1], 1, "portable")
+    assert results[0].any() and all(np.array_equal(result, results[0]) for result in results)
 
 
 @given(st.data())
-def test_a_description_with_something_odd_in_it_is_refused_or_runs_and_never_crashes(data: st.DataObject) -> None:
+def test_a_damaged_plan_is_refused_or_runs_and_never_crashes(data: st.DataObject) -> None:
     module = native.kernels()
     assert module is not None
-    one, stem, ending = described()
-    tables = [one, one["branches"][0], stem, stem["layers"][0], ending]
-    for _ in range(data.draw(st.integers(1, 2))):
-        table = data.draw(st.sampled_from(tables))
-        key = data.draw(st.sampled_from(sorted(table)))
-        if data.draw(st.integers(0, 9)):
-            table[key] = data.draw(st.sampled_from(ODD))
-        elif len(table) > 1:
-            del table[key]
+    dice = random.Random(data.draw(st.integers(0, 1 << 32)))
+    content = encode(changed_plan(small_plan(), dice))
+    if dice.random() < 0.5:
+        content = changed_bytes(content, dice)
     try:
-        chain = module.Chain([one], stem, ending)
-        height, width, channels = chain.output(8, 8)
-        out = np.zeros((1, height, width, channels), np.float32)
-        of_image: dict[str, Any] = dict.fromkeys(("shortcut", "threshold", "gate", "offset"))
-        x = np.zeros((1, 8, 8, 3), np.float32)
-        chain.run(x, out, **of_image, threads=2, instructions="", nanoseconds=None)
-    except (ValueError, TypeError):
+        network = module.Network(np.frombuffer(content, np.uint8), hashed=False, map=True)
+        if network.arena_bytes < 1 << 22:
+            network.run(IMAGES, np.zeros((2, int(np.prod(network.output))), np.float32), 2, native.chosen())
+    except (ValueError, MemoryError):
         pass
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"x": np.zeros((1, 8, 8, 3))},
-        {"x": np.zeros((1, 8, 8, 3), np.float16)},
-        {"x": np.zeros((1, 8, 8, 3), np.int32)},
-        {"x": np.zeros((8, 8, 3), np.float32)},
-        {"x": np.zeros((1, 8, 8, 4), np.float32)},
-        {"x": np.zeros((1, 0, 8, 3), np.float32)},
-        {"x": np.zeros((2, 8, 8, 3), np.float32)},
-        {"x": np.broadcast_to(np.float32(0), (1, 1 << 15, 1, 3))},
-        {"x": None},
-        {"out": np.zeros((1, 2, 2, 8))},
-        {"out": np.zeros((1, 2, 2, 7), np.float32)},
-        {"out": np.zeros((1, 2, 8, 2), np.float32).transpose(0, 1, 3, 2)},
-        {"out": np.broadcast_to(np.float32(0), (1, 2, 2, 8))},
-        {"gate": np.zeros((1, 8), np.float32)},
-        {"shortcut": np.zeros((1, 4, 4, 8), np.float32)},
-        {"threads": 0},
-        {"threads": -5},
-        {"threads": 1 << 20},
-        {"instructions": "x"},
-        {"instructions": None},
-        {"nanoseconds": np.zeros(2, np.int64)},
-        {"nanoseconds": np.zeros(1)},
+        *({"images": odd} for odd in (None, 1.0, [], [[[[1.0]]]], "x", IMAGES.tolist())),
+        *({"images": IMAGES.astype(dtype)} for dtype in (np.float64, np.float16, np.int32, np.uint8, np.complex64)),
+        *({"images": IMAGES.astype(dtype)} for dtype in (">f4",)),
+        *({"images": odd} for odd in (IMAGES[0], IMAGES[None], IMAGES[:1], IMAGES[:0], IMAGES[:, :2], IMAGES[..., :7])),
+        {"images": IMAGES.transpose(0, 2, 3, 1)},
+        {"images": np.zeros((2, 3, 0, 8), np.float32)},
+        {"images": np.broadcast_to(np.float32(0), (1 << 21, 3, 8, 8))},
+        *({"out": odd} for odd in (None, OUT.tolist(), OUT[0], OUT[:1], OUT[:, :31], OUT[None], OUT.astype(np.float64))),
+        {"out": np.asfortranarray(OUT)},
+        {"out": np.zeros((2, 64), np.float32)[:, ::2]},
+        {"out": OUT[::-1]},
+        {"out": np.broadcast_to(np.float32(0), (2, 32))},
+        {"out": np.frombuffer(bytes(256), np.float32).reshape(2, 32)},  # cannot be written to
+        *({"threads": odd} for odd in ODD_THREADS),
+        *({"instructions": odd} for odd in ("", "mmx", "x" * 10_000, None, 1)),
+        *({"nanoseconds": np.zeros(count, np.int64)} for count in (0, 4, 6)),
+        *({"nanoseconds": odd} for odd in (1, "x", np.zeros(5), np.zeros((5, 1), np.int64), np.zeros(10, np.int64)[::2])),
+        {"nanoseconds": np.frombuffer(bytes(40), np.int64)},
     ],
 )
-def test_a_run_with_something_odd_is_refused(kernels: Any, changed: dict[str, Any]) -> None:
-    one, stem, ending = described()
-    chain = kernels.Chain([one], stem, ending)
-    arguments: dict[str, Any] = {
-        "x": np.zeros((1, 8, 8, 3), np.float32),
-        "out": np.zeros((1, 2, 2, 8), np.float32),
-        **dict.fromkeys(("shortcut", "threshold", "gate", "offset", "nanoseconds")),
-        "threads": 1,
-        "instructions": "",
-    }
-    chain.run(**arguments)
+def test_a_run_with_something_odd_is_refused(engine: Any, changed: dict[str, Any]) -> None:
+    network = engine.Network(CONTENT, True, True)
+    spent = np.zeros(5, np.int64)
+    arguments = {"images": IMAGES, "out": OUT, "threads": 1, "instructions": "portable", "nanoseconds": spent}
+    network.run(**arguments)
+    assert spent[[0, 1, 2, 4]].all()  # 3 is part of 4
     with pytest.raises((ValueError, TypeError)):
-        chain.run(**arguments | changed)
+        network.run(**arguments | changed)
 
 
-@pytest.mark.parametrize("size", [(0, 8), (8, -1), (1 << 20, 8), (1 << 40, 8), (1, 1)])
-def test_maps_of_sizes_that_cannot_be_are_refused(kernels: Any, size: tuple[int, int]) -> None:
-    one, stem, ending = described()
-    with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([one], stem, ending).output(*size)
+def test_a_run_takes_images_in_any_order_of_memory(engine: Any) -> None:
+    network = engine.Network(CONTENT, True, True)
+    images = np.random.default_rng(0).normal(size=(3, 3, 8, 8)).astype(np.float32)
+    twice = np.repeat(np.repeat(images, 2, axis=3), 3, axis=1)
+    mapped = np.frombuffer(images.tobytes(), np.float32).reshape(images.shape)  # cannot be written to
+    off = np.zeros(images.nbytes + 4, np.uint8)[4:].view(np.float32).reshape(images.shape)
+    off[:] = images
+
+    def run(given: Array, threads: int = 1) -> Array:
+        out = np.zeros((len(given), 32), np.float32)
+        network.run(given, out, threads, native.chosen())
+        return out
+
+    expected = run(images)
+    views = (
+        *(images[::-1][::-1], images.copy()[::-1, ::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1, ::-1]),
+        *(np.asfortranarray(images), images.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)),
+        *(twice[:, ::3, :, ::2], mapped, off),
+    )
+    for view in views:
+        assert np.array_equal(run(view), expected)
+    assert np.array_equal(run(np.broadcast_to(images[0], images.shape)), expected[[0, 0, 0]])
+    assert run(images[:0]).shape == (0, 32)
+    assert np.array_equal(run(images, 64), expected)
 
 
-@pytest.mark.parametrize("arguments", [([], None, None), ([None], None, None), ([{}], None, None), (None, None, None)])
-def test_a_chain_of_nothing_is_refused(kernels: Any, arguments: tuple[Any, ...]) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        kernels.Chain(*arguments)
-    one, stem, ending = described()
-    with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([one], {}, ending)
-    with pytest.raises((ValueError, TypeError)):
-        kernels.Chain([one], stem, {})
-
-
-def test_a_chain_says_what_the_kernels_refuse_in_one_line() -> None:
-    chain = Chain([unit(torch.ones(8, 4, 1, 1), name="blocks.0")], (4, 2, 2))
-    for x in (torch.zeros(1, 5, 2, 2), torch.zeros(1, 4, 2, 2).double(), torch.zeros(1, 4, 0, 2)):
-        with pytest.raises(BcdzooError) as error:
-            chain(x)
-        assert str(error.value).startswith("blocks.0: ") and "\n" not in str(error.value)
+def test_a_plan_says_what_the_engine_refuses_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = PlanRunner(small_plan())
+    monkeypatch.setattr("bcdzoo.packed.run.encode", lambda _: bytes(CONTENT[:-64]))
+    with pytest.raises(BcdzooError, match="this network cannot be packed: ") as error:
+        runner(torch.zeros(1, 3, 8, 8))
+    assert "\n" not in str(error.value)
+    with pytest.raises(BcdzooError, match="this plan is for images of 3×8×8, not 3×8×0"):
+        runner(torch.zeros(1, 3, 8, 0))

@@ -2,7 +2,6 @@
 
 import math
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,29 +20,16 @@ from bcdzoo.layers.unit import BinaryUnit, DynamicConv
 from bcdzoo.models.bcdnet import MLPBlock
 from bcdzoo.models.meliusnet import DenseBlock, ImprovementBlock, Transition
 from bcdzoo.models.reactnet import pointwise_half, spatial_half
-from bcdzoo.packed import native
 from bcdzoo.packed.bench import peak
-from bcdzoo.packed.chain import Chain, describe
 from bcdzoo.packed.pack import PackedConv2d, pack
+from bcdzoo.packed.run import PlanRunner
+from bcdzoo.plan.operations import PlanError
+from bcdzoo.plan.plan import Plan
 from tests.packed.instructions import each_instruction_set, forced
 from tests.packed.units import unit
+from tests.packed.unsettled import unsettle
 
 BINARY = Quantizers()
-
-
-def unsettle(network: nn.Module, seed: int) -> nn.Module:
-    """Constants as after training, none of them 0 or 1, some negative."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            module.running_mean.normal_(generator=draw)
-            module.running_var.uniform_(0.2, 3, generator=draw)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.7)
-    return network.eval()
 
 
 def same(network: nn.Module, x: Tensor) -> None:
@@ -95,13 +81,13 @@ def test_sums_of_a_binary_convolution_are_the_integers_of_the_float_one(
         return
     bits = torch.where(x >= 0, 1.0, -1.0)  # sign(0) = +1
     expected = F.conv2d(bits.double(), weights.double(), stride=sizes["stride"], padding=padding)
-    stride = (sizes["stride"],) * 2
-    chain = Chain([unit(weights, stride=stride, padding=(padding,) * 4)], tuple(x.shape[1:]))
+    one = unit(weights, stride=(sizes["stride"],) * 2, padding=(padding,) * 4)
+    runner = PlanRunner(Plan(tuple(x.shape[1:]), (one,)))
     before = torch.get_num_threads()
     torch.set_num_threads(sizes["threads"])
     try:
         with forced(instructions):
-            got = chain(x)
+            got = runner(x)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(got.double(), expected)
@@ -195,24 +181,11 @@ def test_folded_batch_normalization_rounds_as_the_module(seed: int) -> None:
 
 
 def test_what_has_not_the_size_of_the_unit_is_refused() -> None:
-    chain = Chain([unit(torch.ones(4, 8, 1, 1))], (8, 2, 2))
-    with pytest.raises(BcdzooError, match="wrong number of channels"):
-        chain(torch.zeros(1, 9, 2, 2))
-    too_small = Chain([unit(torch.ones(4, 8, 3, 3))], (8, 2, 2))
-    with pytest.raises(BcdzooError, match="smaller than the kernel"):
-        too_small(torch.zeros(1, 8, 2, 2))
-
-
-@pytest.mark.parametrize(
-    "damage", [{"c_in": 70_000}, {"kernel": 16}, {"stride": 0}, {"shortcut": 9}, {"threshold": None}]
-)
-def test_the_kernels_refuse_descriptions_that_make_no_sense(damage: dict[str, Any]) -> None:
-    described = describe(unit(torch.ones(4, 8, 1, 1)), 8)
-    kernels = native.kernels()
-    assert kernels is not None
-    assert kernels.Chain([described], None, None).output(2, 2) == (2, 2, 4)
-    with pytest.raises((ValueError, TypeError, RuntimeError)):
-        kernels.Chain([described | damage], None, None)
+    runner = PlanRunner(Plan((8, 2, 2), (unit(torch.ones(4, 8, 1, 1)),)))
+    with pytest.raises(BcdzooError, match="this plan is for images of 8×2×2, not 9×2×2"):
+        runner(torch.zeros(1, 9, 2, 2))
+    with pytest.raises(PlanError, match="the window is larger than the map"):
+        PlanRunner(Plan((8, 2, 2), (unit(torch.ones(4, 8, 3, 3)),)))
 
 
 def test_a_batch_of_none_gives_none() -> None:

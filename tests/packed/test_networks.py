@@ -21,7 +21,7 @@ from bcdzoo.packed.run import PlanRunner
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
 from tests.packed.instructions import each_instruction_set, forced
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 
 LOW_BIT = [name for name in bcdzoo.list_models() if any(bits.a_bits < 32 for bits in REGISTRY[name].bits)]
 LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}

@@ -39,7 +39,7 @@ from bcdzoo.models.realtobinary import ChannelGate, GatedUnit
 from bcdzoo.plan.operations import END, KINDS, SHORTCUTS, Operation, PlanError, Real, Word, check_operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import RUN, fused, run
-from tests.packed.test_kernels import unsettle
+from tests.packed.unsettled import unsettle
 
 SMALL = settings(max_examples=40, deadline=None)
 SLIDING = {"stride": (1, 1), "padding": (0, 0, 0, 0), "same": 0, "pad_value": 0.0, "dilation": (1, 1), "groups": 1}
