@@ -83,6 +83,10 @@ struct BinaryConv {
   std::vector<Term> terms;         // several: sampled branches, or bases
   std::vector<float> factors;      // of bases of activations; empty: one, without a factor. First all terms of the first one.
   std::vector<uint16_t> classes;   // [output pixel]: border class; empty: all are 0
+  // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of padding are
+  // not counted but taken from padding_ones, [run][padded c_out]; `base` is the same. Only of one term and one pair.
+  std::vector<uint8_t> first_run, end_run;
+  Ints padding_ones;
   // [padded c_out] each; empty: nothing of that kind is done
   Floats inner_slope, alpha, beta, shift_in, slope, shift_out;
   bool activation_first = false;

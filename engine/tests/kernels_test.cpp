@@ -144,6 +144,12 @@ void random_binary(BinaryCase& c) {
     for (float& scale : term.scale)
       if (below(8) == 0) scale = maybe() ? 0.0f : -0.0f;
   }
+  if (kind == 0 && maybe())
+    for (int i = 0; i < c.pixels; ++i) {
+      conv.first_run.push_back(static_cast<uint8_t>(below(3) == 0 ? below(runs) : 0));
+      conv.end_run.push_back(static_cast<uint8_t>(below(3) == 0 ? between(conv.first_run[i] + 1, runs) : runs));
+    }
+  for (int i = 0; i < runs * padded; ++i) conv.padding_ones.push_back(below(32 * length));
   conv.inner_slope = perhaps(padded);
   conv.alpha = perhaps(padded);
   conv.beta = perhaps(padded);
@@ -200,9 +206,14 @@ float plain_binary(const BinaryCase& c, int pixel, int channel, const Floats& ou
       for (const Pair& pair : term.pairs) {
         int32_t ones = 0;
         for (int i = 0; i < depth; ++i) {
+          const int number = i / windows.length;
+          if (!conv.first_run.empty() && (number < conv.first_run[pixel] || number >= conv.end_run[pixel])) {
+            if (i % windows.length == 0) ones += conv.padding_ones[number * conv.padded_out() + channel];
+            continue;
+          }
           const uint32_t* run = term.sampled_at
                                     ? c.bits.data() + term.sampled_at[4 * pixel + i / (depth / 4)] + i % (depth / 4)
-                                    : c.bits.data() + windows.window_at[pixel] + windows.run_at[i / windows.length] + i % windows.length;
+                                    : c.bits.data() + windows.window_at[pixel] + windows.run_at[number] + i % windows.length;
           ones += __builtin_popcount(run[pair.bits_at] ^ pair.panels[(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
         }
         sum -= ones << pair.shift;

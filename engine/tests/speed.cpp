@@ -68,6 +68,12 @@ void binary(const Kernels& kernels, double peak, const char* what, int kernel, i
   conv.windows = square(channels, side, kernel, 1, channels / 32);
   const int depth = conv.windows.runs() * conv.windows.length, pixels = side * side;
   const int dwords = (side + kernel - 1) * (side + kernel - 1) * channels / 32;
+  if (kernel == 3 && planes == 1)
+    for (int i = 0; i < pixels; ++i) {
+      conv.first_run.push_back(i < side);
+      conv.end_run.push_back(i < pixels - side ? 3 : 2);
+    }
+  conv.padding_ones.assign(kernel * channels, 0);
   conv.terms.resize(1);
   conv.terms[0].base.assign(channels, depth * 32);
   conv.terms[0].scale = constants(channels, 0.001f);

@@ -2,6 +2,7 @@
 //   accumulate(sum, x)  adds the ones of each lane of x, and widen(sum) makes numbers of kRoom such sums; kRoom 0: at once
 //   kCounted            vectors of a panel that are counted together
 //   kRows               pixels of a tile
+//   kFewTiles           whether small code counts for more than the last bit of speed
 
 // What one call works on.
 struct BinaryJob {
@@ -30,7 +31,8 @@ struct BinaryPanel {
   int64_t first, dword;  // channel, and its dword of bits
   uint32_t valid;  // bits of channels that there are
   const uint32_t* weights;
-  const int32_t* base;
+  int first_run = 0, end_run;  // that are counted
+  const int32_t *base, *padding_ones;
   const float* shortcut;
   float* out;
 
@@ -39,7 +41,9 @@ struct BinaryPanel {
     const BinaryMaps& maps = job.maps;
     const Term& term = conv.terms[0];
     weights = term.pairs[0].panels.data() + first * job.depth;
+    end_run = job.runs;
     base = term.base.data() + first;
+    padding_ones = conv.padding_ones.data() + first;
     for (int i = 0; i < kPanel; ++i) only_base[i] = static_cast<float>(base[i]);
     copy(scale, term.scale.data() + first);
     copy(alpha, part(conv.alpha, first, kOnes));
@@ -133,8 +137,23 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
 #pragma GCC unroll 16
   for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + job.window_at[pixel + p];
   I ones[MR][NV];
-  count<MR, NV>([&](int p, int run) { return x[p] + job.run_at[run]; }, kSums == Sums::kRun ? 1 : job.runs, job.length,
-                panel.weights, ones);
+  if (kSums == Sums::kRun) {
+    count<MR, NV>([&](int p, int) { return x[p] + job.run_at[0]; }, 1, job.length, panel.weights, ones);
+  } else {
+    const int32_t* run_at = job.run_at + panel.first_run;
+    const uint32_t* w = panel.weights + int64_t{panel.first_run} * job.length * kPanel;
+    count<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w, ones);
+    if (panel.end_run - panel.first_run < job.runs)
+      for (int run = 0; run < job.runs; ++run) {
+        if (run >= panel.first_run && run < panel.end_run) continue;
+#pragma GCC unroll 8
+        for (int i = 0; i < NV; ++i) {
+          const I padding = load(static_cast<const void*>(panel.padding_ones + run * job.class_step + kWidth * i));
+#pragma GCC unroll 16
+          for (int p = 0; p < MR; ++p) ones[p][i] += padding;
+        }
+      }
+  }
   // base - 2 * ones in floats, which hold it exactly
   const auto scaled = [&](int p, int i, F base) { return fused(to_floats(ones[p][i]), splat(-2.0f), base) * load(panel.scale + kWidth * i); };
   if (job.classes) {
@@ -275,20 +294,34 @@ BCDZOO_INLINE void binary_pixels(const BinaryJob& job, const BinaryPanel& panel,
     if (begin < end) binary_pixels<kSums, kExtra, kAdds, MR / 2, NV>(job, panel, begin, end);
 }
 
-// Few pixels at a time, so that their floats stay in the first cache, but more if a panel's weights are many.
+// The next pixel behind `begin` whose window has other runs of padding.
+inline int same_runs(const BinaryConv& conv, int begin, int end) {
+  int pixel = begin + 1;
+  while (pixel < end && conv.first_run[pixel] == conv.first_run[begin] && conv.end_run[pixel] == conv.end_run[begin]) ++pixel;
+  return pixel;
+}
+
+// Few pixels at a time, so that their floats stay in the first cache, and a panel's weights while they are read.
 template <Sums kSums, bool kExtra, Adds kAdds>
 void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int last) {
-  const int step = 32;
-  for (int pixel = begin; pixel < end; pixel += step) {
-    const int stop = pixel + step < end ? pixel + step : end;
+  constexpr int kStep = 64;
+  for (int block = begin; block < end; block += kStep)
     for (int index = first; index < last; ++index) {
-      const BinaryPanel panel(job, index, kExtra);
-      if (job.conv.c_out - panel.first <= kLanes)
-        binary_pixels<kSums, kExtra, kAdds, kRows, kLaneVectors>(job, panel, pixel, stop);
-      else
-        binary_pixels<kSums, kExtra, kAdds, kRows, kPanel / kWidth>(job, panel, pixel, stop);
+      BinaryPanel panel(job, index, kExtra);
+      const int block_end = block + kStep < end ? block + kStep : end;
+      for (int pixel = block, stop; pixel < block_end; pixel = stop) {
+        stop = block_end;
+        if (kSums == Sums::kRuns && !job.conv.first_run.empty()) {
+          stop = same_runs(job.conv, pixel, block_end);
+          panel.first_run = job.conv.first_run[pixel];
+          panel.end_run = job.conv.end_run[pixel];
+        }
+        if (job.conv.c_out - panel.first <= kLanes)
+          binary_pixels<kSums, kExtra, kAdds, kRows, kLaneVectors>(job, panel, pixel, stop);
+        else
+          binary_pixels<kSums, kExtra, kAdds, kRows, kPanel / kWidth>(job, panel, pixel, stop);
+      }
     }
-  }
 }
 
 template <Sums kSums, bool kExtra>
@@ -308,12 +341,12 @@ void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int 
                      term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
   if (terms)
     binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
-  else if (maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
+  else if (kFewTiles || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
     binary_conv_adds<Sums::kRuns, true>(job, begin, end, first, last);
   else if (job.runs > 1)
-    binary_conv_adds<Sums::kRuns, false>(job, begin, end, first, last);
+    binary_conv_adds<Sums::kRuns, kFewTiles>(job, begin, end, first, last);
   else
-    binary_conv_adds<Sums::kRun, false>(job, begin, end, first, last);
+    binary_conv_adds<kFewTiles ? Sums::kRuns : Sums::kRun, kFewTiles>(job, begin, end, first, last);
 }
 
 // Bits of a pixel's channels [first, first + 32), of which there are `count`.

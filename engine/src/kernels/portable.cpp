@@ -10,6 +10,7 @@ constexpr int kWidth = 4;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 2, kRows = 2, kSpinRows = 2, kSpinVectors = 2;
+constexpr bool kFewTiles = true;
 constexpr int kFloatRows = 2, kFloatVectors = 4;
 
 typedef uint32_t U __attribute__((vector_size(4 * kWidth)));
