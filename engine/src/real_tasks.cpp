@@ -32,7 +32,7 @@ void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
   const int columns = padded_width();
   float* const out = frame.at<float>(*to);
   for (int row = first; row < last; ++row) {
-    float* const to_row = out + int64_t{row} * columns * step;
+    float* const to_row = out + int64_t{to->ring ? row % to->ring : row} * columns * step;
     const int y = row - top;
     if (y < 0 || y >= height) {
       std::fill(to_row, to_row + columns * step, value);

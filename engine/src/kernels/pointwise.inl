@@ -60,29 +60,38 @@ BCDZOO_INLINE void each(const float* x, int64_t x_step, float* out, int64_t out_
 template <class Combine>
 BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step, int channels,
                         int begin, int end, const Combine& combine) {
-  for (int pixel = begin; pixel < end; ++pixel) {
-    const float* second = other.values + pixel * other.step;
-    const auto given = [&](int i) { return other.single ? splat(second[0]) : load(second + i); };
-    each(x, x_step, out, out_step, channels, pixel, pixel + 1, [&](F v, int i) { return combine(v, given(i)); });
-  }
+  const int64_t other_step = other.step;
+  const float* second = other.values + begin * other_step;
+  if (other.single)
+    for (int pixel = begin; pixel < end; ++pixel, second += other_step) {
+      const F all = splat(*second);
+      each(x, x_step, out, out_step, channels, pixel, pixel + 1, [=](F v, int) { return combine(v, all); });
+    }
+  else
+    for (int pixel = begin; pixel < end; ++pixel, second += other_step)
+      each(x, x_step, out, out_step, channels, pixel, pixel + 1, [=](F v, int i) { return combine(v, load(second + i)); });
 }
 
 void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
                int channels, int begin, int end) {
   const auto one = [&](const auto& compute) { each(x, x_step, out, out_step, channels, begin, end, compute); };
   const auto two = [&](const auto& combine) { both(x, x_step, other, out, out_step, channels, begin, end, combine); };
-  const auto given = [](const Floats& constants, int i, float otherwise) {
-    return constants.empty() ? splat(otherwise) : load(constants.data() + i);
-  };
+  // Pointers of their own, because what is written might be anything to the compiler.
+  const auto at = [](const Floats& constants) { return constants.empty() ? nullptr : constants.data(); };
+  const auto given = [](const float* constants, int i, float otherwise) { return constants ? load(constants + i) : splat(otherwise); };
   switch (step.kind) {
-    case Pointwise::Kind::kScaleShift:
-      return one([&](F v, int i) { return fused(v, given(step.alpha, i, 1.0f), given(step.beta, i, -0.0f)); });
-    case Pointwise::Kind::kPrelu:
-      return one([&](F v, int i) {
-        v = v + given(step.shift_in, i, -0.0f);
-        v = v > F{} ? v * given(step.positive, i, 1.0f) : v * load(step.slope.data() + i);
-        return v + given(step.shift_out, i, -0.0f);
+    case Pointwise::Kind::kScaleShift: {
+      const float *alpha = at(step.alpha), *beta = at(step.beta);
+      return one([=](F v, int i) { return fused(v, given(alpha, i, 1.0f), given(beta, i, -0.0f)); });
+    }
+    case Pointwise::Kind::kPrelu: {
+      const float *shift_in = at(step.shift_in), *positive = at(step.positive), *slope = at(step.slope), *shift_out = at(step.shift_out);
+      return one([=](F v, int i) {
+        v = v + given(shift_in, i, -0.0f);
+        v = v > F{} ? v * given(positive, i, 1.0f) : v * load(slope + i);
+        return v + given(shift_out, i, -0.0f);
       });
+    }
     case Pointwise::Kind::kClip:
       return one([&](F v, int) { return clip(v, splat(step.low), splat(step.high)); });
     case Pointwise::Kind::kAbs:
