@@ -62,9 +62,9 @@ def test_the_version_names_torch_and_the_kernels(wanted: str, shown: str, monkey
 
 
 def test_the_version_says_why_there_are_no_kernels() -> None:
-    code = "import sys; sys.modules['bcdzoo.packed._kernels'] = None; from bcdzoo.cli import main; main(['--version'])"
+    code = "import sys; sys.modules['bcdzoo.packed._engine'] = None; from bcdzoo.cli import main; main(['--version'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "kernels none (import of bcdzoo.packed._kernels halted" in done.stdout
+    assert "kernels none (import of bcdzoo.packed._engine halted" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
 
 

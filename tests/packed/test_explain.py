@@ -24,7 +24,8 @@ def test_the_facts_are_those_of_the_table_of_all_networks(name: str, capsys: pyt
     facts, line = json.loads(printed), table()[name]
     assert code == 0
     assert (facts["operations_recorded"], facts["operations"]) == (int(line["operations"]), int(line["fused"]))
-    assert sum(facts["steps"].values()) == int(line["steps"])
+    slow = sum(int(each.rsplit("×", 1)[1]) for each in line["slow"].split("; ") if each)
+    assert (facts["steps"]["kernels"], facts["steps"]["reference"]) == (facts["operations"] - slow, slow)
     assert sum(not layer["why_alone"] for layer in facts["layers"]) == int(line["units"])
     assert {layer["why_alone"] for layer in facts["layers"]} - {""} == set(filter(None, line["why"].split("; ")))
     assert all(bool(layer["unit"]) != bool(layer["why_alone"]) for layer in facts["layers"])
@@ -32,7 +33,7 @@ def test_the_facts_are_those_of_the_table_of_all_networks(name: str, capsys: pyt
 
 def test_a_unit_is_put_into_words(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(["explain", "bcdnet-tiny", "--plan"], capsys)[1]
-    assert "12 operations, 65 before fusing; they run as 2 steps on the kernels, the stem among them" in printed
+    assert "12 operations, 65 before fusing; 12 on the kernels\n" in printed
     assert "sign, 3×3 by 2, normalization, its input averaged 2×2 and added, PReLU" in printed
     assert "sign, 1×1, with short-range and long-range samples, normalization, its input added, PReLU" in printed
     printed = run(["explain", "real-to-binary-r18", "--plan", "--input-size", "64"], capsys)[1]
