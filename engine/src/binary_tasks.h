@@ -35,6 +35,7 @@ class BitsTask : public Task {
   Dwords falls;                // [dwords], or empty
   Place limits;                // threshold of each image, if it has a slot
   std::vector<LevelBits> levels;  // one, or none
+  std::vector<SumBits> sums;      // likewise
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
 };

@@ -173,6 +173,15 @@ struct LevelBits {
   int planes = 1;
 };
 
+// The nearest sum of some numbers of a basis, as planes of bits: those of the lowest sum, of which some change at each limit
+// that a value reaches.
+struct SumBits {
+  int planes = 0;
+  uint32_t lowest = 0;              // bit k: of plane k
+  std::vector<float> limits;        // ascending
+  std::vector<uint32_t> changes;    // [limits], bit k: of plane k
+};
+
 // Second operand of a pointwise step: the same pixels, or one pixel (or number) for all.
 struct Operand {
   const float* values = nullptr;
@@ -192,6 +201,8 @@ struct Kernels {
   // Planes of bits of levels, `plane_step` dwords from one to the next.
   void (*level_bits)(const LevelBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
                      const int32_t* pixel_at, int begin, int end);
+  void (*sum_bits)(const SumBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
+                   const int32_t* pixel_at, int begin, int end);
   void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first, int last);
   void (*grouped_conv)(const GroupedConv&, const float* in, float* out, int64_t out_step, int begin, int end);
   void (*depthwise_conv)(const DepthwiseConv&, const float* in, float* out, int64_t out_step, int begin, int end);

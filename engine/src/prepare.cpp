@@ -1,6 +1,7 @@
 #include "prepare.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <optional>
@@ -114,10 +115,12 @@ class Builder {
     const float border = border_of(op, sliding);
     int64_t largest = int64_t{in.channels()} * sliding.taps();
     if (op.kind == "low_bit_conv") {
-      const int a_bits = op.whole("a_bits"), w_bits = op.constant("planes").shape.sizes[0];
-      if (a_bits > 1) largest <<= a_bits;
+      const int w_bits = op.constant("planes").shape.sizes[0];
+      const std::optional<Levels> levels = levels_of(i);
+      if (!levels) return false;
+      if (!levels->signs) largest <<= levels->planes;
       largest <<= w_bits;
-      if (a_bits > 1 && border != 0) return false;
+      if (!levels->signs && border != 0) return false;
       if (largest >= int64_t{1} << 30) return false;
     } else {
       const auto& samplings = op.fields.at("samplings").words;
@@ -177,7 +180,7 @@ class Builder {
     const Sliding sliding = sliding_of(i);
     auto map = std::make_shared<BitMap>();
     map->dwords = ceil_div(in.channels(), 32);
-    map->planes = in.levels() * (is_low_bit(i) ? planes_of_level(i) : 1);
+    map->planes = in.levels() * (is_low_bit(i) ? levels_of(i)->planes : 1);
     map->height = in.height();
     map->width = in.width();
     map->top = sliding.before[0];
@@ -190,20 +193,47 @@ class Builder {
     return map;
   }
 
-  // Bits of a level: 1 of signs, else what its maker says, or the convolution.
-  int planes_of_level(int i) const {
-    const int stated = operation(i).whole("a_bits"), maker = input(i) - 1;
-    if (stated == 1 || maker < 0) return stated;
-    if (operation(maker).kind == "encode") return 1;
-    if (operation(maker).kind == "quantize") return std::min(stated, operation(maker).whole("bits"));
-    return stated;
+  // What the levels are that a convolution reads: -1 and +1, or whole numbers from 0 on of so many bits.
+  struct Levels {
+    bool signs;
+    int planes;
+  };
+
+  // As their maker says, else as the convolution does; nothing if the kernels do not know such levels.
+  std::optional<Levels> levels_of(int i) const {
+    const int stated = operation(i).whole("a_bits");
+    std::optional<Levels> found;
+    for (const int value : level_values(i)) {
+      const std::string kind = value ? operation(value - 1).kind : "";
+      Levels one{stated == 1, stated};
+      if (kind == "binarize") one = {true, 1};
+      if (kind == "encode") one = {false, 1};
+      if (kind == "quantize") {
+        const auto [least, most] = quantized(operation(value - 1));
+        if (!(least >= 0 && most < 1 << 16)) return {};
+        one = {false, 1};
+        while (most >= 1 << one.planes) ++one.planes;
+      }
+      if (found && (found->signs != one.signs || found->planes != one.planes)) return {};
+      found = one;
+    }
+    return found;
+  }
+
+  // The lowest and the highest level that a quantization gives.
+  static std::pair<float, float> quantized(const Operation& op) {
+    const auto level = [&](const char* end) {
+      const float value = op.real(end), step = op.real("step");
+      return std::nearbyint(op.whole("divide") ? value / step : value * step) + static_cast<float>(op.whole("offset"));
+    };
+    return std::minmax(level("low"), level("high"));
   }
 
   // What gives a convolution of few bits its bits without floats between them.
   bool gives_bits(int maker) const {
     if (maker < 0) return false;
     const Operation& op = operation(maker);
-    return op.kind == "quantize" || (op.kind == "binarize" && !has_input(maker, "threshold"));
+    return op.kind == "quantize" || op.kind == "encode" || (op.kind == "binarize" && !has_input(maker, "threshold"));
   }
 
   // Makers of the levels of a convolution's input, one for each basis that is stacked; else the value's own.
@@ -1009,7 +1039,7 @@ class Builder {
   void emit_low_bit(int i) {
     begin_bits(i);
     const std::vector<int> values = level_values(i);
-    const int planes = planes_of_level(i);
+    const int planes = levels_of(i)->planes;
     for (size_t k = 0; k < values.size(); ++k) add_levels(i, values[k], static_cast<int>(k) * planes);
     UnitTask* const task = add<UnitTask>(shape(i + 1).height());
     set_up(task, i);
@@ -1022,14 +1052,16 @@ class Builder {
 
   // Bits of a value's levels from one plane on: from what they are made of, if that is possible.
   void add_levels(int i, int value, int plane) {
-    const bool signs = operation(i).whole("a_bits") == 1;
-    const int maker = value - 1, planes = planes_of_level(i);
+    const auto [signs, planes] = *levels_of(i);
+    const int maker = value - 1;
     const bool direct = gives_bits(maker);
     BitsTask* const task = add_bits(i, place(direct ? input(maker) : value), plane, 0);
     const int channels = task->from.shape.channels(), all = round_up(channels, 32);
     if (direct && operation(maker).kind == "quantize") {
       const Operation& op = operation(maker);
       task->levels.push_back({true, op.whole("divide") != 0, op.real("low"), op.real("high"), op.real("step"), static_cast<float>(op.whole("offset")), planes});
+    } else if (direct && operation(maker).kind == "encode") {
+      task->sums.push_back(sum_bits(operation(maker).constant("basis")));
     } else if (direct) {
       task->threshold = filled(operation(maker).constant("threshold"), channels, all, INFINITY);
       if (operation(maker).has("falls")) {
@@ -1045,14 +1077,35 @@ class Builder {
     }
   }
 
+  // The sums of some of a basis in their order, and what changes from each to the next one: beyond the middle of the two.
+  static SumBits sum_bits(const Constant& basis) {
+    const int count = static_cast<int>(basis.count());
+    std::vector<std::pair<float, uint32_t>> sums;
+    for (uint32_t code = 0; code < 1u << count; ++code) {
+      float sum = 0;  // in sequence, as float32
+      for (int k = 0; k < count; ++k) sum += (code >> k & 1) ? basis.floats[k] : 0.0f * basis.floats[k];
+      sums.emplace_back(sum, code);
+    }
+    std::stable_sort(sums.begin(), sums.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    SumBits made;
+    made.planes = count;
+    made.lowest = sums[0].second;
+    for (size_t i = 1; i < sums.size(); ++i) {
+      const float middle = (sums[i].first + sums[i - 1].first) / 2.0f;
+      made.limits.push_back(std::nextafter(middle, INFINITY));
+      made.changes.push_back(sums[i].second ^ sums[i - 1].second);
+    }
+    return made;
+  }
+
   void add_low_bit_terms(UnitTask* task, int i) {
     const Operation& op = operation(i);
     const Sliding sliding = sliding_of(i);
     const BitMap& map = *bits_[i].map;
     const Constant &words = op.constant("planes"), &scale = op.constant("scale"), &factors = op.constant("a_scale");
-    const bool signs = op.whole("a_bits") == 1;
+    const auto [signs, planes] = *levels_of(i);
     const int w_bits = words.shape.sizes[0], rows = words.shape.sizes[1], bases = op.whole("w_bases"), outputs = rows / bases;
-    const int c_in = shape(input(i)).channels(), all = round_up(outputs, kPanel), planes = planes_of_level(i);
+    const int c_in = shape(input(i)).channels(), all = round_up(outputs, kPanel);
     const int64_t plane_words = words.count() / w_bits;
     const int border = 1 + static_cast<int>(border_of(op, sliding));
     Classes classes = classes_of(sliding, map);

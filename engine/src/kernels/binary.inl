@@ -397,6 +397,27 @@ void level_bits(const LevelBits& levels, const float* x, int64_t step, int chann
     }
 }
 
+void sum_bits(const SumBits& sums, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
+              const int32_t* pixel_at, int begin, int end) {
+  const int limits = static_cast<int>(sums.limits.size()), planes = sums.planes;
+  const float* const limit = sums.limits.data();
+  const uint32_t* const changes = sums.changes.data();
+  for (int pixel = begin; pixel < end; ++pixel)
+    for (int first = 0; first < channels; first += kPanel) {
+      const int count = channels - first;
+      const float* const from = x + pixel * step + first;
+      uint32_t all[8];
+      for (int k = 0; k < planes; ++k) all[k] = sums.lowest >> k & 1 ? low_bits(count) : 0u;
+      for (int t = 0; t < limits; ++t) {
+        const F least = splat(limit[t]);
+        const uint32_t reached = dword_of(count, [&](int i) { return at_least(load(from + i), least); });
+        for (int k = 0; k < planes; ++k)
+          if (changes[t] >> k & 1) all[k] ^= reached;
+      }
+      for (int k = 0; k < planes; ++k) bits[pixel_at[pixel] + first / kPanel + k * plane_step] = all[k];
+    }
+}
+
 // In the first cache whatever the depth is: the same dwords again and again.
 double spin(int dwords, int repeats) {
   constexpr int kDepth = 32, kMost = kSpinRows * kSpinVectors;

@@ -137,5 +137,5 @@ void double_linear(const float* weights, const double* x, int columns, double* o
 
 #define BCDZOO_KERNELS(name)                                                                                       \
   {                                                                                                                \
-    name, binary_conv, binarize, level_bits, float_conv, grouped_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
+    name, binary_conv, binarize, level_bits, sum_bits, float_conv, grouped_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
   }
