@@ -107,30 +107,44 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
   }
 }
 
+// Doubles, half as many as floats.
+constexpr int kDoubles = kWidth / 2;
+typedef double D __attribute__((vector_size(8 * kDoubles)));
+typedef double LooseD __attribute__((vector_size(8 * kDoubles), aligned(8), may_alias));
+typedef float LooseHalf __attribute__((vector_size(4 * kDoubles), aligned(4), may_alias));
+
+BCDZOO_INLINE D load_doubles(const float* from) { return __builtin_convertvector(*reinterpret_cast<const LooseHalf*>(from), D); }
+BCDZOO_INLINE D load_doubles(const double* from) { return *reinterpret_cast<const LooseD*>(from); }
+
 void sum(const float* x, int64_t step, int channels, double* sums, int begin, int end) {
+  constexpr int kVectors = kLanes / kDoubles;
   int c = 0;
-  for (; c + kPanel <= channels; c += kPanel) {
-    double all[kPanel];
-    for (int i = 0; i < kPanel; ++i) all[i] = sums[c + i];
-    for (int pixel = begin; pixel < end; ++pixel)
-      for (int i = 0; i < kPanel; ++i) all[i] += static_cast<double>(x[pixel * step + c + i]);
-    for (int i = 0; i < kPanel; ++i) sums[c + i] = all[i];
+  for (; c + kLanes <= channels; c += kLanes) {
+    D all[kVectors];
+    for (int v = 0; v < kVectors; ++v) all[v] = load_doubles(sums + c + kDoubles * v);
+    const float* from = x + begin * step + c;
+    for (int pixel = begin; pixel < end; ++pixel, from += step)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) all[v] += load_doubles(from + kDoubles * v);
+    for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + c + kDoubles * v) = all[v];
   }
   for (int pixel = begin; pixel < end; ++pixel)
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
 
 void double_linear(const float* weights, const double* x, int columns, double* out, int begin, int end) {
-  constexpr int kSums = 16;  // that are added at once
+  constexpr int kSums = 4;  // vectors that are added at once
   for (int row = begin; row < end; ++row) {
     const float* w = weights + int64_t{row} * columns;
-    double sums[kSums] = {};
+    D sums[kSums] = {};
     int c = 0;
-    for (; c + kSums <= columns; c += kSums)
-      for (int i = 0; i < kSums; ++i) sums[i] += static_cast<double>(w[c + i]) * x[c + i];
+    for (; c + kSums * kDoubles <= columns; c += kSums * kDoubles)
+#pragma GCC unroll 4
+      for (int v = 0; v < kSums; ++v) sums[v] += load_doubles(w + c + kDoubles * v) * load_doubles(x + c + kDoubles * v);
     double all = 0;
     for (; c < columns; ++c) all += static_cast<double>(w[c]) * x[c];
-    for (const double sum : sums) all += sum;
+    for (const D& sum : sums)
+      for (int i = 0; i < kDoubles; ++i) all += sum[i];
     out[row] = all;
   }
 }
