@@ -31,6 +31,8 @@ BCDZOO_INLINE I widen(I bytes) {
 BCDZOO_INLINE F fused(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 BCDZOO_INLINE uint32_t signs(I x) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)x)); }
 BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+// a > b ? a : b, so b if one is a NaN.
+BCDZOO_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 #include "binary.inl"

@@ -20,6 +20,8 @@ BCDZOO_INLINE I widen(I x) { return x; }
 BCDZOO_INLINE F fused(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 BCDZOO_INLINE uint32_t at_least(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
 BCDZOO_INLINE uint32_t signs(I x) { return _mm512_movepi32_mask((__m512i)x); }
+// a > b ? a : b, so b if one is a NaN.
+BCDZOO_INLINE F larger(F a, F b) { return _mm512_maskz_max_ps(0xffff, a, b); }
 BCDZOO_INLINE F rounded(F x) {
   return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }

@@ -20,7 +20,7 @@ struct BinaryJob {
       : conv(conv), maps(maps), runs(conv.windows.runs()), length(conv.windows.length), depth(runs * length),
         run_at(conv.windows.run_at.data()), window_at(conv.windows.window_at.data()),
         classes(conv.classes.empty() ? nullptr : conv.classes.data()), class_step(conv.padded_out()), out(maps.out),
-        out_step(maps.out_step), shortcut_step(maps.shortcut_step), readers(maps.readers.data()),
+        out_step(maps.out_step), shortcut_step(maps.shortcut ? maps.shortcut_step : 0), readers(maps.readers.data()),
         readers_end(readers + maps.readers.size()) {}
 };
 
@@ -56,7 +56,8 @@ struct BinaryPanel {
       copy(offset, maps.offset ? maps.offset + first : kMinusZeros);
       copy(inner, part(conv.inner_slope, first, kOnes));
     }
-    shortcut = maps.shortcut ? maps.shortcut + (maps.shortcut_channels ? first % maps.shortcut_channels : first) : nullptr;
+    shortcut = kMinusZeros;
+    if (maps.shortcut) shortcut = maps.shortcut + (maps.shortcut_channels ? first % maps.shortcut_channels : first);
     out = job.out ? job.out + first : nullptr;
   }
 
@@ -326,8 +327,9 @@ void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int las
 
 template <Sums kSums, bool kExtra>
 void binary_conv_adds(const BinaryJob& job, int begin, int end, int first, int last) {
-  if (!job.maps.shortcut)
-    binary_conv_as<kSums, kExtra, Adds::kNothing>(job, begin, end, first, last);
+  constexpr bool kLean = !kFewTiles && kSums != Sums::kTerms;
+  if (kLean && !job.maps.shortcut)
+    binary_conv_as<kSums, kExtra, kLean ? Adds::kNothing : Adds::kBeforeActivation>(job, begin, end, first, last);
   else if (job.conv.activation_first)
     binary_conv_as<kSums, kExtra, Adds::kAfterActivation>(job, begin, end, first, last);
   else

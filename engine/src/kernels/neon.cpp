@@ -26,6 +26,8 @@ BCDZOO_INLINE uint32_t signs(I x) {
   return vaddvq_u32(vandq_u32((uint32x4_t)(x >> 31), vld1q_u32(places)));
 }
 BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)(a >= b)); }
+// a > b ? a : b, so b if one is a NaN.
+BCDZOO_INLINE F larger(F a, F b) { return a > b ? a : b; }
 BCDZOO_INLINE F rounded(F x) { return (F)vrndnq_f32((float32x4_t)x); }
 
 #include "binary.inl"

@@ -12,10 +12,12 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int wid
 #pragma GCC unroll 8
       for (int i = 0; i < NV; ++i) {
         const F value = load(x + kWidth * i);
-        if (kMax)
-          v[i] = (value > v[i]) | (value != value) ? value : v[i];  // a NaN stays
-        else
+        if (kMax) {
+          v[i] = larger(value, v[i]);  // a NaN stays,
+          v[i] = value == value ? v[i] : value;  // and is taken
+        } else {
           v[i] += value;
+        }
       }
   }
   for (int i = 0; i < NV; ++i) store(out + kWidth * i, kMax ? v[i] : v[i] / splat(divisor));

@@ -36,6 +36,8 @@ BCDZOO_INLINE uint32_t signs(I x) {
   return one[0] | one[1] << 1 | one[2] << 2 | one[3] << 3;
 }
 BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)(a >= b)); }
+// a > b ? a : b, so b if one is a NaN.
+BCDZOO_INLINE F larger(F a, F b) { return a > b ? a : b; }
 BCDZOO_INLINE F rounded(F x) {
   for (int i = 0; i < kWidth; ++i) x[i] = __builtin_rintf(x[i]);
   return x;

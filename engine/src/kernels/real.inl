@@ -104,18 +104,14 @@ BCDZOO_INLINE void depthwise_tile(const DepthwiseConv& conv, const float* in, fl
     for (int v = 0; v < NV; ++v) store(out + (pixel + p) * out_step + first + kWidth * v, affine(sums[p][v], kWidth * v));
 }
 
-template <int MR>
-BCDZOO_INLINE void depthwise_pixels(const DepthwiseConv& conv, const float* in, float* out, int64_t out_step, int pixel) {
-  int first = 0;
-  for (; first + kPanel <= conv.channels; first += kPanel)
-    depthwise_tile<MR, kPanel / kWidth>(conv, in, out, out_step, pixel, first);
-  for (; first < conv.channels; first += kLanes) depthwise_tile<MR, kLaneVectors>(conv, in, out, out_step, pixel, first);
-}
-
 void depthwise_conv(const DepthwiseConv& conv, const float* in, float* out, int64_t out_step, int begin, int end) {
   int pixel = begin;
-  for (; pixel + 2 <= end; pixel += 2) depthwise_pixels<2>(conv, in, out, out_step, pixel);
-  for (; pixel < end; ++pixel) depthwise_pixels<1>(conv, in, out, out_step, pixel);
+  for (; pixel + 4 <= end; pixel += 4)
+    for (int first = 0; first < conv.channels; first += kLanes)
+      depthwise_tile<4, kLaneVectors>(conv, in, out, out_step, pixel, first);
+  for (; pixel < end; ++pixel)
+    for (int first = 0; first < conv.channels; first += kLanes)
+      depthwise_tile<1, kLaneVectors>(conv, in, out, out_step, pixel, first);
 }
 
 // Sums of kLanes partial sums, halves added to halves.
