@@ -50,17 +50,33 @@ class Value(NamedTuple):
         return (self.array.shape[0], *self.array.shape[2:]) if self.array.ndim == 5 else self.array.shape[1:]
 
 
-def random_plan(seed: int, large: bool = False) -> tuple[Plan, Array, Array, bool]:
-    """A plan.
+class Example(NamedTuple):
+    """A plan with what it gives.
 
-    Args:
-        seed: Its number.
-        large: Whether maps are so large that they are computed band by band.
-
-    Returns:
-        The plan, images, what it gives for them, and whether exactly that.
+    Attributes:
+        plan: Plan.
+        images: Images.
+        expected: What the plan gives for them.
+        exact: Whether every implementation gives the same bits.
     """
-    return _Draft(np.random.default_rng(seed), large).plan()
+
+    plan: Plan
+    images: Array
+    expected: Array
+    exact: bool
+
+
+def random_plan(seed: int, large: bool = False) -> Example:
+    """A plan by its number; ``large``: of maps so large that they are computed band by band."""
+    return _Draft(np.random.default_rng(seed), large).example()
+
+
+def difference(got: Array, expected: Array, exact: bool) -> str:
+    """Where something differs from what it should be, more than it may; "" if nowhere."""
+    got, expected = got.reshape(-1), expected.reshape(-1)
+    allowed = 0.0 if exact else 2e-5 * float(np.abs(expected).max())
+    wrong = np.flatnonzero(~(np.abs(got - expected) <= allowed))
+    return f"{len(wrong)} of {got.size} numbers differ, from number {wrong[0]} on" if len(wrong) else ""
 
 
 def _grid(x: Array) -> int | None:
@@ -81,7 +97,7 @@ class _Draft:
         self.values = [Value(self.images)]
         self.operations: list[Operation] = []
 
-    def plan(self) -> tuple[Plan, Array, Array, bool]:
+    def example(self) -> Example:
         makers = [getattr(self, name) for name in dir(self) if name.startswith("make_")]
         weights = np.array([6.0 if "unit" in maker.__name__ or "low_bit" in maker.__name__ else 1.0 for maker in makers])
         wanted = int(self.dice.integers(1, 14))
@@ -95,7 +111,7 @@ class _Draft:
         last = self.values[-1]
         expected = last.array.swapaxes(0, 1) if last.array.ndim == 5 else last.array
         expected = np.repeat(expected, IMAGES // len(expected), axis=0)
-        return Plan(self.images.shape[1:], tuple(self.operations)), self.images, expected, last.exact
+        return Example(Plan(self.images.shape[1:], tuple(self.operations)), self.images, expected, last.exact)
 
     def try_to_add(self, make: Callable[[], tuple[Operation, bool, int] | None]) -> None:
         """Add an operation, if it can be one and is not too large."""
