@@ -11,6 +11,7 @@
 namespace bcdzoo {
 namespace {
 
+constexpr int64_t kMostBytes = int64_t{1} << 32;  // of a map, and of all indices and constants: indices are 32 bits wide
 constexpr int64_t kSlack = 256;       // bytes behind a slot, for vectors that read and write whole panels
 constexpr int kMostTaps = 32;         // of a kernel of bits, along an axis
 constexpr int64_t kLargestSum = 1 << 24;  // up to which floats hold all integers
@@ -43,6 +44,7 @@ struct Sliding {
   int extent(int axis) const { return (kernel[axis] - 1) * dilation[axis] + 1; }
   bool is_padded() const { return before[0] || before[1] || behind[0] || behind[1]; }
   int taps() const { return kernel[0] * kernel[1]; }
+  int64_t pixels() const { return int64_t{out[0]} * out[1]; }
 
   // Windows in a map of so many columns, of `step` elements a pixel, of which `length` are read.
   Windows windows(int columns, int64_t step, int length) const {
@@ -184,6 +186,7 @@ class Builder {
     map->left = sliding.before[1];
     map->bottom = sliding.behind[0];
     map->right = sliding.behind[1];
+    spend(int64_t{map->height} * map->width);
     for (int y = 0; y < map->height; ++y)
       for (int x = 0; x < map->width; ++x)
         map->pixel_at.push_back(((y + map->top) * map->padded_width() + x + map->left) * map->dwords);
@@ -260,10 +263,19 @@ class Builder {
 
   void size(Slot& slot) {
     slot.step = padded(std::max(slot.channels, slot.room));
-    slot.bytes = round_up_bytes(pixels_[&slot] * slot.step * 4);
+    set_numbers(slot, pixels_[&slot] * slot.step);
   }
 
-  static int64_t round_up_bytes(int64_t bytes) { return (bytes + kSlack + 63) / 64 * 64; }
+  static void set_numbers(Slot& slot, int64_t numbers) {
+    require(4 * numbers <= kMostBytes, "a map would need too much memory");
+    slot.bytes = (4 * numbers + kSlack + 63) / 64 * 64;
+  }
+
+  // Counts numbers of 4 bytes that are about to be made: of a small file there must not be any number.
+  void spend(int64_t numbers) {
+    spent_ += 4 * numbers;
+    require(spent_ <= kMostBytes, "the network would need too much memory");
+  }
 
   void set(int value, const Place& place) {
     places_[value] = place;
@@ -428,7 +440,7 @@ class Builder {
     task->value = operation(i).real("pad_value");
     const int columns = task->padded_width();
     task->to->step = step;
-    task->to->bytes = round_up_bytes(4 * step * columns * rows);
+    set_numbers(*task->to, step * columns * rows);
     task->writes.push_back(task->to);
     task->row_bytes = 4 * step * columns;
     return {task->to, 0, columns, rows};
@@ -452,6 +464,7 @@ class Builder {
     for (int panel = 0; groups > 1 && panel < conv.panels_count(); ++panel)
       conv.panel_at.push_back(std::min(panel * kPanel / group_out * group_in, c_in - length));
     const int taps = sliding.taps();
+    spend(sliding.pixels() + int64_t{all} * taps * length);
     conv.panels.assign(static_cast<size_t>(all) * taps * length, 0.0f);
     for (int o = 0; o < outputs; ++o) {
       const int panel = o / kPanel, first = o / group_out * group_in - (groups > 1 ? conv.panel_at[panel] : 0);
@@ -485,6 +498,7 @@ class Builder {
     conv.bias = constants_of(op, "bias", channels, all);
     conv.alpha = constants_of(op, "alpha", channels, all);
     conv.beta = constants_of(op, "beta", channels, all);
+    spend(sliding.pixels() + int64_t{all} * sliding.taps());
     conv.weights.assign(static_cast<size_t>(all) * sliding.taps(), 0.0f);
     for (int c = 0; c < channels; ++c)
       for (int tap = 0; tap < sliding.taps(); ++tap) conv.weights[static_cast<size_t>(tap) * all + c] = weight.floats[static_cast<int64_t>(c) * sliding.taps() + tap];
@@ -683,7 +697,7 @@ class Builder {
     BitMap& map = *bits_[i].map;
     if (map.slot) return;
     map.slot = new_slot();
-    map.slot->bytes = round_up_bytes(4 * map.plane_dwords() * map.planes);
+    set_numbers(*map.slot, map.plane_dwords() * map.planes);
     if (!map.top && !map.left && !map.bottom && !map.right) return;
     BorderTask* const task = add<BorderTask>(1, false);
     task->to = bits_[i].map;
@@ -819,6 +833,7 @@ class Builder {
     read(task->gate, true);
     read(task->offset, true);
     const BitMap& map = *bits_[i].map;
+    spend(2 * sliding.pixels());  // and its classes
     task->conv.windows = sliding.windows(map.padded_width(), map.dwords, map.dwords);
   }
 
@@ -904,6 +919,7 @@ class Builder {
     const auto& samplings = op.fields.at("samplings").words;
     task->sampled.resize(samplings.size());
     for (size_t branch = 0; branch < samplings.size(); ++branch) {
+      spend(int64_t{all} * (sliding.taps() * int64_t{map.dwords} + static_cast<int64_t>(classes.missing.size())));
       const int first = static_cast<int>(branch) * outputs;
       Plane plane = plane_of(op.constant("planes").words, first, outputs, sliding.taps(), c_in);
       Term term;
@@ -917,6 +933,7 @@ class Builder {
       pair.shift = 1;
       term.pairs.push_back(std::move(pair));
       if (samplings[branch] != "none") {
+        spend(4 * sliding.pixels());
         task->sampled[branch] = samples(map, samplings[branch] == "long-range");
         term.sampled_at = task->sampled[branch].data();
       }
@@ -996,6 +1013,7 @@ class Builder {
     for (int k = 0; k < factors.count(); ++k)
       for (int base = 0; base < bases; ++base) {
         Term term;
+        spend(int64_t{all} * (int64_t{w_bits} * planes * sliding.taps() * map.dwords + static_cast<int64_t>(classes.missing.size())));
         term.base.assign(classes.missing.size() * all, 0);
         term.scale.assign(all, 0.0f);
         std::copy_n(scale.floats + static_cast<int64_t>(base) * outputs, outputs, term.scale.begin());
@@ -1031,6 +1049,7 @@ class Builder {
   const int count_;
   std::vector<int> last_uses_;                // of values: operations
   int current_ = 0;
+  int64_t spent_ = 0;
   bool image_as_map_ = false;
   std::vector<std::vector<int>> users_;       // of values: operations
   std::vector<std::vector<Origin>> origins_;  // of values

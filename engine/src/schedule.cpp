@@ -7,6 +7,7 @@ namespace {
 
 // Maps of more than this leave the second cache before they are read again: tasks on them run band by band.
 constexpr int64_t kLargeMap = 256 << 10;
+constexpr int64_t kMostBytes = int64_t{1} << 32;  // of the arena
 constexpr int64_t kBandBytes = 192 << 10;  // of the largest map's rows in a band
 
 bool is_large(const Task& task) { return task.by_rows && task.row_bytes * task.rows > kLargeMap; }
@@ -127,6 +128,7 @@ Schedule schedule(Program& program) {
   find_lives(program, segments);
   Schedule made;
   made.arena_bytes = place(program);
+  require(made.arena_bytes <= kMostBytes, "an image would need too much memory");
   for (const Segment& segment : segments) Bands(program, segment).append_to(made.steps);
   return made;
 }
