@@ -1,7 +1,7 @@
 """Random plans, small and odd: operations of every kind on earlier values, with what numpy says that they give.
 
-Wherever it can be, numbers are multiples of a power of two, so that sums of real numbers are exact in any order. What can
-not be exact (functions, and sums of anything else) is kept away from comparisons.
+Where possible, numbers are multiples of a power of two, so that sums of real numbers are exact in any order. What is
+not exact (functions, and sums of anything else) is kept away from comparisons.
 """
 
 from collections.abc import Callable
