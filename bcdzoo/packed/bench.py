@@ -124,7 +124,9 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTim
         torch.set_num_threads(threads)
     found = zip(runner.plan.operations, work_of(runner.plan), spent, strict=True)
     return [
-        LayerTime(each.name, products.binary, float(seconds) * 1e6, products.binary / seconds / most if seconds else 0.0)
+        LayerTime(
+            each.name, products.binary, float(seconds) * 1e6, products.binary / seconds / most if seconds else 0.0
+        )
         for each, products, seconds in found
         if products.binary
     ]

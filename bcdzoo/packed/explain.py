@@ -46,8 +46,8 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
 
     Returns:
         ``operations_recorded`` and ``operations``; the ``steps``, those on the kernels and those by the engine's slow
-        reference (``in_part`` and ``torch`` are 0: all runs in the engine); and the ``layers`` of few bits: each with what
-        is in its unit, or why it stands alone.
+        reference (``in_part`` and ``torch`` are 0: all runs in the engine); and the ``layers`` of few bits: each with
+        what is in its unit, or why it stands alone.
     """
     runner = PlanRunner(plan)
     slow = {each.name for each in runner.slow if each.kind in ("binary_unit", "low_bit_conv")}

@@ -73,12 +73,13 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
   };
   if (whole) {
     std::atomic<int> next{0};
+    std::vector<std::unique_ptr<Arena>> arenas(threads);
+    for (auto& arena : arenas) arena = borrow();  // here, where it may fail
     Pool::instance().run(threads, [&](int thread) {
       Barrier alone(1);
-      auto arena = borrow();
-      for (int image = next++; image < whole; image = next++) run_image(thread, image, *arena, {}, alone);
-      give_back(std::move(arena));
+      for (int image = next++; image < whole; image = next++) run_image(thread, image, *arenas[thread], {}, alone);
     });
+    for (auto& arena : arenas) give_back(std::move(arena));
   }
   if (whole < images.count) {  // the others are shared, step by step
     Barrier all(threads);

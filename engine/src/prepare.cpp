@@ -12,6 +12,7 @@
 namespace bcdzoo {
 namespace {
 
+constexpr int64_t kMostBytes = int64_t{1} << 32;  // of a map, and of all indices and constants: indices are 32 bits wide
 constexpr int64_t kSlack = 256;       // bytes behind a slot, for vectors that read and write whole panels
 constexpr int kMostTaps = 32;         // of a kernel of bits, along an axis
 constexpr int64_t kLargestSum = 1 << 24;  // up to which floats hold all integers
@@ -44,6 +45,7 @@ struct Sliding {
   int extent(int axis) const { return (kernel[axis] - 1) * dilation[axis] + 1; }
   bool is_padded() const { return before[0] || before[1] || behind[0] || behind[1]; }
   int taps() const { return kernel[0] * kernel[1]; }
+  int64_t pixels() const { return int64_t{out[0]} * out[1]; }
 
   // Windows in a map of so many columns, of `step` elements a pixel, of which `length` are read.
   Windows windows(int columns, int64_t step, int length) const {
@@ -187,6 +189,7 @@ class Builder {
     map->left = sliding.before[1];
     map->bottom = sliding.behind[0];
     map->right = sliding.behind[1];
+    spend(int64_t{map->height} * map->width);
     for (int y = 0; y < map->height; ++y)
       for (int x = 0; x < map->width; ++x)
         map->pixel_at.push_back(((y + map->top) * map->padded_width() + x + map->left) * map->dwords);
@@ -294,10 +297,19 @@ class Builder {
 
   void size(Slot& slot) {
     slot.step = padded(std::max(slot.channels, slot.room));
-    slot.bytes = round_up_bytes(pixels_[&slot] * slot.step * 4);
+    set_numbers(slot, pixels_[&slot] * slot.step);
   }
 
-  static int64_t round_up_bytes(int64_t bytes) { return (bytes + kSlack + 63) / 64 * 64; }
+  static void set_numbers(Slot& slot, int64_t numbers) {
+    require(4 * numbers <= kMostBytes, "a map would need too much memory");
+    slot.bytes = (4 * numbers + kSlack + 63) / 64 * 64;
+  }
+
+  // Counts numbers of 4 bytes that are about to be made: of a small file there must not be any number.
+  void spend(int64_t numbers) {
+    spent_ += 4 * numbers;
+    require(spent_ <= kMostBytes, "the network would need too much memory");
+  }
 
   void set(int value, const Place& place) {
     places_[value] = place;
@@ -464,7 +476,7 @@ class Builder {
     task->value = operation(i).real("pad_value");
     const int columns = task->padded_width();
     task->to->step = step;
-    task->to->bytes = round_up_bytes(4 * step * columns * rows);
+    set_numbers(*task->to, step * columns * rows);
     task->writes.push_back(task->to);
     task->row_bytes = 4 * step * columns;
     return {{task->to, 0, {}}, columns, rows, true};
@@ -485,6 +497,7 @@ class Builder {
     conv.beta = constants_of(op, "beta", outputs, all);
     for (int panel = 0; groups > 1 && panel < conv.panels_count(); ++panel) conv.panel_at.push_back(panel * kPanel / group_out(i) * group_in);
     const int taps = sliding.taps();
+    spend(sliding.pixels() + int64_t{all} * taps * length);
     conv.panels.assign(static_cast<size_t>(all) * taps * length, 0.0f);
     for (int o = 0; o < outputs; ++o) {
       float* const to = conv.panels.data() + static_cast<int64_t>(o / kPanel) * taps * length * kPanel + o % kPanel;
@@ -512,6 +525,7 @@ class Builder {
     const int c_in = shape(input(i)).channels(), outputs = shape(i + 1).channels(), all = static_cast<int>(padded(outputs));
     const int group_in = weight.shape.sizes[1], taps = sliding.taps();
     const Padded from = padded_input(i, sliding, single ? all : c_in);
+    spend(sliding.pixels() + int64_t{all} * taps * group_in);
     GroupedTask* const task = add<GroupedTask>(sliding.out[0]);
     const auto fill = [&](auto& conv) {
       conv.relu = op.whole("relu") != 0;
@@ -779,7 +793,7 @@ class Builder {
     BitMap& map = *bits_[i].map;
     if (map.slot) return;
     map.slot = new_slot();
-    map.slot->bytes = round_up_bytes(4 * map.plane_dwords() * map.planes);
+    set_numbers(*map.slot, map.plane_dwords() * map.planes);
     if (!map.top && !map.left && !map.bottom && !map.right) return;
     BorderTask* const task = add<BorderTask>(1, false);
     task->to = bits_[i].map;
@@ -915,6 +929,7 @@ class Builder {
     read(task->gate, true);
     read(task->offset, true);
     const BitMap& map = *bits_[i].map;
+    spend(2 * sliding.pixels());  // and its classes
     task->conv.windows = sliding.windows(map.padded_width(), map.dwords, map.dwords);
   }
 
@@ -1000,6 +1015,7 @@ class Builder {
     const auto& samplings = op.fields.at("samplings").words;
     task->sampled.resize(samplings.size());
     for (size_t branch = 0; branch < samplings.size(); ++branch) {
+      spend(int64_t{all} * (sliding.taps() * int64_t{map.dwords} + static_cast<int64_t>(classes.missing.size())));
       const int first = static_cast<int>(branch) * outputs;
       Plane plane = plane_of(op.constant("planes").words, first, outputs, sliding.taps(), c_in);
       Term term;
@@ -1013,6 +1029,7 @@ class Builder {
       pair.shift = 1;
       term.pairs.push_back(std::move(pair));
       if (samplings[branch] != "none") {
+        spend(4 * sliding.pixels());
         task->sampled[branch] = samples(map, samplings[branch] == "long-range");
         term.sampled_at = task->sampled[branch].data();
       }
@@ -1115,6 +1132,7 @@ class Builder {
     for (int k = 0; k < factors.count(); ++k)
       for (int base = 0; base < bases; ++base) {
         Term term;
+        spend(int64_t{all} * (int64_t{w_bits} * planes * sliding.taps() * map.dwords + static_cast<int64_t>(classes.missing.size())));
         term.base.assign(classes.missing.size() * all, 0);
         term.scale.assign(all, 0.0f);
         std::copy_n(scale.floats + static_cast<int64_t>(base) * outputs, outputs, term.scale.begin());
@@ -1150,6 +1168,7 @@ class Builder {
   const int count_;
   std::vector<int> last_uses_;                // of values: operations
   int current_ = 0;
+  int64_t spent_ = 0;
   bool image_as_map_ = false;
   std::vector<std::vector<int>> users_;       // of values: operations
   std::vector<std::vector<Origin>> origins_;  // of values

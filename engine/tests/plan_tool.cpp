@@ -3,6 +3,8 @@
 //   plan_tool check  the shapes of its values
 //   plan_tool run    it was run on the image in FILE.in, float32 (C, H, W); FILE.out has what each operation gives
 //   plan_tool steps  the same, but FILE.in holds all values, and each operation runs on those
+//   plan_tool network  the whole engine ran it, with every instruction set and one to three threads, and gave the same bits;
+//                    FILE.out has what the last operation gives
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -11,8 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "plan.h"
-#include "reference.h"
+#include "network.h"
 
 namespace {
 
@@ -106,8 +107,31 @@ std::string run(const std::string& path, bool steps) {
   return "OK";
 }
 
+std::string run_network(const std::string& path) {
+  const Content content(path);
+  const Network network(read_plan(content.bytes, content.size, true, true));
+  const Shape& image = network.plan().image;
+  std::vector<float> pixels(image.count());
+  std::ifstream in(path + ".in", std::ios::binary);
+  in.read(reinterpret_cast<char*>(pixels.data()), sizeof(float) * pixels.size());
+  require(in.good(), "there are too few numbers");
+  const int64_t row = image.width(), channel = row * image.height();
+  const Images images{pixels.data(), 1, image.count(), channel, row, 1};
+  std::vector<float> first;
+  for (const Kernels* kernels : all_kernels())
+    for (int threads = 1; threads <= 3; ++threads) {
+      std::vector<float> out(network.output().count());
+      network.run(images, out.data(), threads, *kernels, nullptr);
+      if (first.empty()) first = out;
+      const bool same = std::memcmp(out.data(), first.data(), sizeof(float) * out.size()) == 0;
+      require(same, std::string(kernels->name) + " on " + std::to_string(threads) + " threads gives something else");
+    }
+  std::ofstream(path + ".out", std::ios::binary).write(reinterpret_cast<const char*>(first.data()), sizeof(float) * first.size());
+  return "OK";
+}
+
 std::string answer(const std::string& verb, const std::string& path) try {
-  return verb == "check" ? check(path) : run(path, verb == "steps");
+  return verb == "check" ? check(path) : verb == "network" ? run_network(path) : run(path, verb == "steps");
 } catch (const PlanError& error) {
   return error.what();
 }
@@ -116,8 +140,8 @@ std::string answer(const std::string& verb, const std::string& path) try {
 
 int main(int count, char** words) {
   const std::string verb = count == 2 ? words[1] : "";
-  if (verb != "check" && verb != "run" && verb != "steps") {
-    std::cerr << "plan_tool check | run | steps\n";
+  if (verb != "check" && verb != "run" && verb != "steps" && verb != "network") {
+    std::cerr << "plan_tool check | run | steps | network\n";
     return 2;
   }
   for (std::string path; std::getline(std::cin, path);) std::cout << answer(verb, path) << "\n";

@@ -1,7 +1,7 @@
 """Random plans, small and odd: operations of every kind on earlier values, with what numpy says that they give.
 
-Wherever it can be, numbers are multiples of a power of two, so that sums of real numbers are exact in any order. What can
-not be exact (functions, and sums of anything else) is kept away from comparisons.
+Where possible, numbers are multiples of a power of two, so that sums of real numbers are exact in any order. What is
+not exact (functions, and sums of anything else) is kept away from comparisons.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bcdzoo.plan.operations import (
-
     SAMPLINGS,
     Array,
     Operation,
@@ -50,17 +49,33 @@ class Value(NamedTuple):
         return (self.array.shape[0], *self.array.shape[2:]) if self.array.ndim == 5 else self.array.shape[1:]
 
 
-def random_plan(seed: int, large: bool = False) -> tuple[Plan, Array, Array, bool]:
-    """A plan.
+class Example(NamedTuple):
+    """A plan with what it gives.
 
-    Args:
-        seed: Its number.
-        large: Whether maps are so large that they are computed band by band.
-
-    Returns:
-        The plan, images, what it gives for them, and whether exactly that.
+    Attributes:
+        plan: Plan.
+        images: Images.
+        expected: What the plan gives for them.
+        exact: Whether every implementation gives the same bits.
     """
-    return _Draft(np.random.default_rng(seed), large).plan()
+
+    plan: Plan
+    images: Array
+    expected: Array
+    exact: bool
+
+
+def random_plan(seed: int, large: bool = False) -> Example:
+    """A plan by its number; ``large``: of maps so large that they are computed band by band."""
+    return _Draft(np.random.default_rng(seed), large).example()
+
+
+def difference(got: Array, expected: Array, exact: bool) -> str:
+    """Where something differs from what it should be, more than it may; "" if nowhere."""
+    got, expected = got.reshape(-1), expected.reshape(-1)
+    allowed = 0.0 if exact else 2e-5 * float(np.abs(expected).max())
+    wrong = np.flatnonzero(~(np.abs(got - expected) <= allowed))
+    return f"{len(wrong)} of {got.size} numbers differ, from number {wrong[0]} on" if len(wrong) else ""
 
 
 def _grid(x: Array) -> int | None:
@@ -81,9 +96,11 @@ class _Draft:
         self.values = [Value(self.images)]
         self.operations: list[Operation] = []
 
-    def plan(self) -> tuple[Plan, Array, Array, bool]:
+    def example(self) -> Example:
         makers = [getattr(self, name) for name in dir(self) if name.startswith("make_")]
-        weights = np.array([6.0 if "unit" in maker.__name__ or "low_bit" in maker.__name__ else 1.0 for maker in makers])
+        weights = np.array(
+            [6.0 if "unit" in maker.__name__ or "low_bit" in maker.__name__ else 1.0 for maker in makers]
+        )
         wanted = int(self.dice.integers(1, 14))
         for _ in range(20 * wanted):
             if len(self.operations) < wanted:
@@ -95,7 +112,7 @@ class _Draft:
         last = self.values[-1]
         expected = last.array.swapaxes(0, 1) if last.array.ndim == 5 else last.array
         expected = np.repeat(expected, IMAGES // len(expected), axis=0)
-        return Plan(self.images.shape[1:], tuple(self.operations)), self.images, expected, last.exact
+        return Example(Plan(self.images.shape[1:], tuple(self.operations)), self.images, expected, last.exact)
 
     def try_to_add(self, make: Callable[[], tuple[Operation, bool, int] | None]) -> None:
         """Add an operation, if it can be one and is not too large."""
@@ -251,7 +268,10 @@ class _Draft:
 
     def make_pool(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(3)
-        fields: dict[str, Any] = {"name": self.one("max", "average"), "kernel": self.one((2, 2), (3, 3), (3, 2), (1, 1))}
+        fields: dict[str, Any] = {
+            "name": self.one("max", "average"),
+            "kernel": self.one((2, 2), (3, 3), (3, 2), (1, 1)),
+        }
         fields |= {"stride": self.one((2, 2), (1, 1), (2, 1), (3, 3)), "padding": self.one((0, 0), (1, 1), (1, 0))}
         fields |= {"ceil": int(self.chance(0.5)), "count_padding": int(self.chance(0.5))}
         return None if number is None else (Operation("pool", {"x": number}, fields), True, 0)
@@ -281,7 +301,9 @@ class _Draft:
         if number is None:
             return None
         shape = self.values[number].shape
-        others = [i for i, value in enumerate(self.values) if len(value.shape) == len(shape) and value.shape[1:] == shape[1:]]
+        others = [
+            i for i, value in enumerate(self.values) if len(value.shape) == len(shape) and value.shape[1:] == shape[1:]
+        ]
         chosen = self.dice.permutation(others)[: self.one(1, 2, 3, 8)]
         return Operation("concat", {f"x{i}": int(value) for i, value in enumerate(chosen)}), True, 0
 
@@ -400,7 +422,9 @@ class _Draft:
         else:
             append = shortcut == "none" and self.chance(0.5)
             smaller = int(self.dice.integers(1, c_in + 1)) if self.chance(0.4) else c_in
-            c_out = {"none": self.one(*_CHANNELS), "same": smaller, "average-pool": c_in, "duplicate": 2 * c_in}[shortcut]
+            c_out = {"none": self.one(*_CHANNELS), "same": smaller, "average-pool": c_in, "duplicate": 2 * c_in}[
+                shortcut
+            ]
         fields, kernel = self.geometry(append or shortcut not in ("none", "average-pool"), shortcut == "average-pool")
         samplings: tuple[str, ...] = ("none",)
         if c_in % 4 == 0 and self.chance(0.25):
@@ -408,9 +432,15 @@ class _Draft:
             fields["padding"] = (0, 0, 0, 0) if self.chance(0.9) else fields["padding"]
         groups = self.groups(c_in, c_out)
         fields |= {"kernel": kernel, "groups": groups, "samplings": samplings, "shortcut": shortcut}
-        fields |= {"append": int(append), "activation_first": int(self.chance(0.4)), "limit": self.one(np.inf, np.inf, 3.0)}
+        fields |= {
+            "append": int(append),
+            "activation_first": int(self.chance(0.4)),
+            "limit": self.one(np.inf, np.inf, 3.0),
+        }
         for role, channels in (("threshold", c_in), ("gate", c_out), ("offset", c_out)):
-            found = self.pick(3, exact=role == "threshold", fits=lambda v, c=channels: v.shape in ((c, 1, 1), (1, 1, 1)))
+            found = self.pick(
+                3, exact=role == "threshold", fits=lambda v, c=channels: v.shape in ((c, 1, 1), (1, 1, 1))
+            )
             if found is not None and self.chance(0.4):
                 inputs[role] = found
         rows = c_out * len(samplings)
@@ -419,5 +449,3 @@ class _Draft:
         if "threshold" not in inputs:
             constants["threshold"] = self.thresholds(x, c_in)
         return Operation("binary_unit", inputs, fields, constants), True, 0
-
-

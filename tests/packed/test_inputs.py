@@ -156,7 +156,14 @@ OUT = np.zeros((2, 32), np.float32)
     "content",
     [
         *(None, "x", b"x", 1, [], {}, CONTENT.tolist()),
-        *(CONTENT.astype(np.int8), CONTENT.astype(np.float32), CONTENT[None], CONTENT[:, None], CONTENT[::2], CONTENT[::-1]),
+        *(
+            CONTENT.astype(np.int8),
+            CONTENT.astype(np.float32),
+            CONTENT[None],
+            CONTENT[:, None],
+            CONTENT[::2],
+            CONTENT[::-1],
+        ),
         *(CONTENT[:0], CONTENT[:1], CONTENT[:63], CONTENT[:64], CONTENT[:-1], np.zeros(1000, np.uint8)),
         np.concatenate([CONTENT, CONTENT[:64]]),
         np.broadcast_to(np.uint8(0), (1 << 16,)),
@@ -190,6 +197,16 @@ def test_content_may_lie_anywhere_and_be_changed_afterwards(engine: Any) -> None
     assert results[0].any() and all(np.array_equal(result, results[0]) for result in results)
 
 
+@pytest.mark.parametrize("operations", [1, 3000])
+def test_a_small_plan_that_needs_gigabytes_is_refused(engine: Any, operations: int) -> None:
+    side = 1 << 10 if operations > 1 else 1 << 13  # a map of one channel is kept as one of 16
+    weight = {"weight": np.ones((1, 1, 3, 3), np.float32)}
+    convs = (Operation("conv", {"x": i}, GEOMETRY | {"relu": 0}, weight) for i in range(operations))
+    content = np.frombuffer(encode(Plan((1, side, side), tuple(convs))), np.uint8)
+    with pytest.raises(ValueError, match="would need too much memory"):
+        engine.Network(content, False, True)
+
+
 @given(st.data())
 def test_a_damaged_plan_is_refused_or_runs_and_never_crashes(data: st.DataObject) -> None:
     module = native.kernels()
@@ -216,7 +233,10 @@ def test_a_damaged_plan_is_refused_or_runs_and_never_crashes(data: st.DataObject
         {"images": IMAGES.transpose(0, 2, 3, 1)},
         {"images": np.zeros((2, 3, 0, 8), np.float32)},
         {"images": np.broadcast_to(np.float32(0), (1 << 21, 3, 8, 8))},
-        *({"out": odd} for odd in (None, OUT.tolist(), OUT[0], OUT[:1], OUT[:, :31], OUT[None], OUT.astype(np.float64))),
+        *(
+            {"out": odd}
+            for odd in (None, OUT.tolist(), OUT[0], OUT[:1], OUT[:, :31], OUT[None], OUT.astype(np.float64))
+        ),
         {"out": np.asfortranarray(OUT)},
         {"out": np.zeros((2, 64), np.float32)[:, ::2]},
         {"out": OUT[::-1]},
@@ -225,7 +245,10 @@ def test_a_damaged_plan_is_refused_or_runs_and_never_crashes(data: st.DataObject
         *({"threads": odd} for odd in ODD_THREADS),
         *({"instructions": odd} for odd in ("", "mmx", "x" * 10_000, None, 1)),
         *({"nanoseconds": np.zeros(count, np.int64)} for count in (0, 4, 6)),
-        *({"nanoseconds": odd} for odd in (1, "x", np.zeros(5), np.zeros((5, 1), np.int64), np.zeros(10, np.int64)[::2])),
+        *(
+            {"nanoseconds": odd}
+            for odd in (1, "x", np.zeros(5), np.zeros((5, 1), np.int64), np.zeros(10, np.int64)[::2])
+        ),
         {"nanoseconds": np.frombuffer(bytes(40), np.int64)},
     ],
 )
