@@ -1,6 +1,7 @@
 """The command line: one file per command, each imported only when it is called."""
 
 import importlib
+import os
 import sys
 import warnings
 from typing import Any
@@ -84,6 +85,7 @@ def cli(debug: bool) -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run a command, print a failure as one line, and exit with 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
+    _yield_while_waiting()
     arguments = sys.argv[1:] if args is None else args
     if "--debug" not in arguments:
         warnings.simplefilter("ignore")  # those of libraries; our own go through `say`
@@ -102,6 +104,16 @@ def main(args: list[str] | None = None) -> None:
             raise
         _fail(_one_line(error), 1)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _yield_while_waiting() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the user has chosen how they wait.
+
+    By default they spin, and beside other work take the processor from those that they wait for. Read when torch is
+    loaded, so that in a process that is not ours nothing is set.
+    """
+    if "torch" not in sys.modules and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def _one_line(error: Exception) -> str:
