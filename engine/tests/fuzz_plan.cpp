@@ -107,7 +107,8 @@ class Dice {
 };
 
 void change_number(Bytes& bytes, Dice& dice) {
-  constexpr uint32_t known[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 4095, 4096, 4097, 65535, 65536, 1 << 24, (1 << 24) + 1, 1u << 31, ~0u};
+  constexpr uint32_t known[] = {0,    1,    2,     3,     4,       5,             7,        8,  9, 63, 64, 65, 4095,
+                                4096, 4097, 65535, 65536, 1 << 24, (1 << 24) + 1, 1u << 31, ~0u};
   if (bytes.size() < 4) return;
   size_t at = 0;  // mostly where a small number lies
   for (int tries = 0; tries < 16; ++tries) {
@@ -149,7 +150,8 @@ Parts parts_of(const Bytes& file) {
 }
 
 Bytes changed(Parts parts, Dice& dice) {
-  for (size_t times = 1 + dice.below(3); times > 0; --times) change(dice.below(8) ? parts.description : parts.constants, dice);
+  for (size_t times = 1 + dice.below(3); times > 0; --times)
+    change(dice.below(8) ? parts.description : parts.constants, dice);
   Bytes file = file_of(parts.description, parts.constants);
   if (dice.below(32) == 0) file[dice.below(64)] = static_cast<char>(dice.below(256));  // of the header
   if (dice.below(64) == 0) file.resize(dice.below(file.size()));

@@ -127,7 +127,8 @@ void test_what_is_wrong_is_refused() {
   expect_refused(file_of(description(kImage, {kFlat, linear(1, {2, 4}, ~uint64_t{63})}), kNumbers), "is not where");
   expect_refused(file_of(description(kImage, {kFlat}, {text("one")}), ""), "one class name for each logit");
   expect_refused(file_of(description(kImage, {kFlat}, {text("\xed\xa0\x80")}), ""), "a text is not UTF-8");
-  const Bytes halved = operation("mean", {input("x", 0)}, {text("axes") + u32(2) + wholes({2}), text("double") + u32(1) + u32(0)}, {});
+  const std::vector<Bytes> over_rows = {text("axes") + u32(2) + wholes({2}), text("double") + u32(1) + u32(0)};
+  const Bytes halved = operation("mean", {input("x", 0)}, over_rows, {});
   const Bytes map = file_of(description(kImage, {halved}), "");
   expect_refused(map, "the last operation does not give logits");
   expect(refusal(map, false, true).empty(), "a map is no output");
@@ -166,7 +167,8 @@ void test_memory_stays_within_a_factor_of_the_file() {
   const Bytes nothing = text("") + text("") + list({}) + list({}) + list({});
   const auto numbered = [](int count, const Bytes& value) {
     std::vector<Bytes> items;
-    for (int i = 0; i < count; ++i) items.push_back(text({static_cast<char>('0' + i / 64), static_cast<char>('0' + i % 64)}) + value);
+    for (int i = 0; i < count; ++i)
+      items.push_back(text({static_cast<char>('0' + i / 64), static_cast<char>('0' + i % 64)}) + value);
     return list(items);
   };
   const Bytes word = u32(4) + text(""), many_words = u32(5) + list(std::vector<Bytes>(8, text("")));
@@ -184,7 +186,8 @@ void test_memory_stays_within_a_factor_of_the_file() {
     allocated = 0;
     refusal(file);
     const size_t most = kMemoryFactor * file.size() + (1 << 16);
-    expect(allocated <= most, std::string(name) + ": " + std::to_string(allocated) + " bytes of memory for " + std::to_string(file.size()));
+    expect(allocated <= most, std::string(name) + ": " + std::to_string(allocated) + " bytes of memory for " +
+                                  std::to_string(file.size()));
   }
 }
 
