@@ -684,7 +684,7 @@ class Builder {
     SumTask* const sum = add<SumTask>(in.height());
     sum->from = place(input(i));
     sum->to = new_slot();
-    sum->to->bytes = round_up_bytes(8 * int64_t{in.channels()});
+    set_numbers(*sum->to, 2 * int64_t{in.channels()});  // doubles
     reads(sum, sum->from);
     sum->writes = {sum->to};
     sum->row_bytes = 4 * padded(in.channels()) * in.width();

@@ -118,18 +118,22 @@ typedef float LooseHalf __attribute__((vector_size(4 * kDoubles), aligned(4), ma
 BCDZOO_INLINE D load_doubles(const float* from) { return __builtin_convertvector(*reinterpret_cast<const LooseHalf*>(from), D); }
 BCDZOO_INLINE D load_doubles(const double* from) { return *reinterpret_cast<const LooseD*>(from); }
 
+// So many vectors of channels, each a chain of sums of its own.
+template <int kVectors>
+BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixels) {
+  D all[kVectors];
+  for (int v = 0; v < kVectors; ++v) all[v] = load_doubles(sums + kDoubles * v);
+  for (int pixel = 0; pixel < pixels; ++pixel, x += step)
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) all[v] += load_doubles(x + kDoubles * v);
+  for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + kDoubles * v) = all[v];
+}
+
 void sum(const float* x, int64_t step, int channels, double* sums, int begin, int end) {
-  constexpr int kVectors = kLanes / kDoubles;
+  constexpr int kMany = 8;  // vectors
   int c = 0;
-  for (; c + kLanes <= channels; c += kLanes) {
-    D all[kVectors];
-    for (int v = 0; v < kVectors; ++v) all[v] = load_doubles(sums + c + kDoubles * v);
-    const float* from = x + begin * step + c;
-    for (int pixel = begin; pixel < end; ++pixel, from += step)
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) all[v] += load_doubles(from + kDoubles * v);
-    for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + c + kDoubles * v) = all[v];
-  }
+  for (; c + kMany * kDoubles <= channels; c += kMany * kDoubles) sum_part<kMany>(x + begin * step + c, step, sums + c, end - begin);
+  for (; c + kDoubles <= channels; c += kDoubles) sum_part<1>(x + begin * step + c, step, sums + c, end - begin);
   for (int pixel = begin; pixel < end; ++pixel)
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
