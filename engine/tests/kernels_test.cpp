@@ -543,9 +543,17 @@ void steps_of_numbers(const char* what) {
     if (maybe()) step.high = maybe() ? 0.7f : -0.8f;
     const bool in_place = maybe(), single = maybe(), one = maybe();
     const int64_t x_step = padded + kLanes * below(2), out_step = in_place ? x_step : padded + kLanes * below(2);
-    const Floats x = random_floats(pixels * x_step, true), before = in_place ? x : random_floats(pixels * out_step);
+    Floats x = random_floats(pixels * x_step, true);
     const int64_t other_step = one ? 0 : single ? 1 : padded;
     const Floats other = random_floats(pixels * padded, true);
+    if (number % 16 == 0)  // products half-way between two floats, and hardly more or less
+      for (int c = 0; c < padded; ++c) {
+        step.alpha[c] = 1.0f + std::ldexp(1.0f + 2.0f * below(8), -12);
+        step.beta[c] = maybe() ? std::ldexp(maybe() ? 1.0f : -1.0f, -between(30, 140)) : -0.0f;
+        for (int pixel = 0; pixel < pixels; ++pixel)
+          x[pixel * x_step + c] = std::ldexp(1.0f + std::ldexp(1.0f + 2.0f * below(8), -12), maybe() ? 0 : -between(120, 140));
+      }
+    const Floats before = in_place ? x : random_floats(pixels * out_step);
     Floats truth = before;
     for (int pixel = begin; pixel < end; ++pixel)
       for (int c = 0; c < channels; ++c)

@@ -12,7 +12,7 @@ constexpr int kWidth = 8;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 2, kRows = 4, kSpinRows = 2, kSpinVectors = 2;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 6, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) {

@@ -11,7 +11,7 @@ constexpr int kWidth = 16;
 #include "vectors.inl"
 
 constexpr int kRoom = 0, kCounted = 2, kRows = 4, kSpinRows = 4, kSpinVectors = 4;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 8, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }

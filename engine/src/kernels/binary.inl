@@ -2,7 +2,7 @@
 //   accumulate(sum, x)  adds the ones of each lane of x, and widen(sum) makes numbers of kRoom such sums; kRoom 0: at once
 //   kCounted            vectors of a panel that are counted together
 //   kRows               pixels of a tile
-//   kFewTiles           whether small code counts for more than the last bit of speed
+//   kPlain              whether there are no vectors to be counted on: small code counts for more, and fused() is slow
 
 // What one call works on.
 struct BinaryJob {
@@ -156,7 +156,10 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
       }
   }
   // base - 2 * ones in floats, which hold it exactly
-  const auto scaled = [&](int p, int i, F base) { return fused(to_floats(ones[p][i]), splat(-2.0f), base) * load(panel.scale + kWidth * i); };
+  const auto scaled = [&](int p, int i, F base) {
+    const F number = to_floats(ones[p][i]);
+    return (kPlain ? base - (number + number) : fused(number, splat(-2.0f), base)) * load(panel.scale + kWidth * i);
+  };
   if (job.classes) {
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
@@ -327,7 +330,7 @@ void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int las
 
 template <Sums kSums, bool kExtra>
 void binary_conv_adds(const BinaryJob& job, int begin, int end, int first, int last) {
-  constexpr bool kLean = !kFewTiles && kSums != Sums::kTerms;
+  constexpr bool kLean = !kPlain && kSums != Sums::kTerms;
   if (kLean && !job.maps.shortcut)
     binary_conv_as<kSums, kExtra, kLean ? Adds::kNothing : Adds::kBeforeActivation>(job, begin, end, first, last);
   else if (job.conv.activation_first)
@@ -343,12 +346,12 @@ void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int 
                      term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
   if (terms)
     binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
-  else if (kFewTiles || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
+  else if (kPlain || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
     binary_conv_adds<Sums::kRuns, true>(job, begin, end, first, last);
   else if (job.runs > 1)
-    binary_conv_adds<Sums::kRuns, kFewTiles>(job, begin, end, first, last);
+    binary_conv_adds<Sums::kRuns, kPlain>(job, begin, end, first, last);
   else
-    binary_conv_adds<kFewTiles ? Sums::kRuns : Sums::kRun, kFewTiles>(job, begin, end, first, last);
+    binary_conv_adds<kPlain ? Sums::kRuns : Sums::kRun, kPlain>(job, begin, end, first, last);
 }
 
 // Bits of a pixel's channels [first, first + 32), of which there are `count`.

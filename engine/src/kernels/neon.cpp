@@ -12,7 +12,7 @@ constexpr int kWidth = 4;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 4, kRows = 2, kSpinRows = 2, kSpinVectors = 4;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 4, kFloatVectors = 4;
 
 BCDZOO_INLINE I accumulate(I sum, I x) {
