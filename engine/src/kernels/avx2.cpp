@@ -1,5 +1,5 @@
-// AVX2 with FMA: binary tiles of 4 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened), two
-// of them a panel; real-valued tiles of 6 x 16.
+// AVX2 with FMA: binary tiles of 4 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened),
+// two of them a panel; real-valued tiles of 6 x 16.
 #include <immintrin.h>
 
 #include "../kernels.h"
@@ -36,8 +36,8 @@ BCDZOO_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 #include "binary.inl"
-#include "real.inl"
 #include "pointwise.inl"
+#include "real.inl"
 
 }  // namespace
 

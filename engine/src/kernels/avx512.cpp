@@ -1,5 +1,6 @@
-// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 4 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD counts
-// where the sums are wanted as floats; eight accumulators leave the processor free to finish one tile in another's shadow.
+// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 4 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD
+// counts where the sums are wanted as floats; eight accumulators leave the processor free to finish one tile in
+// another's shadow.
 #include <immintrin.h>
 
 #include "../kernels.h"
@@ -27,8 +28,8 @@ BCDZOO_INLINE F rounded(F x) {
 }
 
 #include "binary.inl"
-#include "real.inl"
 #include "pointwise.inl"
+#include "real.inl"
 
 }  // namespace
 

@@ -13,7 +13,7 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int width, int to
       for (int i = 0; i < NV; ++i) {
         const F value = load(x + kWidth * i);
         if (kMax) {
-          v[i] = larger(value, v[i]);  // a NaN stays,
+          v[i] = larger(value, v[i]);            // a NaN stays,
           v[i] = value == value ? v[i] : value;  // and is taken
         } else {
           v[i] += value;
@@ -24,7 +24,8 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int width, int to
 }
 
 template <bool kMax>
-void pool_as(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+void pool_as(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels,
+             int begin, int end) {
   const auto above = [](int a, int b) { return a > b ? a : b; };
   const auto below = [](int a, int b) { return a < b ? a : b; };
   for (int pixel = begin; pixel < end; ++pixel) {
@@ -45,7 +46,8 @@ void pool_as(const Pooling& pooling, const float* in, int64_t in_step, float* ou
   }
 }
 
-void pool(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+void pool(const Pooling& pooling, const float* in, int64_t in_step, float* out, int64_t out_step, int channels,
+          int begin, int end) {
   (pooling.is_max ? pool_as<true> : pool_as<false>)(pooling, in, in_step, out, out_step, channels, begin, end);
 }
 
@@ -56,12 +58,13 @@ BCDZOO_INLINE void each(const float* x, int64_t x_step, float* out, int64_t out_
   for (int pixel = begin; pixel < end; ++pixel)
     for (int c = 0; c < channels; c += kLanes)
 #pragma GCC unroll 4
-      for (int i = c; i < c + kLanes; i += kWidth) store(out + pixel * out_step + i, compute(load(x + pixel * x_step + i), i));
+      for (int i = c; i < c + kLanes; i += kWidth)
+        store(out + pixel * out_step + i, compute(load(x + pixel * x_step + i), i));
 }
 
 template <class Combine>
-BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step, int channels,
-                        int begin, int end, const Combine& combine) {
+BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
+                        int channels, int begin, int end, const Combine& combine) {
   for (int pixel = begin; pixel < end; ++pixel) {
     const float* second = other.values + pixel * other.step;
     const auto given = [&](int i) { return other.single ? splat(second[0]) : load(second + i); };
@@ -69,8 +72,8 @@ BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, fl
   }
 }
 
-void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
-               int channels, int begin, int end) {
+void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out,
+               int64_t out_step, int channels, int begin, int end) {
   const auto one = [&](const auto& compute) { each(x, x_step, out, out_step, channels, begin, end, compute); };
   const auto two = [&](const auto& combine) { both(x, x_step, other, out, out_step, channels, begin, end, combine); };
   const auto given = [](const Floats& constants, int i, float otherwise) {
@@ -113,7 +116,5 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
 
-#define BCDZOO_KERNELS(name)                                                                                       \
-  {                                                                                                                \
-    name, binary_conv, binarize, level_bits, float_conv, depthwise_conv, pool, pointwise, linear, sum, spin, float_spin \
-  }
+#define BCDZOO_KERNELS(name) \
+  {name, binary_conv, binarize, level_bits, float_conv, depthwise_conv, pool, pointwise, linear, sum, spin, float_spin}

@@ -1,5 +1,5 @@
-// For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8 channels,
-// four of them a panel; real-valued tiles of 2 x 16.
+// For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8
+// channels, four of them a panel; real-valued tiles of 2 x 16.
 #include "../kernels.h"
 
 namespace bcdzoo {
@@ -35,8 +35,8 @@ BCDZOO_INLINE D half(F x) {
   return __builtin_convertvector(__builtin_shufflevector(x, x, 2 * kHalf, 2 * kHalf + 1), D);
 }
 
-// a * b + c, rounded once. In double the product is exact and the sum rounded, which makes no difference to the float unless
-// it lies half-way between two floats, or is so small (but not 0) that floats have fewer bits there.
+// a * b + c, rounded once. In double the product is exact and the sum rounded, which makes no difference to the float
+// unless it lies half-way between two floats, or is so small (but not 0) that floats have fewer bits there.
 BCDZOO_INLINE F fused(F a, F b, F c) {
   constexpr int kHigh = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, kLow = 1 - kHigh;
   const D first = half<0>(a) * half<0>(b) + half<0>(c), second = half<1>(a) * half<1>(b) + half<1>(c);
@@ -64,8 +64,8 @@ BCDZOO_INLINE F rounded(F x) {
 }
 
 #include "binary.inl"
-#include "real.inl"
 #include "pointwise.inl"
+#include "real.inl"
 
 }  // namespace
 

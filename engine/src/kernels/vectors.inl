@@ -2,7 +2,7 @@
 // Compiled without contraction of products and sums: every float is rounded where the code says so and nowhere else.
 
 #ifndef __OPTIMIZE__
-#error "kernels are to be optimized: otherwise what is inline in headers has one symbol, made for one of the instruction sets"
+#error "kernels are to be optimized: what is inline in headers would be shared by the instruction sets otherwise"
 #endif
 
 typedef float F __attribute__((vector_size(4 * kWidth)));
