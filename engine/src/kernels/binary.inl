@@ -151,7 +151,13 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
   for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + job.window_at[pixel + p];
   I ones[MR][NV];
   if (kSums == Sums::kRun) {
-    count<MR, NV>([&](int p, int) { return x[p] + job.run_at[0]; }, 1, job.length, panel.weights, ones);
+    const auto at = [&](int p, int) { return x[p] + job.run_at[0]; };
+    if (kRoom == 0 && job.length == 2)  // of 64 and 128 channels: without a loop
+      count<MR, NV>(at, 1, 2, panel.weights, ones);
+    else if (kRoom == 0 && job.length == 4)
+      count<MR, NV>(at, 1, 4, panel.weights, ones);
+    else
+      count<MR, NV>(at, 1, job.length, panel.weights, ones);
   } else {
     const int32_t* run_at = job.run_at + panel.first_run;
     const uint32_t* w = panel.weights + int64_t{panel.first_run} * job.length * kPanel;
