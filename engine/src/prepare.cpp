@@ -852,9 +852,9 @@ class Builder {
     task->gate = gate;
     task->offset = offset;
     set_up(task, i);
-    add_terms(task, i);
     BinaryConv& conv = task->conv;
     conv.c_out = outputs;
+    add_terms(task, i);
     const int all = conv.padded_out();
     for (const auto& [name, values] : {std::pair{"inner_slope", &conv.inner_slope}, {"alpha", &conv.alpha}, {"beta", &conv.beta},
                                        {"shift_in", &conv.shift_in}, {"slope", &conv.slope}, {"shift_out", &conv.shift_out}})
@@ -1024,6 +1024,7 @@ class Builder {
           term.base.push_back(static_cast<int32_t>(int64_t{sliding.taps()} * c_in + border * sum_of(plane, all, row, taps)));
       term.scale.assign(all, 0.0f);
       std::copy_n(op.constant("scale").floats + first, outputs, term.scale.begin());
+      if (samplings.size() == 1 && (sliding.before[0] || sliding.behind[0])) skip_padding(task->conv, sliding, plane, map.height, c_in);
       Pair pair;
       pair.panels = std::move(plane.panels);
       pair.shift = 1;
@@ -1036,6 +1037,28 @@ class Builder {
       task->conv.terms.push_back(std::move(term));
     }
     task->conv.classes = std::move(classes.of_pixel);
+  }
+
+  // Which runs of a window's are not padding alone, and the ones of the weights that meet padding.
+  static void skip_padding(BinaryConv& conv, const Sliding& sliding, const Plane& plane, int height, int c_in) {
+    const int all = conv.padded_out(), row_runs = conv.windows.runs() / sliding.kernel[0], run_taps = sliding.taps() / conv.windows.runs();
+    for (int y = 0; y < sliding.out[0]; ++y) {
+      int first = 0, end = sliding.kernel[0];
+      const auto is_inside = [&](int row) {
+        const int at = y * sliding.stride[0] + row * sliding.dilation[0] - sliding.before[0];
+        return at >= 0 && at < height;
+      };
+      while (first < end && !is_inside(first)) ++first;
+      while (end > first && !is_inside(end - 1)) --end;
+      conv.first_run.insert(conv.first_run.end(), sliding.out[1], static_cast<uint8_t>(first * row_runs));
+      conv.end_run.insert(conv.end_run.end(), sliding.out[1], static_cast<uint8_t>(end * row_runs));
+    }
+    for (int run = 0; run < conv.windows.runs(); ++run)
+      for (int row = 0; row < all; ++row) {
+        int ones = 0;
+        for (int tap = run * run_taps; tap < (run + 1) * run_taps; ++tap) ones += (plane.tap_sums[static_cast<size_t>(tap) * all + row] + c_in) / 2;
+        conv.padding_ones.push_back(ones);
+      }
   }
 
   // Where the quarters of each pixel's channels come from, in dwords.

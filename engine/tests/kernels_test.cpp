@@ -1,5 +1,5 @@
-// Every kernel of every instruction set that this processor has, against what kernels.h says, written down as plainly as
-// can be: bit for bit, on random sizes. Prints a line for each failure.
+// Every kernel of every instruction set that this processor has, against what kernels.h says, written down as plainly
+// as can be: bit for bit, on random sizes. Prints a line for each failure.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -60,23 +60,25 @@ std::string text(const char* format, int a, int b, double x, double y) {
   return line;
 }
 
-// Compares maps of `pixels` times `step`: all of `truth` where `counts`, and what is not to be written as it was before.
-// A number may be written where it counts for nothing if it is one of the kLanes that are written at once.
-void compare(const char* set, const char* what, const Floats& got, const Floats& truth, const Floats& before, int pixels,
-             int64_t step, int begin, int end, int first, int last, int channels) {
+// Compares maps of `pixels` times `step`: `truth` in pixels [begin, end) of channels [first, last), and everywhere else
+// what was there before. Behind the channels, whole vectors may be written.
+void compare(const char* set, const char* what, const Floats& got, const Floats& truth, const Floats& before,
+             int pixels, int64_t step, int begin, int end, int first, int last, int channels) {
   for (int pixel = 0; pixel < pixels; ++pixel)
     for (int c = 0; c < step; ++c) {
       const int64_t i = pixel * step + c;
       const bool written = pixel >= begin && pixel < end && c >= first && c < last;
       const float right = written && c < channels ? truth[i] : before[i];
       if (written && c >= channels && c < round_up(channels, kLanes)) continue;
-      if (!same(got[i], right)) return fail(set, what, text("pixel %d, channel %d: %.9g, not %.9g", pixel, c, got[i], right));
+      if (!same(got[i], right))
+        return fail(set, what, text("pixel %d, channel %d: %.9g, not %.9g", pixel, c, got[i], right));
     }
 }
 
 void compare_bits(const char* set, const char* what, const Dwords& got, const Dwords& truth) {
   for (size_t i = 0; i < got.size(); ++i)
-    if (got[i] != truth[i]) return fail(set, what, text("dword %d of %d: %.0f, not %.0f", int(i), int(got.size()), got[i], truth[i]));
+    if (got[i] != truth[i])
+      return fail(set, what, text("dword %d of %d: %.0f, not %.0f", int(i), int(got.size()), got[i], truth[i]));
 }
 
 // Places of `pixels` outputs in a map of bits, none of which is another's.
@@ -211,10 +213,11 @@ float plain_binary(const BinaryCase& c, int pixel, int channel, const Floats& ou
             if (i % windows.length == 0) ones += conv.padding_ones[number * conv.padded_out() + channel];
             continue;
           }
-          const uint32_t* run = term.sampled_at
-                                    ? c.bits.data() + term.sampled_at[4 * pixel + i / (depth / 4)] + i % (depth / 4)
-                                    : c.bits.data() + windows.window_at[pixel] + windows.run_at[number] + i % windows.length;
-          ones += __builtin_popcount(run[pair.bits_at] ^ pair.panels[(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
+          const uint32_t* run =
+              term.sampled_at ? c.bits.data() + term.sampled_at[4 * pixel + i / (depth / 4)] + i % (depth / 4)
+                              : c.bits.data() + windows.window_at[pixel] + windows.run_at[number] + i % windows.length;
+          ones += __builtin_popcount(run[pair.bits_at] ^
+                                     pair.panels[(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
         }
         sum -= ones << pair.shift;
       }
@@ -232,7 +235,8 @@ float plain_binary(const BinaryCase& c, int pixel, int channel, const Floats& ou
   float shortcut = 0;
   const int from = c.maps.shortcut_channels ? channel % c.maps.shortcut_channels : channel;
   const bool adds = c.in_place || !c.shortcut.empty();
-  if (adds) shortcut = c.in_place ? out[pixel * c.maps.out_step + channel] : c.shortcut[pixel * c.maps.shortcut_step + from];
+  if (adds)
+    shortcut = c.in_place ? out[pixel * c.maps.out_step + channel] : c.shortcut[pixel * c.maps.shortcut_step + from];
   if (adds && !conv.activation_first) v = v + shortcut;
   if (!conv.shift_in.empty()) v = v + conv.shift_in[channel];
   if (!conv.slope.empty()) v = plain_prelu(v, conv.slope[channel]);
@@ -270,9 +274,10 @@ void convolutions_of_bits(const char* what) {
         maps.readers.push_back({written[r].data(), c.pixel_at[r].data(), c.thresholds[r].data()});
       kernels->binary_conv(conv, maps, c.begin, c.end, c.first, c.last);
       const std::string name = text(" (case %d, %d channels)", number, conv.c_out, 0, 0);
-      compare(kernels->name, (what + name).c_str(), out, c.writes ? truth : c.before, c.before, c.pixels, c.maps.out_step, c.begin,
-              c.writes ? c.end : c.begin, first, c.last * kPanel, conv.c_out);
-      for (size_t r = 0; r < written.size(); ++r) compare_bits(kernels->name, (what + name).c_str(), written[r], bits[r]);
+      compare(kernels->name, (what + name).c_str(), out, c.writes ? truth : c.before, c.before, c.pixels,
+              c.maps.out_step, c.begin, c.writes ? c.end : c.begin, first, c.last * kPanel, conv.c_out);
+      for (size_t r = 0; r < written.size(); ++r)
+        compare_bits(kernels->name, (what + name).c_str(), written[r], bits[r]);
     }
   }
 }
@@ -299,13 +304,14 @@ void bits_of_floats(const char* what) {
       for (int first = 0; first < channels; first += 32) {
         uint32_t dword = 0;
         for (int c = first; c < std::min(first + 32, channels); ++c)
-          dword |= (uint32_t{x[pixel * step + c] >= threshold[c]} ^ (with_falls ? falls[c / 32] >> c % 32 & 1 : 0)) << c % 32;
+          dword |= (uint32_t{x[pixel * step + c] >= threshold[c]} ^ (with_falls ? falls[c / 32] >> c % 32 & 1 : 0))
+                   << c % 32;
         truth[at[pixel] + first / 32] = dword;
       }
     for (const Kernels* kernels : available()) {
       Dwords got = before;
-      kernels->binarize(x.data(), step, channels, threshold.data(), with_falls ? falls.data() : nullptr, got.data(), at.data(),
-                        begin, end);
+      kernels->binarize(x.data(), step, channels, threshold.data(), with_falls ? falls.data() : nullptr, got.data(),
+                        at.data(), begin, end);
       compare_bits(kernels->name, what, got, truth);
     }
   }
@@ -392,15 +398,16 @@ void real_convolutions(const char* what) {
       for (int c = first * kPanel; c < std::min(last * kPanel, conv.c_out); ++c) {
         float v = 0;
         for (int i = 0; i < depth; ++i)
-          v = std::fmaf(in[conv.windows.window_at[pixel] + conv.windows.run_at[i / length] + (groups ? conv.panel_at[c / kPanel] : 0) +
-                           i % length],
+          v = std::fmaf(in[conv.windows.window_at[pixel] + conv.windows.run_at[i / length] +
+                           (groups ? conv.panel_at[c / kPanel] : 0) + i % length],
                         conv.panels[(int64_t{c / kPanel} * depth + i) * kPanel + c % kPanel], v);
         truth[pixel * step + c] = affine(conv, v, c);
       }
     for (const Kernels* kernels : available()) {
       Floats got = before;
       kernels->float_conv(conv, in.data(), got.data(), step, begin, end, first, last);
-      compare(kernels->name, what, got, truth, before, pixels, step, begin, end, first * kPanel, last * kPanel, conv.c_out);
+      compare(kernels->name, what, got, truth, before, pixels, step, begin, end, first * kPanel, last * kPanel,
+              conv.c_out);
     }
   }
 }
@@ -425,13 +432,15 @@ void depthwise_convolutions(const char* what) {
       for (int c = 0; c < conv.channels; ++c) {
         float v = 0;
         for (int tap = 0; tap < conv.windows.runs(); ++tap)
-          v = std::fmaf(in[conv.windows.window_at[pixel] + conv.windows.run_at[tap] + c], conv.weights[tap * padded + c], v);
+          v = std::fmaf(in[conv.windows.window_at[pixel] + conv.windows.run_at[tap] + c],
+                        conv.weights[tap * padded + c], v);
         truth[pixel * step + c] = affine(conv, v, c);
       }
     for (const Kernels* kernels : available()) {
       Floats got = before;
       kernels->depthwise_conv(conv, in.data(), got.data(), step, begin, end);
-      compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step), conv.channels);
+      compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step),
+              conv.channels);
     }
   }
 }
@@ -439,11 +448,13 @@ void depthwise_convolutions(const char* what) {
 void products_with_a_vector(const char* what) {
   for (int number = 0; number < 300; ++number) {
     const int columns = between(1, 100), rows = between(1, 12), begin = below(rows), end = between(begin, rows);
-    const Floats weights = random_floats(rows * columns), x = random_floats(columns), bias = perhaps(rows), before = random_floats(rows);
+    const Floats weights = random_floats(rows * columns), x = random_floats(columns), bias = perhaps(rows),
+                 before = random_floats(rows);
     Floats truth = before;
     for (int row = begin; row < end; ++row) {
       float sums[kLanes] = {};
-      for (int i = 0; i < columns; ++i) sums[i % kLanes] = std::fmaf(weights[row * columns + i], x[i], sums[i % kLanes]);
+      for (int i = 0; i < columns; ++i)
+        sums[i % kLanes] = std::fmaf(weights[row * columns + i], x[i], sums[i % kLanes]);
       for (int half = kLanes / 2; half > 0; half /= 2)
         for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
       truth[row] = bias.empty() ? sums[0] : sums[0] + bias[row];
@@ -471,11 +482,14 @@ void poolings(const char* what) {
       size[axis] = between(p.kernel[axis], 7);
       const int left = size[axis] + 2 * p.padding[axis] - p.kernel[axis];
       out[axis] = left / p.stride[axis] + 1;
-      if (maybe() && left % p.stride[axis] != 0 && out[axis] * p.stride[axis] < size[axis] + p.padding[axis]) ++out[axis];
+      if (maybe() && left % p.stride[axis] != 0 && out[axis] * p.stride[axis] < size[axis] + p.padding[axis])
+        ++out[axis];
     }
     p.height = size[0], p.width = size[1], p.out_height = out[0], p.out_width = out[1];
-    const int channels = random_channels(), pixels = out[0] * out[1], begin = below(pixels), end = between(begin, pixels);
-    const int64_t in_step = round_up(channels, kLanes) + kLanes * below(2), step = round_up(channels, kLanes) + kLanes * below(2);
+    const int channels = random_channels(), pixels = out[0] * out[1], begin = below(pixels),
+              end = between(begin, pixels);
+    const int64_t in_step = round_up(channels, kLanes) + kLanes * below(2),
+                  step = round_up(channels, kLanes) + kLanes * below(2);
     const Floats in = random_floats(size[0] * size[1] * in_step, maybe()), before = random_floats(pixels * step);
     Floats truth = before;
     for (int pixel = begin; pixel < end; ++pixel)
@@ -484,13 +498,16 @@ void poolings(const char* what) {
         int count = 0;
         for (int ky = 0; ky < p.kernel[0]; ++ky)
           for (int kx = 0; kx < p.kernel[1]; ++kx) {
-            const int y = pixel / out[1] * p.stride[0] - p.padding[0] + ky, x = pixel % out[1] * p.stride[1] - p.padding[1] + kx;
+            const int y = pixel / out[1] * p.stride[0] - p.padding[0] + ky,
+                      x = pixel % out[1] * p.stride[1] - p.padding[1] + kx;
             const bool inside = y >= 0 && y < size[0] && x >= 0 && x < size[1];
             count += inside || (p.count_padding && y < size[0] + p.padding[0] && x < size[1] + p.padding[1]);
             if (!inside) continue;
             const float value = in[(y * size[1] + x) * in_step + c];
-            if (!p.is_max) v = v + value;
-            else if (value > v || value != value) v = value;
+            if (!p.is_max)
+              v = v + value;
+            else if (value > v || value != value)
+              v = value;
           }
         truth[pixel * step + c] = p.is_max ? v : v / static_cast<float>(count);
       }
@@ -529,7 +546,8 @@ float plain_step(const Pointwise& step, float x, float other, int c) {
 
 void steps_of_numbers(const char* what) {
   for (int number = 0; number < 600; ++number) {
-    const int channels = random_channels(), padded = round_up(channels, kLanes), pixels = between(1, 9), begin = below(pixels);
+    const int channels = random_channels(), padded = round_up(channels, kLanes), pixels = between(1, 9),
+              begin = below(pixels);
     const int end = between(begin, pixels);
     Pointwise step;
     step.kind = static_cast<Pointwise::Kind>(number % 8);
@@ -543,25 +561,37 @@ void steps_of_numbers(const char* what) {
     if (maybe()) step.high = maybe() ? 0.7f : -0.8f;
     const bool in_place = maybe(), single = maybe(), one = maybe();
     const int64_t x_step = padded + kLanes * below(2), out_step = in_place ? x_step : padded + kLanes * below(2);
-    const Floats x = random_floats(pixels * x_step, true), before = in_place ? x : random_floats(pixels * out_step);
+    Floats x = random_floats(pixels * x_step, true);
     const int64_t other_step = one ? 0 : single ? 1 : padded;
     const Floats other = random_floats(pixels * padded, true);
+    if (number % 16 == 0)  // products half-way between two floats, and hardly more or less
+      for (int c = 0; c < padded; ++c) {
+        step.alpha[c] = 1.0f + std::ldexp(1.0f + 2.0f * below(8), -12);
+        step.beta[c] = maybe() ? std::ldexp(maybe() ? 1.0f : -1.0f, -between(30, 140)) : -0.0f;
+        for (int pixel = 0; pixel < pixels; ++pixel)
+          x[pixel * x_step + c] =
+              std::ldexp(1.0f + std::ldexp(1.0f + 2.0f * below(8), -12), maybe() ? 0 : -between(120, 140));
+      }
+    const Floats before = in_place ? x : random_floats(pixels * out_step);
     Floats truth = before;
     for (int pixel = begin; pixel < end; ++pixel)
       for (int c = 0; c < channels; ++c)
-        truth[pixel * out_step + c] = plain_step(step, x[pixel * x_step + c], other[pixel * other_step + (single ? 0 : c)], c);
+        truth[pixel * out_step + c] =
+            plain_step(step, x[pixel * x_step + c], other[pixel * other_step + (single ? 0 : c)], c);
     for (const Kernels* kernels : available()) {
       Floats got = before;
-      kernels->pointwise(step, in_place ? got.data() : x.data(), x_step, {other.data(), other_step, single}, got.data(), out_step,
-                         channels, begin, end);
-      compare(kernels->name, what, got, truth, before, pixels, out_step, begin, end, 0, static_cast<int>(out_step), channels);
+      kernels->pointwise(step, in_place ? got.data() : x.data(), x_step, {other.data(), other_step, single}, got.data(),
+                         out_step, channels, begin, end);
+      compare(kernels->name, what, got, truth, before, pixels, out_step, begin, end, 0, static_cast<int>(out_step),
+              channels);
     }
   }
 }
 
 void sums_of_channels(const char* what) {
   for (int number = 0; number < 200; ++number) {
-    const int channels = random_channels(), pixels = between(1, 30), begin = below(pixels), end = between(begin, pixels);
+    const int channels = random_channels(), pixels = between(1, 30), begin = below(pixels),
+              end = between(begin, pixels);
     const int64_t step = round_up(channels, kLanes);
     const Floats x = random_floats(pixels * step);
     std::vector<double> before(channels);

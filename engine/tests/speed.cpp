@@ -1,5 +1,6 @@
-// How fast is a binary layer with its whole epilogue (scale, normalization, shortcut, RPReLU, floats and bits written)? The
-// share of the bare kernel's rate on one core, for the shapes that networks have; and real-valued ones beside a product's.
+// How fast is a binary layer with its whole epilogue (scale, normalization, shortcut, RPReLU, floats and bits written)?
+// The share of the bare kernel's rate on one core, for the shapes that networks have; and real-valued ones beside a
+// product's.
 //   speed [instruction set]
 #include <algorithm>
 #include <cstdio>
@@ -62,7 +63,8 @@ Windows square(int channels, int side, int kernel, int stride, int elements) {
   return windows;
 }
 
-void binary(const Kernels& kernels, double peak, const char* what, int kernel, int channels, int side, int planes) {
+void binary(const Kernels& kernels, double peak, const char* what, int kernel, int channels, int side, int planes,
+            int branches = 1) {
   BinaryConv conv;
   conv.c_out = channels;
   conv.windows = square(channels, side, kernel, 1, channels / 32);
@@ -85,6 +87,12 @@ void binary(const Kernels& kernels, double peak, const char* what, int kernel, i
     pair.panels.resize(static_cast<size_t>(channels) * depth);
     for (uint32_t& w : pair.panels) w = static_cast<uint32_t>(rand());
   }
+  Ints sampled(4 * pixels);
+  for (int i = 0; i < 4 * pixels; ++i) sampled[i] = (i / 4 + i % 4 * 7) % pixels * depth + i % 4 * (depth / 4);
+  for (int i = 1; i < branches; ++i) {
+    conv.terms.push_back(conv.terms[0]);
+    conv.terms.back().sampled_at = sampled.data();
+  }
   conv.alpha = constants(channels, 0.5f);
   conv.beta = constants(channels, -0.2f);
   conv.shift_in = constants(channels, -0.1f);
@@ -102,7 +110,7 @@ void binary(const Kernels& kernels, double peak, const char* what, int kernel, i
   maps.out_step = maps.shortcut_step = channels;
   maps.readers = {{written.data(), pixel_at.data(), threshold.data()}};
   const double time = least([&] { kernels.binary_conv(conv, maps, 0, pixels, 0, conv.panels()); });
-  const double done = 32.0 * depth * channels * pixels * planes * planes;
+  const double done = 32.0 * depth * channels * pixels * planes * planes * branches;
   std::printf("%-14s %4d  %3d^2  %7.0f us  %5.0f G/s  %3.0f %%\n", what, channels, side, time * 1e6, done / time * 1e-9,
               100 * done / time / peak);
 }
@@ -121,13 +129,15 @@ void real(const Kernels& kernels, double peak, const char* what, int kernel, int
     kernels.float_conv(conv, map.data(), written.data(), conv.padded_out(), 0, pixels, 0, conv.panels_count());
   });
   const double done = 1.0 * depth * out * pixels;
-  std::printf("%-14s %4d  %3d^2  %7.0f us  %5.1f G/s  %3.0f %%\n", what, out, side, time * 1e6, done / time * 1e-9, 100 * done / time / peak);
+  std::printf("%-14s %4d  %3d^2  %7.0f us  %5.1f G/s  %3.0f %%\n", what, out, side, time * 1e6, done / time * 1e-9,
+              100 * done / time / peak);
 }
 
 void linear(const Kernels& kernels, int columns, int rows) {
   const Floats weights = constants(columns * rows, 0.1f), x = constants(columns, 0.2f), bias = constants(rows, 0.0f);
   Floats out(rows);
-  const double time = least([&] { kernels.linear(weights.data(), bias.data(), x.data(), columns, out.data(), 0, rows); });
+  const double time =
+      least([&] { kernels.linear(weights.data(), bias.data(), x.data(), columns, out.data(), 0, rows); });
   std::printf("linear %d -> %d  %.0f us  %.1f GB/s\n", columns, rows, time * 1e6, 4e-9 * columns * rows / time);
 }
 
@@ -142,8 +152,8 @@ void depthwise(const Kernels& kernels, double peak, int channels, int side) {
   Floats out(static_cast<size_t>(side) * side * channels);
   const double time = least([&] { kernels.depthwise_conv(conv, map.data(), out.data(), channels, 0, side * side); });
   const double done = 9.0 * channels * side * side;
-  std::printf("depthwise 3x3  %4d  %3d^2  %7.0f us  %5.1f G/s  %3.0f %%\n", channels, side, time * 1e6, done / time * 1e-9,
-              100 * done / time / peak);
+  std::printf("depthwise 3x3  %4d  %3d^2  %7.0f us  %5.1f G/s  %3.0f %%\n", channels, side, time * 1e6,
+              done / time * 1e-9, 100 * done / time / peak);
 }
 
 }  // namespace
@@ -159,6 +169,8 @@ int main(int argc, char** argv) {
       binary(*kernels, peak, "3x3", 3, channels, side, 1);
     binary(*kernels, peak, "3x3 2x2 bits", 3, 128, 28, 2);
     binary(*kernels, peak, "1x1 2x2 bits", 1, 128, 28, 2);
+    binary(*kernels, peak, "1x1 3 sampled", 1, 256, 28, 1, 3);
+    binary(*kernels, peak, "1x1 3 sampled", 1, 512, 14, 1, 3);
     const double float_peak = rate([&] { return kernels->float_spin(512, 4000); });
     std::printf("%s: %.1f G/s real\n", kernels->name, float_peak * 1e-9);
     real(*kernels, float_peak, "7x7 of 3, /2", 7, 3, 64, 224, 2);

@@ -1,5 +1,5 @@
-// AVX2 with FMA: binary tiles of 4 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened), two
-// of them a panel; real-valued tiles of 6 x 16.
+// AVX2 with FMA: binary tiles of 4 pixels x 16 channels (ones counted by looking nibbles up, in bytes, then widened),
+// two of them a panel; real-valued tiles of 6 x 16.
 #include <immintrin.h>
 
 #include "../kernels.h"
@@ -12,7 +12,7 @@ constexpr int kWidth = 8;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 2, kRows = 4, kSpinRows = 2, kSpinVectors = 2;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 6, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) {
@@ -36,9 +36,10 @@ BCDZOO_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 #include "binary.inl"
+#include "pointwise.inl"
 #include "real.inl"
 #include "grouped.inl"
-#include "pointwise.inl"
+#include "table.inl"
 
 }  // namespace
 

@@ -1,5 +1,6 @@
-// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 4 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD counts
-// where the sums are wanted as floats; eight accumulators leave the processor free to finish one tile in another's shadow.
+// AVX-512 (F, DQ, BW, VL, VPOPCNTDQ): binary tiles of 4 pixels x 32 channels, real-valued ones of 8 x 32. VPOPCNTD
+// counts where the sums are wanted as floats; eight accumulators leave the processor free to finish one tile in
+// another's shadow.
 #include <immintrin.h>
 
 #include "../kernels.h"
@@ -11,7 +12,7 @@ constexpr int kWidth = 16;
 #include "vectors.inl"
 
 constexpr int kRoom = 0, kCounted = 2, kRows = 4, kSpinRows = 4, kSpinVectors = 4;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 8, kFloatVectors = 2;
 
 BCDZOO_INLINE I accumulate(I sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }
@@ -27,9 +28,10 @@ BCDZOO_INLINE F rounded(F x) {
 }
 
 #include "binary.inl"
+#include "pointwise.inl"
 #include "real.inl"
 #include "grouped.inl"
-#include "pointwise.inl"
+#include "table.inl"
 
 }  // namespace
 

@@ -1,8 +1,9 @@
 // Convolutions of bits, once for every instruction set, which provides
-//   accumulate(sum, x)  adds the ones of each lane of x, and widen(sum) makes numbers of kRoom such sums; kRoom 0: at once
-//   kCounted            vectors of a panel that are counted together
-//   kRows               pixels of a tile
-//   kFewTiles           whether small code counts for more than the last bit of speed
+// - accumulate(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such sums;
+//   kRoom is 0 where they are numbers at once
+// - kRows: pixels of a tile; kCounted: vectors of a panel that are counted together
+// - kSpinRows, kSpinVectors: the tile that is fastest where there is nothing else to do
+// - kPlain: whether there are no vectors to be counted on, so that small code counts for more and fused() is slow
 
 // What one call works on.
 struct BinaryJob {
@@ -17,26 +18,37 @@ struct BinaryJob {
   const BitsOut *readers, *readers_end;
 
   BinaryJob(const BinaryConv& conv, const BinaryMaps& maps)
-      : conv(conv), maps(maps), runs(conv.windows.runs()), length(conv.windows.length), depth(runs * length),
-        run_at(conv.windows.run_at.data()), window_at(conv.windows.window_at.data()),
-        classes(conv.classes.empty() ? nullptr : conv.classes.data()), class_step(conv.padded_out()), out(maps.out),
-        out_step(maps.out_step), shortcut_step(maps.shortcut ? maps.shortcut_step : 0), readers(maps.readers.data()),
+      : conv(conv),
+        maps(maps),
+        runs(conv.windows.runs()),
+        length(conv.windows.length),
+        depth(runs * length),
+        run_at(conv.windows.run_at.data()),
+        window_at(conv.windows.window_at.data()),
+        classes(conv.classes.empty() ? nullptr : conv.classes.data()),
+        class_step(conv.padded_out()),
+        out(maps.out),
+        out_step(maps.out_step),
+        shortcut_step(maps.shortcut ? maps.shortcut_step : 0),
+        readers(maps.readers.data()),
         readers_end(readers + maps.readers.size()) {}
 };
 
 // A panel's constants, next to each other: tiles read them from the first cache by one pointer.
 struct BinaryPanel {
-  alignas(64) float only_base[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel], shift_out[kPanel];
+  alignas(64) float only_base[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel],
+      shift_out[kPanel];
   float gate[kPanel], offset[kPanel], inner[kPanel];
   int64_t first, dword;  // channel, and its dword of bits
-  uint32_t valid;  // bits of channels that there are
+  uint32_t valid;        // bits of channels that there are
   const uint32_t* weights;
   int first_run = 0, end_run;  // that are counted
   const int32_t *base, *padding_ones;
   const float* shortcut;
   float* out;
 
-  BinaryPanel(const BinaryJob& job, int panel, bool extra) : first(int64_t{panel} * kPanel), dword(panel), valid(low_bits(job.conv.c_out - panel * kPanel)) {
+  BinaryPanel(const BinaryJob& job, int panel, bool extra)
+      : first(int64_t{panel} * kPanel), dword(panel), valid(low_bits(job.conv.c_out - panel * kPanel)) {
     const BinaryConv& conv = job.conv;
     const BinaryMaps& maps = job.maps;
     const Term& term = conv.terms[0];
@@ -139,11 +151,18 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
   for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + job.window_at[pixel + p];
   I ones[MR][NV];
   if (kSums == Sums::kRun) {
-    count<MR, NV>([&](int p, int) { return x[p] + job.run_at[0]; }, 1, job.length, panel.weights, ones);
+    const auto at = [&](int p, int) { return x[p] + job.run_at[0]; };
+    if (kRoom == 0 && job.length == 2)  // of 64 and 128 channels: without a loop
+      count<MR, NV>(at, 1, 2, panel.weights, ones);
+    else if (kRoom == 0 && job.length == 4)
+      count<MR, NV>(at, 1, 4, panel.weights, ones);
+    else
+      count<MR, NV>(at, 1, job.length, panel.weights, ones);
   } else {
     const int32_t* run_at = job.run_at + panel.first_run;
     const uint32_t* w = panel.weights + int64_t{panel.first_run} * job.length * kPanel;
-    count<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w, ones);
+    count<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w,
+                  ones);
     if (panel.end_run - panel.first_run < job.runs)
       for (int run = 0; run < job.runs; ++run) {
         if (run >= panel.first_run && run < panel.end_run) continue;
@@ -156,7 +175,10 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
       }
   }
   // base - 2 * ones in floats, which hold it exactly
-  const auto scaled = [&](int p, int i, F base) { return fused(to_floats(ones[p][i]), splat(-2.0f), base) * load(panel.scale + kWidth * i); };
+  const auto scaled = [&](int p, int i, F base) {
+    const F number = to_floats(ones[p][i]);
+    return (kPlain ? base - (number + number) : fused(number, splat(-2.0f), base)) * load(panel.scale + kWidth * i);
+  };
   if (job.classes) {
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
@@ -203,7 +225,8 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
           count<MR, NV>([&](int p, int run) { return bits + at[4 * p + run]; }, 4, job.depth / 4, w, ones);
         } else {
           const int32_t *window_at = job.window_at + pixel, *run_at = job.run_at;
-          count<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w, ones);
+          count<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w,
+                        ones);
         }
 #pragma GCC unroll 16
         for (int p = 0; p < MR; ++p)
@@ -272,9 +295,7 @@ BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, i
     uint32_t* to = reader->bits + panel.dword;
     const int32_t* at = reader->pixel_at + pixel;
 #pragma GCC unroll 16
-    for (int p = 0; p < MR; ++p) {
-      to[at[p]] = at_least_all(v[p], threshold) & valid;
-    }
+    for (int p = 0; p < MR; ++p) to[at[p]] = at_least_all(v[p], threshold) & valid;
   }
 }
 
@@ -282,7 +303,8 @@ BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, i
 template <Sums kSums, bool kExtra, Adds kAdds, int MR, int NV>
 __attribute__((noinline)) int binary_tiles(const BinaryJob& job, const BinaryPanel& panel, int pixel, int end) {
   for (; pixel + MR <= end; pixel += MR) {
-    asm volatile("" ::: "memory");  // or the compiler loads all constants in front of the loop, has no room for them, and spills
+    // or the compiler loads all constants in front of the loop, has no room for them, and spills
+    asm volatile("" ::: "memory");
     binary_tile<kSums, kExtra, kAdds, MR, NV>(job, panel, pixel);
   }
   return pixel;
@@ -298,7 +320,8 @@ BCDZOO_INLINE void binary_pixels(const BinaryJob& job, const BinaryPanel& panel,
 // The next pixel behind `begin` whose window has other runs of padding.
 inline int same_runs(const BinaryConv& conv, int begin, int end) {
   int pixel = begin + 1;
-  while (pixel < end && conv.first_run[pixel] == conv.first_run[begin] && conv.end_run[pixel] == conv.end_run[begin]) ++pixel;
+  while (pixel < end && conv.first_run[pixel] == conv.first_run[begin] && conv.end_run[pixel] == conv.end_run[begin])
+    ++pixel;
   return pixel;
 }
 
@@ -327,7 +350,7 @@ void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int las
 
 template <Sums kSums, bool kExtra>
 void binary_conv_adds(const BinaryJob& job, int begin, int end, int first, int last) {
-  constexpr bool kLean = !kFewTiles && kSums != Sums::kTerms;
+  constexpr bool kLean = !kPlain && kSums != Sums::kTerms;
   if (kLean && !job.maps.shortcut)
     binary_conv_as<kSums, kExtra, kLean ? Adds::kNothing : Adds::kBeforeActivation>(job, begin, end, first, last);
   else if (job.conv.activation_first)
@@ -343,12 +366,12 @@ void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int 
                      term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
   if (terms)
     binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
-  else if (kFewTiles || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
+  else if (kPlain || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
     binary_conv_adds<Sums::kRuns, true>(job, begin, end, first, last);
   else if (job.runs > 1)
-    binary_conv_adds<Sums::kRuns, kFewTiles>(job, begin, end, first, last);
+    binary_conv_adds<Sums::kRuns, kPlain>(job, begin, end, first, last);
   else
-    binary_conv_adds<kFewTiles ? Sums::kRuns : Sums::kRun, kFewTiles>(job, begin, end, first, last);
+    binary_conv_adds<kPlain ? Sums::kRuns : Sums::kRun, kPlain>(job, begin, end, first, last);
 }
 
 // Bits of a pixel's channels [first, first + 32), of which there are `count`.
@@ -370,7 +393,8 @@ void binarize(const float* x, int64_t step, int channels, const float* threshold
   for (int pixel = begin; pixel < end; ++pixel)
     for (int first = 0; first < channels; first += kPanel) {
       const float* from = x + pixel * step + first;
-      uint32_t dword = dword_of(channels - first, [&](int i) { return at_least(load(from + i), load(threshold + first + i)); });
+      uint32_t dword =
+          dword_of(channels - first, [&](int i) { return at_least(load(from + i), load(threshold + first + i)); });
       if (falls) dword ^= falls[first / kPanel];
       bits[pixel_at[pixel] + first / kPanel] = dword;
     }

@@ -12,12 +12,10 @@ constexpr int kWidth = 4;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 4, kRows = 2, kSpinRows = 2, kSpinVectors = 4;
-constexpr bool kFewTiles = false;
+constexpr bool kPlain = false;
 constexpr int kFloatRows = 4, kFloatVectors = 4;
 
-BCDZOO_INLINE I accumulate(I sum, I x) {
-  return (I)vaddq_u8((uint8x16_t)sum, vcntq_u8((uint8x16_t)x));
-}
+BCDZOO_INLINE I accumulate(I sum, I x) { return (I)vaddq_u8((uint8x16_t)sum, vcntq_u8((uint8x16_t)x)); }
 BCDZOO_INLINE I widen(I bytes) { return (I)vpaddlq_u16(vpaddlq_u8((uint8x16_t)bytes)); }
 // a * b + c, rounded once.
 BCDZOO_INLINE F fused(F a, F b, F c) { return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
@@ -31,9 +29,10 @@ BCDZOO_INLINE F larger(F a, F b) { return a > b ? a : b; }
 BCDZOO_INLINE F rounded(F x) { return (F)vrndnq_f32((float32x4_t)x); }
 
 #include "binary.inl"
+#include "pointwise.inl"
 #include "real.inl"
 #include "grouped.inl"
-#include "pointwise.inl"
+#include "table.inl"
 
 }  // namespace
 

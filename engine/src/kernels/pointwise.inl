@@ -13,7 +13,7 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int wid
       for (int i = 0; i < NV; ++i) {
         const F value = load(x + kWidth * i);
         if (kMax) {
-          v[i] = larger(value, v[i]);  // a NaN stays,
+          v[i] = larger(value, v[i]);            // a NaN stays,
           v[i] = value == value ? v[i] : value;  // and is taken
         } else {
           v[i] += value;
@@ -56,7 +56,8 @@ BCDZOO_INLINE void each(const float* x, int64_t x_step, float* out, int64_t out_
   for (int pixel = begin; pixel < end; ++pixel)
     for (int c = 0; c < channels; c += kLanes)
 #pragma GCC unroll 4
-      for (int i = c; i < c + kLanes; i += kWidth) store(out + pixel * out_step + i, compute(load(x + pixel * x_step + i), i));
+      for (int i = c; i < c + kLanes; i += kWidth)
+        store(out + pixel * out_step + i, compute(load(x + pixel * x_step + i), i));
 }
 
 template <class Combine>
@@ -74,8 +75,8 @@ BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, fl
       each(x, x_step, out, out_step, channels, pixel, pixel + 1, [=](F v, int i) { return combine(v, load(second + i)); });
 }
 
-void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
-               int channels, int begin, int end) {
+void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out,
+               int64_t out_step, int channels, int begin, int end) {
   const auto one = [&](const auto& compute) { each(x, x_step, out, out_step, channels, begin, end, compute); };
   const auto two = [&](const auto& combine) { both(x, x_step, other, out, out_step, channels, begin, end, combine); };
   // Pointers of their own, because what is written might be anything to the compiler.
@@ -154,8 +155,3 @@ void double_linear(const float* weights, const double* x, int columns, double* o
     out[row] = all;
   }
 }
-
-#define BCDZOO_KERNELS(name)                                                                                       \
-  {                                                                                                                \
-    name, binary_conv, binarize, level_bits, sum_bits, float_conv, grouped_conv, depthwise_conv, pool, pointwise, linear, double_linear, sum, spin, float_spin \
-  }

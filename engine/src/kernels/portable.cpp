@@ -1,5 +1,5 @@
-// For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8 channels,
-// four of them a panel; real-valued tiles of 2 x 16.
+// For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8
+// channels, four of them a panel; real-valued tiles of 2 x 16.
 #include "../kernels.h"
 
 namespace bcdzoo {
@@ -10,7 +10,7 @@ constexpr int kWidth = 4;
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
 constexpr int kCounted = 2, kRows = 2, kSpinRows = 2, kSpinVectors = 2;
-constexpr bool kFewTiles = true;
+constexpr bool kPlain = true;
 constexpr int kFloatRows = 2, kFloatVectors = 4;
 
 typedef uint32_t U __attribute__((vector_size(4 * kWidth)));
@@ -26,10 +26,30 @@ BCDZOO_INLINE I widen(I bytes) {
   x = (x & 0x00ff00ffu) + ((x >> 8) & 0x00ff00ffu);
   return (I)((x & 0xffffu) + (x >> 16));
 }
-// a * b + c, rounded once.
+typedef float HalfF __attribute__((vector_size(2 * kWidth)));
+typedef double D __attribute__((vector_size(4 * kWidth)));
+typedef int64_t L __attribute__((vector_size(4 * kWidth)));
+
+template <int kHalf>
+BCDZOO_INLINE D half(F x) {
+  return __builtin_convertvector(__builtin_shufflevector(x, x, 2 * kHalf, 2 * kHalf + 1), D);
+}
+
+// a * b + c, rounded once. In double the product is exact and the sum rounded, which makes no difference to the float
+// unless it lies half-way between two floats, or is so small (but not 0) that floats have fewer bits there.
 BCDZOO_INLINE F fused(F a, F b, F c) {
-  for (int i = 0; i < kWidth; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-  return c;
+  constexpr int kHigh = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, kLow = 1 - kHigh;
+  const D first = half<0>(a) * half<0>(b) + half<0>(c), second = half<1>(a) * half<1>(b) + half<1>(c);
+  const I low = __builtin_shufflevector((I)first, (I)second, kLow, kLow + 2, kLow + 4, kLow + 6);
+  const I high = __builtin_shufflevector((I)first, (I)second, kHigh, kHigh + 2, kHigh + 4, kHigh + 6);
+  const U small = (U)(high & 0x7fffffff) - 1u < 0x381fffffu;  // below 2^-125
+  const L doubtful = (L)((I)small | ((low & 0x1fffffff) == 0x10000000));
+  if (__builtin_expect((doubtful[0] | doubtful[1]) != 0, 0)) {
+    for (int i = 0; i < kWidth; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+  }
+  const HalfF lower = __builtin_convertvector(first, HalfF), upper = __builtin_convertvector(second, HalfF);
+  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3);
 }
 BCDZOO_INLINE uint32_t signs(I x) {
   const U one = (U)x >> 31;
@@ -44,9 +64,10 @@ BCDZOO_INLINE F rounded(F x) {
 }
 
 #include "binary.inl"
+#include "pointwise.inl"
 #include "real.inl"
 #include "grouped.inl"
-#include "pointwise.inl"
+#include "table.inl"
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Real-valued convolutions and products, once for every instruction set, which provides
-//   kFloatRows, kFloatVectors  pixels and vectors of a tile
+// Real-valued convolutions and products, once for every instruction set, which provides kFloatRows and kFloatVectors:
+// pixels and vectors of a tile.
 
 // A panel's constants; what is not there is replaced by what changes nothing.
 struct Affine {
@@ -8,8 +8,10 @@ struct Affine {
 
   template <class Conv>
   Affine(const Conv& conv, int first)
-      : bias(part(conv.bias, first, kMinusZeros)), alpha(part(conv.alpha, first, kOnes)),
-        beta(part(conv.beta, first, kMinusZeros)), low(splat(conv.relu ? 0.0f : -INFINITY)) {}
+      : bias(part(conv.bias, first, kMinusZeros)),
+        alpha(part(conv.alpha, first, kOnes)),
+        beta(part(conv.beta, first, kMinusZeros)),
+        low(splat(conv.relu ? 0.0f : -INFINITY)) {}
 
   inline __attribute__((always_inline)) F operator()(F v, int channel) const {
     v = fused(v + load(bias + channel), load(alpha + channel), load(beta + channel));
@@ -19,8 +21,8 @@ struct Affine {
 
 // MR windows of floats times NV vectors of a panel.
 template <int MR, int NV>
-BCDZOO_INLINE void float_tile(const Windows& windows, const float* in, const float* w, const Affine& affine, int channel,
-                              float* out, int64_t out_step, int pixel) {
+BCDZOO_INLINE void float_tile(const Windows& windows, const float* in, const float* w, const Affine& affine,
+                              int channel, float* out, int64_t out_step, int pixel) {
   F sums[MR][NV];
 #pragma GCC unroll 16
   for (int p = 0; p < MR; ++p)
@@ -59,9 +61,11 @@ BCDZOO_INLINE void float_pixels(const FloatConv& conv, const float* in, const fl
   int pixel = begin;
   if constexpr (kFloatVectors * kWidth > kLanes) {
     if (channels == kPanel)
-      for (; pixel + MR <= end; pixel += MR) float_tile<MR, kFloatVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
+      for (; pixel + MR <= end; pixel += MR)
+        float_tile<MR, kFloatVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
     else
-      for (; pixel + MR <= end; pixel += MR) float_tile<MR, kLaneVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
+      for (; pixel + MR <= end; pixel += MR)
+        float_tile<MR, kLaneVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
   } else {
     for (; pixel + MR <= end; pixel += MR)
       for (int channel = 0; channel < channels; channel += kFloatVectors * kWidth)
@@ -72,18 +76,20 @@ BCDZOO_INLINE void float_pixels(const FloatConv& conv, const float* in, const fl
 }
 
 // Some pixels at a time, so that what they read stays in the cache from one panel to the next.
-void float_conv(const FloatConv& conv, const float* in, float* out, int64_t out_step, int begin, int end, int first, int last) {
+void float_conv(const FloatConv& conv, const float* in, float* out, int64_t out_step, int begin, int end, int first,
+                int last) {
   const int64_t depth = int64_t{conv.windows.runs()} * conv.windows.length;
   constexpr int kStep = 8 * kFloatRows;
   for (int pixel = begin; pixel < end; pixel += kStep)
     for (int panel = first; panel < last; ++panel)
       float_pixels<kFloatRows>(conv, in + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]),
-                               conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step, pixel,
-                               pixel + kStep < end ? pixel + kStep : end);
+                               conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step,
+                               pixel, pixel + kStep < end ? pixel + kStep : end);
 }
 
 template <int MR, int NV>
-BCDZOO_INLINE void depthwise_tile(const DepthwiseConv& conv, const float* in, float* out, int64_t out_step, int pixel, int first) {
+BCDZOO_INLINE void depthwise_tile(const DepthwiseConv& conv, const float* in, float* out, int64_t out_step, int pixel,
+                                  int first) {
   const Windows& windows = conv.windows;
   const int step = round_up(conv.channels, kLanes);
   F sums[MR][NV];
@@ -101,7 +107,8 @@ BCDZOO_INLINE void depthwise_tile(const DepthwiseConv& conv, const float* in, fl
 #pragma GCC unroll 8
   for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) store(out + (pixel + p) * out_step + first + kWidth * v, affine(sums[p][v], kWidth * v));
+    for (int v = 0; v < NV; ++v)
+      store(out + (pixel + p) * out_step + first + kWidth * v, affine(sums[p][v], kWidth * v));
 }
 
 void depthwise_conv(const DepthwiseConv& conv, const float* in, float* out, int64_t out_step, int begin, int end) {
@@ -141,7 +148,8 @@ BCDZOO_INLINE void rows_of(const float* weights, const float* bias, const float*
     std::memcpy(other, x + k, sizeof(float) * (columns - k));
     for (int r = 0; r < MR; ++r) {
       std::memcpy(last, w + int64_t{r} * columns + k, sizeof(float) * (columns - k));
-      for (int v = 0; v < kLaneVectors; ++v) sums[r][v] = fused(load(last + kWidth * v), load(other + kWidth * v), sums[r][v]);
+      for (int v = 0; v < kLaneVectors; ++v)
+        sums[r][v] = fused(load(last + kWidth * v), load(other + kWidth * v), sums[r][v]);
     }
   }
   for (int r = 0; r < MR; ++r) out[row + r] = bias ? total(sums[r]) + bias[row + r] : total(sums[r]);

@@ -1,6 +1,10 @@
 // Vectors of kWidth lanes of 32 bits, once for every instruction set, whose file says kWidth before it includes this.
 // Compiled without contraction of products and sums: every float is rounded where the code says so and nowhere else.
 
+#ifndef __OPTIMIZE__
+#error "kernels are to be optimized: what is inline in headers would be shared by the instruction sets otherwise"
+#endif
+
 typedef float F __attribute__((vector_size(4 * kWidth)));
 typedef int32_t I __attribute__((vector_size(4 * kWidth)));
 typedef float LooseF __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
