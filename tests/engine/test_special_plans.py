@@ -183,7 +183,7 @@ def a_large_map_in_place(d: Draft) -> None:
     y = d.pool(x, name="max", kernel=(3, 3), stride=(1, 1), padding=(1, 1))
     z = d.conv(x, 33)
     x = d.clip(d.unit(x, 48, shortcut="same"))
-    d.concat(d.plus(y, x), z, d.unit(x, 48, kernel=5, shortcut="same"))
+    d.concat(d.plus(y, x), z, d.unit(x, 16, kernel=5, shortcut="same"))
 
 
 PLANS: tuple[tuple[Callable[[Draft], None], tuple[int, ...]], ...] = (
