@@ -204,7 +204,9 @@ PLANS: tuple[tuple[Callable[[Draft], None], tuple[int, ...]], ...] = (
 
 @each_instruction_set
 @pytest.mark.parametrize(("make", "shape"), PLANS, ids=[f"{make.__name__} {shape}" for make, shape in PLANS])
-def test_a_plan_gives_what_numpy_gives(make: Callable[[Draft], None], shape: tuple[int, ...], instructions: str) -> None:
+def test_a_plan_gives_what_numpy_gives(
+    make: Callable[[Draft], None], shape: tuple[int, ...], instructions: str
+) -> None:
     draft = Draft(*shape)
     make(draft)
     plan, images = Plan(shape, tuple(draft.operations)), draft.halves(IMAGES, *shape)
