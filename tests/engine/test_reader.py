@@ -32,10 +32,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cmake") or not (shutil.which("c++") or shutil.which("g++")):
         pytest.skip("there is no C++ compiler, or no cmake")
     folder = tmp_path_factory.mktemp("engine")
-    for command in (
+    commands: tuple[list[str | Path], ...] = (
         ["-S", ENGINE, "-B", folder],
         ["--build", folder, "--parallel", "2", "--target", "plan_tool", "plan_test"],
-    ):
+    )
+    for command in commands:
         done = subprocess.run(["cmake", *command], capture_output=True, text=True)
         assert done.returncode == 0 and "warning:" not in done.stderr, done.stdout + done.stderr
     return folder

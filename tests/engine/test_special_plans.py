@@ -158,7 +158,7 @@ def shortcuts_of_every_kind(d: Draft) -> None:
 
 def windows_of_every_kind(d: Draft) -> None:
     x = d.conv(0, 48)
-    window = {"stride": (2, 1), "dilation": (2, 2), "pad_value": -1.0, "padding": (2, 0, 3, 1)}
+    window: dict[str, Any] = {"stride": (2, 1), "dilation": (2, 2), "pad_value": -1.0, "padding": (2, 0, 3, 1)}
     y = d.unit(x, 33, **window)
     z = d.unit(x, 17, **window | {"pad_value": 1.0})
     groups = d.unit(x, 17, **window | {"pad_value": 0.0, "same": 0})
