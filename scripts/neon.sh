@@ -8,7 +8,7 @@ build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
 cmake -S engine -B "$build" -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
   -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static >"$build/log"
-cmake --build "$build" --parallel 2 --target kernels_test plan_test plan_tool >>"$build/log" 2>&1 || { cat "$build/log"; exit 1; }
+cmake --build "$build" --parallel 2 --target kernels_test plan_test network_tool >>"$build/log" 2>&1 || { cat "$build/log"; exit 1; }
 qemu-aarch64 "$build/kernels_test"
 qemu-aarch64 "$build/plan_test"
 python - "$build" "${1:-100}" <<'PY'
@@ -27,7 +27,7 @@ for path, one in zip(paths, plans):
     path.write_bytes(encode(one.plan))
     Path(f"{path}.in").write_bytes(one.images[0].tobytes())
 lines = "".join(f"{path}\n" for path in paths)
-tool = ["qemu-aarch64", build / "plan_tool", "network"]
+tool = ["qemu-aarch64", build / "network_tool", "network"]
 said = subprocess.run(tool, input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
 assert said == ["OK"] * len(plans), [(number, line) for number, line in enumerate(said) if line != "OK"]
 for number, (path, one) in enumerate(zip(paths, plans)):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -118,7 +119,7 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTim
     torch.set_num_threads(1)
     try:
         runner(images)
-        spent = sum(runner.nanoseconds(images) for _ in range(repeats)) / (len(images) * repeats * 1e9)
+        spent = np.sum([runner.nanoseconds(images) for _ in range(repeats)], axis=0) / (len(images) * repeats * 1e9)
         most = peak(1)
     finally:
         torch.set_num_threads(threads)

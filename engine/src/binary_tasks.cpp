@@ -4,6 +4,8 @@
 
 namespace bcdzoo {
 
+constexpr int kAllRows = 1 << 30;
+
 void BorderTask::run(const Frame& frame, int, int, Part part) const {
   if (part.index) return;
   const int64_t row = int64_t{to->padded_width()} * to->dwords;
@@ -72,10 +74,19 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
 }
 
 int UnitTask::needs(int read, int end) const {
-  if (read != bits_read) return whole[read] ? 1 << 30 : end;
+  if (read != bits_read) return whole[read] ? kAllRows : end;
+  if (samples()) return bits->height;
   return std::clamp((end - 1) * stride + extent - bits->top, 1, bits->height);
 }
 
-int UnitTask::frees(int read, int end) const { return read == bits_read ? ceil_div(end + bits->top, stride) : end; }
+int UnitTask::frees(int read, int end) const {
+  if (read != bits_read) return end;
+  return samples() ? kAllRows : ceil_div(end + bits->top, stride);
+}
+
+// Whether branches read pixels from anywhere in the map.
+bool UnitTask::samples() const {
+  return std::any_of(conv.terms.begin(), conv.terms.end(), [](const Term& term) { return term.sampled_at != nullptr; });
+}
 
 }  // namespace bcdzoo

@@ -61,6 +61,7 @@ class UnitTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
+  bool samples() const;
 
   int bits_read = -1;          // in `reads`
   std::vector<bool> whole;     // of `reads`: all rows are needed

@@ -87,6 +87,10 @@ def _grid(x: Array) -> int | None:
     return None
 
 
+def _is_pixel_of(channels: int) -> Callable[[Value], bool]:
+    return lambda value: value.shape in ((channels, 1, 1), (1, 1, 1))
+
+
 class _Draft:
     def __init__(self, dice: np.random.Generator, large: bool) -> None:
         self.dice, self.large = dice, large
@@ -148,7 +152,8 @@ class _Draft:
         return self.one(1, 2, 3, 5, 7, 8, 12, 15), self.one(1, 2, 3, 4, 6, 9, 11, 14)
 
     def dyadic(self, *shape: int) -> Array:
-        return (self.dice.integers(-8, 9, shape) / self.one(1, 2, 4)).astype(np.float32)
+        numbers: Array = self.dice.integers(-8, 9, shape) / self.one(1, 2, 4)
+        return numbers.astype(np.float32)
 
     def numbers(self, count: int) -> Array:
         """Constants, of which half the time anything becomes of the values."""
@@ -176,7 +181,7 @@ class _Draft:
         if here is None or there is None:
             return False
         rows = np.abs(weight.reshape(len(weight), -1)).sum(1).max()
-        return float(rows) * float(np.abs(x.array).max() + 1) * 2 ** (here + there + 3) < _EXACT
+        return bool(rows * (np.abs(x.array).max() + 1) * 2.0 ** (here + there + 3) < _EXACT)
 
     def geometry(self, keeps_size: bool = False, halves: bool = False) -> tuple[dict[str, Any], tuple[int, int]]:
         """A window, and its taps."""
@@ -438,9 +443,7 @@ class _Draft:
             "limit": self.one(np.inf, np.inf, 3.0),
         }
         for role, channels in (("threshold", c_in), ("gate", c_out), ("offset", c_out)):
-            found = self.pick(
-                3, exact=role == "threshold", fits=lambda v, c=channels: v.shape in ((c, 1, 1), (1, 1, 1))
-            )
+            found = self.pick(3, exact=role == "threshold", fits=_is_pixel_of(channels))
             if found is not None and self.chance(0.4):
                 inputs[role] = found
         rows = c_out * len(samplings)

@@ -32,12 +32,12 @@ from tests.packed.unsettled import unsettle
 BINARY = Quantizers()
 
 
-def same(network: nn.Module, x: Tensor) -> None:
-    """The packed network gives the same floats."""
+def same(network: nn.Module, x: Tensor, allowed: float = 0.0) -> None:
+    """The packed network gives the same floats, or with real-valued sums such as differ by so much of the largest."""
     with torch.inference_mode():
         expected, got = network(x), pack(network)(x)
     assert got.shape == expected.shape
-    assert torch.equal(got, expected), (got - expected).abs().max()
+    assert (got - expected).abs().max() <= allowed * expected.abs().max()
 
 
 sizes = st.fixed_dictionaries(
@@ -118,7 +118,7 @@ def test_blocks_that_add_to_their_map_and_a_transition_give_the_plain_floats(
     x = torch.randn(3, channels, height, width)
     with forced(instructions):
         same(unsettle(stage, seed), x)
-        same(unsettle(nn.Sequential(*stage, Transition(final, 8)), seed), x)
+        same(unsettle(nn.Sequential(*stage, Transition(final, 8)), seed), x, 2e-6)
 
 
 @each_instruction_set

@@ -35,6 +35,9 @@ BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)_mm256_cmp_ps(a, b, 
 BCDZOO_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
 BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
+// Floats as doubles.
+BCDZOO_INLINE D widened(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
+
 #include "binary.inl"
 #include "pointwise.inl"
 #include "real.inl"

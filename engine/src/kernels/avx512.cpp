@@ -27,6 +27,9 @@ BCDZOO_INLINE F rounded(F x) {
   return _mm512_maskz_roundscale_ps(0xffff, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
+// Floats as doubles.
+BCDZOO_INLINE D widened(const float* x) { return _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
+
 #include "binary.inl"
 #include "pointwise.inl"
 #include "real.inl"

@@ -28,6 +28,9 @@ BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)(a >= b)); }
 BCDZOO_INLINE F larger(F a, F b) { return a > b ? a : b; }
 BCDZOO_INLINE F rounded(F x) { return (F)vrndnq_f32((float32x4_t)x); }
 
+// Floats as doubles.
+BCDZOO_INLINE D widened(const float* x) { return (D)vcvt_f64_f32(vld1_f32(x)); }
+
 #include "binary.inl"
 #include "pointwise.inl"
 #include "real.inl"

@@ -110,23 +110,15 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
   }
 }
 
-// Doubles, half as many as floats.
-constexpr int kDoubles = kWidth / 2;
-typedef double D __attribute__((vector_size(8 * kDoubles)));
-typedef double LooseD __attribute__((vector_size(8 * kDoubles), aligned(8), may_alias));
-typedef float LooseHalf __attribute__((vector_size(4 * kDoubles), aligned(4), may_alias));
-
-BCDZOO_INLINE D load_doubles(const float* from) { return __builtin_convertvector(*reinterpret_cast<const LooseHalf*>(from), D); }
-BCDZOO_INLINE D load_doubles(const double* from) { return *reinterpret_cast<const LooseD*>(from); }
 
 // So many vectors of channels, each a chain of sums of its own.
 template <int kVectors>
 BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixels) {
   D all[kVectors];
-  for (int v = 0; v < kVectors; ++v) all[v] = load_doubles(sums + kDoubles * v);
+  for (int v = 0; v < kVectors; ++v) all[v] = load(sums + kDoubles * v);
   for (int pixel = 0; pixel < pixels; ++pixel, x += step)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) all[v] += load_doubles(x + kDoubles * v);
+    for (int v = 0; v < kVectors; ++v) all[v] += widened(x + kDoubles * v);
   for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + kDoubles * v) = all[v];
 }
 
@@ -139,19 +131,28 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
 
-void double_linear(const float* weights, const double* x, int columns, double* out, int begin, int end) {
-  constexpr int kSums = 4;  // vectors that are added at once
-  for (int row = begin; row < end; ++row) {
-    const float* w = weights + int64_t{row} * columns;
-    D sums[kSums] = {};
-    int c = 0;
-    for (; c + kSums * kDoubles <= columns; c += kSums * kDoubles)
-#pragma GCC unroll 4
-      for (int v = 0; v < kSums; ++v) sums[v] += load_doubles(w + c + kDoubles * v) * load_doubles(x + c + kDoubles * v);
+// Rows of products with a vector, two vectors of sums each.
+template <int kRows>
+BCDZOO_INLINE void double_rows(const float* w, const double* x, int columns, double* out) {
+  D sums[kRows][2] = {};
+  int c = 0;
+  for (; c + 2 * kDoubles <= columns; c += 2 * kDoubles)
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row)
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v)
+        sums[row][v] += widened(w + int64_t{row} * columns + c + kDoubles * v) * load(x + c + kDoubles * v);
+  for (int row = 0; row < kRows; ++row) {
     double all = 0;
-    for (; c < columns; ++c) all += static_cast<double>(w[c]) * x[c];
-    for (const D& sum : sums)
-      for (int i = 0; i < kDoubles; ++i) all += sum[i];
+    for (int i = c; i < columns; ++i) all += static_cast<double>(w[int64_t{row} * columns + i]) * x[i];
+    const D both = sums[row][0] + sums[row][1];
+    for (int i = 0; i < kDoubles; ++i) all += both[i];
     out[row] = all;
   }
+}
+
+void double_linear(const float* weights, const double* x, int columns, double* out, int begin, int end) {
+  int row = begin;
+  for (; row + 4 <= end; row += 4) double_rows<4>(weights + int64_t{row} * columns, x, columns, out + row);
+  for (; row < end; ++row) double_rows<1>(weights + int64_t{row} * columns, x, columns, out + row);
 }

@@ -63,6 +63,13 @@ BCDZOO_INLINE F rounded(F x) {
   return x;
 }
 
+// Floats as doubles.
+BCDZOO_INLINE D widened(const float* x) {
+  D all;
+  for (int i = 0; i < kDoubles; ++i) all[i] = static_cast<double>(x[i]);
+  return all;
+}
+
 #include "binary.inl"
 #include "pointwise.inl"
 #include "real.inl"

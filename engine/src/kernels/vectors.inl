@@ -10,10 +10,16 @@ typedef int32_t I __attribute__((vector_size(4 * kWidth)));
 typedef float LooseF __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
 typedef int32_t LooseI __attribute__((vector_size(4 * kWidth), aligned(4), may_alias));
 
+// Doubles, half as many.
+constexpr int kDoubles = kWidth / 2;
+typedef double D __attribute__((vector_size(8 * kDoubles)));
+typedef double LooseD __attribute__((vector_size(8 * kDoubles), aligned(8), may_alias));
+
 constexpr int kLaneVectors = kLanes / kWidth;  // that hold kLanes channels
 
 BCDZOO_INLINE F load(const float* from) { return *reinterpret_cast<const LooseF*>(from); }
 BCDZOO_INLINE I load(const void* from) { return *reinterpret_cast<const LooseI*>(from); }
+BCDZOO_INLINE D load(const double* from) { return *reinterpret_cast<const LooseD*>(from); }
 BCDZOO_INLINE void store(float* to, F x) { *reinterpret_cast<LooseF*>(to) = x; }
 BCDZOO_INLINE F splat(float value) { return value - F{}; }
 BCDZOO_INLINE I splat(int32_t value) { return value - I{}; }
