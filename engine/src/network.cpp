@@ -9,6 +9,7 @@
 namespace bcdzoo {
 namespace {
 
+constexpr double kWorthAThread = 100e3;  // nanoseconds of work: waking one takes a good part of that
 constexpr int kLastRows = 16;  // of the classifier's weights at a time, which wait in the cache while all images meet them
 
 int64_t now() {
@@ -30,6 +31,7 @@ struct Network::Arena {
 Network::Network(Plan plan)
     : plan_(std::make_unique<const Plan>(std::move(plan))), program_(prepare(*plan_)), schedule_(schedule(program_)), last_(last_of(program_)) {
   if (last_) schedule_.steps.resize(schedule_.steps.size() - 2);
+  for (const auto& task : program_.tasks) cost_ += task->cost;
 }
 
 Network::~Network() = default;
@@ -59,7 +61,7 @@ void Network::give_back(std::unique_ptr<Arena> arena) const {
 }
 
 void Network::run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const {
-  threads = std::max(threads, 1);
+  threads = static_cast<int>(std::clamp(cost_ * images.count / kWorthAThread, 1.0, static_cast<double>(std::max(threads, 1))));
   const int64_t out_size = output().count();
   const int whole = images.count / threads * threads;  // images that keep every thread busy by themselves
   const int columns = last_ ? last_->columns : 0;

@@ -50,6 +50,7 @@ class Network {
   std::unique_ptr<const Plan> plan_;
   Program program_;
   Schedule schedule_;
+  double cost_ = 0;                   // of an image, as of Task
   const LinearTask* last_ = nullptr;  // the classifier at the end, run for all images at once; null: there is none
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Arena>> idle_;

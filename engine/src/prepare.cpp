@@ -357,7 +357,11 @@ class Builder {
   static void gives(Task* task, const Place& place) {
     task->writes.push_back(place.slot);
     task->row_bytes = 4 * padded(place.shape.channels()) * place.shape.width();
+    task->cost += 0.1 * static_cast<double>(task->row_bytes * task->rows);
   }
+
+  // Products of real numbers, and of bits.
+  static void costs(Task* task, double products, double bits) { task->cost += products / 50 + bits / 1000; }
 
   void load_image() {
     current_ = 0;
@@ -498,6 +502,7 @@ class Builder {
     for (int panel = 0; groups > 1 && panel < conv.panels_count(); ++panel) conv.panel_at.push_back(panel * kPanel / group_out(i) * group_in);
     const int taps = sliding.taps();
     spend(sliding.pixels() + int64_t{all} * taps * length);
+    costs(task, static_cast<double>(sliding.pixels()) * all * taps * length, 0);
     conv.panels.assign(static_cast<size_t>(all) * taps * length, 0.0f);
     for (int o = 0; o < outputs; ++o) {
       float* const to = conv.panels.data() + static_cast<int64_t>(o / kPanel) * taps * length * kPanel + o % kPanel;
@@ -527,6 +532,7 @@ class Builder {
     const Padded from = padded_input(i, sliding, single ? all : c_in);
     spend(sliding.pixels() + int64_t{all} * taps * group_in);
     GroupedTask* const task = add<GroupedTask>(sliding.out[0]);
+    costs(task, static_cast<double>(sliding.pixels()) * all * taps * group_in, 0);
     const auto fill = [&](auto& conv) {
       conv.relu = op.whole("relu") != 0;
       conv.bias = constants_of(op, "bias", outputs, all);
@@ -1015,6 +1021,7 @@ class Builder {
     const auto& samplings = op.fields.at("samplings").words;
     task->sampled.resize(samplings.size());
     for (size_t branch = 0; branch < samplings.size(); ++branch) {
+      costs(task, 0, 32.0 * static_cast<double>(sliding.pixels()) * all * sliding.taps() * map.dwords);
       spend(int64_t{all} * (sliding.taps() * int64_t{map.dwords} + static_cast<int64_t>(classes.missing.size())));
       const int first = static_cast<int>(branch) * outputs;
       Plane plane = plane_of(op.constant("planes").words, first, outputs, sliding.taps(), c_in);
@@ -1155,6 +1162,7 @@ class Builder {
     for (int k = 0; k < factors.count(); ++k)
       for (int base = 0; base < bases; ++base) {
         Term term;
+        costs(task, 0, 32.0 * static_cast<double>(sliding.pixels()) * all * w_bits * planes * sliding.taps() * map.dwords);
         spend(int64_t{all} * (int64_t{w_bits} * planes * sliding.taps() * map.dwords + static_cast<int64_t>(classes.missing.size())));
         term.base.assign(classes.missing.size() * all, 0);
         term.scale.assign(all, 0.0f);

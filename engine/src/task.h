@@ -86,6 +86,7 @@ class Task {
   bool is_light = false;      // it does little with much: several of a kind run while their rows are in the first cache
   int rows = 1;               // of what it gives
   int64_t row_bytes = 0;      // of floats that a row writes: what has to stay in the cache
+  double cost = 0;            // roughly, in nanoseconds of a fast processor: what sharing it among threads has to be worth
   std::vector<Slot*> reads, writes;
 };
 

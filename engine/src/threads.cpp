@@ -9,11 +9,20 @@ void Barrier::wait() {
   const int round = round_.load(std::memory_order_relaxed);
   if (waiting_.fetch_add(1, std::memory_order_acq_rel) == threads_ - 1) {
     waiting_.store(0, std::memory_order_relaxed);
-    round_.store(round + 1, std::memory_order_release);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);  // nobody is between looking and sleeping
+      round_.store(round + 1, std::memory_order_release);
+    }
+    if (sleeping_.load(std::memory_order_acquire)) all_here_.notify_all();
     return;
   }
-  for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins)
-    if (spins > 2000) std::this_thread::yield();  // there may be fewer cores than threads
+  constexpr int kSpins = 4000;  // some tens of microseconds: beyond that another thread does not run at all
+  for (int spin = 0; spin < kSpins; ++spin)
+    if (round_.load(std::memory_order_acquire) != round) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++sleeping_;
+  all_here_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != round; });
+  --sleeping_;
 }
 
 Pool& Pool::instance() {

@@ -11,7 +11,7 @@
 
 namespace bcdzoo {
 
-// All threads of a job meet here; short waits spin.
+// All threads of a job meet here; short waits spin, long ones sleep.
 class Barrier {
  public:
   explicit Barrier(int threads) : threads_(threads) {}
@@ -19,7 +19,9 @@ class Barrier {
 
  private:
   const int threads_;
-  std::atomic<int> waiting_{0}, round_{0};
+  std::atomic<int> waiting_{0}, round_{0}, sleeping_{0};
+  std::mutex mutex_;
+  std::condition_variable all_here_;
 };
 
 class Pool {

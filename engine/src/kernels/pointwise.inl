@@ -123,10 +123,14 @@ BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixe
 }
 
 void sum(const float* x, int64_t step, int channels, double* sums, int begin, int end) {
-  constexpr int kMany = 8;  // vectors
   int c = 0;
-  for (; c + kMany * kDoubles <= channels; c += kMany * kDoubles) sum_part<kMany>(x + begin * step + c, step, sums + c, end - begin);
-  for (; c + kDoubles <= channels; c += kDoubles) sum_part<1>(x + begin * step + c, step, sums + c, end - begin);
+  const auto run = [&](auto vectors) {
+    constexpr int kVectors = decltype(vectors)::value, kChannels = kVectors * kDoubles;
+    for (; c + kChannels <= channels; c += kChannels) sum_part<kVectors>(x + begin * step + c, step, sums + c, end - begin);
+  };
+  run(std::integral_constant<int, 8>{});
+  run(std::integral_constant<int, 4>{});
+  run(std::integral_constant<int, 1>{});
   for (int pixel = begin; pixel < end; ++pixel)
     for (int i = c; i < channels; ++i) sums[i] += static_cast<double>(x[pixel * step + i]);
 }
