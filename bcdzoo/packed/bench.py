@@ -15,7 +15,7 @@ from bcdzoo.packed import native
 from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.plan import Plan
-from bcdzoo.plan.work import Work, work, work_of
+from bcdzoo.plan.work import Work, bit_products, work, work_of
 
 _SECONDS = 0.5  # of one measurement, at least
 _PRODUCT_SIZE = 1024
@@ -26,9 +26,9 @@ class LayerTime(NamedTuple):
 
     Attributes:
         name: Name in the network.
-        bops: Binary multiply-accumulates for one image, those with a border left out.
+        bops: Binary multiply-accumulates for one image.
         microseconds: Time for one image on one core, including everything around the convolution.
-        fraction: Fraction of the kernels' peak that is reached.
+        fraction: Fraction of the kernels' peak that is reached; products with a border do not count.
     """
 
     name: str
@@ -123,12 +123,10 @@ def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTim
         most = peak(1)
     finally:
         torch.set_num_threads(threads)
-    found = zip(runner.plan.operations, work_of(runner.plan), spent, strict=True)
+    found = zip(runner.plan.operations, work_of(runner.plan), bit_products(runner.plan), spent, strict=True)
     return [
-        LayerTime(
-            each.name, products.binary, float(seconds) * 1e6, products.binary / seconds / most if seconds else 0.0
-        )
-        for each, products, seconds in found
+        LayerTime(each.name, bops, float(seconds) * 1e6, products.binary / seconds / most if seconds else 0.0)
+        for each, products, bops, seconds in found
         if products.binary
     ]
 

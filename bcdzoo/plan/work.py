@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from bcdzoo.plan.operations import Operation, Shape, window
 from bcdzoo.plan.plan import Plan, shapes_of
 
+_OF_BITS = ("binary_unit", "low_bit_conv")
+
 
 class Work(NamedTuple):
     """Multiply-accumulates for one image.
@@ -35,15 +37,34 @@ def work_of(plan: Plan) -> list[Work]:
     return [_work(plan, operation, shapes) for operation in plan.operations]
 
 
+def bit_products(plan: Plan) -> list[int]:
+    """Products of bits of each operation, those with a border's numbers among them, as layers count them."""
+    shapes = shapes_of(plan)
+    return [_bit_products(plan, each, shapes, out) for each, out in zip(plan.operations, shapes[1:], strict=True)]
+
+
+def _bit_products(plan: Plan, operation: Operation, shapes: Sequence[Shape], out: Shape) -> int:
+    if operation.kind not in _OF_BITS:
+        return 0
+    kernel: Any = operation.fields["kernel"]
+    return _planes(plan, operation, shapes) * math.prod((*kernel, *out[-2:]))
+
+
+def _planes(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> int:
+    """Products of bits for one output pixel and tap: pairs of planes and channels."""
+    shape = shapes[operation.inputs["x"]]
+    fields: Any = operation.fields
+    rows = math.prod(operation.constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
+    given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
+    a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
+    return int(rows * a_bits * math.prod(shape[:-3]) * (shape[-3] // fields["groups"]))
+
+
 def _work(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> Work:
     shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
     fields: Any = operation.fields
-    if operation.kind in ("binary_unit", "low_bit_conv"):
-        rows = math.prod(constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
-        given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
-        a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
-        planes = rows * a_bits * math.prod(shape[:-3])
-        return Work(planes * (shape[-3] // fields["groups"]) * _pairs(operation, shape, fields["kernel"]), 0)
+    if operation.kind in _OF_BITS:
+        return Work(_planes(plan, operation, shapes) * _pairs(operation, shape, fields["kernel"]), 0)
     if operation.kind == "conv":
         c_out, c_in, *kernel = constants["weight"].shape
         return Work(0, c_out * c_in * _pairs(operation, shape, kernel))

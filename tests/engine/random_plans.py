@@ -113,6 +113,9 @@ class _Draft:
             self.try_to_add(self.make_concat_of_many)
         if not self.operations:
             self.try_to_add(self.make_clip)
+        if self.chance(0.2):  # a classifier
+            self.try_to_add(self.vector)
+            self.try_to_add(self.make_linear)
         last = self.values[-1]
         expected = last.array.swapaxes(0, 1) if last.array.ndim == 5 else last.array
         expected = np.repeat(expected, IMAGES // len(expected), axis=0)
@@ -344,6 +347,10 @@ class _Draft:
         size = int(np.prod(self.values[number].shape))
         shape = self.one((0,), (0, 1, 1), (1, 0, 1), (size, 1, 1), (0, 2, 2))
         return Operation("reshape", {"x": number}, {"shape": shape}), True, 0
+
+    def vector(self) -> tuple[Operation, bool, int] | None:
+        number = self.pick(1, 3)
+        return None if number is None else (Operation("reshape", {"x": number}, {"shape": (0,)}), True, 0)
 
     def make_binarize(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(1, 3, exact=True)
