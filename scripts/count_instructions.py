@@ -24,7 +24,7 @@ import click
 FIGURES = Path(__file__).with_suffix(".json")
 TOLERANCE = 0.03
 INSTRUCTIONS = "avx2"
-ENGINE = "_kernels"
+ENGINE = "_engine"
 """How the name of the engine's compiled file begins."""
 
 CASES: dict[str, tuple[str, tuple[str, ...], tuple[int, int, int]]] = {
