@@ -76,10 +76,9 @@ def command(paths: tuple[str, ...], model: str, top: int, style: str, build: dic
             say(found)
         else:
             show(found)
-    if unread:
-        raise BcdzooError(f"{unread} of {len(samples)} images could not be read")
-    if empty:
-        raise BcdzooError(f"{len(empty)} folders have no images that could be read")
+    failures = [f"{unread} of {len(samples)} images could not be read"] * bool(unread)
+    if failures or empty:
+        raise BcdzooError("; ".join(failures + [f"{len(empty)} of the folders gave none"] * bool(empty)))
 
 
 def _show_text(found: "Prediction") -> None:

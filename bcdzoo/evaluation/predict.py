@@ -36,7 +36,7 @@ class Prediction:
     """The most probable classes of an image, most probable first.
 
     Attributes:
-        image: Path of the image, or its number among those that were given, from ``image 1``.
+        image: Path of the image, or its number among those that were given, from ``#1``.
         classes: Class indices; of equal logits the lower index goes first.
         names: Names of these classes; the indices as text, if the network does not name its classes.
         probabilities: Softmax of the logits of all classes, for these classes.
@@ -130,7 +130,7 @@ class Predictor:
         ids: list[str] = []
         crops: list[Tensor] = []
         for number, given in enumerate(images, 1):
-            name = os.fsdecode(given) if isinstance(given, str | os.PathLike) else f"image {number}"
+            name = os.fsdecode(given) if isinstance(given, str | os.PathLike) else f"#{number}"
             with naming(name):
                 crops.append(self._model.preprocess.geometry.pixels(_opened(given)))
             ids.append(name)
@@ -161,7 +161,7 @@ class Predictor:
             )
         if not len(images):
             return []
-        ids = [f"image {number + 1}" for number in range(len(images))]
+        ids = [f"#{number + 1}" for number in range(len(images))]
         size = self._options.batch_size
         return [
             each
@@ -226,12 +226,12 @@ def find_images(paths: Iterable[str]) -> tuple[list[Sample], list[str], list[str
         except OSError as error:
             empty.append(f"cannot read {printable(error.filename or path, 300)}: {error.strerror}")
             continue
-        samples += [_sample(file.read) for file in found]
-        notes += skipped.notes()
-        if not found:
-            empty.append(
-                f"no images in {printable(path, 300)}: looked for files ending in {' '.join(IMAGE_EXTENSIONS)}"
-            )
+        if found:
+            samples += [_sample(file.read) for file in found]
+            notes += skipped.notes()
+        else:
+            looked = f"looked for files ending in {' '.join(IMAGE_EXTENSIONS)}"
+            empty.append(f"no images in {printable(path, 300)}: {'; '.join((*skipped.notes(), looked))}")
     return samples, empty, notes
 
 
