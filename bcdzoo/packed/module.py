@@ -17,12 +17,16 @@ class EngineModule(nn.Module):
     torch.compile calls it as it is, and compiles what is around it.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.training = False
+
     def forward(self, x: Tensor) -> Any:
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
             _refuse()
         return self._called(x)
 
-    @torch.compiler.disable(reason="the engine runs this part: compile what is around it, without fullgraph=True")
+    @torch.compiler.disable(reason="the engine runs this part: compile what is around it, without fullgraph=True")  # type: ignore[untyped-decorator]
     @torch.inference_mode()
     def _called(self, x: Tensor) -> Any:
         return self.run(x)
@@ -47,12 +51,12 @@ class EngineModule(nn.Module):
                 f"a packed network runs in float32 on the CPU, not in {probe.dtype} on {probe.device}: use the network "
                 "that it was packed from there"
             )
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __prepare_scriptable__(self) -> Any:
         _refuse()
 
 
-@torch._dynamo.assume_constant_result
+@torch._dynamo.assume_constant_result  # type: ignore[untyped-decorator]  # so that it runs, and raises, while traced
 def _refuse() -> None:
     raise BcdzooError(f"torch.export, torch.jit and torch.onnx cannot look into a packed network: {_INSTEAD}")

@@ -179,7 +179,7 @@ def test_what_was_assumed_is_said_once(capsys: pytest.CaptureFixture[str]) -> No
 def test_every_form_of_a_network_predicts_the_same(
     model: str, tiny: nn.Module, plan: Path, demo: ImageSet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    forms = {"name": TINY, "module": tiny, "packed": bcdzoo.pack(tiny), "plan": str(plan)}
+    forms: dict[str, Any] = {"name": TINY, "module": tiny, "packed": bcdzoo.pack(tiny), "plan": str(plan)}
     found = bcdzoo.predict(forms[model], [demo.image(i) for i in range(8)])
     expected = bcdzoo.predict(tiny, [demo.image(i) for i in range(8)])
     assert [each.classes for each in found] == [each.classes for each in expected]
