@@ -1,6 +1,7 @@
 """Classify images without labels: what a network names in each, with probabilities."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def predict(
 
 
 class Predictor:
-    """A network that is loaded once and classifies many times, also from several threads.
+    """A network that is loaded once and classifies many times; of several threads one runs at a time.
 
     Args:
         model: Network as for :func:`predict`.
@@ -116,6 +117,7 @@ class Predictor:
         named = getattr(unwrapped(loaded.network), "class_names", None)
         self._names = tuple(map(str, named)) if isinstance(named, list | tuple) else ()
         self._model = loaded.in_mode(mode)
+        self._lock = threading.Lock()
         self._is_assumed = loaded.preprocess_from == "assumed"  # and nobody was told
 
     def __call__(self, images: Any) -> list[Prediction]:
@@ -176,7 +178,7 @@ class Predictor:
         return self._of_images(self._model.normalized(pixels), ids)
 
     def _of_images(self, images: Tensor, ids: list[str]) -> list[Prediction]:
-        with full_precision(), torch.inference_mode():
+        with self._lock, full_precision(), torch.inference_mode():  # settings of torch belong to the whole process
             if not self._model.outputs:
                 self._model.try_out(tuple(images.shape[1:]))
                 self._check_outputs()
