@@ -19,6 +19,7 @@ COMMANDS = {
     "fetch": ("fetch", "Download checkpoints, safely and only once."),
     "verify": ("verify", "Check the cached checkpoints against their hashes."),
     "eval": ("eval", "Evaluate top-1 and top-5 accuracy on ImageNet."),
+    "predict": ("predict", "Name what is in pictures, with probabilities."),
     "prepare": ("prepare", "Decode the images once, for faster evaluations."),
     "results": ("results", "List the evaluation runs in the results store."),
     "compare": ("compare", "Test whether one run is better than another, and on which images."),

@@ -1,6 +1,7 @@
 """``bcdzoo bench``."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,19 +42,19 @@ def command(
     Of a packed network also the share of the limit: the images per second if its binary operations ran at the bare
     kernel's rate, its real-valued products at a matrix product's, and nothing else took time.
 
-    MODEL is a network of the zoo, or package.module:callable for your own.
+    MODEL is a network of the zoo, package.module:callable for your own, or a plan's file (.bcz).
     """
     import torch
 
     from bcdzoo.custom_model import import_network
     from bcdzoo.packed import bench, native
-    from bcdzoo.packed.checkpoint import SUFFIX, load_packed
+    from bcdzoo.packed.checkpoint import is_packed_file, load_packed
     from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
     from bcdzoo.registry import create_model, find
 
     if threads:
         torch.set_num_threads(threads)
-    if model.endswith(SUFFIX):
+    if ":" not in model and is_packed_file(Path(model)):
         if backends not in ((), ("packed",)) or build or input_size:
             raise click.UsageError(f"{model} is a plan: it has one backend, one size, and takes no arguments")
         backends = ("packed",)

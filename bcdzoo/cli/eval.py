@@ -88,7 +88,7 @@ def command(
     style: str,
     **options: Any,
 ) -> None:
-    """Evaluate each MODEL, top-1 and top-5: a zoo name, a pattern such as 'bcdnet*', or package.module:callable.
+    """Evaluate each MODEL, top-1 and top-5: a name, a pattern such as 'bcdnet*', package.module:callable or a plan.
 
     All are evaluated in one pass over the data: ImageNet's validation set in any layout. A run that was interrupted
     continues when the same command is run again.

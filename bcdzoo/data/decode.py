@@ -8,9 +8,12 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from bcdzoo.data.names import shown
 from bcdzoo.data.preprocess import require_moderate
+from bcdzoo.errors import BcdzooError
+from bcdzoo.text import printable
 
 FORMATS = (
     *("BMP", "GIF", "JPEG", "PPM", "PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "DIB", "PCX", "QOI", "SGI", "SUN", "ICO"),
@@ -42,12 +45,39 @@ def decode(encoded: bytes) -> Image.Image:
             _check(image, encoded)
             with _quiet() if image.format == "TIFF" else nullcontext():
                 image.load()
-            is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
-            if image.mode in ("I", "F") and not is_16_bit:
-                raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
-            if is_16_bit:
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
+            return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a loaded image as :func:`decode` does.
+
+    Raises:
+        ValueError: It has no defined white, or too many pixels.
+    """
+    require_moderate(image.width, image.height)
+    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+    if image.mode in ("I", "F") and not is_16_bit:
+        raise ValueError("32-bit grey has no defined white; convert it to 8 or 16 bits")
+    if is_16_bit:
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+@contextmanager
+def naming(image: str) -> Iterator[None]:
+    """Turn any error inside into one that names the image.
+
+    Raises:
+        BcdzooError: Something failed.
+    """
+    try:
+        yield
+    except Exception as error:  # Pillow's decoders raise anything on a broken file: OSError, SyntaxError, …
+        words = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(words).split())
+        raise BcdzooError(
+            f"cannot read image {shown(image)}: {printable(reason or type(error).__name__, 300)}"
+        ) from error
 
 
 @contextmanager

@@ -165,15 +165,16 @@ def by_official_name(where: str, files: list[File], classes: int, skipped: Skipp
     return Listing(samples, FROM_GROUND_TRUTH, notes=skipped.notes())
 
 
-def walk(root: Path, skipped: SkippedFiles) -> Iterator[File]:
+def walk(root: Path, skipped: SkippedFiles, labelled: bool = True) -> Iterator[File]:
     """Yield the images in a folder and its subfolders, including linked ones, each folder once.
 
     Args:
         root: Folder to search.
         skipped: Collector for what is skipped.
+        labelled: Whether the folders in ``root`` are classes.
 
     Raises:
-        BcdzooError: A folder occurs twice, through a link, under two names in ``root``.
+        BcdzooError: A folder occurs twice, through a link, in two classes.
         OSError: A folder cannot be read.
     """
     where = str(root)
@@ -186,7 +187,7 @@ def walk(root: Path, skipped: SkippedFiles) -> Iterator[File]:
         found = os.stat(place)  # noqa: PTH116
         before = seen.setdefault((found.st_dev, found.st_ino), base)
         if before != base or (base and _holds(place, where)):
-            if before and before.partition("/")[0] != base.partition("/")[0]:
+            if labelled and before and before.partition("/")[0] != base.partition("/")[0]:
                 raise BcdzooError(
                     f"{where}: {shown(before)} and {shown(base)} are the same folder, so its images would have two "
                     "classes: remove one"

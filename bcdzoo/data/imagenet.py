@@ -6,18 +6,17 @@ order, fingerprint) is the same for all.
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from bcdzoo.data.classes import official_number, validation_labels
-from bcdzoo.data.decode import decode
+from bcdzoo.data.decode import decode, naming
 from bcdzoo.data.hub import PREFIX
 from bcdzoo.data.labels import BACKGROUND, FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS, LabelError
 from bcdzoo.data.layouts import LAYOUTS, TABLES, detect
@@ -25,7 +24,6 @@ from bcdzoo.data.names import ARCHIVES_SKIPPED, IMAGE_EXTENSIONS, several_splits
 from bcdzoo.data.preprocess import PRESETS, Preprocess
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
-from bcdzoo.text import printable
 
 __all__ = ["ImageSet", "Sample", "decode", "open_dataset"]
 
@@ -74,21 +72,9 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         with self.named(index):
             return decode(self.samples[index].read())
 
-    @contextmanager
-    def named(self, index: int) -> Iterator[None]:
-        """Turn any error inside into one that names the image.
-
-        Raises:
-            BcdzooError: Something failed.
-        """
-        try:
-            yield
-        except Exception as error:  # Pillow's decoders raise anything on a broken file: OSError, SyntaxError, …
-            reason = "not an image" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-            raise BcdzooError(
-                f"cannot read image {shown(self.samples[index].id)}: {printable(reason or type(error).__name__, 300)}; "
-                "replace it, or leave such files out with --skip-bad"
-            ) from error
+    def named(self, index: int) -> AbstractContextManager[None]:
+        """Turn any error inside into one that names the image."""
+        return naming(self.samples[index].id)
 
     @property
     def classes(self) -> int:

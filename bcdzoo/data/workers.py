@@ -1,5 +1,6 @@
 """Start the processes that read images ahead, without losing Ctrl-C meanwhile."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
+
+_FEW_IMAGES = 256  # fewer are read faster without starting worker processes
+
+
+def workers_for(images: int, asked: int | None) -> int:
+    """Number of processes that read images, if nobody asked for a number: one per core, up to 8; 0 for few images."""
+    if asked is not None:
+        return asked
+    return 0 if images < _FEW_IMAGES else min(os.cpu_count() or 1, 8)
 
 
 def started(loader: DataLoader[Any]) -> Iterator[Any]:

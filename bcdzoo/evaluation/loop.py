@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bcdzoo.data.imagenet import ImageSet, open_dataset
 from bcdzoo.data.pixels import Pixels, loader
 from bcdzoo.data.preflight import DataFinding, preflight
 from bcdzoo.data.preprocess import Preprocess
+from bcdzoo.data.workers import workers_for
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.chunks import Run, bring_to_leader
@@ -37,8 +38,6 @@ from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.load import assume
 
 __all__ = ["EvalOptions", "EvalResult", "evaluate", "evaluate_all"]
-
-_FEW_IMAGES = 256  # fewer are read faster without starting worker processes
 
 
 def evaluate(
@@ -133,11 +132,11 @@ def evaluate_all(
             for several.
     """
     processes = processes or Processes()
-    _check_kinds(models, data)
+    _check_data(data)
     if options.weights is not None and len(models) > 1:
         raise BcdzooError("weights: they belong to one network, but several are given")
     processes = processes.on("cpu" if options.backend == "packed" else options.device)
-    with _full_precision(), torch.inference_mode():
+    with full_precision(), torch.inference_mode():
         loaded = [load_eval_model(model, options, processes.device, **build) for model in models]
         running = list(_in_modes(loaded, options.modes))
         outputs = _common_outputs(running)
@@ -175,16 +174,14 @@ def evaluate_all(
     return outcomes
 
 
-def _check_kinds(models: Sequence[Any], data: Any) -> None:
-    for model in models:
-        if not isinstance(model, nn.Module | str):
-            raise BcdzooError(f"a network must be a torch.nn.Module or a name, not {printable(repr(model), 60)}")
+def _check_data(data: Any) -> None:
     if not isinstance(data, str | os.PathLike | ImageSet):
         raise BcdzooError(f"data: must be a path or a result of open_dataset, not {printable(repr(data), 60)}")
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
+    """While it lasts, torch computes in full float32, and the same way each time."""
     # By default torch lets convolutions on GPUs use TF32 and choose their algorithm by benchmarking.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -198,8 +195,8 @@ def _full_precision() -> Iterator[None]:
 def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[EvalModel]:
     """Yield each network in each mode; of several modes, one that is not available is named and left out."""
     for model in models:
-        for mode in _modes_of(model, modes):
-            chosen = replace(model, mode=mode, loaded=replace(model.loaded, model=mode.prepare(model.network)))
+        for mode in modes_of(model, modes):
+            chosen = model.in_mode(mode)
             try:
                 chosen.try_out()
             except BcdzooError as error:
@@ -210,7 +207,7 @@ def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[Ev
                 yield chosen
 
 
-def _modes_of(model: EvalModel, modes: Sequence[Mode]) -> Sequence[Mode]:
+def modes_of(model: EvalModel, modes: Sequence[Mode]) -> Sequence[Mode]:
     """The modes that are asked for; a plan has one of its own, in which it runs where no other is."""
     if not isinstance(model.network, PlanNetwork):
         return modes
@@ -308,7 +305,7 @@ def _pass(
     with tqdm(total=sum(map(len, batches)), unit=" images", disable=hidden, desc=whose) as bar:
         for indices, crops, unreadable in loader(pixels, batches, _workers(pixels, batches, options), on_gpu):
             if unreadable and not options.skip_bad:
-                raise BcdzooError(unreadable[0][1])
+                raise BcdzooError(f"{unreadable[0][1]}; replace it, or leave such files out with --skip-bad")
             chunk = [*indices, *(index for index, _ in unreadable)][0] // plan.chunk_size
             by_geometry = dict(zip(pixels.geometries, crops, strict=False))  # empty if no image could be read
             for job in jobs:
@@ -322,12 +319,8 @@ def _pass(
 
 
 def _workers(pixels: Pixels, batches: Sequence[range], options: EvalOptions) -> int:
-    if options.workers is not None:
-        return options.workers
     all_prepared = all(geometry in pixels.prepared for geometry in pixels.geometries)
-    if all_prepared or sum(map(len, batches)) < _FEW_IMAGES:
-        return 0
-    return min(os.cpu_count() or 1, 8)
+    return workers_for(0 if all_prepared else sum(map(len, batches)), options.workers)
 
 
 def _finish(job: EvalJob, images: ImageSet, options: EvalOptions, facts: dict[str, Any]) -> EvalResult | BcdzooError:

@@ -18,8 +18,9 @@ from bcdzoo.evaluation.mode import STRICT, Mode
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
 from bcdzoo.packed.checkpoint import is_packed_file, resolve_packed
+from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
 from bcdzoo.registry import find
-from bcdzoo.text import as_utf8, say
+from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.convert import split_part
 from bcdzoo.weights.hub import from_address, is_address
 from bcdzoo.weights.load import LoadedModel, assumed, load_into, resolve
@@ -98,7 +99,20 @@ class EvalModel:
         Raises:
             BcdzooError: Logits are not finite, or there is too little memory for a single image.
         """
-        images = self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+        values, order = ranked(self.logits(self.normalized(pixels), ids))
+        return order[:, : self.width].cpu().numpy(), values[:, : self.width].cpu().numpy()
+
+    def normalized(self, pixels: Tensor) -> Tensor:
+        """Return what the network takes, on its device, of pixels in the geometry of ``preprocess``."""
+        return self.preprocess.normalize(pixels.to(self.device, non_blocking=True))
+
+    def logits(self, images: Tensor, ids: list[str]) -> Tensor:
+        """Return the logits of images, float32 of shape (N, ``outputs``); the rest is as for :meth:`guess`.
+
+        Args:
+            images: Normalized images on its device.
+            ids: Ids of the images, for messages.
+        """
         logits = self._in_memory(images)
         if logits.shape != (len(images), self.outputs):
             raise BcdzooError(
@@ -112,9 +126,7 @@ class EvalModel:
                 f"{self.title}: the logits of {ids[int(finite.int().argmin())]} are not finite: check the weights and "
                 "the preprocessing"
             )
-        # A stable sort, because torch.topk does not define the order of equal logits: the lower class index goes first.
-        values, order = logits.sort(dim=1, descending=True, stable=True)
-        return order[:, : self.width].cpu().numpy(), values[:, : self.width].cpu().numpy()
+        return logits
 
     def _in_memory(self, images: Tensor) -> Tensor:
         while True:
@@ -136,19 +148,30 @@ class EvalModel:
             logits: Tensor = self.network(images)
         return logits
 
-    def try_out(self) -> None:
+    def in_mode(self, mode: Mode) -> "EvalModel":
+        """Return the same network, ready to run in a mode.
+
+        Raises:
+            BcdzooError: It cannot run in this mode.
+        """
+        return replace(self, mode=mode, loaded=replace(self.loaded, model=mode.prepare(self.network)))
+
+    def try_out(self, shape: tuple[int, ...] | None = None) -> None:
         """Run one blank image, to find the number of outputs and to fail early.
+
+        Args:
+            shape: Shape of the image; None for that which ``preprocess`` gives.
 
         Raises:
             BcdzooError: The network fails, or returns something other than logits.
         """
-        size = self.preprocess.crop
+        shape = shape or (3, self.preprocess.crop, self.preprocess.crop)
         try:
-            logits = self._logits(torch.zeros(1, 3, size, size, device=self.device))
+            logits = self._logits(torch.zeros(1, *shape, device=self.device))
         except Exception as error:  # a user's network or a compiler may raise anything
             reason = " ".join(str(error).split())
             raise BcdzooError(
-                f"the network {self.title} fails on an image of 3×{size}×{size}: {reason[:300]}"
+                f"the network {self.title} fails on an image of {'×'.join(map(str, shape))}: {reason[:300]}"
             ) from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
@@ -160,12 +183,20 @@ class EvalModel:
         self.outputs = logits.shape[1]
 
 
+def ranked(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits in descending order, and the classes they are of; of equal ones the lower class goes first."""
+    values, order = logits.sort(dim=1, descending=True, stable=True)  # torch.topk does not define that order
+    return values, order
+
+
 def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.device, **build: Any) -> EvalModel:
     """Build and load a network; the arguments are those of :func:`bcdzoo.evaluate`.
 
     Raises:
         BcdzooError: It cannot be built or its weights do not fit.
     """
+    if not isinstance(model, nn.Module | str):
+        raise BcdzooError(f"a network must be a torch.nn.Module or a name, not {printable(repr(model), 60)}")
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)  # for a user's network that draws its own weights
         loaded = load_network(model, options.weights, options.manifest, **build)
@@ -177,6 +208,8 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
         preprocess = parse(preprocess or loaded.preprocess or assumed(loaded.name))
+    if isinstance(loaded.model, PackedNetwork | PlanNetwork):
+        device = torch.device("cpu")  # the engine's
     loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
     return EvalModel(loaded, preprocess, preprocess_from, device, state=_state_hash(loaded.model))
 

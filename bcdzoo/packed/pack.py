@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.custom_model import unwrapped
 from bcdzoo.errors import BcdzooError
 from bcdzoo.graph.fuse import fuse, low_bit_layers
 from bcdzoo.graph.recognise import recognise
@@ -15,6 +16,7 @@ from bcdzoo.graph.record import NotLoweredError, Single, record
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.lowering import LevelsValue, Value
 from bcdzoo.packed import native
+from bcdzoo.packed.module import EngineModule
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.file import encode
 from bcdzoo.plan.operations import Operation
@@ -47,6 +49,7 @@ def pack(model: nn.Module) -> "PackedNetwork":
         raise BcdzooError(
             f"only a torch.nn.Module can be packed, not {printable(repr(model), 60)}: create_model builds one"
         )
+    model = unwrapped(model)
     packed = pack_in_place(deepcopy(model))
     packed.__dict__.update({key: getattr(model, key, None) for key in ("preprocess", "class_names", "num_classes")})
     return packed
@@ -56,6 +59,8 @@ def pack(model: nn.Module) -> "PackedNetwork":
 @torch.no_grad()
 def pack_in_place(model: nn.Module) -> "PackedNetwork":
     """Like :func:`pack`, but consumes the model."""
+    if any(isinstance(module, EngineModule) for module in model.modules()):
+        raise BcdzooError(f"{type(model).__name__} is packed already, or has packed parts: call it as it is")
     network = model.float().cpu().eval()
     unpacked: list[str] = []
     is_packed = native.kernels() is not None
@@ -121,7 +126,7 @@ def _require_units(plan: Plan, name: str) -> None:
         raise BcdzooError(f"{name} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
 
 
-class PackedNetwork(nn.Module):
+class PackedNetwork(EngineModule):
     """A packed network.
 
     Attributes:
@@ -140,8 +145,7 @@ class PackedNetwork(nn.Module):
         self._runners: dict[tuple[int, ...], PlanRunner | nn.Module] = {}
         self._made_of = _versions(network)
 
-    @torch.inference_mode()
-    def forward(self, x: Tensor) -> Any:
+    def run(self, x: Tensor) -> Any:
         require_images(x)
         run = self.runner(tuple(x.shape[1:]))
         return run(x) if isinstance(run, PlanRunner) or not self.is_packed else _split(run, x)
@@ -198,7 +202,7 @@ def _versions(network: nn.Module) -> list[tuple[int, int]]:
     return [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
 
 
-class PlanNetwork(nn.Module):
+class PlanNetwork(EngineModule):
     """A plan as a network of its own, without the modules that it was made from.
 
     Attributes:
@@ -213,8 +217,7 @@ class PlanNetwork(nn.Module):
         self.plan = plan
         self._runner: PlanRunner | None = None
 
-    @torch.inference_mode()
-    def forward(self, x: Tensor) -> Any:
+    def run(self, x: Tensor) -> Any:
         require_images(x)
         return self.runner(tuple(x.shape[1:]))(x)
 
