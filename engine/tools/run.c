@@ -47,12 +47,18 @@ static int number_in(FILE* file) {
   return c == ' ' || c == '\t' || c == '\r' || c == '\n' ? number : -1;
 }
 
+/* What to do with a picture. */
+static void advise(char* what, size_t room, const char* why, const bcdzoo_network* network) {
+  const int width = bcdzoo_width(network), height = bcdzoo_height(network);
+  int side = width < height ? width : height;
+  sscanf(bcdzoo_preprocess(network), "resize=%d", &side);
+  snprintf(what, room, "%s; convert it, for example with `magick IN -resize %dx%d^ -gravity center -extent %dx%d OUT.ppm`", why, side, side, width, height);
+}
+
 /* Whether a file begins with the header of a PPM of the network's size; otherwise `what` says what to do. */
 static int has_header(FILE* file, const bcdzoo_network* network, char* what, size_t room) {
-  const int wanted_width = bcdzoo_width(network), wanted_height = bcdzoo_height(network);
   if (fgetc(file) != 'P' || fgetc(file) != '6') {
-    snprintf(what, room, "it is no PPM of type P6: convert it, for example with `magick IN -resize %dx%d^ -gravity center -extent %dx%d OUT.ppm`",
-             wanted_width, wanted_height, wanted_width, wanted_height);
+    advise(what, room, "it is no PPM of type P6", network);
     return 0;
   }
   const int width = number_in(file), height = number_in(file), largest = number_in(file);
@@ -64,8 +70,10 @@ static int has_header(FILE* file, const bcdzoo_network* network, char* what, siz
     snprintf(what, room, "its largest value is %d, not 255: write it again with 8 bits a channel", largest);
     return 0;
   }
-  if (width != wanted_width || height != wanted_height) {
-    snprintf(what, room, "it has %d x %d pixels, and the network takes %d x %d: resize and crop it first", width, height, wanted_width, wanted_height);
+  if (width != bcdzoo_width(network) || height != bcdzoo_height(network)) {
+    char why[100];
+    snprintf(why, sizeof why, "it has %d x %d pixels, and the network takes %d x %d", width, height, bcdzoo_width(network), bcdzoo_height(network));
+    advise(what, room, why, network);
     return 0;
   }
   return 1;
@@ -90,7 +98,7 @@ static int run(const bcdzoo_network* network, const char* path, const Options* o
   if (!(image = malloc(bytes)))
     snprintf(what, room, "out of memory");
   else if (fread(image, 1, bytes, file) != bytes || fgetc(file) != EOF)
-    snprintf(what, room, "it has not the %lu bytes of one image", (unsigned long)bytes);
+    snprintf(what, room, "it does not have the %lu bytes of one image", (unsigned long)bytes);
   else if ((options->raw ? bcdzoo_run(network, image, 1, logits, options->threads, options->instructions, &error)
                          : bcdzoo_run_pixels(network, image, 1, logits, options->threads, options->instructions, &error)) != BCDZOO_OK)
     snprintf(what, room, "%s", error.message);
