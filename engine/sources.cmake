@@ -17,4 +17,4 @@ set_source_files_properties(
   ${CMAKE_CURRENT_LIST_DIR}/src/kernels/avx512.cpp
   PROPERTIES COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512vpopcntdq;-mavx2;-mfma;-mprefer-vector-width=512;-mtune=skylake-avx512")
 # Products and sums are fused where the code says so and nowhere else.
-set(engine_options -O3 -ffp-contract=off)
+set(engine_options $<$<NOT:$<CONFIG:Debug>>:-O3> -ffp-contract=off)
