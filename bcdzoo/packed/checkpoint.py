@@ -97,7 +97,9 @@ def write_packed(found: LoadedModel, out: Path) -> Sizes:
         "torch": torch.__version__,
     }
     names = tuple(names) if len(names) == plan.outputs else ()
-    plan = Plan(plan.input_shape, plan.operations, found.name, found.preprocess or "", names, provenance)
+    # In full: the engine reads it without knowing the presets.
+    said = preprocess.spec() if found.preprocess else ""
+    plan = Plan(plan.input_shape, plan.operations, found.name, said, names, provenance)
     if out.suffix == SUFFIX:
         write_plan(out, plan)
     else:

@@ -20,7 +20,7 @@ From byte 64 on lies the description::
 
     u32 u32 u32     channels, height and width of an image
     text            name of the network
-    text            preprocessing of the images; empty if unknown
+    text            preprocessing of the images, every value of it (``Preprocess.spec``); empty if unknown
     table           provenance: name, text
     list            class names, a text each: one a logit, or none
     list            operations, 1 to 65,536, in sequence:

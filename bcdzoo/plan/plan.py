@@ -16,7 +16,7 @@ class Plan:
         input_shape: Channels, height and width of an image.
         operations: Operations in sequence.
         model: Name of the network.
-        preprocess: Preset or spec of its images; "" if unknown.
+        preprocess: Preprocessing of its images, in full; "" if unknown.
         class_names: Names of the logits; empty if unknown.
         provenance: Where it comes from: hash and licence of the weights, versions.
     """

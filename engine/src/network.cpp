@@ -44,11 +44,13 @@ std::vector<int> Network::slow() const {
 }
 
 std::unique_ptr<Network::Arena> Network::borrow() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!idle_.empty()) {
-    auto arena = std::move(idle_.back());
-    idle_.pop_back();
-    return arena;
+  {
+    const std::lock_guard<std::mutex> lock(fork_safe());
+    if (!idle_.empty()) {
+      auto arena = std::move(idle_.back());
+      idle_.pop_back();
+      return arena;
+    }
   }
   auto arena = std::make_unique<Arena>();
   arena->bytes.resize(schedule_.arena_bytes);
@@ -56,7 +58,7 @@ std::unique_ptr<Network::Arena> Network::borrow() const {
 }
 
 void Network::give_back(std::unique_ptr<Arena> arena) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const std::lock_guard<std::mutex> lock(fork_safe());
   idle_.push_back(std::move(arena));
 }
 
@@ -67,10 +69,11 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
   const int columns = last_ ? last_->columns : 0;
   Floats features(static_cast<size_t>(columns) * images.count);
   std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
+  Failure failure;
   const auto run_image = [&](int thread, int image, Arena& arena, Part part, Barrier& barrier) {
     Frame frame{kernels, arena.bytes.data(), {images.values + image * images.image_step, images.channel_step, images.row_step, images.column_step},
                 out + image * out_size};
-    run_steps(frame, part, barrier, nanoseconds ? spent[thread].data() : nullptr);
+    run_steps(frame, part, barrier, failure, nanoseconds ? spent[thread].data() : nullptr);
     if (last_ && part.index == 0) std::copy_n(frame.map(last_->from).values, columns, features.data() + int64_t{image} * columns);
   };
   if (whole) {
@@ -78,9 +81,12 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
     std::vector<std::unique_ptr<Arena>> arenas(threads);
     for (auto& arena : arenas) arena = borrow();  // here, where it may fail
     Pool::instance().run(threads, [&](int thread) {
-      Barrier alone(1);
-      for (int image = next++; image < whole; image = next++) run_image(thread, image, *arenas[thread], {}, alone);
+      failure.guard([&] {
+        Barrier alone(1);
+        for (int image = next++; image < whole; image = next++) run_image(thread, image, *arenas[thread], {}, alone);
+      });
     });
+    failure.rethrow();
     for (auto& arena : arenas) give_back(std::move(arena));
   }
   if (whole < images.count) {  // the others are shared, step by step
@@ -93,6 +99,7 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
       }
     });
     give_back(std::move(arena));
+    failure.rethrow();
   }
   if (last_)
     Pool::instance().run(threads, [&](int thread) { run_last(kernels, features.data(), images.count, out, {thread, threads}); });
@@ -100,10 +107,10 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
     for (size_t i = 0; i < mine.size(); ++i) nanoseconds[i] += mine[i];
 }
 
-void Network::run_steps(const Frame& frame, Part part, Barrier& barrier, int64_t* nanoseconds) const {
+void Network::run_steps(const Frame& frame, Part part, Barrier& barrier, Failure& failure, int64_t* nanoseconds) const {
   int64_t start = nanoseconds ? now() : 0;
   for (const Step& step : schedule_.steps) {
-    step.task->run(frame, step.begin, step.end, part);
+    failure.guard([&] { step.task->run(frame, step.begin, step.end, part); });  // others wait at the barrier
     barrier.wait();
     if (!nanoseconds) continue;
     const int64_t end = now();

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "schedule.h"
@@ -44,7 +43,7 @@ class Network {
   struct Arena;
   std::unique_ptr<Arena> borrow() const;
   void give_back(std::unique_ptr<Arena> arena) const;
-  void run_steps(const Frame& frame, Part part, class Barrier& barrier, int64_t* nanoseconds) const;
+  void run_steps(const Frame& frame, Part part, class Barrier& barrier, class Failure& failure, int64_t* nanoseconds) const;
   void run_last(const Kernels& kernels, const float* features, int images, float* out, Part part) const;
 
   std::unique_ptr<const Plan> plan_;
@@ -52,7 +51,6 @@ class Network {
   Schedule schedule_;
   double cost_ = 0;                   // of an image, as of Task
   const LinearTask* last_ = nullptr;  // the classifier at the end, run for all images at once; null: there is none
-  mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Arena>> idle_;
 };
 

@@ -83,6 +83,11 @@ struct Plan {
   std::vector<int> last_uses;    // last operation that reads each value; of the last value one that does not exist
 };
 
+constexpr size_t kHeader = 64;  // of a plan file
+
+// Checks a header against the size of its file, and returns where the constants begin. Throws PlanError.
+uint64_t constants_begin(const uint8_t* header, uint64_t size);
+
 // Reads the content of a plan file, and checks all of it: layout, hash, operations, shapes, memory and work. The plan's
 // constants are views of the content, which must lie at a multiple of 64 and outlive it.
 // `hashed`: whether to compare the content with its hash. `map`: whether the last operation may give a map.

@@ -15,7 +15,7 @@ namespace {
 constexpr uint8_t kMagic[8] = {0x89, 'B', 'C', 'Z', '\r', '\n', 0x1a, '\n'};
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kLargestFile = uint64_t{1} << 30;
-constexpr size_t kHeader = 64, kAlignment = 64;
+constexpr size_t kAlignment = 64;
 constexpr uint32_t kLongestText = 1 << 16, kMostOperations = 1 << 16, kMostItems = 8, kMostDimensions = 4;
 constexpr uint32_t kAny = 1 << 30;  // items
 // Smallest sizes of items of a list in the file: room for more of them is never asked for.
@@ -58,19 +58,6 @@ bool is_utf8(const uint8_t* text, size_t size) {
     at += length;
   }
   return true;
-}
-
-// Checks a header against the size of its file, and returns where the constants begin.
-uint64_t constants_begin(const uint8_t* content, uint64_t size) {
-  require(size >= kHeader && std::memcmp(content, kMagic, sizeof kMagic) == 0, "it is not a plan file");
-  const uint64_t version = number_at(content + 8, 4), zero = number_at(content + 12, 4);
-  const uint64_t stated = number_at(content + 16, 8), begin = number_at(content + 24, 8);
-  require(version == kVersion, "its format is version " + std::to_string(version) + ", and this bcdzoo reads version " +
-                                   std::to_string(kVersion));
-  require(stated == size, "it has " + std::to_string(size) + " of " + std::to_string(stated) + " bytes");
-  require(size <= kLargestFile, "it is larger than " + std::to_string(kLargestFile) + " bytes");
-  require(zero == 0 && begin % kAlignment == 0 && kHeader < begin && begin <= size, "its header is wrong");
-  return begin;
 }
 
 // Reads one thing after the other, each checked before it is used.
@@ -251,6 +238,18 @@ Plan checked_plan(const uint8_t* content, size_t size, bool hashed, bool map) {
 }
 
 }  // namespace
+
+uint64_t constants_begin(const uint8_t* header, uint64_t size) {
+  require(size >= kHeader && std::memcmp(header, kMagic, sizeof kMagic) == 0, "it is not a plan file");
+  const uint64_t version = number_at(header + 8, 4), zero = number_at(header + 12, 4);
+  const uint64_t stated = number_at(header + 16, 8), begin = number_at(header + 24, 8);
+  require(version == kVersion, "its format is version " + std::to_string(version) + ", and this bcdzoo reads version " +
+                                   std::to_string(kVersion));
+  require(stated == size, "it has " + std::to_string(size) + " of " + std::to_string(stated) + " bytes");
+  require(size <= kLargestFile, "it is larger than " + std::to_string(kLargestFile) + " bytes");
+  require(zero == 0 && begin % kAlignment == 0 && kHeader < begin && begin <= size, "its header is wrong");
+  return begin;
+}
 
 Plan read_plan(const uint8_t* content, size_t size, bool hashed, bool map) {
   require(reinterpret_cast<uintptr_t>(content) % kAlignment == 0, "its content is not at a multiple of 64 in memory");

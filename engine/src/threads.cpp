@@ -1,8 +1,19 @@
 #include "threads.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 namespace bcdzoo {
+namespace {
+
+std::mutex everybodys;
+void lock() { everybodys.lock(); }
+void unlock() { everybodys.unlock(); }
+[[maybe_unused]] const int registered = pthread_atfork(lock, unlock, unlock);
+
+}  // namespace
+
+std::mutex& fork_safe() { return everybodys; }
 
 void Barrier::wait() {
   if (threads_ == 1) return;
@@ -26,10 +37,9 @@ void Barrier::wait() {
 }
 
 Pool& Pool::instance() {
-  static std::mutex mutex;
   static Pool* pool = nullptr;  // never destroyed: its threads wait until the process ends
   static pid_t owner = 0;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(fork_safe());
   if (owner != getpid()) {
     pool = new Pool;
     owner = getpid();

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -24,11 +25,36 @@ class Barrier {
   std::condition_variable all_here_;
 };
 
+// A lock that is free in a forked process, whatever other threads did: held briefly, and by everybody.
+std::mutex& fork_safe();
+
+// The first that is thrown by any of several threads.
+class Failure {
+ public:
+  template <class Job>
+  void guard(const Job& job) noexcept {
+    try {
+      job();
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!first_) first_ = std::current_exception();
+    }
+  }
+  void rethrow() const {
+    if (first_) std::rethrow_exception(first_);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::exception_ptr first_;
+};
+
 class Pool {
  public:
-  // The process's pool; a forked process gets one of its own, for threads do not survive a fork.
+  // The process's pool; a forked process gets one of its own, because threads do not survive a fork.
   static Pool& instance();
   // Calls job(0) here and job(1) … job(threads - 1) in other threads, and waits for all; a thread may call it at a time.
+  // A job throws nothing. Throws std::system_error if there are no more threads.
   void run(int threads, const std::function<void(int)>& job);
 
  private:

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "sha256.h"
+
 namespace bcdzoo {
 
 using Bytes = std::string;
@@ -45,6 +47,24 @@ inline Bytes aligned(Bytes bytes) {
   return bytes;
 }
 
+inline Bytes operation(const Bytes& kind, const std::vector<Bytes>& inputs, const std::vector<Bytes>& fields,
+                const std::vector<Bytes>& constants) {
+  return text(kind) + text("layer") + list(inputs) + list(fields) + list(constants);
+}
+
+inline Bytes input(const Bytes& role, uint32_t value) { return text(role) + u32(value); }
+
+inline Bytes constant(const Bytes& name, uint32_t tag, const std::vector<uint32_t>& sizes, uint64_t start) {
+  return text(name) + u32(tag) + wholes(sizes) + little(start, 8);
+}
+
+inline Bytes description(const std::vector<uint32_t>& image, const std::vector<Bytes>& operations,
+                  const std::vector<Bytes>& names = {}, const Bytes& preprocess = "") {
+  Bytes bytes;
+  for (uint32_t size : image) bytes += u32(size);
+  return bytes + text("net") + text(preprocess) + list({}) + list(names) + list(operations);
+}
+
 // A file under a header that fits; its hash is zero.
 inline Bytes file_of(const Bytes& description, const Bytes& constants) {
   const Bytes padded = aligned(description);
@@ -52,6 +72,12 @@ inline Bytes file_of(const Bytes& description, const Bytes& constants) {
   const Bytes magic("\x89" "BCZ\r\n\x1a\n", 8);
   return magic + u32(1) + u32(0) + little(begin + constants.size(), 8) + little(begin, 8) + Bytes(32, '\0') + padded +
          constants;
+}
+
+// The same file with its hash.
+inline Bytes hashed(Bytes file) {
+  const auto digest = sha256(reinterpret_cast<const uint8_t*>(file.data()) + 64, file.size() - 64);
+  return file.replace(32, digest.size(), reinterpret_cast<const char*>(digest.data()), digest.size());
 }
 
 // A file's content where the reader wants it, with nothing behind it that could be read unseen.

@@ -52,24 +52,6 @@ void expect_refused(const Bytes& file, const std::string& why) {
   expect(got.find(why) != std::string::npos, "\"" + why + "\" is not in \"" + got + "\"");
 }
 
-Bytes operation(const Bytes& kind, const std::vector<Bytes>& inputs, const std::vector<Bytes>& fields,
-                const std::vector<Bytes>& constants) {
-  return text(kind) + text("layer") + list(inputs) + list(fields) + list(constants);
-}
-
-Bytes input(const Bytes& role, uint32_t value) { return text(role) + u32(value); }
-
-Bytes constant(const Bytes& name, uint32_t tag, const std::vector<uint32_t>& sizes, uint64_t start) {
-  return text(name) + u32(tag) + wholes(sizes) + little(start, 8);
-}
-
-Bytes description(const std::vector<uint32_t>& image, const std::vector<Bytes>& operations,
-                  const std::vector<Bytes>& names = {}) {
-  Bytes bytes;
-  for (uint32_t size : image) bytes += u32(size);
-  return bytes + text("net") + text("") + list({}) + list(names) + list(operations);
-}
-
 const std::vector<uint32_t> kImage = {2, 1, 2};
 const Bytes kFlat = operation("reshape", {input("x", 0)}, {text("shape") + u32(2) + wholes({0})}, {});
 
