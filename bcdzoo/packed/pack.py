@@ -1,6 +1,7 @@
 """Pack a network: the same interface, run from a plan, with its convolutions of few bits on the 1-bit kernels."""
 
 import hashlib
+import threading
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from bcdzoo.plan.operations import Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable, say
 
+_ONE_AT_A_TIME = threading.Lock()
 _USUAL = ((3, 224, 224), (3, 32, 32), (1, 28, 28))
 _IMAGES_PER_THREAD = 4  # of what runs module by module, because larger maps do not fit into the cache
 
@@ -111,7 +113,13 @@ def plan_of(network: nn.Module, input_shape: tuple[int, ...], name: str = "") ->
 def recorded(network: nn.Module, input_shape: tuple[int, ...], name: str = "") -> Plan:
     """The same, not fused yet."""
     draw = torch.Generator().manual_seed(0)  # any image would do: operations do not depend on it
-    return record(network, torch.randn(1, *input_shape, generator=draw), name)
+    with _ONE_AT_A_TIME:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # of one image little is won by more, and on a busy machine they wait for each other
+        try:
+            return record(network, torch.randn(1, *input_shape, generator=draw), name)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def fused(plan: Plan) -> Plan:
