@@ -18,7 +18,7 @@ from bcdzoo.evaluation.mode import STRICT, Mode
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
 from bcdzoo.packed.checkpoint import is_packed_file, resolve_packed
-from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
+from bcdzoo.packed.module import EngineModule
 from bcdzoo.registry import find
 from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.convert import split_part
@@ -208,7 +208,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
         preprocess = parse(preprocess or loaded.preprocess or assumed(loaded.name))
-    if isinstance(loaded.model, PackedNetwork | PlanNetwork):
+    if isinstance(loaded.model, EngineModule):
         device = torch.device("cpu")  # the engine's
     loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
     return EvalModel(loaded, preprocess, preprocess_from, device, state=_state_hash(loaded.model))
