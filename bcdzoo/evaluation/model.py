@@ -113,7 +113,13 @@ class EvalModel:
             images: Normalized images on its device.
             ids: Ids of the images, for messages.
         """
-        logits = self._in_memory(images)
+        try:
+            logits = self._in_memory(images)
+        except BcdzooError:
+            raise
+        except Exception as error:  # a user's network may raise anything
+            which = f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else ids[0]
+            raise BcdzooError(f"the network {self.title} fails on {which}: {_reason(error)}") from error
         if logits.shape != (len(images), self.outputs):
             raise BcdzooError(
                 f"{self.title} returns logits of shape {tuple(logits.shape)} for {len(images)} images instead of "
@@ -169,10 +175,8 @@ class EvalModel:
         try:
             logits = self._logits(torch.zeros(1, *shape, device=self.device))
         except Exception as error:  # a user's network or a compiler may raise anything
-            reason = " ".join(str(error).split())
-            raise BcdzooError(
-                f"the network {self.title} fails on an image of {'×'.join(map(str, shape))}: {reason[:300]}"
-            ) from error
+            size = "×".join(map(str, shape))
+            raise BcdzooError(f"the network {self.title} fails on an image of {size}: {_reason(error)}") from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise BcdzooError(f"for one image {self.name} must return logits of shape (1, classes), not {what}")
@@ -258,6 +262,10 @@ def load_network(
         remember(network, said.preprocess, said.class_names)
     own = carried_preprocess(network)
     return LoadedModel(network, name, label, sha256, str(own) if own else None, build)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _state_hash(network: nn.Module) -> str:
