@@ -94,4 +94,4 @@ def test_a_packed_module_is_measured_and_evaluated_as_packed(form: str) -> None:
         assert (found.top1, found.backend, found.device) == (92.0, "packed", "cpu")
     for faster in ({"amp": "bf16"}, {"compile": True}, {"channels_last": True}):
         with pytest.raises(BcdzooError, match="is packed, and runs in strict float32"):
-            bcdzoo.evaluate(network, "demo", **faster)  # type: ignore[arg-type]
+            bcdzoo.evaluate(network, "demo", **faster)
