@@ -20,7 +20,7 @@ from bcdzoo.evaluation.batch import batch_notes
 from bcdzoo.evaluation.model import EvalModel, load_network
 from bcdzoo.observe.watch import Watch
 from bcdzoo.ops.count import multiply_accumulates
-from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
+from bcdzoo.packed.pack import unpacked
 from bcdzoo.registry import REGISTRY, ModelSpec, create_model
 from bcdzoo.text import printable
 from bcdzoo.weights.convert import split_part
@@ -107,9 +107,7 @@ def audit(
     loaded = load_network(model, weights, manifest, **build)
     name = loaded.name
     spec = REGISTRY.get(name) if isinstance(model, str) else None
-    if isinstance(loaded.model, PlanNetwork):
-        raise BcdzooError(f"{loaded.label or name} is packed: an audit needs the network itself and its own weights")
-    plain = loaded.model.network if isinstance(loaded.model, PackedNetwork) else loaded.model
+    plain = unpacked(loaded.model, "an audit", loaded.label or name)
     try:
         network = unwrapped(plain).to("cpu", torch.float32).eval()
     except Exception as error:  # without values, exported, or quantized

@@ -49,24 +49,30 @@ def command(
     from bcdzoo.custom_model import import_network
     from bcdzoo.packed import bench, native
     from bcdzoo.packed.checkpoint import is_packed_file, load_packed
+    from bcdzoo.packed.module import EngineModule
     from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
     from bcdzoo.registry import create_model, find
 
     if threads:
         torch.set_num_threads(threads)
     if ":" not in model and is_packed_file(Path(model)):
-        if backends not in ((), ("packed",)) or build or input_size:
-            raise click.UsageError(f"{model} is a plan: it has one backend, one size, and takes no arguments")
-        backends = ("packed",)
+        if build:
+            raise click.UsageError(f"{model} is a plan: it takes no arguments")
         network: Any = load_packed(model)
-        size = network.plan.input_shape[1]
     else:
         network = import_network(model, **build) if ":" in model else create_model(model, **build)
+    if isinstance(network, EngineModule):
+        if backends not in ((), ("packed",)) or (input_size and isinstance(network, PlanNetwork)):
+            raise click.UsageError(f"{model} is packed: it has one backend, and a plan has one size")
+        backends = ("packed",)
+    if isinstance(network, PlanNetwork):
+        size = network.plan.input_shape[1]
+    else:
         size = input_size or (224 if ":" in model else find(model).input_size)
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:
-        whole = network if isinstance(network, PlanNetwork) else pack(network)
+        whole: Any = network if isinstance(network, EngineModule) else pack(network)
         found = bench.layers(whole, torch.randn(8, 3, size, size, generator=draw))
         _show_layers(model, found, whole.layers((3, size, size)), style)
         return

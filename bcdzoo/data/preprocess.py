@@ -216,6 +216,8 @@ def require_resizable(image: "Image.Image", resize: int) -> None:
         BcdzooError: It is so narrow that it would exhaust memory.
     """
     short, long = sorted(image.size)
+    if not short:
+        raise BcdzooError("it has no pixels")
     if resize * (resize * long // short) > LARGEST_IMAGE:
         raise BcdzooError(
             f"it has {image.width}×{image.height} pixels, and its short side resized to {resize} would make the other "

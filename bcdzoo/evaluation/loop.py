@@ -31,7 +31,7 @@ from bcdzoo.evaluation.probe import probe, shifted
 from bcdzoo.evaluation.result import EvalResult, result_of
 from bcdzoo.evaluation.unfinished import unfinished_runs, versions
 from bcdzoo.files import results_dir
-from bcdzoo.packed.pack import PlanNetwork
+from bcdzoo.packed.module import EngineModule
 from bcdzoo.processes import Processes, joined
 from bcdzoo.seal import write_json
 from bcdzoo.text import as_utf8, printable, say
@@ -208,13 +208,13 @@ def _in_modes(models: Sequence[EvalModel], modes: Sequence[Mode]) -> Iterator[Ev
 
 
 def modes_of(model: EvalModel, modes: Sequence[Mode]) -> Sequence[Mode]:
-    """The modes that are asked for; a plan has one of its own, in which it runs where no other is."""
-    if not isinstance(model.network, PlanNetwork):
+    """The modes that are asked for; a packed network has one of its own, in which it runs where no other is."""
+    if not isinstance(model.network, EngineModule):
         return modes
     if set(modes) - {STRICT, PACKED}:
         raise BcdzooError(
-            f"{model.loaded.label} is packed, and runs in strict float32 around its bits: omit --amp, --compile, "
-            "--channels-last and --check-stability"
+            f"{model.loaded.label or model.name} is packed, and runs in strict float32 around its bits: omit --amp, "
+            "--compile, --channels-last and --check-stability"
         )
     return (PACKED,)
 

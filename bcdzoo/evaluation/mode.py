@@ -67,9 +67,10 @@ class Mode:
         Raises:
             BcdzooError: It cannot be packed.
         """
-        from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
+        from bcdzoo.packed.module import EngineModule
+        from bcdzoo.packed.pack import pack
 
-        if isinstance(network, PackedNetwork | PlanNetwork):
+        if isinstance(network, EngineModule):
             return network
         if self.backend == "packed":
             return pack(network)

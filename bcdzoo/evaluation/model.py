@@ -18,7 +18,7 @@ from bcdzoo.evaluation.mode import STRICT, Mode
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
 from bcdzoo.packed.checkpoint import is_packed_file, resolve_packed
-from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
+from bcdzoo.packed.module import EngineModule
 from bcdzoo.registry import find
 from bcdzoo.text import as_utf8, printable, say
 from bcdzoo.weights.convert import split_part
@@ -113,7 +113,13 @@ class EvalModel:
             images: Normalized images on its device.
             ids: Ids of the images, for messages.
         """
-        logits = self._in_memory(images)
+        try:
+            logits = self._in_memory(images)
+        except BcdzooError:
+            raise
+        except Exception as error:  # a user's network may raise anything
+            which = f"{ids[0]} to {ids[-1]}" if len(ids) > 1 else ids[0]
+            raise BcdzooError(f"the network {self.title} fails on {which}: {_reason(error)}") from error
         if logits.shape != (len(images), self.outputs):
             raise BcdzooError(
                 f"{self.title} returns logits of shape {tuple(logits.shape)} for {len(images)} images instead of "
@@ -169,10 +175,8 @@ class EvalModel:
         try:
             logits = self._logits(torch.zeros(1, *shape, device=self.device))
         except Exception as error:  # a user's network or a compiler may raise anything
-            reason = " ".join(str(error).split())
-            raise BcdzooError(
-                f"the network {self.title} fails on an image of {'×'.join(map(str, shape))}: {reason[:300]}"
-            ) from error
+            size = "×".join(map(str, shape))
+            raise BcdzooError(f"the network {self.title} fails on an image of {size}: {_reason(error)}") from error
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 1:
             what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise BcdzooError(f"for one image {self.name} must return logits of shape (1, classes), not {what}")
@@ -208,7 +212,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
         preprocess = parse(preprocess or loaded.preprocess or assumed(loaded.name))
-    if isinstance(loaded.model, PackedNetwork | PlanNetwork):
+    if isinstance(loaded.model, EngineModule):
         device = torch.device("cpu")  # the engine's
     loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
     return EvalModel(loaded, preprocess, preprocess_from, device, state=_state_hash(loaded.model))
@@ -258,6 +262,10 @@ def load_network(
         remember(network, said.preprocess, said.class_names)
     own = carried_preprocess(network)
     return LoadedModel(network, name, label, sha256, str(own) if own else None, build)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _state_hash(network: nn.Module) -> str:

@@ -1,8 +1,9 @@
 """Classify images without labels: what a network names in each, with probabilities."""
 
+import io
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from bcdzoo.processes import Processes
 from bcdzoo.text import printable, say
 from bcdzoo.weights.load import assume
 
+_ONE = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, io.IOBase, Mapping)
+"""Kinds of a single thing, of which nothing but an image is taken, though some can be iterated over."""
 _TAKEN = "a path, the bytes of an image file, a PIL image, or a uint8 array of shape (H, W, 3) or (H, W)"
 
 
@@ -124,7 +127,7 @@ class Predictor:
         """Classify images; they and the result are as for :func:`predict`."""
         if isinstance(images, Tensor):
             return self._of_tensor(images)
-        if isinstance(images, str | os.PathLike | bytes | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+        if isinstance(images, _ONE) or getattr(images, "ndim", 4) < 4:
             images = [images]
         if not isinstance(images, Iterable):
             raise BcdzooError(f"an image must be {_TAKEN}, not {printable(repr(images), 60)}")
@@ -253,8 +256,8 @@ def _opened(given: Any) -> Image.Image:
     if isinstance(given, str | os.PathLike):
         path = os.fsdecode(given)
         return decode(FileRange(path, 0, _size(path))())
-    if isinstance(given, bytes):
-        return decode(given)
+    if isinstance(given, bytes | bytearray | memoryview):
+        return decode(bytes(given))
     if isinstance(given, Image.Image):
         require_moderate(given.width, given.height)  # before pixels are decoded
         given.load()

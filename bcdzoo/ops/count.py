@@ -183,6 +183,10 @@ def count_ops(
     else:
         model = unwrapped(model)
         name = type(model).__name__
+    if not is_named:
+        from bcdzoo.packed.pack import unpacked  # not needed for the zoo's networks
+
+        model = unpacked(model, "counting", name)
     if data is not None or preprocess is not None:
         from bcdzoo.ops.observed import crop_of
 

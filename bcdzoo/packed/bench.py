@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
+from bcdzoo.packed.module import EngineModule
 from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.plan import Plan
@@ -75,7 +76,7 @@ def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[
     made: dict[str, Callable[[Tensor], Any]] = {}
     for backend in backends:
         if backend == "packed":
-            packed = model if isinstance(model, PlanNetwork) else pack(model)
+            packed = model if isinstance(model, EngineModule) else pack(model)
             if isinstance(packed, PackedNetwork) and not packed.is_packed:
                 raise BcdzooError("the 1-bit kernels are missing: omit the backend packed")
             made[backend] = packed

@@ -7,7 +7,7 @@ from torch import nn
 
 from bcdzoo.graph.fuse import low_bit_layers
 from bcdzoo.graph.record import NotLoweredError
-from bcdzoo.packed.pack import fused, recorded
+from bcdzoo.packed.pack import PlanNetwork, fused, recorded, unpacked
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.operations import Operation
 from bcdzoo.plan.plan import Plan
@@ -30,8 +30,10 @@ def explain_network(network: nn.Module, input_shape: tuple[int, ...], name: str)
         input_shape: Channels, height and width of its images.
         name: Its name.
     """
+    if isinstance(network, PlanNetwork):
+        return explain_plan(network.plan)
     try:
-        plan = recorded(network, input_shape, name)
+        plan = recorded(unpacked(network, "a plan", name), input_shape, name)
     except NotLoweredError as error:
         return {"model": name, "input_shape": list(input_shape), "reasons": error.reasons}
     return explain_plan(fused(plan), len(plan.operations))

@@ -61,10 +61,8 @@ def pack(model: nn.Module) -> "PackedNetwork":
 @torch.no_grad()
 def pack_in_place(model: nn.Module) -> "PackedNetwork":
     """Like :func:`pack`, but consumes the model."""
-    if any(isinstance(module, EngineModule) for module in model.modules()):
-        raise BcdzooError(f"{type(model).__name__} is packed already, or has packed parts: call it as it is")
-    network = model.float().cpu().eval()
-    unpacked: list[str] = []
+    network = unpacked(model, "packing").float().cpu().eval()
+    left: list[str] = []
     is_packed = native.kernels() is not None
     if is_packed:
         obstacles = {name: reason for name, module in network.named_modules() if (reason := _obstacle(module))}
@@ -76,8 +74,28 @@ def pack_in_place(model: nn.Module) -> "PackedNetwork":
         for name, values in network.state_dict().items():
             if values.is_floating_point() and values.isnan().any():
                 raise BcdzooError(f"{type(model).__name__} cannot be packed: {name} has values that are not numbers")
-        unpacked = [f"{name}: {reason}" for name, reason in obstacles.items()]
-    return PackedNetwork(network, unpacked, is_packed)
+        left = [f"{name}: {reason}" for name, reason in obstacles.items()]
+    return PackedNetwork(network, left, is_packed)
+
+
+def unpacked(network: nn.Module, what: str, name: str | None = None) -> nn.Module:
+    """Return the network that a packed one was made from, and any other as it is.
+
+    Args:
+        network: Network.
+        what: Who needs it, for the message.
+        name: Its name; by default its class.
+
+    Raises:
+        BcdzooError: It is a plan, or has packed parts.
+    """
+    network = network.network if isinstance(network, PackedNetwork) else network
+    if any(isinstance(module, EngineModule) for module in network.modules()):
+        has = "is packed" if isinstance(network, EngineModule) else "has packed parts"
+        raise BcdzooError(
+            f"{name or type(network).__name__} {has}: {what} needs the network itself and its own weights"
+        )
+    return network
 
 
 def _require_recognised(network: nn.Module) -> None:

@@ -100,6 +100,7 @@ def test_an_image_is_the_same_in_each_form(demo: ImageSet, tiny: nn.Module, tmp_
         np.asarray(image)[None],
         np.asarray(image.convert("L")),
         (tmp_path / "3.png").read_bytes(),
+        memoryview((tmp_path / "3.png").read_bytes()),
         tmp_path / "3.png",
         str(tmp_path / "3.png"),
         PRESETS["imagenet"].__class__(resize=28, crop=28, mean=(0.286,) * 3, std=(0.353,) * 3)(image)[None],
@@ -140,6 +141,12 @@ def test_probabilities_are_the_softmax_over_all_classes(demo: ImageSet, tiny: nn
         (torch.zeros(3, 28, 28), r"\(3, 28, 28\)"),
         (torch.full((1, 3, 28, 28), torch.nan), "not finite"),
         ([torch.zeros(3, 28, 28)], "#1"),
+        (np.zeros((1, 1, 4, 4, 3), np.uint8), "#1: it must be a path"),
+        (np.zeros(4, np.uint8), "#1: it must be a path"),
+        (io.BytesIO(b"GIF89a"), "#1: it must be a path"),
+        ({"a": 1}, "#1: it must be a path"),
+        (Image.new("L", (0, 0)), "#1: it has no pixels"),
+        ("", "No such file"),
         ("nothing.png", "nothing.png: No such file or directory"),
         ("/", "/ is a folder"),
         ([b"", b""], "#1: not an image"),
@@ -154,6 +161,23 @@ def test_what_is_no_image_is_one_line(tiny: nn.Module, images: Any, said: str) -
     with pytest.raises(BcdzooError, match=said) as error:
         bcdzoo.predict(tiny, images)
     assert "\n" not in str(error.value)
+
+
+class Refuses(nn.Module):
+    """Takes an image by itself, and no others."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 1:
+            raise KeyError("two\nimages")
+        return images.flatten(1)[:, :3]
+
+
+def test_a_network_without_probabilities_is_one_line() -> None:
+    x = torch.ones(4, 3, 9, 9)
+    with pytest.raises(BcdzooError, match=r"the network Refuses fails on #1 to #4: 'two\\nimages'"):
+        bcdzoo.predict(Refuses(), x)
+    with pytest.raises(BcdzooError, match="has 1 outputs, of which there are no probabilities"):
+        bcdzoo.predict(nn.Sequential(nn.Flatten(), nn.Linear(243, 1)), x)
 
 
 @pytest.mark.parametrize("top", [0, -1, 1.5, "3", True, None])

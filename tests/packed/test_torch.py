@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed.checkpoint import export
+from bcdzoo.packed.pack import PackedNetwork
 
 TINY = "bcdnet-tiny"
 
@@ -68,6 +68,7 @@ def test_compiling_leaves_a_packed_network_as_it_is(network: nn.Module) -> None:
     assert torch.equal(torch.compile(around, backend="eager")(images()), expected.softmax(1))
 
 
+@pytest.mark.filterwarnings("ignore")  # of what torch deprecates
 @pytest.mark.parametrize(
     "look",
     [
@@ -133,10 +134,14 @@ def test_images_of_another_form_are_refused(network: nn.Module, dtype: torch.dty
         assert "\n" not in str(error.value)
 
 
-def test_what_is_packed_is_not_packed_again(network: nn.Module, tmp_path: Path) -> None:
-    for again in (network, nn.Sequential(network)):
-        with pytest.raises(BcdzooError, match="is packed already"):
-            bcdzoo.pack(again)
+def test_what_is_packed_is_packed_again_from_its_network_if_it_has_one(network: nn.Module) -> None:
+    if isinstance(network, PackedNetwork):
+        assert torch.equal(bcdzoo.pack(network)(images()), network(images()))
+    else:
+        with pytest.raises(BcdzooError, match="PlanNetwork is packed: packing needs the network itself"):
+            bcdzoo.pack(network)
+    with pytest.raises(BcdzooError, match="Sequential has packed parts: packing needs the network itself"):
+        bcdzoo.pack(nn.Sequential(network))
 
 
 def test_a_compiled_network_is_packed_like_itself() -> None:
