@@ -13,7 +13,6 @@ import importlib.metadata
 import subprocess
 import sys
 import tempfile
-import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,7 +153,7 @@ int main(int count, char** words) {
 
 
 def compiled(folder: Path) -> Path:
-    """A program that runs another: Linux counts the memory of whoever starts a process to it, and this one has little."""
+    """A program that runs another: Linux counts the memory of a process's parent to it, and this one has little."""
     (folder / "launcher.c").write_text(LAUNCHER)
     run("cc", folder / "launcher.c", "-o", folder / "launcher")
     return folder / "launcher"

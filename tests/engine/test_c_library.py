@@ -101,7 +101,7 @@ def test_a_trained_network_gives_the_logits_of_pack_bit_for_bit(
 def compile_by_cmake(source: Path, library: str, prefix: Path, folder: Path) -> Path:
     folder.mkdir()
     (folder / "CMakeLists.txt").write_text(
-        f"cmake_minimum_required(VERSION 3.18)\nproject(mine LANGUAGES C CXX)\n"
+        f"cmake_minimum_required(VERSION 3.18)\nproject(mine LANGUAGES C)\n"
         f"find_package(bcdzoo_engine 0.1 REQUIRED)\nadd_executable(mine {source})\n"
         f"target_link_libraries(mine bcdzoo::{library})\n"
     )

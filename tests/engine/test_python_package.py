@@ -4,7 +4,6 @@ import importlib
 import io
 import os
 import subprocess
-import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,15 +17,12 @@ from PIL import Image
 import bcdzoo
 from bcdzoo.data import decode
 from bcdzoo.data.preprocess import PRESETS, Preprocess, parse
-from bcdzoo.packed import native
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.plan.file import write_plan
 from bcdzoo.plan.operations import Operation
 from bcdzoo.plan.plan import Plan
-from tests import photos
+from tests import numpy_package, photos
 
-ENGINE = Path(__file__).parents[2] / "engine"
-SOURCE = ENGINE / "python" / "bcdzoo_engine"
 ODD = [
     parse("resize=33,crop=32,mean=0.1:0.2:0.3,std=127/255,channels=bgr"),
     parse("resize=28,crop=28,mean=0,std=1"),
@@ -37,8 +33,7 @@ ODD = [
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
     patch = pytest.MonkeyPatch()
-    patch.syspath_prepend(str(ENGINE / "python"))
-    patch.setitem(sys.modules, "bcdzoo_engine._engine", native.kernels())
+    numpy_package.make_importable(patch)
     yield importlib.import_module("bcdzoo_engine")
     patch.undo()
 
@@ -281,7 +276,8 @@ def test_a_damaged_plan_and_odd_arguments_are_refused(engine: Any, tiny: Path, t
 def test_it_is_installed_without_torch_starts_at_once_and_takes_little_memory(tiny: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "-q", f"{ENGINE}[pillow]"], check=True, timeout=1200)
+    package = f"{numpy_package.FOLDER.parent}[pillow]"
+    subprocess.run([python, "-m", "pip", "install", "-q", package], check=True, timeout=1200)
     code = """
 import resource, sys, time
 start = time.perf_counter()
