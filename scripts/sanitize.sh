@@ -8,13 +8,13 @@ trap 'rm -rf "$build"' EXIT
 flags="-g -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1
 made() {
-  cmake "$@" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS="$flags" >"$build/log"
+  cmake "$@" -DCMAKE_BUILD_TYPE=Debug >"$build/log"
   cmake --build "$build/made" --parallel 2 >>"$build/log" 2>&1 || { cat "$build/log"; exit 1; }
 }
-made -S engine -B "$build/made"
+made -S engine -B "$build/made" -DBCDZOO_SANITIZE=ON
 ctest --test-dir "$build/made" --output-on-failure
 rm -rf "$build/made"
-made -S . -B "$build/made" -DPython_EXECUTABLE="$(command -v python)"
+made -S . -B "$build/made" -DPython_EXECUTABLE="$(command -v python)" -DCMAKE_CXX_FLAGS="$flags"
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" BUILD="$build/made" python - "$@" <<'PY'
 import importlib.util, os, pathlib, sys
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <system_error>
+#include <thread>
 
 #include "bcdzoo/engine.h"
 #include "loaded.h"
@@ -98,7 +99,8 @@ bcdzoo_status run_images(const bcdzoo_network* network, const void* images, int 
     demand(network && images && logits, BCDZOO_BAD_ARGUMENT, "a pointer is NULL");
     demand(count >= 0 && count <= kMostImages, BCDZOO_BAD_ARGUMENT, "the images must be 0 to " + std::to_string(kMostImages));
     demand(threads >= 0 && threads <= kMostThreads, BCDZOO_BAD_ARGUMENT, "threads must be 0 to " + std::to_string(kMostThreads));
-    run(network->loaded, threads_of(threads), kernels_of(instructions));
+    const int processors = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
+    run(network->loaded, threads ? threads : processors, kernels_of(instructions));
   });
 }
 

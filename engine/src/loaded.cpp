@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
-#include <thread>
 
 namespace bcdzoo {
 namespace {
@@ -82,9 +81,8 @@ void Loaded::run_pixels(const uint8_t* pixels, int count, float* out, int thread
 }
 
 int threads_of(int64_t threads) {
-  require(threads >= 0 && threads <= kMostThreads, "threads must be 0 to " + std::to_string(kMostThreads));
-  if (threads) return static_cast<int>(threads);
-  return std::clamp<int>(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
+  require(threads >= 1 && threads <= kMostThreads, "threads is out of range");
+  return static_cast<int>(threads);
 }
 
 const Kernels* find_kernels(const std::string& name) {

@@ -38,7 +38,7 @@ class Loaded {
   const Pixels pixels_;
 };
 
-// The number of threads that is asked for, 0 for as many as there are processors; throws PlanError if it is out of range.
+// The number of threads that is asked for; throws PlanError if it is out of range.
 int threads_of(int64_t threads);
 // An instruction set by its name; null if this processor does not have it.
 const Kernels* find_kernels(const std::string& name);

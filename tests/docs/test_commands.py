@@ -21,6 +21,7 @@ import torch
 
 from bcdzoo.cli import COMMANDS, cli, main
 from bcdzoo.weights.manifest import load_manifest
+from tests import numpy_package
 from tests.docs import standins
 from tests.docs.blocks import PAGES, ROOT, Block, blocks, commands, inline
 from tests.weights.hub import hub
@@ -34,6 +35,7 @@ NOT_RUN = {
     "cibuildwheel": "it needs Docker",
     "bcdzoo eval hf-hub:OWNER/NAME": "nobody has published there: tests/weights/test_hub.py has such addresses",
     "bcdzoo eval my_package.nets:small --weights hf-hub:OWNER/NAME": "as above",
+    "pip install ./engine": "tests/engine/test_python_package.py does it, in an environment of its own",
     "pip install .": "it would install into the environment that these tests run in",
 }
 
@@ -213,6 +215,7 @@ def beginning(folder: Path, publisher: standins.Publisher) -> Iterator[Story]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.chdir(folder)
+        numpy_package.make_importable(patch)
         patch.setenv("BCDZOO_HOME", str(publisher.folder / "home"))
         patch.setenv("BCDZOO_MANIFEST", str(manifest))
         environment = {

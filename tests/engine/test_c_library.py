@@ -43,7 +43,9 @@ def build(folder: Path, *options: str) -> Path:
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the libraries are installed; built without optimization, which computes the same."""
     folder = build(tmp_path_factory.mktemp("c_library"), "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_INSTALL_LIBDIR=lib")
-    run("cmake", "--build", folder, "--parallel", "2", "--target", "bcdzoo_engine", "bcdzoo_engine_static", "bcdzoo-run")
+    run(
+        "cmake", "--build", folder, "--parallel", "2", "--target", "bcdzoo_engine", "bcdzoo_engine_static", "bcdzoo-run"
+    )
     run("cmake", "--install", folder, "--prefix", folder / "installed")
     return folder / "installed"
 
@@ -59,7 +61,11 @@ def logits_of(prefix: Path, plan: Path, images: Array, pixels: bool, threads: in
     assert library.bcdzoo_load(bytes(plan), ctypes.byref(network), ctypes.byref(error)) == 0, error.message
     out = np.empty((len(images), library.bcdzoo_outputs(network)), np.float32)
     call: Any = library.bcdzoo_run_pixels if pixels else library.bcdzoo_run
-    places = (np.ascontiguousarray(images).ctypes.data_as(ctypes.c_void_p), len(images), out.ctypes.data_as(ctypes.c_void_p))
+    places = (
+        np.ascontiguousarray(images).ctypes.data_as(ctypes.c_void_p),
+        len(images),
+        out.ctypes.data_as(ctypes.c_void_p),
+    )
     assert call(network, *places, threads, instructions.encode(), ctypes.byref(error)) == 0, error.message
     library.bcdzoo_free(network)
     return out
@@ -95,7 +101,7 @@ def test_a_trained_network_gives_the_logits_of_pack_bit_for_bit(
 def compile_by_cmake(source: Path, library: str, prefix: Path, folder: Path) -> Path:
     folder.mkdir()
     (folder / "CMakeLists.txt").write_text(
-        f"cmake_minimum_required(VERSION 3.18)\nproject(mine LANGUAGES C CXX)\n"
+        f"cmake_minimum_required(VERSION 3.18)\nproject(mine LANGUAGES C)\n"
         f"find_package(bcdzoo_engine 0.1 REQUIRED)\nadd_executable(mine {source})\n"
         f"target_link_libraries(mine bcdzoo::{library})\n"
     )
@@ -111,7 +117,18 @@ def compile_by_pkg_config(source: Path, prefix: Path, folder: Path) -> Path:
     flags = run("pkg-config", "--cflags", "--libs", str(file)).split()
     folder.mkdir()
     compiler = ["c++", "-std=c++17"] if source.suffix == ".cpp" else ["cc", "-std=c99"]
-    run(*compiler, "-Wall", "-Wextra", "-pedantic", "-Werror", source, *flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", folder / "mine")
+    run(
+        *compiler,
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+        "-Werror",
+        source,
+        *flags,
+        f"-Wl,-rpath,{prefix / 'lib'}",
+        "-o",
+        folder / "mine",
+    )
     return folder / "mine"
 
 
@@ -146,9 +163,9 @@ def test_the_command_names_classes_with_the_probabilities_of_a_softmax(
     raw = tmp_path / "picture.f32"
     raw.write_bytes(image.numpy().tobytes())
     picture, command = picture_of(pixels, tmp_path / "picture.ppm"), prefix / "bin" / "bcdzoo-run"
-    for options in [picture], ["--raw", raw]:
-        lines = run(command, "--top", "3", *options[:-1], plan, options[-1]).splitlines()
-        assert [line.split("\t") for line in lines] == [[str(options[-1]), *each] for each in expected]
+    for file, options in (picture, []), (raw, ["--raw"]):
+        lines = run(command, "--top", "3", *options, plan, file).splitlines()
+        assert [line.split("\t") for line in lines] == [[str(file), *each] for each in expected]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +189,7 @@ def test_a_bad_picture_is_named_in_one_line_and_the_next_one_still_runs(
     good, bad = picture_of(np.zeros((28, 28, 3), np.uint8), tmp_path / "good.ppm"), tmp_path / "bad\x1b.ppm"
     if content is not None:
         bad.write_bytes(content)
-    command = [prefix / "bin" / "bcdzoo-run", "--top", "1", plan, bad, good]
+    command: list[str | Path] = [prefix / "bin" / "bcdzoo-run", "--top", "1", plan, bad, good]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stdout.count("\n") == 1 and str(good) in done.stdout
     assert done.stderr.count("\n") == 1 and "bad?.ppm: " + why in done.stderr
@@ -181,9 +198,18 @@ def test_a_bad_picture_is_named_in_one_line_and_the_next_one_still_runs(
 def test_nothing_but_the_interface_is_exported(prefix: Path) -> None:
     if not shutil.which("nm"):
         pytest.skip("there is no nm")
-    names = {line.split()[-1] for line in run("nm", "-D", "--defined-only", prefix / "lib" / "libbcdzoo_engine.so").splitlines()}
+    names = {
+        line.split()[-1]
+        for line in run("nm", "-D", "--defined-only", prefix / "lib" / "libbcdzoo_engine.so").splitlines()
+    }
     header = (ENGINE / "include" / "bcdzoo" / "engine.h").read_text()
-    declared = {word.split("(")[0] for line in header.splitlines() if line.startswith("BCDZOO_API") for word in line.split() if "(" in word}
+    declared = {
+        word.split("(")[0]
+        for line in header.splitlines()
+        if line.startswith("BCDZOO_API")
+        for word in line.split()
+        if "(" in word
+    }
     assert {name.lstrip("*") for name in declared} == names
 
 
@@ -192,7 +218,9 @@ def versions() -> Sequence[str]:
 
     package = loads((ENGINE / "pyproject.toml").read_text())["project"]["version"]
     cmake = (ENGINE / "CMakeLists.txt").read_text().split("project(bcdzoo_engine VERSION ")[1].split()[0]
-    number = int((ENGINE / "include" / "bcdzoo" / "engine.h").read_text().split("#define BCDZOO_ENGINE_VERSION ")[1].split()[0])
+    number = int(
+        (ENGINE / "include" / "bcdzoo" / "engine.h").read_text().split("#define BCDZOO_ENGINE_VERSION ")[1].split()[0]
+    )
     return package, cmake, f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 

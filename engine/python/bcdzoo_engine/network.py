@@ -45,7 +45,7 @@ class Network:
         classes: Names of the classes, in the order of the logits; empty if unknown.
         input_shape: Channels, height and width of an image.
         outputs: Number of logits of an image.
-        threads: Number of threads; 0 for as many as there are processors.
+        threads: Number of threads in use.
         instructions: Instruction set in use.
     """
 
@@ -57,7 +57,7 @@ class Network:
         known = instruction_sets()
         if instructions is not None and instructions not in known:
             raise EngineError(f"this processor has {', '.join(known)}, not {printable(str(instructions), 100)}")
-        self.threads, self.instructions = threads, instructions or known[0]
+        self.threads, self.instructions = threads or _processors(), instructions or known[0]
         name = printable(os.fsdecode(path))
         try:
             self._network = _engine.Network(os.fsencode(path))
@@ -96,10 +96,8 @@ class Network:
             raise EngineError(f"images are a numpy array, not {type(images).__name__}")
         wanted = {"uint8": pixels, "float32": numbers}.get(images.dtype.name)
         if images.ndim != 4 or images.shape[1:] != wanted:
-            what = f"{images.dtype} of shape {images.shape}"
-            raise EngineError(
-                f"this network takes uint8 of shape (N, {_sizes(pixels)}) or float32 of shape (N, {_sizes(numbers)}), not {what}"
-            )
+            takes = f"uint8 of shape (N, {_sizes(pixels)}) or float32 of shape (N, {_sizes(numbers)})"
+            raise EngineError(f"this network takes {takes}, not {images.dtype} of shape {images.shape}")
         if len(images) > _MOST_IMAGES:
             raise EngineError(f"{len(images)} images are more than {_MOST_IMAGES}: give fewer at once")
         out = np.empty((len(images), self.outputs), np.float32)
@@ -114,7 +112,9 @@ class Network:
             raise EngineError(str(error) or "out of memory: give fewer images at once") from None
         return out
 
-    def classify(self, image: "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]", top: int = 5) -> list[tuple[str, float]]:
+    def classify(
+        self, image: "str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]", top: int = 5
+    ) -> list[tuple[str, float]]:
         """Name the likeliest classes of a picture of any size, which is resized and cropped as the plan says.
 
         Args:
@@ -125,7 +125,7 @@ class Network:
             Name (or number, if the plan has no names) and probability of each, the likeliest first.
 
         Raises:
-            EngineError: It is no picture that can be used, the plan does not say how to resize it, or there is no Pillow.
+            EngineError: It is no usable picture, the plan does not say how to resize it, or there is no Pillow.
         """
         from bcdzoo_engine.pictures import prepared
 
@@ -138,12 +138,18 @@ class Network:
         return [(self.classes[i] if self.classes else str(i), float(odds[i])) for i in likeliest]
 
 
+def _processors() -> int:
+    """How many processors this process may use."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, _MOST_THREADS)
+
+
 def _sizes(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
 def _native(images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """The same numbers as the engine reads them: this machine's order of bytes, and steps that are whole numbers of them."""
+    """The same numbers as the engine reads them: in this machine's order of bytes, whole numbers apart."""
     if images.dtype.isnative and not any(step % images.itemsize for step in images.strides) and images.flags.aligned:
         return images
     return np.ascontiguousarray(images, np.float32)

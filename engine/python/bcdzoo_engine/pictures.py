@@ -1,4 +1,4 @@
-"""Pictures of any size, decoded, resized and cropped as bcdzoo does it (``bcdzoo/data/decode.py``, ``preprocess.py``)."""
+"""Pictures of any size, decoded, resized and cropped as bcdzoo does it (its ``data/decode.py``, ``preprocess.py``)."""
 
 import os
 import stat
@@ -12,9 +12,11 @@ import numpy.typing as npt
 from bcdzoo_engine.errors import EngineError, printable
 
 try:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 except ImportError as missing:
-    raise EngineError("pictures are decoded by Pillow, which is missing: pip install 'bcdzoo-engine[pillow]'") from missing
+    raise EngineError(
+        "pictures are decoded by Pillow, which is missing: pip install 'bcdzoo-engine[pillow]'"
+    ) from missing
 
 FORMATS = (
     *("BMP", "GIF", "JPEG", "PPM", "PNG", "TIFF", "WEBP", "JPEG2000", "AVIF", "DIB", "PCX", "QOI", "SGI", "SUN", "ICO"),
@@ -40,7 +42,8 @@ def prepared(image: Any, preprocess: str) -> Pixels:
         preprocess: Preprocessing that a plan states.
 
     Returns:
-        uint8 of shape (H, W, 3); or, of ``tf-bicubic``, which does not round, what the network takes: float32 (3, H, W).
+        uint8 of shape (H, W, 3); or, of ``tf-bicubic``, which does not round, what the network takes: float32 of
+        shape (3, H, W).
 
     Raises:
         EngineError: It is no picture, or cannot be resized; or the preprocessing is unknown.
@@ -70,13 +73,19 @@ class _Spec(NamedTuple):
         """What a plan states; the engine reads the same text for pixels."""
         try:
             values = dict(item.split("=") for item in text.split(","))
-            mean, std = (np.float32(list(map(float, values[key].split(":")))).reshape(-1, 1, 1) for key in ("mean", "std"))
-            spec = cls(int(values["resize"]), int(values["crop"]), values["interpolation"], mean, std, values["channels"] == "bgr")
+            mean, std = (
+                np.array([float(number) for number in values[key].split(":")], np.float32).reshape(-1, 1, 1)
+                for key in ("mean", "std")
+            )
+            resize, crop = int(values["resize"]), int(values["crop"])
+            spec = cls(resize, crop, values["interpolation"], mean, std, values["channels"] == "bgr")
             is_known = 0 < spec.crop <= spec.resize <= _LARGEST_SIDE and spec.interpolation in _RESAMPLE
         except (ValueError, KeyError):
             is_known = False
         if not is_known:
-            raise EngineError("this plan does not say how pictures are prepared: make it again with `bcdzoo export`, or give float32")
+            raise EngineError(
+                "this plan does not say how pictures are prepared: make it again with `bcdzoo export`, or give float32"
+            )
         return spec
 
     def apply(self, image: Image.Image) -> Pixels:
@@ -109,8 +118,9 @@ _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.
 
 
 def _tensorflow_bicubic(source: int, target: int) -> npt.NDArray[np.float32]:
-    """TensorFlow 1's ``resize_bicubic`` from ``source`` to ``target`` pixels as a matrix: Keys' cubic with a = -0.75,
-    without antialiasing, offsets rounded to 1/1024, pixels beyond the edge replicated from it.
+    """TensorFlow 1's ``resize_bicubic`` from ``source`` to ``target`` pixels as a matrix.
+
+    Keys' cubic with a = -0.75, without antialiasing, offsets rounded to 1/1024, pixels beyond the edge replicated.
     """
     place = np.arange(target, dtype=np.float32) * np.float32(source / target)
     left = np.floor(place)
@@ -119,7 +129,9 @@ def _tensorflow_bicubic(source: int, target: int) -> npt.NDArray[np.float32]:
     for tap in (-1, 0, 1, 2):
         x = np.abs(offset - tap)
         near, far = (1.25 * x - 2.25) * x * x + 1, ((-0.75 * x + 3.75) * x - 6) * x + 3
-        np.add.at(matrix, (np.arange(target), np.clip(left.astype(int) + tap, 0, source - 1)), np.where(x <= 1, near, far))
+        np.add.at(
+            matrix, (np.arange(target), np.clip(left.astype(int) + tap, 0, source - 1)), np.where(x <= 1, near, far)
+        )
     return matrix
 
 
@@ -148,8 +160,10 @@ def _decoded(encoded: bytes, name: str) -> Image.Image:
             image = Image.open(BytesIO(encoded), formats=[known for known in FORMATS if known in Image.OPEN])
             _require_moderate(image, encoded)
             image.load()
-    except Exception as error:  # whatever Pillow raises for what is no picture
-        reason = printable(str(error).replace("<_io.BytesIO object at", "<") or type(error).__name__, 200)
+    except UnidentifiedImageError:
+        raise EngineError(f"{name} is no picture that can be decoded: its format is unknown") from None
+    except Exception as error:  # whatever Pillow raises for what is broken
+        reason = printable(str(error) or type(error).__name__, 200)
         raise EngineError(f"{name} is no picture that can be decoded: {reason}") from None
     return image
 
