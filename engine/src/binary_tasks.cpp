@@ -64,12 +64,12 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
                             reader.threshold.data()});
   constexpr int kFewest = 64;  // pixels of a part; of fewer the panels are shared
   const int first_pixel = begin * out_columns, last_pixel = end * out_columns;
-  if (part.count > 1 && (last_pixel - first_pixel) / part.count < kFewest && conv.panels() >= part.count) {
-    const auto [first, last] = part.of(0, conv.panels());
+  if (part.count > 1 && (last_pixel - first_pixel) / part.count < kFewest && conv.panel_count() >= part.count) {
+    const auto [first, last] = part.of(0, conv.panel_count());
     frame.kernels.binary_conv(conv, maps, first_pixel, last_pixel, first, last);
   } else {
     const auto [first, last] = part.of(first_pixel, last_pixel);
-    frame.kernels.binary_conv(conv, maps, first, last, 0, conv.panels());
+    frame.kernels.binary_conv(conv, maps, first, last, 0, conv.panel_count());
   }
 }
 

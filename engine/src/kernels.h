@@ -58,7 +58,7 @@ struct Windows {
 // A pair of bit planes of activations and weights: popcount(activations XOR weights) << shift is taken from a sum.
 struct Pair {
   int64_t bits_at = 0;          // of the activations' plane, in dwords
-  Dwords panels;                // [panels][runs * length][kPanel]
+  int panels = 0;               // of the weights' plane: in BinaryConv::panels
   int shift = 1;
 };
 
@@ -68,12 +68,12 @@ struct Term {
   // [output pixel][4]: where each quarter of a sampled pixel begins, in dwords from the first plane's; in place of
   // windows, which have as many dwords all in all.
   const int32_t* sampled_at = nullptr;
-  Ints base;                            // [class][padded c_out]: what a sum is without its popcounts; below 2^24
+  Ints acc_init;                            // [class][padded c_out]: what a sum is without its popcounts; below 2^24
   Floats scale;                         // [padded c_out]
 };
 
 // A convolution of bits with everything around it. For each pixel and channel:
-//   v = sum over terms of float(base - sum over pairs) * scale; of several bases of activations, each sum is multiplied by
+//   v = sum over terms of float(acc_init - sum over pairs) * scale; of several bases of activations, each sum is multiplied by
 //   its factor and these are added; v = v * gate + offset (two roundings); v = prelu(v, inner_slope);
 //   v = fma(v, alpha, beta); v += shortcut; v = prelu(v + shift_in, slope) + shift_out, or that before the shortcut;
 //   v = clip(v, limit)
@@ -81,20 +81,21 @@ struct Term {
 struct BinaryConv {
   int c_out = 0;
   Windows windows;
+  std::vector<Dwords> panels;      // of each plane of weights: [panels][runs * length][kPanel]
   std::vector<Term> terms;         // several: sampled branches, or bases
   std::vector<float> factors;      // of bases of activations; empty: one, without a factor. First all terms of the first one.
   std::vector<uint16_t> classes;   // [output pixel]: border class; empty: all are 0
   // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of padding are
-  // not counted but taken from padding_ones, [run][padded c_out]; `base` is the same. Only of one term and one pair.
+  // not counted but taken from padding_popcounts, [run][padded c_out]; `acc_init` is the same. Only of one term and one pair.
   std::vector<uint8_t> first_run, end_run;
-  Ints padding_ones;
+  Ints padding_popcounts;
   // [padded c_out] each; empty: nothing of that kind is done
   Floats inner_slope, alpha, beta, shift_in, slope, shift_out;
   bool activation_first = false;
   float limit = INFINITY;
 
   int padded_out() const { return round_up(c_out, kPanel); }
-  int panels() const { return padded_out() / kPanel; }
+  int panel_count() const { return padded_out() / kPanel; }
 };
 
 // Bits of what is written, for a convolution that reads it: value >= threshold, at once for kPanel channels.
@@ -128,7 +129,7 @@ struct FloatConv {
   bool relu = false;
 
   int padded_out() const { return round_up(c_out, kPanel); }
-  int panels_count() const { return padded_out() / kPanel; }
+  int panel_count() const { return padded_out() / kPanel; }
 };
 
 // One input channel for each output channel, otherwise the same: [taps][padded to kLanes] weights, run_at of single taps.

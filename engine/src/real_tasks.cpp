@@ -80,7 +80,7 @@ void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
 void FloatConvTask::run(const Frame& frame, int begin, int end, Part part) const {
   const Map out = frame.map(to, begin);
   const float* const in = frame.map(from, begin * stride).values;
-  share(part, begin * out.width, end * out.width, conv.panels_count(), [&](int first, int last, int from_panel, int to_panel) {
+  share(part, begin * out.width, end * out.width, conv.panel_count(), [&](int first, int last, int from_panel, int to_panel) {
     frame.kernels.float_conv(conv, in, out.values, out.step, first, last, from_panel, to_panel);
   });
 }

@@ -31,13 +31,13 @@ BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float*
     for (int c = 0; c < group_in; ++c, w += kLanes) {
       const F weight = load(w);
 #pragma GCC unroll 16
-      for (int p = 0; p < MR; ++p) sums[p] = fused(group_operand(x[p] + tap, c, group_in, group_out, loaded[p]), weight, sums[p]);
+      for (int p = 0; p < MR; ++p) sums[p] = fmadd(group_operand(x[p] + tap, c, group_in, group_out, loaded[p]), weight, sums[p]);
     }
   }
   for (int p = 0; p < MR; ++p) {
     F v = sums[p];
     if (!conv.bias.empty()) v = v + load(conv.bias.data() + first);
-    if (!conv.alpha.empty()) v = fused(v, load(conv.alpha.data() + first), load(conv.beta.data() + first));
+    if (!conv.alpha.empty()) v = fmadd(v, load(conv.alpha.data() + first), load(conv.beta.data() + first));
     store(out + (pixel + p) * out_step + first, conv.relu ? (v < F{} ? F{} : v) : v);
   }
 }

@@ -13,7 +13,7 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int wid
       for (int i = 0; i < NV; ++i) {
         const F value = load(x + kWidth * i);
         if (kMax) {
-          v[i] = larger(value, v[i]);            // a NaN stays,
+          v[i] = max(value, v[i]);            // a NaN stays,
           v[i] = value == value ? v[i] : value;  // and is taken
         } else {
           v[i] += value;
@@ -85,7 +85,7 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
   switch (step.kind) {
     case Pointwise::Kind::kScaleShift: {
       const float *alpha = at(step.alpha), *beta = at(step.beta);
-      return one([=](F v, int i) { return fused(v, given(alpha, i, 1.0f), given(beta, i, -0.0f)); });
+      return one([=](F v, int i) { return fmadd(v, given(alpha, i, 1.0f), given(beta, i, -0.0f)); });
     }
     case Pointwise::Kind::kPrelu: {
       const float *shift_in = at(step.shift_in), *positive = at(step.positive), *slope = at(step.slope), *shift_out = at(step.shift_out);
@@ -118,7 +118,7 @@ BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixe
   for (int v = 0; v < kVectors; ++v) all[v] = load(sums + kDoubles * v);
   for (int pixel = 0; pixel < pixels; ++pixel, x += step)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) all[v] += widened(x + kDoubles * v);
+    for (int v = 0; v < kVectors; ++v) all[v] += to_doubles(x + kDoubles * v);
   for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + kDoubles * v) = all[v];
 }
 
@@ -136,17 +136,17 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
 }
 
 // Rows of products with a vector, two vectors of sums each.
-template <int kRows>
+template <int kMR>
 BCDZOO_INLINE void double_rows(const float* w, const double* x, int columns, double* out) {
-  D sums[kRows][2] = {};
+  D sums[kMR][2] = {};
   int c = 0;
   for (; c + 2 * kDoubles <= columns; c += 2 * kDoubles)
 #pragma GCC unroll 8
-    for (int row = 0; row < kRows; ++row)
+    for (int row = 0; row < kMR; ++row)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        sums[row][v] += widened(w + int64_t{row} * columns + c + kDoubles * v) * load(x + c + kDoubles * v);
-  for (int row = 0; row < kRows; ++row) {
+        sums[row][v] += to_doubles(w + int64_t{row} * columns + c + kDoubles * v) * load(x + c + kDoubles * v);
+  for (int row = 0; row < kMR; ++row) {
     double all = 0;
     for (int i = c; i < columns; ++i) all += static_cast<double>(w[int64_t{row} * columns + i]) * x[i];
     const D both = sums[row][0] + sums[row][1];
