@@ -28,7 +28,7 @@ BCDZOO_INLINE F rint(F x) {
 }
 
 // Floats as doubles.
-BCDZOO_INLINE D to_doubles(const float* x) { return _mm512_cvtps_pd(_mm256_loadu_ps(x)); }
+BCDZOO_INLINE D to_doubles(const float* x) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(x)); }
 
 #include "binary.inl"
 #include "pointwise.inl"
