@@ -187,9 +187,7 @@ bool Analysis::groups_fit(int i) const {
 
 bool Analysis::wants_image() const {
   // a convolution that is not depthwise takes the image as it is
-  const auto reads_as_given = [&](int i) {
-    return operation(i).kind == "conv" && groups_fit(i) && !is_depthwise(i);
-  };
+  const auto reads_as_given = [&](int i) { return operation(i).kind == "conv" && groups_fit(i) && !is_depthwise(i); };
   bool is_read = count() == 0;
   for (int i = 0; i < count(); ++i)
     for (const auto& [role, value] : operation(i).inputs) is_read = is_read || (value == 0 && !reads_as_given(i));

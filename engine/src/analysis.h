@@ -1,4 +1,5 @@
-// What is known of a plan before anything is made: what runs on bits, who writes these, and whose floats are read at all.
+// What is known of a plan before anything is made: what runs on bits, who writes these, and whose floats are
+// read at all.
 #pragma once
 
 #include <optional>
@@ -49,7 +50,8 @@ class Analysis {
   bool has_shortcut(int i, const char* kind) const { return operation(i).word("shortcut") == kind; }
   bool adds_to_last(int i) const { return has_shortcut(i, "same") && c_out(i) < shape(input(i)).channels(); }
 
-  // Of a low-bit convolution: makers of the levels of its input, one for each basis that is stacked, else the value's own.
+  // Of a low-bit convolution: makers of the levels of its input, one for each basis that is stacked, else the
+  // value's own.
   std::vector<int> level_values(int i) const;
   // As their maker says, else as the convolution does; nothing if the kernels do not know such levels.
   std::optional<Levels> levels_of(int i) const;
@@ -87,12 +89,12 @@ class Analysis {
   void want_for_low_bit(int i);
 
   const Plan& plan_;
-  std::vector<Role> roles_;                         // of operations
-  std::vector<std::vector<Origin>> origins_;        // of values
-  std::vector<std::vector<Origin>> bit_origins_;    // of operations
+  std::vector<Role> roles_;                          // of operations
+  std::vector<std::vector<Origin>> origins_;         // of values
+  std::vector<std::vector<Origin>> bit_origins_;     // of operations
   std::vector<std::vector<BitReader>> bit_readers_;  // of values
-  std::vector<bool> wanted_;                        // of values
-  std::vector<int> last_uses_;                      // of values
+  std::vector<bool> wanted_;                         // of values
+  std::vector<int> last_uses_;                       // of values
 };
 
 // The level of the border that a convolution's padding is filled with, if it pads.

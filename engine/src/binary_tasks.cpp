@@ -26,13 +26,17 @@ void BitsTask::run(const Frame& frame, int begin, int end, Part part) const {
   const auto [first, last] = part.of(begin * map.width, end * map.width);
   for (int level = 0; level < map.levels; ++level) {
     const float* const x = map.values + int64_t{level} * map.pixels() * map.step;
-    uint32_t* const bits = frame.at<uint32_t>(*to->slot) + first_dword + (int64_t{first_plane} + level * (levels.empty() ? 1 : levels[0].planes)) * to->plane_dwords();
+    uint32_t* const bits =
+        frame.at<uint32_t>(*to->slot) + first_dword +
+        (int64_t{first_plane} + level * (levels.empty() ? 1 : levels[0].planes)) * to->plane_dwords();
     if (!sums.empty()) {
-      frame.kernels.sum_bits(sums[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first, last);
+      frame.kernels.sum_bits(sums[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first,
+                             last);
       continue;
     }
     if (!levels.empty()) {
-      frame.kernels.level_bits(levels[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first, last);
+      frame.kernels.level_bits(levels[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(),
+                               first, last);
       continue;
     }
     const float* const limit = limits.slot ? frame.map(limits).values : threshold.data();

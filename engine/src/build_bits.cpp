@@ -174,8 +174,7 @@ Place Builder::unit_output(int i, const Shape& computed, const Place& shortcut) 
   if (appends || known_.adds_to_last(i)) {
     const int c_in = shape(input(i)).channels(), first = appends ? c_in : c_in - known_.c_out(i);
     Place map = place(input(i));
-    const bool is_tip =
-        map.channel == 0 && map.slot->channels == c_in && (appends || may_overwrite(map, first));
+    const bool is_tip = map.channel == 0 && map.slot->channels == c_in && (appends || may_overwrite(map, first));
     if (!is_tip) map = add_concat({map}, shape(input(i)));
     map.slot->channels = std::max(map.slot->channels, first + known_.c_out(i));
     map.slot->room = std::max(map.slot->room, first + static_cast<int>(padded(known_.c_out(i))));
@@ -229,8 +228,7 @@ void Builder::add_terms(UnitTask* task, int i) {
     Term term;
     for (const std::vector<int>& taps : classes.missing)
       for (int row = 0; row < all; ++row)  // a border bit counts as -1
-        term.acc_init.push_back(
-            static_cast<int32_t>(int64_t{sliding.taps()} * c_in + border * plane.sum(row, taps)));
+        term.acc_init.push_back(static_cast<int32_t>(int64_t{sliding.taps()} * c_in + border * plane.sum(row, taps)));
     term.scale = scales_of(op.constant("scale"), first, outputs);
     if (samplings.size() == 1 && (sliding.before[0] || sliding.behind[0]))
       skip_padding(conv, sliding, plane, map.height, c_in);

@@ -7,7 +7,8 @@ namespace {
 
 // Whether a value has a number for each of another's, or one for all pixels, all channels, or both.
 bool is_operand(const Shape& of, const Shape& whole) {
-  const bool pixels = (of.height() == whole.height() && of.width() == whole.width()) || (of.height() == 1 && of.width() == 1);
+  const bool pixels =
+      (of.height() == whole.height() && of.width() == whole.width()) || (of.height() == 1 && of.width() == 1);
   return of.rank == whole.rank && pixels && (of.channels() == whole.channels() || of.channels() == 1);
 }
 
@@ -15,14 +16,22 @@ bool is_operand(const Shape& of, const Shape& whole) {
 
 const std::map<std::string, Builder::Emitter>& Builder::emitters() {
   static const std::map<std::string, Emitter> known = {
-      {"add", &Builder::emit_elementwise},      {"clip", &Builder::emit_pointwise},
-      {"concat", &Builder::emit_concat},        {"context", &Builder::emit_context},
-      {"conv", &Builder::emit_conv},            {"function", &Builder::emit_pointwise},
-      {"linear", &Builder::emit_linear},        {"mean", &Builder::emit_context},
-      {"multiply", &Builder::emit_elementwise}, {"pad", &Builder::emit_pad},
-      {"pool", &Builder::emit_pool},            {"prelu", &Builder::emit_pointwise},
-      {"reshape", &Builder::emit_reshape},      {"scale_shift", &Builder::emit_pointwise},
-      {"slice", &Builder::emit_slice},          {"subtract", &Builder::emit_elementwise},
+      {"add", &Builder::emit_elementwise},
+      {"clip", &Builder::emit_pointwise},
+      {"concat", &Builder::emit_concat},
+      {"context", &Builder::emit_context},
+      {"conv", &Builder::emit_conv},
+      {"function", &Builder::emit_pointwise},
+      {"linear", &Builder::emit_linear},
+      {"mean", &Builder::emit_context},
+      {"multiply", &Builder::emit_elementwise},
+      {"pad", &Builder::emit_pad},
+      {"pool", &Builder::emit_pool},
+      {"prelu", &Builder::emit_pointwise},
+      {"reshape", &Builder::emit_reshape},
+      {"scale_shift", &Builder::emit_pointwise},
+      {"slice", &Builder::emit_slice},
+      {"subtract", &Builder::emit_elementwise},
   };
   return known;
 }
@@ -131,8 +140,7 @@ bool Builder::emit_grouped(int i, const Sliding& sliding) {
   read_padded(task, from, sliding);
   gives_value(task, i);
   later_.push_back([=] {  // of length 0, which is never a whole row: taps by themselves
-    (single ? task->depthwise.windows : task->narrow.windows) =
-        sliding.windows(from.columns, from.place.slot->step, 0);
+    (single ? task->depthwise.windows : task->narrow.windows) = sliding.windows(from.columns, from.place.slot->step, 0);
     task->depthwise.windows.length = outputs;
   });
   return true;
@@ -186,7 +194,8 @@ void Builder::add_pointwise(int i, Pointwise step, int value, const Place& other
     task->other = other;
     reads(task, other);
   }
-  const bool apart = other.slot != task->from.slot || (other.channel == task->from.channel && other.shape == task->from.shape);
+  const bool apart =
+      other.slot != task->from.slot || (other.channel == task->from.channel && other.shape == task->from.shape);
   task->to = apart ? in_place_of(value, shape(i + 1)) : new_place(shape(i + 1));
   set(i + 1, task->to);
   gives(task, task->to);
@@ -200,7 +209,9 @@ bool Builder::emit_elementwise(int i) {
   if (shape(a) != whole && op.kind != "subtract") std::swap(a, b);
   if (shape(a) != whole || !is_operand(shape(b), whole)) return false;
   Pointwise step;
-  step.kind = op.kind == "add" ? Pointwise::Kind::kAdd : op.kind == "subtract" ? Pointwise::Kind::kSubtract : Pointwise::Kind::kMultiply;
+  step.kind = op.kind == "add"        ? Pointwise::Kind::kAdd
+              : op.kind == "subtract" ? Pointwise::Kind::kSubtract
+                                      : Pointwise::Kind::kMultiply;
   add_pointwise(i, std::move(step), a, place(b));
   return true;
 }

@@ -1,5 +1,5 @@
-// Makes the tasks of a plan, operation by operation, and the memory that they use. One class in three files: prepare.cpp
-// has what all share, build_bits.cpp the convolutions of bits, build_real.cpp everything else.
+// Makes the tasks of a plan, operation by operation, and the memory that they use. One class in three files:
+// prepare.cpp has what all share, build_bits.cpp the convolutions of bits, build_real.cpp everything else.
 #pragma once
 
 #include <functional>
@@ -14,8 +14,7 @@ namespace bcdzoo {
 
 class Builder {
  public:
-  explicit Builder(const Plan& plan)
-      : known_(plan), places_(plan.shapes.size()), bits_(plan.operations.size()) {}
+  explicit Builder(const Plan& plan) : known_(plan), places_(plan.shapes.size()), bits_(plan.operations.size()) {}
 
   Program build();
 
@@ -114,8 +113,8 @@ class Builder {
   Term low_bit_term(int i, const std::vector<Plane>& planes, const Classes& classes, int first_plane);
 
   const Analysis known_;
-  int current_ = 0;    // operation whose tasks are being made
-  int64_t spent_ = 0;  // bytes
+  int current_ = 0;                            // operation whose tasks are being made
+  int64_t spent_ = 0;                          // bytes
   std::vector<Place> places_;                  // of values
   std::vector<std::shared_ptr<BitMap>> bits_;  // of operations that read bits
   std::map<const Slot*, std::vector<int>> values_in_;

@@ -94,7 +94,8 @@ Floats depthwise_weights(const Constant& weight, int taps) {
   const int outputs = weight.shape.sizes[0], all = round_up(outputs, kLanes);
   Floats made(static_cast<size_t>(all) * taps, 0.0f);
   for (int o = 0; o < outputs; ++o)
-    for (int tap = 0; tap < taps; ++tap) made[static_cast<size_t>(tap) * all + o] = weight.floats[int64_t{o} * taps + tap];
+    for (int tap = 0; tap < taps; ++tap)
+      made[static_cast<size_t>(tap) * all + o] = weight.floats[int64_t{o} * taps + tap];
   return made;
 }
 

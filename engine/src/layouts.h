@@ -1,4 +1,5 @@
-// How constants and places are laid out for the kernels: free functions of an operation's numbers, which know of no tasks.
+// How constants and places are laid out for the kernels: free functions of an operation's numbers. They know of no
+// task.
 #pragma once
 
 #include "kernels.h"
@@ -44,8 +45,8 @@ struct Plane {
 // `words`: [rows][taps][words of c_in], of which the rows from `first` on are taken.
 Plane plane_of(const uint64_t* words, int first, int rows, int taps, int c_in);
 
-// Border classes: output pixels whose windows have the same taps in the padding. Zeros there would need a third value of
-// a bit; as a bit is 0 or 1, what the padding adds is known for each class, and taken from the sum at its beginning.
+// Border classes: output pixels whose windows have the same taps in the padding. Zeros there would need a third value
+// of a bit; as a bit is 0 or 1, what the padding adds is known for each class, and taken from the sum at its beginning.
 struct Classes {
   std::vector<uint16_t> of_pixel;         // empty: there is one class
   std::vector<std::vector<int>> missing;  // of each class: taps

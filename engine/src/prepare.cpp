@@ -73,9 +73,8 @@ bool Builder::may_overwrite(const Place& at, int first) {
   std::vector<int>& values = values_in_[at.slot];
   const auto is_dead = [&](int value) { return known_.last_use(value) <= current_; };
   values.erase(std::remove_if(values.begin(), values.end(), is_dead), values.end());  // long chains must not pile up
-  return std::all_of(values.begin(), values.end(), [&](int value) {
-    return places_[value].channel + places_[value].shape.channels() <= first;
-  });
+  return std::all_of(values.begin(), values.end(),
+                     [&](int value) { return places_[value].channel + places_[value].shape.channels() <= first; });
 }
 
 // A place for a result that is computed from a value pixel by pixel: the same, if nobody needs that any more.

@@ -11,7 +11,7 @@ namespace {
 // Maps of more than this leave the second cache before they are read again: tasks on them run band by band.
 constexpr int64_t kLargeMap = 512 << 10;
 constexpr int64_t kBandBytes = 256 << 10;
-constexpr int64_t kRatio = 8;              // of the largest to the smallest map of bands: of fewer rows they get too thin
+constexpr int64_t kRatio = 8;  // of the largest to the smallest map of bands: of fewer rows they get too thin
 constexpr int64_t kMostBytes = int64_t{1} << 32;  // of the arena
 constexpr int64_t kLightBytes = 16 << 10;         // of a band of tasks that are light
 
@@ -93,7 +93,8 @@ class Bands {
  private:
   // Why an earlier task must have done some rows before a later one may do its own: it writes what that reads; it reads
   // what that overwrites; it writes other channels of the same rows. Of these, only the last writer of a slot and its
-  // readers since then are kept: the writer's own rules lead to those before, so that there are no more rules than reads.
+  // readers since then are kept: the writer's own rules lead to those before. So there are no more rules than
+  // reads and writes.
   enum class Why { kFeeds, kMustHaveRead, kWritesToo };
   struct Rule {
     Why why;
@@ -218,7 +219,8 @@ class Rings {
  private:
   // How many rows of a map are alive at most: from the lowest one that a reader still needs to the last one written.
   int most_rows(const Slot& slot, const Use& use) const {
-    std::vector<std::pair<int, int>> events;  // steps in their sequence, with the reader, or -1 for a writer, which is first
+    // steps in their sequence, each with the reader; or with -1 of a writer, which comes first
+    std::vector<std::pair<int, int>> events;
     for (const int writer : use.writers)
       for (const int at : steps_of_[writer - segment_.begin]) events.emplace_back(at, -1);
     for (int reader = 0; reader < static_cast<int>(use.readers.size()); ++reader)

@@ -219,8 +219,8 @@ float plain_binary(const BinaryCase& c, int pixel, int channel, const Floats& ou
           const uint32_t* run =
               term.sampled_at ? c.bits.data() + term.sampled_at[4 * pixel + i / (depth / 4)] + i % (depth / 4)
                               : c.bits.data() + windows.window_at[pixel] + windows.run_at[number] + i % windows.length;
-          ones += __builtin_popcount(run[pair.bits_at] ^
-                                     conv.panels[pair.panels][(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
+          ones += __builtin_popcount(
+              run[pair.bits_at] ^ conv.panels[pair.panels][(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
         }
         sum -= ones << pair.shift;
       }

@@ -39,9 +39,9 @@ BCDZOO_INLINE F rint(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT 
 BCDZOO_INLINE D to_doubles(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

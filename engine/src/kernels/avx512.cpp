@@ -31,9 +31,9 @@ BCDZOO_INLINE F rint(F x) {
 BCDZOO_INLINE D to_doubles(const float* x) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(x)); }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Convolutions of bits, once for every instruction set, which provides
-// - add_popcount(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such sums;
-//   kRoom is 0 where they are numbers at once
+// - add_popcount(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such
+//   sums; kRoom is 0 where they are numbers at once
 // - kMR: pixels of a tile; kNV: vectors of a panel that are counted together
 // - kSpinMR, kSpinNV: the tile that is fastest where there is nothing else to do
 // - kPlain: whether there are no vectors to be counted on, so that small code counts for more and fmadd() is slow
@@ -162,7 +162,7 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
     const int32_t* run_at = job.run_at + panel.first_run;
     const uint32_t* w = panel.weights + int64_t{panel.first_run} * job.length * kPanel;
     popcount<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w,
-                  ones);
+                     ones);
     if (panel.end_run - panel.first_run < job.runs)
       for (int run = 0; run < job.runs; ++run) {
         if (run >= panel.first_run && run < panel.end_run) continue;
@@ -177,14 +177,16 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
   // acc_init - 2 * ones in floats, which hold it exactly
   const auto scaled = [&](int p, int i, F acc_init) {
     const F number = to_floats(ones[p][i]);
-    return (kPlain ? acc_init - (number + number) : fmadd(number, splat(-2.0f), acc_init)) * load(panel.scale + kWidth * i);
+    return (kPlain ? acc_init - (number + number) : fmadd(number, splat(-2.0f), acc_init)) *
+           load(panel.scale + kWidth * i);
   };
   if (job.classes) {
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
       const int32_t* acc_init = panel.acc_init + job.classes[pixel + p] * job.class_step;
 #pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(acc_init + kWidth * i))));
+      for (int i = 0; i < NV; ++i)
+        v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(acc_init + kWidth * i))));
     }
   } else {
 #pragma GCC unroll 8
@@ -226,7 +228,7 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
         } else {
           const int32_t *window_at = job.window_at + pixel, *run_at = job.run_at;
           popcount<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w,
-                        ones);
+                           ones);
         }
 #pragma GCC unroll 16
         for (int p = 0; p < MR; ++p)

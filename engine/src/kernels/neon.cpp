@@ -32,9 +32,9 @@ BCDZOO_INLINE F rint(F x) { return (F)vrndnq_f32((float32x4_t)x); }
 BCDZOO_INLINE D to_doubles(const float* x) { return (D)vcvt_f64_f32(vld1_f32(x)); }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

@@ -71,9 +71,9 @@ BCDZOO_INLINE D to_doubles(const float* x) {
 }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

@@ -83,8 +83,8 @@ void float_conv(const FloatConv& conv, const float* in, float* out, int64_t out_
   for (int pixel = begin; pixel < end; pixel += kStep)
     for (int panel = first; panel < last; ++panel)
       float_pixels<kFloatMR>(conv, in + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]),
-                               conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step,
-                               pixel, pixel + kStep < end ? pixel + kStep : end);
+                             conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step, pixel,
+                             pixel + kStep < end ? pixel + kStep : end);
 }
 
 template <int MR, int NV>
