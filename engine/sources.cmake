@@ -1,6 +1,8 @@
 # The engine's sources and how they are compiled, for whoever builds them into something.
 set(plan_sources operations.cpp plan.cpp plan_file.cpp reference.cpp sha256.cpp)
-set(network_sources binary_tasks.cpp instructions.cpp loaded.cpp network.cpp pixels.cpp prepare.cpp real_tasks.cpp schedule.cpp threads.cpp)
+set(network_sources
+  analysis.cpp binary_tasks.cpp build_bits.cpp build_real.cpp instructions.cpp layouts.cpp loaded.cpp network.cpp pixels.cpp
+  prepare.cpp real_tasks.cpp schedule.cpp threads.cpp)
 set(kernel_sources kernels/portable.cpp)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND kernel_sources kernels/avx2.cpp kernels/avx512.cpp)

@@ -20,7 +20,7 @@ from bcdzoo.packed import native
 from bcdzoo.packed.module import EngineModule
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.file import encode
-from bcdzoo.plan.operations import Operation
+from bcdzoo.plan.operations import MOST_WEIGHT_BITS, Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable, say
 
@@ -298,15 +298,7 @@ def _obstacle(module: nn.Module) -> str | None:
         return "real-valued weights (step 1)"
     if module.a_bits == 32:
         return "real-valued activations"
-    if module.groups > 1:
-        return "groups"
-    keeps_size = module.stride == 1 and module.extent % 2 == 1 and module.padding == module.extent // 2
-    if module.dilation > 1 and not (keeps_size and module.kernel_shape[-1] % 2 and not module.pad_value):
-        return "dilation of a convolution that is not padded with zeros to its input's size"
-    border = module.pad_value if module.padding or module.same_padding else 0
-    if border not in ((0, 1, -1) if module.a_bits == module.a_bases == 1 else (0,)):
-        return f"padding with {module.pad_value:g}"
-    return ""
+    return f"weights of more than {MOST_WEIGHT_BITS} bits" if module.w_bits > MOST_WEIGHT_BITS else ""
 
 
 class PackedConv2d(nn.Module):

@@ -23,6 +23,9 @@ WORD = 64
 LARGEST_SIZE = 1 << 24
 """Largest dimension of a value, and largest whole number in a field."""
 
+MOST_WEIGHT_BITS = 8
+"""Most bits of a weight of a low-bit convolution."""
+
 END = LARGEST_SIZE
 """``stop`` of a slice that has none."""
 
@@ -219,7 +222,7 @@ def _low_bit_conv(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     w_bits, rows = operation.constants["planes"].shape[:2]
     groups, w_bases = fields["groups"], fields["w_bases"]
     require(rows % (w_bases * groups) == 0 and c_in % groups == 0, "the weights do not fit the groups or the bases")
-    require(w_bits <= 8, "weights have at most 8 bits")
+    require(w_bits <= MOST_WEIGHT_BITS, f"weights have at most {MOST_WEIGHT_BITS} bits")
     expected = planes_shape(rows, c_in // groups, fields["kernel"])
     require(operation.constants["planes"].shape[1:] == expected, "the weights do not fit the map's channels")
     require(len(operation.constants["scale"]) == rows, f"scale is not of {rows} channels")

@@ -26,13 +26,17 @@ void BitsTask::run(const Frame& frame, int begin, int end, Part part) const {
   const auto [first, last] = part.of(begin * map.width, end * map.width);
   for (int level = 0; level < map.levels; ++level) {
     const float* const x = map.values + int64_t{level} * map.pixels() * map.step;
-    uint32_t* const bits = frame.at<uint32_t>(*to->slot) + first_dword + (int64_t{first_plane} + level * (levels.empty() ? 1 : levels[0].planes)) * to->plane_dwords();
+    uint32_t* const bits =
+        frame.at<uint32_t>(*to->slot) + first_dword +
+        (int64_t{first_plane} + level * (levels.empty() ? 1 : levels[0].planes)) * to->plane_dwords();
     if (!sums.empty()) {
-      frame.kernels.sum_bits(sums[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first, last);
+      frame.kernels.sum_bits(sums[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first,
+                             last);
       continue;
     }
     if (!levels.empty()) {
-      frame.kernels.level_bits(levels[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(), first, last);
+      frame.kernels.level_bits(levels[0], x, map.step, map.channels, bits, to->plane_dwords(), to->pixel_at.data(),
+                               first, last);
       continue;
     }
     const float* const limit = limits.slot ? frame.map(limits).values : threshold.data();
@@ -64,12 +68,12 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
                             reader.threshold.data()});
   constexpr int kFewest = 64;  // pixels of a part; of fewer the panels are shared
   const int first_pixel = begin * out_columns, last_pixel = end * out_columns;
-  if (part.count > 1 && (last_pixel - first_pixel) / part.count < kFewest && conv.panels() >= part.count) {
-    const auto [first, last] = part.of(0, conv.panels());
+  if (part.count > 1 && (last_pixel - first_pixel) / part.count < kFewest && conv.panel_count() >= part.count) {
+    const auto [first, last] = part.of(0, conv.panel_count());
     frame.kernels.binary_conv(conv, maps, first_pixel, last_pixel, first, last);
   } else {
     const auto [first, last] = part.of(first_pixel, last_pixel);
-    frame.kernels.binary_conv(conv, maps, first, last, 0, conv.panels());
+    frame.kernels.binary_conv(conv, maps, first, last, 0, conv.panel_count());
   }
 }
 

@@ -28,12 +28,12 @@ class BorderTask : public Task {
 // Bits of a map: of some of its channels by comparison, or of its levels.
 class BitsTask : public Task {
  public:
-  Place from;                  // channels that are read
+  Place from;  // channels that are read
   std::shared_ptr<const BitMap> to;
   int first_dword = 0, first_plane = 0;
-  Floats threshold;            // [dwords * 32]; empty: `limits` or `levels`
-  Dwords falls;                // [dwords], or empty
-  Place limits;                // threshold of each image, if it has a slot
+  Floats threshold;               // [dwords * 32]; empty: `limits` or `levels`
+  Dwords falls;                   // [dwords], or empty
+  Place limits;                   // threshold of each image, if it has a slot
   std::vector<LevelBits> levels;  // one, or none
   std::vector<SumBits> sums;      // likewise
   void run(const Frame& frame, int begin, int end, Part part) const override;
@@ -46,14 +46,14 @@ class UnitTask : public Task {
   struct Reader {
     std::shared_ptr<const BitMap> to;
     int first_dword = 0;
-    Floats threshold;          // of the channels written
+    Floats threshold;  // of the channels written
   };
 
   BinaryConv conv;
   std::vector<std::vector<int32_t>> sampled;  // places of the terms' samples
   std::shared_ptr<const BitMap> bits;
   int stride = 1, extent = 1;
-  Place to;                    // channels that are written; without a slot: bits alone are wanted
+  Place to;  // channels that are written; without a slot: bits alone are wanted
   int out_rows = 0, out_columns = 0;
   Place shortcut, gate, offset;  // those without a slot are not there
   int shortcut_channels = 0;
@@ -63,8 +63,8 @@ class UnitTask : public Task {
   int frees(int read, int end) const override;
   bool samples() const;
 
-  int bits_read = -1;          // in `reads`
-  std::vector<bool> whole;     // of `reads`: all rows are needed
+  int bits_read = -1;       // in `reads`
+  std::vector<bool> whole;  // of `reads`: all rows are needed
 };
 
 }  // namespace bcdzoo

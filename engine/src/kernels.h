@@ -1,6 +1,6 @@
-// What each instruction set provides. All of it works on one image in memory: a map is [pixels][step] floats, with step a
-// multiple of kLanes, and whatever is beyond the channels may be read and written. Bits are [pixels][dwords]: channel c
-// is bit c % 32 of dword c / 32, and bits beyond the channels are 0.
+// What each instruction set provides. All of it works on one image in memory: a map is [pixels][step] floats, with step
+// a multiple of kLanes, and whatever is beyond the channels may be read and written. Bits are [pixels][dwords]: channel
+// c is bit c % 32 of dword c / 32, and bits beyond the channels are 0.
 #pragma once
 
 #include <cmath>
@@ -15,8 +15,8 @@
 
 namespace bcdzoo {
 
-constexpr int kLanes = 16;   // channels of a vector of floats
-constexpr int kPanel = 32;   // output channels of a panel of weights
+constexpr int kLanes = 16;  // channels of a vector of floats
+constexpr int kPanel = 32;  // output channels of a panel of weights
 
 static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 static inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
@@ -57,8 +57,8 @@ struct Windows {
 
 // A pair of bit planes of activations and weights: popcount(activations XOR weights) << shift is taken from a sum.
 struct Pair {
-  int64_t bits_at = 0;          // of the activations' plane, in dwords
-  Dwords panels;                // [panels][runs * length][kPanel]
+  int64_t bits_at = 0;  // of the activations' plane, in dwords
+  int panels = 0;       // of the weights' plane: in BinaryConv::panels
   int shift = 1;
 };
 
@@ -68,50 +68,56 @@ struct Term {
   // [output pixel][4]: where each quarter of a sampled pixel begins, in dwords from the first plane's; in place of
   // windows, which have as many dwords all in all.
   const int32_t* sampled_at = nullptr;
-  Ints base;                            // [class][padded c_out]: what a sum is without its popcounts; below 2^24
-  Floats scale;                         // [padded c_out]
+  Ints acc_init;  // [class][padded c_out]: what a sum is without its popcounts; below 2^24
+  Floats scale;   // [padded c_out]
 };
 
 // A convolution of bits with everything around it. For each pixel and channel:
-//   v = sum over terms of float(base - sum over pairs) * scale; of several bases of activations, each sum is multiplied by
-//   its factor and these are added; v = v * gate + offset (two roundings); v = prelu(v, inner_slope);
-//   v = fma(v, alpha, beta); v += shortcut; v = prelu(v + shift_in, slope) + shift_out, or that before the shortcut;
+//   v = sum over terms of float(acc_init - sum over pairs) * scale
+//       (of several bases of activations each such sum is multiplied by its factor, and these are added)
+//   v = v * gate + offset                         (two roundings)
+//   v = prelu(v, inner_slope)                     (v > 0 ? v : v * slope)
+//   v = fma(v, alpha, beta)                       (batch normalization: one rounding)
+//   v = v + shortcut
+//   v = prelu(v + shift_in, slope) + shift_out    (or that before the shortcut)
 //   v = clip(v, limit)
-// prelu(v, s) is v > 0 ? v : v * s. Without contraction: each step is rounded, fma once.
+// Without contraction: each step is rounded.
 struct BinaryConv {
   int c_out = 0;
   Windows windows;
-  std::vector<Term> terms;         // several: sampled branches, or bases
-  std::vector<float> factors;      // of bases of activations; empty: one, without a factor. First all terms of the first one.
-  std::vector<uint16_t> classes;   // [output pixel]: border class; empty: all are 0
-  // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of padding are
-  // not counted but taken from padding_ones, [run][padded c_out]; `base` is the same. Only of one term and one pair.
+  std::vector<Dwords> panels;     // of each plane of weights: [panels][runs * length][kPanel]
+  std::vector<Term> terms;        // several: sampled branches, or bases
+  std::vector<float> factors;     // of bases of activations: terms are in their sequence; empty: one, without a factor
+  std::vector<uint16_t> classes;  // [output pixel]: border class; empty: all are 0
+  // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of
+  // padding are not counted but taken from padding_popcounts, [run][padded c_out]; `acc_init` is the same. Only of one
+  // term and one pair.
   std::vector<uint8_t> first_run, end_run;
-  Ints padding_ones;
+  Ints padding_popcounts;
   // [padded c_out] each; empty: nothing of that kind is done
   Floats inner_slope, alpha, beta, shift_in, slope, shift_out;
   bool activation_first = false;
   float limit = INFINITY;
 
   int padded_out() const { return round_up(c_out, kPanel); }
-  int panels() const { return padded_out() / kPanel; }
+  int panel_count() const { return padded_out() / kPanel; }
 };
 
 // Bits of what is written, for a convolution that reads it: value >= threshold, at once for kPanel channels.
 struct BitsOut {
-  uint32_t* bits = nullptr;          // of the first channel written
-  const int32_t* pixel_at = nullptr; // [output pixel], in dwords
-  const float* threshold = nullptr;  // [padded channels] from the first channel written on; +inf beyond the channels
+  uint32_t* bits = nullptr;           // of the first channel written
+  const int32_t* pixel_at = nullptr;  // [output pixel], in dwords
+  const float* threshold = nullptr;   // [padded channels] from the first channel written on; +inf beyond the channels
 };
 
 // Where a convolution of bits reads and writes, for one image.
 struct BinaryMaps {
   const uint32_t* bits = nullptr;
-  float* out = nullptr;              // first channel to write, of pixel 0; null: bits alone are wanted
+  float* out = nullptr;  // first channel to write, of pixel 0; null: bits alone are wanted
   int64_t out_step = 0;
-  const float* shortcut = nullptr;   // [output pixels][shortcut_step], or null; may be `out` itself
+  const float* shortcut = nullptr;  // [output pixels][shortcut_step], or null; may be `out` itself
   int64_t shortcut_step = 0;
-  int shortcut_channels = 0;         // after so many (a multiple of kPanel) it begins again; 0: never
+  int shortcut_channels = 0;                       // after so many (a multiple of kPanel) it begins again; 0: never
   const float *gate = nullptr, *offset = nullptr;  // [padded c_out], or null
   std::vector<BitsOut> readers;
 };
@@ -122,21 +128,22 @@ struct BinaryMaps {
 struct FloatConv {
   int c_out = 0;
   Windows windows;
-  Floats panels;                     // [panels][runs * length][kPanel]
-  std::vector<int32_t> panel_at;     // [panels]: element of each run where a panel's channels begin (of groups); empty: 0
-  Floats bias, alpha, beta;          // [padded c_out]; empty: none
+  Floats panels;                  // [panels][runs * length][kPanel]
+  std::vector<int32_t> panel_at;  // [panels]: element of each run where a panel's channels begin (of groups); empty: 0
+  Floats bias, alpha, beta;       // [padded c_out]; empty: none
   bool relu = false;
 
   int padded_out() const { return round_up(c_out, kPanel); }
-  int panels_count() const { return padded_out() / kPanel; }
+  int panel_count() const { return padded_out() / kPanel; }
 };
 
-// One input channel for each output channel, otherwise the same: [taps][padded to kLanes] weights, run_at of single taps.
+// One input channel for each output channel, otherwise the same: [taps][padded to kLanes] weights, with
+// run_at of single taps.
 struct DepthwiseConv {
   int channels = 0;
-  Windows windows;                   // runs are taps; length is the channels
-  Floats weights;                    // [taps][channels rounded up to kLanes]
-  Floats bias, alpha, beta;          // [the same]; empty: none
+  Windows windows;           // runs are taps; length is the channels
+  Floats weights;            // [taps][channels rounded up to kLanes]
+  Floats bias, alpha, beta;  // [the same]; empty: none
   bool relu = false;
 };
 
@@ -144,9 +151,9 @@ struct DepthwiseConv {
 // Sums as of FloatConv.
 struct GroupedConv {
   int c_out = 0, group_in = 0, group_out = 0;
-  Windows windows;                   // runs are taps
-  Floats weights;                    // [outputs / kLanes][taps][group_in][kLanes]
-  Floats bias, alpha, beta;          // [c_out rounded up to kLanes]; empty: none
+  Windows windows;           // runs are taps
+  Floats weights;            // [outputs / kLanes][taps][group_in][kLanes]
+  Floats bias, alpha, beta;  // [c_out rounded up to kLanes]; empty: none
   bool relu = false;
 
   int vectors() const { return ceil_div(c_out, kLanes); }
@@ -162,32 +169,33 @@ struct Pooling {
 // Steps of a pixel's channels by themselves, in sequence; every constant is [channels rounded up to kLanes].
 struct Pointwise {
   enum class Kind { kScaleShift, kPrelu, kClip, kAbs, kSign, kAdd, kSubtract, kMultiply } kind = Kind::kClip;
-  Floats alpha, beta;                                // kScaleShift: fma(x, alpha, beta)
-  Floats shift_in, positive, slope, shift_out;       // kPrelu; empty: nothing, slope always there
-  float low = -INFINITY, high = INFINITY;            // kClip: to the lower bound, then the upper one; a NaN stays one
+  Floats alpha, beta;                           // kScaleShift: fma(x, alpha, beta)
+  Floats shift_in, positive, slope, shift_out;  // kPrelu; empty: nothing, slope always there
+  float low = -INFINITY, high = INFINITY;       // kClip: to the lower bound, then the upper one; a NaN stays one
 };
 
-// Integer levels of floats as planes of bits: level = (quantizes) rint(clip(x, low, high) * or / step) + offset; 0 of a NaN.
+// Integer levels of floats as planes of bits: level = (quantizes) rint(clip(x, low, high) * or / step) + offset; of
+// a NaN 0.
 struct LevelBits {
   bool quantizes = false, divides = false;
   float low = 0, high = 0, step = 1, offset = 0;
   int planes = 1;
 };
 
-// The nearest sum of some numbers of a basis, as planes of bits: those of the lowest sum, of which some change at each limit
-// that a value reaches.
+// The nearest sum of some numbers of a basis, as planes of bits: those of the lowest sum, of which some change at each
+// limit that a value reaches.
 struct SumBits {
   int planes = 0;
-  uint32_t lowest = 0;              // bit k: of plane k
-  std::vector<float> limits;        // ascending
-  std::vector<uint32_t> changes;    // [limits], bit k: of plane k
+  uint32_t lowest = 0;            // bit k: of plane k
+  std::vector<float> limits;      // ascending
+  std::vector<uint32_t> changes;  // [limits], bit k: of plane k
 };
 
 // Second operand of a pointwise step: the same pixels, or one pixel (or number) for all.
 struct Operand {
   const float* values = nullptr;
-  int64_t step = 0;         // 0: one pixel for all
-  bool single = false;      // one number for all channels
+  int64_t step = 0;     // 0: one pixel for all
+  bool single = false;  // one number for all channels
 };
 
 struct Kernels {
@@ -195,8 +203,8 @@ struct Kernels {
   // Output pixels [begin, end) of panels [first, last).
   void (*binary_conv)(const BinaryConv&, const BinaryMaps&, int begin, int end, int first, int last);
   // Bits of pixels [begin, end): x >= threshold, the other way round where `falls` (null, or [dwords]) has a 1.
-  // `threshold` is [dwords * 32] with +inf beyond the channels (a reader of x there gets whatever is in memory: bits must
-  // be 0 all the same, also where x is a NaN; `falls` is 0 there).
+  // `threshold` is [dwords * 32] with +inf beyond the channels (a reader of x there gets whatever is in memory: bits
+  // must be 0 all the same, also where x is a NaN; `falls` is 0 there).
   void (*binarize)(const float* x, int64_t step, int channels, const float* threshold, const uint32_t* falls,
                    uint32_t* bits, const int32_t* pixel_at, int begin, int end);
   // Planes of bits of levels, `plane_step` dwords from one to the next.
@@ -204,17 +212,19 @@ struct Kernels {
                      const int32_t* pixel_at, int begin, int end);
   void (*sum_bits)(const SumBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
                    const int32_t* pixel_at, int begin, int end);
-  void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first, int last);
+  void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first,
+                     int last);
   void (*grouped_conv)(const GroupedConv&, const float* in, float* out, int64_t out_step, int begin, int end);
   void (*depthwise_conv)(const DepthwiseConv&, const float* in, float* out, int64_t out_step, int begin, int end);
-  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, beginning with 0, divided. The
-  // maximum of a window with a NaN is one. Row y of the input lies where row y % ring does, if ring is not 0.
-  void (*pool)(const Pooling&, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end);
+  // Output pixels [begin, end); the average is the sum over the window's pixels in sequence, beginning with 0, divided.
+  // The maximum of a window with a NaN is one. Row y of the input lies where row y % ring does, if ring is not 0.
+  void (*pool)(const Pooling&, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels,
+               int begin, int end);
   // x and out may be the same.
-  void (*pointwise)(const Pointwise&, const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
-                    int channels, int begin, int end);
-  // Rows [begin, end) of [rows][columns] weights with a vector, + bias if any: kLanes sums of every kLanes-th product, one
-  // fused product each; then halves of these are added to halves.
+  void (*pointwise)(const Pointwise&, const float* x, int64_t x_step, const Operand& other, float* out,
+                    int64_t out_step, int channels, int begin, int end);
+  // Rows [begin, end) of [rows][columns] weights with a vector, + bias if any: kLanes sums of every kLanes-th product,
+  // one fused product each; then halves of these are added to halves.
   void (*linear)(const float* weights, const float* bias, const float* x, int columns, float* out, int begin, int end);
   // Products in double, without a bias.
   void (*double_linear)(const float* weights, const double* x, int columns, double* out, int begin, int end);

@@ -94,7 +94,8 @@ LongSide long_side(const Operation& operation, int64_t size, int64_t kernel, int
 }
 
 const Shape& a_map(const Shape& shape, int rank = 3) {
-  require(shape.rank == rank, "an input has " + std::to_string(shape.rank) + " dimensions, not " + std::to_string(rank));
+  require(shape.rank == rank,
+          "an input has " + std::to_string(shape.rank) + " dimensions, not " + std::to_string(rank));
   return shape;
 }
 
@@ -321,7 +322,8 @@ Shape binary_unit(const Given& given) {
   const int branches = static_cast<int>(samplings.size()), groups = operation.whole("groups");
   const int c_in = shape.sizes[0], c_out = planes.sizes[0] / branches;
   require(c_in % groups == 0 && c_out % groups == 0, "the groups do not fit the channels");
-  require(are_planes(planes.sizes, c_out * branches, c_in / groups, kernel), "the weights do not fit the map's channels");
+  require(are_planes(planes.sizes, c_out * branches, c_in / groups, kernel),
+          "the weights do not fit the map's channels");
   require(branches == 1 || (kernel[0] == 1 && kernel[1] == 1), "sampled branches have 1×1 kernels");
   const bool plain = std::all_of(samplings.begin(), samplings.end(), [](const auto& each) { return each == "none"; });
   require(plain || c_in % 4 == 0, "the channels are not divisible by 4");
@@ -392,10 +394,17 @@ const std::vector<Kind>& kinds() {
       {"binary_unit",
        {"x", "shortcut?", "threshold?", "gate?", "offset?"},
        with_geometry({pair("kernel"), words("samplings", {"none", "short-range", "long-range"}),
-                      word("shortcut", {"none", "same", "average-pool", "duplicate", "given"}), flag("activation_first"),
-                      flag("append"), real("limit")}),
-       {{"planes", 3}, {"scale", 1}, {"threshold?", 1}, {"alpha?", 1}, {"beta?", 1}, {"inner_slope?", 1},
-        {"shift_in?", 1}, {"slope?", 1}, {"shift_out?", 1}},
+                      word("shortcut", {"none", "same", "average-pool", "duplicate", "given"}),
+                      flag("activation_first"), flag("append"), real("limit")}),
+       {{"planes", 3},
+        {"scale", 1},
+        {"threshold?", 1},
+        {"alpha?", 1},
+        {"beta?", 1},
+        {"inner_slope?", 1},
+        {"shift_in?", 1},
+        {"slope?", 1},
+        {"shift_out?", 1}},
        binary_unit},
   };
   return all;
@@ -430,7 +439,8 @@ void check_inputs(const Kind& kind, const Operation& operation) {
   }
   size_t known = 0;
   for (const char* name : kind.inputs) {
-    const bool found = std::any_of(given.begin(), given.end(), [&](const auto& each) { return named(name, each.first); });
+    const bool found =
+        std::any_of(given.begin(), given.end(), [&](const auto& each) { return named(name, each.first); });
     require(found || optional(name), "its inputs are not those of its kind");
     known += found;
   }

@@ -25,8 +25,8 @@ std::string shown(const std::string& text) {
 
 [[noreturn]] void fail(const Plan& plan, size_t number, const std::string& what) {
   const Operation& operation = plan.operations[number];
-  throw PlanError("operation " + std::to_string(number) + " (" + shown(operation.kind) + " of " + shown(operation.name) +
-                  "): " + what);
+  throw PlanError("operation " + std::to_string(number) + " (" + shown(operation.kind) + " of " +
+                  shown(operation.name) + "): " + what);
 }
 
 int64_t count(const Shape& shape) {
@@ -66,8 +66,8 @@ int64_t steps_of(const Operation& operation, const std::vector<Shape>& inputs, c
     taps = product({kernel->second.wholes[0], kernel->second.wholes[1]});
   for (const auto& each : operation.constants) weights += each.second.count() * (each.second.words ? kWord : 1);
   for (const Shape& input : inputs) all += count(input);
-  const int64_t behind_first = out.rank == 4 ? product({out.sizes[1], out.sizes[2], out.sizes[3]})
-                                             : product({out.height(), out.width()});
+  const int64_t behind_first =
+      out.rank == 4 ? product({out.sizes[1], out.sizes[2], out.sizes[3]}) : product({out.height(), out.width()});
   return all + product({count(out), taps}) + product({weights, inputs[0].levels(), behind_first});
 }
 
@@ -88,7 +88,8 @@ struct Need {
   int64_t live = 0, steps = 0;
 
   void check(const Plan& plan, size_t number, int64_t more) const {
-    if (steps > kMostSteps) fail(plan, number, "an image would need more than " + std::to_string(kMostSteps) + " steps");
+    if (steps > kMostSteps)
+      fail(plan, number, "an image would need more than " + std::to_string(kMostSteps) + " steps");
     if (live + more > kMostNumbers)
       fail(plan, number, "an image would need more than " + std::to_string(kMostNumbers) + " numbers at once");
   }

@@ -54,7 +54,8 @@ void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
         continue;
       }
       for (int c = 0; c < channels; ++c)
-        for (int column = 0; column < width; ++column) inside[column * step + c] = x[c * image.channel_step + column * image.column_step];
+        for (int column = 0; column < width; ++column)
+          inside[column * step + c] = x[c * image.channel_step + column * image.column_step];
     } else {
       const Map map = frame.map(from, y);
       for (int column = 0; column < width; ++column)
@@ -80,9 +81,10 @@ void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
 void FloatConvTask::run(const Frame& frame, int begin, int end, Part part) const {
   const Map out = frame.map(to, begin);
   const float* const in = frame.map(from, begin * stride).values;
-  share(part, begin * out.width, end * out.width, conv.panels_count(), [&](int first, int last, int from_panel, int to_panel) {
-    frame.kernels.float_conv(conv, in, out.values, out.step, first, last, from_panel, to_panel);
-  });
+  share(part, begin * out.width, end * out.width, conv.panel_count(),
+        [&](int first, int last, int from_panel, int to_panel) {
+          frame.kernels.float_conv(conv, in, out.values, out.step, first, last, from_panel, to_panel);
+        });
 }
 
 int FloatConvTask::needs(int, int end) const { return window_rows(end, stride, extent, height); }
@@ -121,7 +123,8 @@ void PointwiseTask::run(const Frame& frame, int begin, int end, Part part) const
   Operand operand;
   if (other.slot) {
     const Map second = frame.map(other, begin);
-    operand = {second.values, second.pixels() == 1 && out.pixels() > 1 ? 0 : second.step, second.channels == 1 && out.channels > 1};
+    operand = {second.values, second.pixels() == 1 && out.pixels() > 1 ? 0 : second.step,
+               second.channels == 1 && out.channels > 1};
   }
   frame.kernels.pointwise(pointwise, in.values, in.step, operand, out.values, out.step, out.channels, first, last);
 }
@@ -181,7 +184,8 @@ void ContextTask::run(const Frame& frame, int, int, Part part) const {
   const auto product = [&](const char* name, const std::vector<double>& x) {
     const Constant& weights = context->constant(name);
     std::vector<double> y(weights.shape.sizes[0]);
-    frame.kernels.double_linear(weights.floats, x.data(), weights.shape.sizes[1], y.data(), 0, static_cast<int>(y.size()));
+    frame.kernels.double_linear(weights.floats, x.data(), weights.shape.sizes[1], y.data(), 0,
+                                static_cast<int>(y.size()));
     return y;
   };
   std::vector<double> hidden = product("first", means);
@@ -189,7 +193,8 @@ void ContextTask::run(const Frame& frame, int, int, Part part) const {
     for (double& value : hidden) value = std::max(value, 0.0);
   const std::vector<double> result = product("second", hidden);
   const bool squashed = context->word("output") == "sigmoid";
-  for (size_t i = 0; i < result.size(); ++i) out.values[i] = static_cast<float>(squashed ? sigmoid(result[i]) : result[i]);
+  for (size_t i = 0; i < result.size(); ++i)
+    out.values[i] = static_cast<float>(squashed ? sigmoid(result[i]) : result[i]);
 }
 
 void ReferenceTask::run(const Frame& frame, int, int, Part part) const {

@@ -47,7 +47,7 @@ class GroupedTask : public Task {
  public:
   GroupedConv narrow;
   DepthwiseConv depthwise;  // if it has channels
-  Place from;  // of a copy: its slot alone
+  Place from;               // of a copy: its slot alone
   Place to;
   int stride = 1, extent = 1, height = 0;  // as of FloatConvTask
   bool is_direct = false;
@@ -98,8 +98,8 @@ class SumTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
 };
 
-// From the sums of each channel to their means, and a context of these: first → ReLU if any → second → sigmoid if any, in
-// double; or to the mean of all.
+// From the sums of each channel to their means, and a context of these: first → ReLU if any → second → sigmoid if any,
+// in double; or to the mean of all.
 class ContextTask : public Task {
  public:
   const Operation* context = nullptr;  // null: there is none

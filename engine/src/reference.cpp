@@ -103,7 +103,8 @@ struct Padded {
   }
 };
 
-// The convolution of a pixel with one of `rows` rows of weights; `weight` gives that of a channel of the group, and tap.
+// The convolution of a pixel with one of `rows` rows of weights; `weight` gives that of a channel of the group, and
+// tap.
 template <class Weight>
 double convolved(const Padded& seen, const Window& window, int groups, int rows, int row, int y, int x, Weight weight) {
   const int channels = seen.map.channels / groups, first = row / (rows / groups) * channels;
@@ -321,7 +322,8 @@ void reshape(const Task& task) {
   fill_map(out, [&](int c, int y, int column) {
     const int64_t place = (int64_t{c} * out.height + y) * out.width + column;
     const int64_t row = place / x.width;
-    return x.at(0, static_cast<int>(row / x.height), static_cast<int>(row % x.height), static_cast<int>(place % x.width));
+    return x.at(0, static_cast<int>(row / x.height), static_cast<int>(row % x.height),
+                static_cast<int>(place % x.width));
   });
 }
 
@@ -480,8 +482,8 @@ struct Shortcut {
 };
 
 // Sums of each branch × scale, added up.
-float branches_sum(const Operation& op, const std::vector<OwnMap>& seen, const Window& window, int channels, int c, int y,
-                   int x) {
+float branches_sum(const Operation& op, const std::vector<OwnMap>& seen, const Window& window, int channels, int c,
+                   int y, int x) {
   const Constant& planes = op.constant("planes");
   const float* scale = op.constant("scale").floats;
   float v = 0;
@@ -528,7 +530,8 @@ void binary_unit(const Task& task) {
     v = activation_first ? v : activation(v, c);
     return clipped(v, -limit, limit);
   };
-  const int kept = out.channels - channels;  // of the input: all if appended to, else those in front of what is added to
+  const int kept =
+      out.channels - channels;  // of the input: all if appended to, else those in front of what is added to
   fill_map(out, [&](int c, int y, int column) { return c < kept ? x.at(0, c, y, column) : unit(c - kept, y, column); });
 }
 

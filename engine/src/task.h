@@ -52,8 +52,12 @@ struct Frame {
     const Shape& shape = place.shape;
     const Slot& slot = *place.slot;
     const int64_t laps = slot.ring ? row / slot.ring : 0;
-    return {at<float>(slot) + place.channel - laps * slot.ring * slot.columns * slot.step, shape.channels(), shape.height(), shape.width(),
-            shape.levels(), slot.step};
+    return {at<float>(slot) + place.channel - laps * slot.ring * slot.columns * slot.step,
+            shape.channels(),
+            shape.height(),
+            shape.width(),
+            shape.levels(),
+            slot.step};
   }
 };
 
@@ -74,19 +78,19 @@ class Task {
   virtual void run(const Frame& frame, int begin, int end, Part part) const = 0;
   // Rows from the top of what it reads that it must have for the rows up to `end`; `read` counts `reads`.
   virtual int needs(int /*read*/, int end) const { return end; }
-  // Of a map in a ring that it reads: how many rows belong to one of its own, so that it can run up to the ring's end and
-  // go on from its begin; 0 if it minds the ring itself, -1 if it cannot read one.
+  // Of a map in a ring that it reads: how many rows belong to one of its own, so that it can run up to the ring's end
+  // and go on from its begin; 0 if it minds the ring itself, -1 if it cannot read one.
   virtual int scale(int /*read*/) const { return 1; }
   // Rows that it must have done before the first `end` rows of what it reads may be overwritten.
   virtual int frees(int /*read*/, int end) const { return end; }
 
-  int operation = 0;          // that it belongs to
+  int operation = 0;  // that it belongs to
   bool by_rows = true;
-  bool first = false;         // it runs before all others of its segment
-  bool is_light = false;      // it does little with much: several of a kind run while their rows are in the first cache
-  int rows = 1;               // of what it gives
-  int64_t row_bytes = 0;      // of floats that a row writes: what has to stay in the cache
-  double cost = 0;            // roughly, in nanoseconds of a fast processor: what sharing it among threads has to be worth
+  bool first = false;     // it runs before all others of its segment
+  bool is_light = false;  // it does little with much: several of a kind run while their rows are in the first cache
+  int rows = 1;           // of what it gives
+  int64_t row_bytes = 0;  // of floats that a row writes: what has to stay in the cache
+  double cost = 0;        // roughly, in nanoseconds of a fast processor: what sharing it among threads has to be worth
   std::vector<Slot*> reads, writes;
 };
 

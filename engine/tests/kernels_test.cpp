@@ -138,10 +138,13 @@ void random_binary(BinaryCase& c) {
     for (Pair& pair : term.pairs) {
       pair.bits_at = int64_t{below(planes)} * (2 * room + length);
       pair.shift = kind >= 2 ? between(0, 4) : 1;
-      pair.panels = random_dwords(int64_t{padded} * depth);
-      if (extreme) std::fill(pair.panels.begin(), pair.panels.end(), ~c.bits[0]);
+      if (conv.panels.empty() || maybe()) {  // or of a plane that another pair has, too
+        conv.panels.push_back(random_dwords(int64_t{padded} * depth));
+        if (extreme) std::fill(conv.panels.back().begin(), conv.panels.back().end(), ~c.bits[0]);
+      }
+      pair.panels = below(static_cast<int>(conv.panels.size()));
     }
-    for (int i = 0; i < classes * padded; ++i) term.base.push_back(between(-2000, 4000));
+    for (int i = 0; i < classes * padded; ++i) term.acc_init.push_back(between(-2000, 4000));
     term.scale = random_floats(padded);
     for (float& scale : term.scale)
       if (below(8) == 0) scale = maybe() ? 0.0f : -0.0f;
@@ -151,7 +154,7 @@ void random_binary(BinaryCase& c) {
       conv.first_run.push_back(static_cast<uint8_t>(below(3) == 0 ? below(runs) : 0));
       conv.end_run.push_back(static_cast<uint8_t>(below(3) == 0 ? between(conv.first_run[i] + 1, runs) : runs));
     }
-  for (int i = 0; i < runs * padded; ++i) conv.padding_ones.push_back(below(32 * length));
+  for (int i = 0; i < runs * padded; ++i) conv.padding_popcounts.push_back(below(32 * length));
   conv.inner_slope = perhaps(padded);
   conv.alpha = perhaps(padded);
   conv.beta = perhaps(padded);
@@ -170,7 +173,7 @@ void random_binary(BinaryCase& c) {
     c.in_place = c.writes && maybe();
     maps.shortcut_step = c.in_place ? maps.out_step : round_up(conv.c_out, kLanes) + kLanes * below(2);
     if (!c.in_place && conv.c_out % kPanel == 0 && maybe()) {
-      maps.shortcut_channels = kPanel * between(1, conv.panels());
+      maps.shortcut_channels = kPanel * between(1, conv.panel_count());
       maps.shortcut_step = maps.shortcut_channels + kLanes * below(2);
     }
     c.shortcut = random_floats(c.pixels * maps.shortcut_step, maybe());
@@ -181,15 +184,15 @@ void random_binary(BinaryCase& c) {
   maps.offset = c.offset.empty() ? nullptr : c.offset.data();
   const int readers = c.writes ? below(3) : between(1, 2);
   for (int i = 0; i < readers; ++i) {
-    c.pixel_at.push_back(places(c.pixels, conv.panels()));
+    c.pixel_at.push_back(places(c.pixels, conv.panel_count()));
     c.thresholds.push_back(random_floats(padded, true));
     for (int channel = conv.c_out; channel < padded; ++channel) c.thresholds.back()[channel] = INFINITY;
-    c.written.push_back(random_dwords((c.pixels + 1) * (conv.panels() + 1) + conv.panels()));
+    c.written.push_back(random_dwords((c.pixels + 1) * (conv.panel_count() + 1) + conv.panel_count()));
   }
   c.begin = below(c.pixels);
   c.end = between(c.begin, c.pixels);
-  c.first = below(conv.panels());
-  c.last = between(c.first, conv.panels());
+  c.first = below(conv.panel_count());
+  c.last = between(c.first, conv.panel_count());
 }
 
 float plain_prelu(float v, float slope) { return v > 0 ? v : v * slope; }
@@ -204,20 +207,20 @@ float plain_binary(const BinaryCase& c, int pixel, int channel, const Floats& ou
     float part = 0;
     for (size_t t = 0; t < each; ++t) {
       const Term& term = conv.terms[basis * each + t];
-      int32_t sum = term.base[(conv.classes.empty() ? 0 : conv.classes[pixel]) * conv.padded_out() + channel];
+      int32_t sum = term.acc_init[(conv.classes.empty() ? 0 : conv.classes[pixel]) * conv.padded_out() + channel];
       for (const Pair& pair : term.pairs) {
         int32_t ones = 0;
         for (int i = 0; i < depth; ++i) {
           const int number = i / windows.length;
           if (!conv.first_run.empty() && (number < conv.first_run[pixel] || number >= conv.end_run[pixel])) {
-            if (i % windows.length == 0) ones += conv.padding_ones[number * conv.padded_out() + channel];
+            if (i % windows.length == 0) ones += conv.padding_popcounts[number * conv.padded_out() + channel];
             continue;
           }
           const uint32_t* run =
               term.sampled_at ? c.bits.data() + term.sampled_at[4 * pixel + i / (depth / 4)] + i % (depth / 4)
                               : c.bits.data() + windows.window_at[pixel] + windows.run_at[number] + i % windows.length;
-          ones += __builtin_popcount(run[pair.bits_at] ^
-                                     pair.panels[(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
+          ones += __builtin_popcount(
+              run[pair.bits_at] ^ conv.panels[pair.panels][(int64_t{panel} * depth + i) * kPanel + channel % kPanel]);
         }
         sum -= ones << pair.shift;
       }
@@ -383,14 +386,14 @@ void real_convolutions(const char* what) {
     const int length = conv.windows.length, depth = conv.windows.runs() * length;
     const Floats in = random_floats(3 * room + length, below(8) == 0);
     if (groups)
-      for (int i = 0; i < conv.panels_count(); ++i) conv.panel_at.push_back(below(room));
+      for (int i = 0; i < conv.panel_count(); ++i) conv.panel_at.push_back(below(room));
     conv.panels = random_floats(int64_t{padded} * depth);
     conv.bias = perhaps(padded);
     conv.alpha = perhaps(padded);
     conv.beta = perhaps(padded);
     conv.relu = maybe();
-    const int begin = below(pixels), end = between(begin, pixels), first = below(conv.panels_count());
-    const int last = between(first, conv.panels_count());
+    const int begin = below(pixels), end = between(begin, pixels), first = below(conv.panel_count());
+    const int last = between(first, conv.panel_count());
     const int64_t step = round_up(conv.c_out, kLanes) + kLanes * below(3);
     const Floats before = random_floats(pixels * step);
     Floats truth = before;

@@ -1,9 +1,10 @@
-// What the tests in Python ask the reader of plans and the reference. For each plan file named on a line of stdin, a line:
-// what was found wrong, or "OK" and
+// What the tests in Python ask the reader of plans and the reference. For each plan file named on a line of stdin, a
+// line: what was found wrong, or "OK" and
 //   plan_tool check  the shapes of its values
 //   plan_tool run    it was run on the image in FILE.in, float32 (C, H, W); FILE.out has what each operation gives
 //   plan_tool steps  the same, but FILE.in holds all values, and each operation runs on those
-//   network_tool network  the whole engine ran it, with every instruction set and one to three threads, and gave the same bits;
+//   network_tool network  the whole engine ran it, with every instruction set and one to three threads, and gave the
+//   same bits;
 //                    FILE.out has what the last operation gives
 #include <algorithm>
 #include <fstream>
@@ -85,7 +86,8 @@ struct Value {
 
   void write(std::ofstream& file) {
     for (int64_t i = 0; i < int64_t{map.levels} * map.pixels(); ++i)
-      for (int64_t c = map.channels; c < map.step; ++c) require(map.pixel(i)[c] == kUntouched, "it writes beside a map");
+      for (int64_t c = map.channels; c < map.step; ++c)
+        require(map.pixel(i)[c] == kUntouched, "it writes beside a map");
     each([&](float& number) { file.write(reinterpret_cast<const char*>(&number), sizeof number); });
   }
 
@@ -133,7 +135,8 @@ std::string run_network(const std::string& path) {
       const bool same = std::memcmp(out.data(), first.data(), sizeof(float) * out.size()) == 0;
       require(same, std::string(kernels->name) + " on " + std::to_string(threads) + " threads gives something else");
     }
-  std::ofstream(path + ".out", std::ios::binary).write(reinterpret_cast<const char*>(first.data()), sizeof(float) * first.size());
+  std::ofstream(path + ".out", std::ios::binary)
+      .write(reinterpret_cast<const char*>(first.data()), sizeof(float) * first.size());
   return "OK";
 }
 #else

@@ -75,17 +75,21 @@ void binary(const Kernels& kernels, double peak, const char* what, int kernel, i
       conv.first_run.push_back(i < side);
       conv.end_run.push_back(i < pixels - side ? 3 : 2);
     }
-  conv.padding_ones.assign(kernel * channels, 0);
+  conv.padding_popcounts.assign(kernel * channels, 0);
   conv.terms.resize(1);
-  conv.terms[0].base.assign(channels, depth * 32);
+  conv.terms[0].acc_init.assign(channels, depth * 32);
   conv.terms[0].scale = constants(channels, 0.001f);
   conv.terms[0].pairs.resize(planes * planes);
   for (int i = 0; i < planes * planes; ++i) {
     Pair& pair = conv.terms[0].pairs[i];
     pair.bits_at = int64_t{i % planes} * dwords;
     pair.shift = 1 + i % planes + i / planes;
-    pair.panels.resize(static_cast<size_t>(channels) * depth);
-    for (uint32_t& w : pair.panels) w = static_cast<uint32_t>(rand());
+    pair.panels = i / planes;
+  }
+  conv.panels.resize(planes);
+  for (Dwords& plane : conv.panels) {
+    plane.resize(static_cast<size_t>(channels) * depth);
+    for (uint32_t& w : plane) w = static_cast<uint32_t>(rand());
   }
   Ints sampled(4 * pixels);
   for (int i = 0; i < 4 * pixels; ++i) sampled[i] = (i / 4 + i % 4 * 7) % pixels * depth + i % 4 * (depth / 4);
@@ -109,7 +113,7 @@ void binary(const Kernels& kernels, double peak, const char* what, int kernel, i
   maps.shortcut = map.data();
   maps.out_step = maps.shortcut_step = channels;
   maps.readers = {{written.data(), pixel_at.data(), threshold.data()}};
-  const double time = least([&] { kernels.binary_conv(conv, maps, 0, pixels, 0, conv.panels()); });
+  const double time = least([&] { kernels.binary_conv(conv, maps, 0, pixels, 0, conv.panel_count()); });
   const double done = 32.0 * depth * channels * pixels * planes * planes * branches;
   std::printf("%-14s %4d  %3d^2  %7.0f us  %5.0f G/s  %3.0f %%\n", what, channels, side, time * 1e6, done / time * 1e-9,
               100 * done / time / peak);
@@ -126,7 +130,7 @@ void real(const Kernels& kernels, double peak, const char* what, int kernel, int
   const Floats map = constants((side + kernel) * (side + kernel) * in, 0.0f);
   Floats written(static_cast<size_t>(pixels) * conv.padded_out());
   const double time = least([&] {
-    kernels.float_conv(conv, map.data(), written.data(), conv.padded_out(), 0, pixels, 0, conv.panels_count());
+    kernels.float_conv(conv, map.data(), written.data(), conv.padded_out(), 0, pixels, 0, conv.panel_count());
   });
   const double done = 1.0 * depth * out * pixels;
   std::printf("%-14s %4d  %3d^2  %7.0f us  %5.1f G/s  %3.0f %%\n", what, out, side, time * 1e6, done / time * 1e-9,

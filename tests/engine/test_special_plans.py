@@ -3,12 +3,15 @@
 Numbers are multiples of a power of two and sums small, so that everything is exact in any order.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bcdzoo.packed import native
+from bcdzoo.plan.file import encode
 from bcdzoo.plan.operations import Array, Operation, packed_bits
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import run
@@ -211,3 +214,23 @@ def test_a_plan_gives_what_numpy_gives(
     make(draft)
     plan, images = Plan(shape, tuple(draft.operations)), draft.halves(IMAGES, *shape)
     assert not disagreement(Example(plan, images, run(plan, images), True), instructions)
+
+
+def test_a_plan_of_very_many_operations_is_prepared_in_time() -> None:
+    draft = Draft(16, 8, 8)
+    draft.add("clip", 16, {"x": 0}, {"low": -1.0, "high": 1.0})
+    for value in range(2, 10_003):
+        draft.add("subtract", 16, {"a": value - 1, "b": value - 2})
+    content = np.frombuffer(encode(Plan(draft.shape, tuple(draft.operations))), np.uint8)
+    module = native.kernels()
+    assert module is not None
+    start = time.process_time()
+    network = module.Network(content, hashed=False, map=True)
+    assert time.process_time() - start < 5
+    image = np.random.default_rng(0).integers(-3, 4, (1, 16, 8, 8)).astype(np.float32)
+    got = np.full((1, 16 * 8 * 8), np.nan, np.float32)
+    network.run(image, got, 1, native.instruction_sets()[0])
+    values = [image, image.clip(-1, 1)]  # differences of neighbours come again after six steps
+    for _ in range(4):
+        values.append(values[-1] - values[-2])
+    np.testing.assert_array_equal(got.reshape(image.shape), values[10_002 % 6])

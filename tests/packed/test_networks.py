@@ -15,8 +15,10 @@ import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
+from bcdzoo.layers.quantizers.dorefa import DoReFaWeight
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.packed import native
+from bcdzoo.packed.pack import PackedConv2d
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.counts import counts
@@ -85,9 +87,45 @@ def test_dilated_convolutions_are_packed_bit_for_bit() -> None:
         x = torch.randn(size[0], 70, *size[1:])
         with torch.inference_mode():
             assert torch.equal(bcdzoo.pack(network)(x), network(x))
-    for other in ({"stride": 2}, {"padding": 0}, {"pad_value": 1.0}):
-        with pytest.raises(BcdzooError, match="dilation of a convolution that is not padded with zeros"):
-            bcdzoo.pack(nn.Sequential(Sign(), LowBitConv2d(8, 8, 3, dilation=2, **other)))
+
+
+@pytest.mark.parametrize(
+    ("other", "is_slow"),
+    [
+        ({"dilation": 2, "stride": 2}, False),
+        ({"dilation": 2, "padding": 0}, False),
+        ({"dilation": 3, "pad_value": 1.0}, False),
+        ({"dilation": 2, "padding": "tensorflow", "kernel_size": 2}, False),
+        ({"padding": 5, "pad_value": -1.0}, False),
+        ({"pad_value": 0.5}, True),
+        ({"pad_value": 0.5, "padding": 0}, False),
+        ({"kernel_size": 1, "padding": 1, "pad_value": 2.0}, True),
+        ({"groups": 2}, True),
+        ({"groups": 16, "stride": 2, "padding": "tensorflow"}, True),
+        ({"groups": 4, "dilation": 2, "pad_value": 1.0, "c_out": 4}, True),
+        ({"quantizer": DoReFaWeight(2), "groups": 4}, True),
+        ({"quantizer": DoReFaWeight(3), "dilation": 2, "stride": 2, "pad_value": 1.0}, False),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_any_window_is_packed_bit_for_bit(other: dict[str, Any], is_slow: bool, alone: bool) -> None:
+    torch.manual_seed(0)
+    conv = LowBitConv2d(**({"c_in": 16, "c_out": 32, "kernel_size": 3} | other)).eval()
+    packed = PackedConv2d(conv) if alone else bcdzoo.pack(nn.Sequential(Sign(), conv))
+    for size in ((2, 16, 13, 8), (1, 16, 7, 7)):
+        x = Sign()(torch.randn(size)).detach()
+        with torch.inference_mode():
+            assert torch.equal(packed(x), conv(x))
+    runner = next(iter(packed._runners.values()))
+    assert isinstance(runner, PlanRunner)
+    assert any(each.kind in ("binary_unit", "low_bit_conv") for each in runner.slow) == is_slow
+
+
+def test_weights_of_more_bits_than_a_plan_holds_are_refused() -> None:
+    with pytest.raises(BcdzooError, match="weights of more than 8 bits"):
+        bcdzoo.pack(nn.Sequential(Sign(), LowBitConv2d(8, 8, 3, quantizer=DoReFaWeight(9))))
+    with torch.inference_mode():
+        bcdzoo.pack(nn.Sequential(Sign(), LowBitConv2d(8, 8, 3, quantizer=DoReFaWeight(8))))(torch.randn(1, 8, 5, 5))
 
 
 @each_instruction_set

@@ -11,11 +11,11 @@ constexpr int kWidth = 8;
 #include "vectors.inl"
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
-constexpr int kCounted = 2, kRows = 4, kSpinRows = 2, kSpinVectors = 2;
+constexpr int kNV = 2, kMR = 4, kSpinMR = 2, kSpinNV = 2;
 constexpr bool kPlain = false;
-constexpr int kFloatRows = 6, kFloatVectors = 2;
+constexpr int kFloatMR = 6, kFloatNV = 2;
 
-BCDZOO_INLINE I accumulate(I sum, I x) {
+BCDZOO_INLINE I add_popcount(I sum, I x) {
   const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                          0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i low = _mm256_set1_epi8(0x0f), bits = (__m256i)x;
@@ -28,20 +28,20 @@ BCDZOO_INLINE I widen(I bytes) {
   return (I)_mm256_madd_epi16(words, _mm256_set1_epi16(1));
 }
 // a * b + c, rounded once.
-BCDZOO_INLINE F fused(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
-BCDZOO_INLINE uint32_t signs(I x) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)x)); }
-BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
+BCDZOO_INLINE F fmadd(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+BCDZOO_INLINE uint32_t movemask(I x) { return static_cast<uint32_t>(_mm256_movemask_ps((__m256)x)); }
+BCDZOO_INLINE uint32_t cmp_ge_mask(F a, F b) { return movemask((I)_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
 // a > b ? a : b, so b if one is a NaN.
-BCDZOO_INLINE F larger(F a, F b) { return _mm256_max_ps(a, b); }
-BCDZOO_INLINE F rounded(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+BCDZOO_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
+BCDZOO_INLINE F rint(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 // Floats as doubles.
-BCDZOO_INLINE D widened(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
+BCDZOO_INLINE D to_doubles(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

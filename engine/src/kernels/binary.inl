@@ -1,9 +1,9 @@
 // Convolutions of bits, once for every instruction set, which provides
-// - accumulate(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such sums;
-//   kRoom is 0 where they are numbers at once
-// - kRows: pixels of a tile; kCounted: vectors of a panel that are counted together
-// - kSpinRows, kSpinVectors: the tile that is fastest where there is nothing else to do
-// - kPlain: whether there are no vectors to be counted on, so that small code counts for more and fused() is slow
+// - add_popcount(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such
+//   sums; kRoom is 0 where they are numbers at once
+// - kMR: pixels of a tile; kNV: vectors of a panel that are counted together
+// - kSpinMR, kSpinNV: the tile that is fastest where there is nothing else to do
+// - kPlain: whether there are no vectors to be counted on, so that small code counts for more and fmadd() is slow
 
 // What one call works on.
 struct BinaryJob {
@@ -36,14 +36,14 @@ struct BinaryJob {
 
 // A panel's constants, next to each other: tiles read them from the first cache by one pointer.
 struct BinaryPanel {
-  alignas(64) float only_base[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel],
+  alignas(64) float only_acc_init[kPanel], scale[kPanel], alpha[kPanel], beta[kPanel], shift_in[kPanel], slope[kPanel],
       shift_out[kPanel];
   float gate[kPanel], offset[kPanel], inner[kPanel];
   int64_t first, dword;  // channel, and its dword of bits
   uint32_t valid;        // bits of channels that there are
   const uint32_t* weights;
   int first_run = 0, end_run;  // that are counted
-  const int32_t *base, *padding_ones;
+  const int32_t *acc_init, *padding_popcounts;
   const float* shortcut;
   float* out;
 
@@ -52,11 +52,11 @@ struct BinaryPanel {
     const BinaryConv& conv = job.conv;
     const BinaryMaps& maps = job.maps;
     const Term& term = conv.terms[0];
-    weights = term.pairs[0].panels.data() + first * job.depth;
+    weights = conv.panels[term.pairs[0].panels].data() + first * job.depth;
     end_run = job.runs;
-    base = term.base.data() + first;
-    padding_ones = conv.padding_ones.data() + first;
-    for (int i = 0; i < kPanel; ++i) only_base[i] = static_cast<float>(base[i]);
+    acc_init = term.acc_init.data() + first;
+    padding_popcounts = conv.padding_popcounts.data() + first;
+    for (int i = 0; i < kPanel; ++i) only_acc_init[i] = static_cast<float>(acc_init[i]);
     copy(scale, term.scale.data() + first);
     copy(alpha, part(conv.alpha, first, kOnes));
     copy(beta, part(conv.beta, first, kMinusZeros));
@@ -78,7 +78,7 @@ struct BinaryPanel {
 
 // Ones of MR windows XOR NV vectors of a panel; run r of pixel p begins at at(p, r).
 template <int MR, int NV, class At>
-BCDZOO_INLINE void count_part(const At& at, int runs, int length, const uint32_t* w, I (&sums)[MR][NV]) {
+BCDZOO_INLINE void popcount_part(const At& at, int runs, int length, const uint32_t* w, I (&sums)[MR][NV]) {
   I partial[MR][NV];
 #pragma GCC unroll 16
   for (int p = 0; p < MR; ++p)
@@ -103,7 +103,7 @@ BCDZOO_INLINE void count_part(const At& at, int runs, int length, const uint32_t
         for (int p = 0; p < MR; ++p) {
           const I value = splat(static_cast<int32_t>(x[p][k]));
 #pragma GCC unroll 8
-          for (int v = 0; v < NV; ++v) partial[p][v] = accumulate(partial[p][v], value ^ weight[v]);
+          for (int v = 0; v < NV; ++v) partial[p][v] = add_popcount(partial[p][v], value ^ weight[v]);
         }
       }
       if (kRoom && room == 0) {
@@ -125,16 +125,16 @@ BCDZOO_INLINE void count_part(const At& at, int runs, int length, const uint32_t
 }
 
 template <int MR, int NV, class At>
-BCDZOO_INLINE void count(const At& at, int runs, int length, const uint32_t* w, I (&sums)[MR][NV]) {
-  if constexpr (NV <= kCounted) {
-    count_part<MR, NV>(at, runs, length, w, sums);
+BCDZOO_INLINE void popcount(const At& at, int runs, int length, const uint32_t* w, I (&sums)[MR][NV]) {
+  if constexpr (NV <= kNV) {
+    popcount_part<MR, NV>(at, runs, length, w, sums);
   } else {
 #pragma GCC unroll 1
-    for (int v = 0; v < NV; v += kCounted) {
-      I some[MR][kCounted];
-      count_part<MR, kCounted>(at, runs, length, w + kWidth * v, some);
+    for (int v = 0; v < NV; v += kNV) {
+      I some[MR][kNV];
+      popcount_part<MR, kNV>(at, runs, length, w + kWidth * v, some);
       for (int p = 0; p < MR; ++p)
-        for (int i = 0; i < kCounted; ++i) sums[p][v + i] = some[p][i];
+        for (int i = 0; i < kNV; ++i) sums[p][v + i] = some[p][i];
     }
   }
 }
@@ -153,44 +153,46 @@ BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int p
   if (kSums == Sums::kRun) {
     const auto at = [&](int p, int) { return x[p] + job.run_at[0]; };
     if (kRoom == 0 && job.length == 2)  // of 64 and 128 channels: without a loop
-      count<MR, NV>(at, 1, 2, panel.weights, ones);
+      popcount<MR, NV>(at, 1, 2, panel.weights, ones);
     else if (kRoom == 0 && job.length == 4)
-      count<MR, NV>(at, 1, 4, panel.weights, ones);
+      popcount<MR, NV>(at, 1, 4, panel.weights, ones);
     else
-      count<MR, NV>(at, 1, job.length, panel.weights, ones);
+      popcount<MR, NV>(at, 1, job.length, panel.weights, ones);
   } else {
     const int32_t* run_at = job.run_at + panel.first_run;
     const uint32_t* w = panel.weights + int64_t{panel.first_run} * job.length * kPanel;
-    count<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w,
-                  ones);
+    popcount<MR, NV>([&](int p, int run) { return x[p] + run_at[run]; }, panel.end_run - panel.first_run, job.length, w,
+                     ones);
     if (panel.end_run - panel.first_run < job.runs)
       for (int run = 0; run < job.runs; ++run) {
         if (run >= panel.first_run && run < panel.end_run) continue;
 #pragma GCC unroll 8
         for (int i = 0; i < NV; ++i) {
-          const I padding = load(static_cast<const void*>(panel.padding_ones + run * job.class_step + kWidth * i));
+          const I padding = load(static_cast<const void*>(panel.padding_popcounts + run * job.class_step + kWidth * i));
 #pragma GCC unroll 16
           for (int p = 0; p < MR; ++p) ones[p][i] += padding;
         }
       }
   }
-  // base - 2 * ones in floats, which hold it exactly
-  const auto scaled = [&](int p, int i, F base) {
+  // acc_init - 2 * ones in floats, which hold it exactly
+  const auto scaled = [&](int p, int i, F acc_init) {
     const F number = to_floats(ones[p][i]);
-    return (kPlain ? base - (number + number) : fused(number, splat(-2.0f), base)) * load(panel.scale + kWidth * i);
+    return (kPlain ? acc_init - (number + number) : fmadd(number, splat(-2.0f), acc_init)) *
+           load(panel.scale + kWidth * i);
   };
   if (job.classes) {
 #pragma GCC unroll 16
     for (int p = 0; p < MR; ++p) {
-      const int32_t* base = panel.base + job.classes[pixel + p] * job.class_step;
+      const int32_t* acc_init = panel.acc_init + job.classes[pixel + p] * job.class_step;
 #pragma GCC unroll 8
-      for (int i = 0; i < NV; ++i) v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(base + kWidth * i))));
+      for (int i = 0; i < NV; ++i)
+        v[p][i] = scaled(p, i, to_floats(load(static_cast<const void*>(acc_init + kWidth * i))));
     }
   } else {
 #pragma GCC unroll 8
     for (int i = 0; i < NV; ++i)
 #pragma GCC unroll 16
-      for (int p = 0; p < MR; ++p) v[p][i] = scaled(p, i, load(panel.only_base + kWidth * i));
+      for (int p = 0; p < MR; ++p) v[p][i] = scaled(p, i, load(panel.only_acc_init + kWidth * i));
   }
 }
 
@@ -211,22 +213,22 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
       I sums[MR][NV];
 #pragma GCC unroll 16
       for (int p = 0; p < MR; ++p) {
-        const int32_t* base = term->base.data() + panel.first;
-        if (job.classes) base += job.classes[pixel + p] * job.class_step;
+        const int32_t* acc_init = term->acc_init.data() + panel.first;
+        if (job.classes) acc_init += job.classes[pixel + p] * job.class_step;
 #pragma GCC unroll 8
-        for (int i = 0; i < NV; ++i) sums[p][i] = load(static_cast<const void*>(base + kWidth * i));
+        for (int i = 0; i < NV; ++i) sums[p][i] = load(static_cast<const void*>(acc_init + kWidth * i));
       }
       for (const Pair& pair : term->pairs) {
         const uint32_t* bits = job.maps.bits + pair.bits_at;
-        const uint32_t* w = pair.panels.data() + panel.first * job.depth;
+        const uint32_t* w = conv.panels[pair.panels].data() + panel.first * job.depth;
         I ones[MR][NV];
         if (term->sampled_at) {
           const int32_t* at = term->sampled_at + int64_t{pixel} * 4;
-          count<MR, NV>([&](int p, int run) { return bits + at[4 * p + run]; }, 4, job.depth / 4, w, ones);
+          popcount<MR, NV>([&](int p, int run) { return bits + at[4 * p + run]; }, 4, job.depth / 4, w, ones);
         } else {
           const int32_t *window_at = job.window_at + pixel, *run_at = job.run_at;
-          count<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w,
-                        ones);
+          popcount<MR, NV>([&](int p, int run) { return bits + window_at[p] + run_at[run]; }, job.runs, job.length, w,
+                           ones);
         }
 #pragma GCC unroll 16
         for (int p = 0; p < MR; ++p)
@@ -250,10 +252,10 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
 }
 
 template <int NV>
-BCDZOO_INLINE uint32_t at_least_all(const F (&v)[NV], const float* threshold) {
+BCDZOO_INLINE uint32_t cmp_ge_masks(const F (&v)[NV], const float* threshold) {
   uint32_t bits = 0;
 #pragma GCC unroll 8
-  for (int i = 0; i < NV; ++i) bits |= at_least(v[i], load(threshold + kWidth * i)) << (kWidth * i);
+  for (int i = 0; i < NV; ++i) bits |= cmp_ge_mask(v[i], load(threshold + kWidth * i)) << (kWidth * i);
   return bits;
 }
 
@@ -272,7 +274,7 @@ BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, i
     for (int p = 0; p < MR; ++p) {
       F x = v[p][i];
       if (kExtra) x = prelu(x * of(panel.gate) + of(panel.offset), of(panel.inner));
-      x = fused(x, of(panel.alpha), of(panel.beta));
+      x = fmadd(x, of(panel.alpha), of(panel.beta));
       F shortcut{};
       if (kAdds != Adds::kNothing) shortcut = of(panel.shortcut + (pixel + p) * job.shortcut_step);
       if (kAdds == Adds::kBeforeActivation) x = x + shortcut;
@@ -295,7 +297,7 @@ BCDZOO_INLINE void binary_tile(const BinaryJob& job, const BinaryPanel& panel, i
     uint32_t* to = reader->bits + panel.dword;
     const int32_t* at = reader->pixel_at + pixel;
 #pragma GCC unroll 16
-    for (int p = 0; p < MR; ++p) to[at[p]] = at_least_all(v[p], threshold) & valid;
+    for (int p = 0; p < MR; ++p) to[at[p]] = cmp_ge_masks(v[p], threshold) & valid;
   }
 }
 
@@ -341,9 +343,9 @@ void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int las
           panel.end_run = job.conv.end_run[pixel];
         }
         if (job.conv.c_out - panel.first <= kLanes)
-          binary_pixels<kSums, kExtra, kAdds, kRows, kLaneVectors>(job, panel, pixel, stop);
+          binary_pixels<kSums, kExtra, kAdds, kMR, kLaneVectors>(job, panel, pixel, stop);
         else
-          binary_pixels<kSums, kExtra, kAdds, kRows, kPanel / kWidth>(job, panel, pixel, stop);
+          binary_pixels<kSums, kExtra, kAdds, kMR, kPanel / kWidth>(job, panel, pixel, stop);
       }
     }
 }
@@ -394,7 +396,7 @@ void binarize(const float* x, int64_t step, int channels, const float* threshold
     for (int first = 0; first < channels; first += kPanel) {
       const float* from = x + pixel * step + first;
       uint32_t dword =
-          dword_of(channels - first, [&](int i) { return at_least(load(from + i), load(threshold + first + i)); });
+          dword_of(channels - first, [&](int i) { return cmp_ge_mask(load(from + i), load(threshold + first + i)); });
       if (falls) dword ^= falls[first / kPanel];
       bits[pixel_at[pixel] + first / kPanel] = dword;
     }
@@ -412,14 +414,14 @@ void level_bits(const LevelBits& levels, const float* x, int64_t step, int chann
         F value = load(x + pixel * step + first + i);
         if (levels.quantizes) {
           value = clip(value, low, high);
-          value = rounded(levels.divides ? value / unit : value * unit);
+          value = rint(levels.divides ? value / unit : value * unit);
         }
         value = value + offset;
         level[i / kWidth] = __builtin_convertvector(value == value ? value : F{}, I);  // of a NaN no bits
       }
       uint32_t* to = bits + pixel_at[pixel] + first / kPanel;
       for (int plane = 0; plane < levels.planes; ++plane, to += plane_step)
-        *to = dword_of(count, [&](int i) { return signs(level[i / kWidth] << (31 - plane)); });
+        *to = dword_of(count, [&](int i) { return movemask(level[i / kWidth] << (31 - plane)); });
     }
 }
 
@@ -436,7 +438,7 @@ void sum_bits(const SumBits& sums, const float* x, int64_t step, int channels, u
       for (int k = 0; k < planes; ++k) all[k] = sums.lowest >> k & 1 ? low_bits(count) : 0u;
       for (int t = 0; t < limits; ++t) {
         const F least = splat(limit[t]);
-        const uint32_t reached = dword_of(count, [&](int i) { return at_least(load(from + i), least); });
+        const uint32_t reached = dword_of(count, [&](int i) { return cmp_ge_mask(load(from + i), least); });
         for (int k = 0; k < planes; ++k)
           if (changes[t] >> k & 1) all[k] ^= reached;
       }
@@ -446,8 +448,8 @@ void sum_bits(const SumBits& sums, const float* x, int64_t step, int channels, u
 
 // In the first cache whatever the depth is: the same dwords again and again.
 double spin(int dwords, int repeats) {
-  constexpr int kDepth = 32, kMost = kSpinRows * kSpinVectors;
-  alignas(64) uint32_t weights[kDepth * kSpinVectors * kWidth], pixels[kSpinRows][kDepth];
+  constexpr int kDepth = 32, kMost = kSpinMR * kSpinNV;
+  alignas(64) uint32_t weights[kDepth * kSpinNV * kWidth], pixels[kSpinMR][kDepth];
   for (uint32_t& w : weights) w = static_cast<uint32_t>(&w - weights) * 2654435761u;
   for (auto& row : pixels)
     for (uint32_t& x : row) x = static_cast<uint32_t>(&x - pixels[0]) * 2246822519u;
@@ -459,16 +461,16 @@ double spin(int dwords, int repeats) {
       int depth = dwords - done < kDepth ? dwords - done : kDepth;
       if (kRoom && depth > kRoom) depth = kRoom;
       const uint32_t* w = weights;
-      for (int k = 0; k < depth; ++k, w += kSpinVectors * kWidth) {
-        I weight[kSpinVectors];
+      for (int k = 0; k < depth; ++k, w += kSpinNV * kWidth) {
+        I weight[kSpinNV];
 #pragma GCC unroll 8
-        for (int v = 0; v < kSpinVectors; ++v) weight[v] = load(static_cast<const void*>(w + kWidth * v));
+        for (int v = 0; v < kSpinNV; ++v) weight[v] = load(static_cast<const void*>(w + kWidth * v));
 #pragma GCC unroll 8
-        for (int p = 0; p < kSpinRows; ++p) {
+        for (int p = 0; p < kSpinMR; ++p) {
           const I value = splat(static_cast<int32_t>(pixels[p][k]));
 #pragma GCC unroll 8
-          for (int v = 0; v < kSpinVectors; ++v)
-            partial[p * kSpinVectors + v] = accumulate(partial[p * kSpinVectors + v], value ^ weight[v]);
+          for (int v = 0; v < kSpinNV; ++v)
+            partial[p * kSpinNV + v] = add_popcount(partial[p * kSpinNV + v], value ^ weight[v]);
         }
       }
       if (kRoom)
@@ -479,9 +481,9 @@ double spin(int dwords, int repeats) {
       done += depth;
     }
     for (int i = 0; i < kMost; ++i) all += kRoom ? sums[i] : partial[i];
-    pixels[repeat % kSpinRows][0] ^= 1;  // so that it is not computed once for all
+    pixels[repeat % kSpinMR][0] ^= 1;  // so that it is not computed once for all
   }
   volatile int32_t sink = all[0];
   static_cast<void>(sink);
-  return 32.0 * dwords * kSpinRows * kSpinVectors * kWidth * repeats;
+  return 32.0 * dwords * kSpinMR * kSpinNV * kWidth * repeats;
 }

@@ -15,7 +15,8 @@ BCDZOO_INLINE F group_operand(const float* at, int c, int group_in, int group_ou
 
 // MR pixels of kWidth outputs from `first` on. The sizes of groups are constants where they can be.
 template <int MR, int kIn, int kOut>
-BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float* out, int64_t out_step, int pixel, int first) {
+BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float* out, int64_t out_step, int pixel,
+                                int first) {
   const int group_in = kIn ? kIn : conv.group_in, group_out = kOut ? kOut : conv.group_out;
   const Windows& windows = conv.windows;
   const float* x[MR];
@@ -31,13 +32,14 @@ BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float*
     for (int c = 0; c < group_in; ++c, w += kLanes) {
       const F weight = load(w);
 #pragma GCC unroll 16
-      for (int p = 0; p < MR; ++p) sums[p] = fused(group_operand(x[p] + tap, c, group_in, group_out, loaded[p]), weight, sums[p]);
+      for (int p = 0; p < MR; ++p)
+        sums[p] = fmadd(group_operand(x[p] + tap, c, group_in, group_out, loaded[p]), weight, sums[p]);
     }
   }
   for (int p = 0; p < MR; ++p) {
     F v = sums[p];
     if (!conv.bias.empty()) v = v + load(conv.bias.data() + first);
-    if (!conv.alpha.empty()) v = fused(v, load(conv.alpha.data() + first), load(conv.beta.data() + first));
+    if (!conv.alpha.empty()) v = fmadd(v, load(conv.alpha.data() + first), load(conv.beta.data() + first));
     store(out + (pixel + p) * out_step + first, conv.relu ? (v < F{} ? F{} : v) : v);
   }
 }
@@ -60,4 +62,3 @@ void grouped_conv(const GroupedConv& conv, const float* in, float* out, int64_t 
   if (conv.group_out == 8 && conv.group_in == 4) chosen = grouped_as<4, 8>;
   chosen(conv, in, out, out_step, begin, end);
 }
-

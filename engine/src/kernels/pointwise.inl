@@ -2,8 +2,8 @@
 
 // NV vectors of channels of one output pixel, whose window is rows [top, bottom) of columns [left, right).
 template <bool kMax, int NV>
-BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int width, int top, int bottom, int left, int right,
-                             float divisor, float* out) {
+BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int width, int top, int bottom, int left,
+                             int right, float divisor, float* out) {
   F v[NV];
   for (F& value : v) value = splat(kMax ? -INFINITY : 0.0f);
   for (int row = top; row < bottom; ++row) {
@@ -13,7 +13,7 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int wid
       for (int i = 0; i < NV; ++i) {
         const F value = load(x + kWidth * i);
         if (kMax) {
-          v[i] = larger(value, v[i]);            // a NaN stays,
+          v[i] = max(value, v[i]);               // a NaN stays,
           v[i] = value == value ? v[i] : value;  // and is taken
         } else {
           v[i] += value;
@@ -24,7 +24,8 @@ BCDZOO_INLINE void pool_part(const float* in, int64_t in_step, int ring, int wid
 }
 
 template <bool kMax>
-void pool_as(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+void pool_as(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step,
+             int channels, int begin, int end) {
   const auto above = [](int a, int b) { return a > b ? a : b; };
   const auto below = [](int a, int b) { return a < b ? a : b; };
   for (int pixel = begin; pixel < end; ++pixel) {
@@ -45,7 +46,8 @@ void pool_as(const Pooling& pooling, int ring, const float* in, int64_t in_step,
   }
 }
 
-void pool(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step, int channels, int begin, int end) {
+void pool(const Pooling& pooling, int ring, const float* in, int64_t in_step, float* out, int64_t out_step,
+          int channels, int begin, int end) {
   (pooling.is_max ? pool_as<true> : pool_as<false>)(pooling, ring, in, in_step, out, out_step, channels, begin, end);
 }
 
@@ -61,8 +63,8 @@ BCDZOO_INLINE void each(const float* x, int64_t x_step, float* out, int64_t out_
 }
 
 template <class Combine>
-BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step, int channels,
-                        int begin, int end, const Combine& combine) {
+BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, float* out, int64_t out_step,
+                        int channels, int begin, int end, const Combine& combine) {
   const int64_t other_step = other.step;
   const float* second = other.values + begin * other_step;
   if (other.single)
@@ -72,7 +74,8 @@ BCDZOO_INLINE void both(const float* x, int64_t x_step, const Operand& other, fl
     }
   else
     for (int pixel = begin; pixel < end; ++pixel, second += other_step)
-      each(x, x_step, out, out_step, channels, pixel, pixel + 1, [=](F v, int i) { return combine(v, load(second + i)); });
+      each(x, x_step, out, out_step, channels, pixel, pixel + 1,
+           [=](F v, int i) { return combine(v, load(second + i)); });
 }
 
 void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Operand& other, float* out,
@@ -81,14 +84,17 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
   const auto two = [&](const auto& combine) { both(x, x_step, other, out, out_step, channels, begin, end, combine); };
   // Pointers of their own, because what is written might be anything to the compiler.
   const auto at = [](const Floats& constants) { return constants.empty() ? nullptr : constants.data(); };
-  const auto given = [](const float* constants, int i, float otherwise) { return constants ? load(constants + i) : splat(otherwise); };
+  const auto given = [](const float* constants, int i, float otherwise) {
+    return constants ? load(constants + i) : splat(otherwise);
+  };
   switch (step.kind) {
     case Pointwise::Kind::kScaleShift: {
       const float *alpha = at(step.alpha), *beta = at(step.beta);
-      return one([=](F v, int i) { return fused(v, given(alpha, i, 1.0f), given(beta, i, -0.0f)); });
+      return one([=](F v, int i) { return fmadd(v, given(alpha, i, 1.0f), given(beta, i, -0.0f)); });
     }
     case Pointwise::Kind::kPrelu: {
-      const float *shift_in = at(step.shift_in), *positive = at(step.positive), *slope = at(step.slope), *shift_out = at(step.shift_out);
+      const float *shift_in = at(step.shift_in), *positive = at(step.positive), *slope = at(step.slope),
+                  *shift_out = at(step.shift_out);
       return one([=](F v, int i) {
         v = v + given(shift_in, i, -0.0f);
         v = v > F{} ? v * given(positive, i, 1.0f) : v * load(slope + i);
@@ -110,7 +116,6 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
   }
 }
 
-
 // So many vectors of channels, each a chain of sums of its own.
 template <int kVectors>
 BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixels) {
@@ -118,7 +123,7 @@ BCDZOO_INLINE void sum_part(const float* x, int64_t step, double* sums, int pixe
   for (int v = 0; v < kVectors; ++v) all[v] = load(sums + kDoubles * v);
   for (int pixel = 0; pixel < pixels; ++pixel, x += step)
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) all[v] += widened(x + kDoubles * v);
+    for (int v = 0; v < kVectors; ++v) all[v] += to_doubles(x + kDoubles * v);
   for (int v = 0; v < kVectors; ++v) *reinterpret_cast<LooseD*>(sums + kDoubles * v) = all[v];
 }
 
@@ -126,7 +131,8 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
   int c = 0;
   const auto run = [&](auto vectors) {
     constexpr int kVectors = decltype(vectors)::value, kChannels = kVectors * kDoubles;
-    for (; c + kChannels <= channels; c += kChannels) sum_part<kVectors>(x + begin * step + c, step, sums + c, end - begin);
+    for (; c + kChannels <= channels; c += kChannels)
+      sum_part<kVectors>(x + begin * step + c, step, sums + c, end - begin);
   };
   run(std::integral_constant<int, 8>{});
   run(std::integral_constant<int, 4>{});
@@ -136,17 +142,17 @@ void sum(const float* x, int64_t step, int channels, double* sums, int begin, in
 }
 
 // Rows of products with a vector, two vectors of sums each.
-template <int kRows>
+template <int kMR>
 BCDZOO_INLINE void double_rows(const float* w, const double* x, int columns, double* out) {
-  D sums[kRows][2] = {};
+  D sums[kMR][2] = {};
   int c = 0;
   for (; c + 2 * kDoubles <= columns; c += 2 * kDoubles)
 #pragma GCC unroll 8
-    for (int row = 0; row < kRows; ++row)
+    for (int row = 0; row < kMR; ++row)
 #pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
-        sums[row][v] += widened(w + int64_t{row} * columns + c + kDoubles * v) * load(x + c + kDoubles * v);
-  for (int row = 0; row < kRows; ++row) {
+        sums[row][v] += to_doubles(w + int64_t{row} * columns + c + kDoubles * v) * load(x + c + kDoubles * v);
+  for (int row = 0; row < kMR; ++row) {
     double all = 0;
     for (int i = c; i < columns; ++i) all += static_cast<double>(w[int64_t{row} * columns + i]) * x[i];
     const D both = sums[row][0] + sums[row][1];

@@ -9,13 +9,13 @@ constexpr int kWidth = 4;
 #include "vectors.inl"
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
-constexpr int kCounted = 2, kRows = 2, kSpinRows = 2, kSpinVectors = 2;
+constexpr int kNV = 2, kMR = 2, kSpinMR = 2, kSpinNV = 2;
 constexpr bool kPlain = true;
-constexpr int kFloatRows = 2, kFloatVectors = 4;
+constexpr int kFloatMR = 2, kFloatNV = 4;
 
 typedef uint32_t U __attribute__((vector_size(4 * kWidth)));
 
-BCDZOO_INLINE I accumulate(I sum, I bits) {
+BCDZOO_INLINE I add_popcount(I sum, I bits) {
   U x = (U)bits;
   x -= (x >> 1) & 0x55555555u;
   x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
@@ -37,7 +37,7 @@ BCDZOO_INLINE D half(F x) {
 
 // a * b + c, rounded once. In double the product is exact and the sum rounded, which makes no difference to the float
 // unless it lies half-way between two floats, or is so small (but not 0) that floats have fewer bits there.
-BCDZOO_INLINE F fused(F a, F b, F c) {
+BCDZOO_INLINE F fmadd(F a, F b, F c) {
   constexpr int kHigh = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, kLow = 1 - kHigh;
   const D first = half<0>(a) * half<0>(b) + half<0>(c), second = half<1>(a) * half<1>(b) + half<1>(c);
   const I low = __builtin_shufflevector((I)first, (I)second, kLow, kLow + 2, kLow + 4, kLow + 6);
@@ -51,29 +51,29 @@ BCDZOO_INLINE F fused(F a, F b, F c) {
   const HalfF lower = __builtin_convertvector(first, HalfF), upper = __builtin_convertvector(second, HalfF);
   return __builtin_shufflevector(lower, upper, 0, 1, 2, 3);
 }
-BCDZOO_INLINE uint32_t signs(I x) {
+BCDZOO_INLINE uint32_t movemask(I x) {
   const U one = (U)x >> 31;
   return one[0] | one[1] << 1 | one[2] << 2 | one[3] << 3;
 }
-BCDZOO_INLINE uint32_t at_least(F a, F b) { return signs((I)(a >= b)); }
+BCDZOO_INLINE uint32_t cmp_ge_mask(F a, F b) { return movemask((I)(a >= b)); }
 // a > b ? a : b, so b if one is a NaN.
-BCDZOO_INLINE F larger(F a, F b) { return a > b ? a : b; }
-BCDZOO_INLINE F rounded(F x) {
+BCDZOO_INLINE F max(F a, F b) { return a > b ? a : b; }
+BCDZOO_INLINE F rint(F x) {
   for (int i = 0; i < kWidth; ++i) x[i] = __builtin_rintf(x[i]);
   return x;
 }
 
 // Floats as doubles.
-BCDZOO_INLINE D widened(const float* x) {
+BCDZOO_INLINE D to_doubles(const float* x) {
   D all;
   for (int i = 0; i < kDoubles; ++i) all[i] = static_cast<double>(x[i]);
   return all;
 }
 
 #include "binary.inl"
+#include "grouped.inl"
 #include "pointwise.inl"
 #include "real.inl"
-#include "grouped.inl"
 #include "table.inl"
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Real-valued convolutions and products, once for every instruction set, which provides kFloatRows and kFloatVectors:
+// Real-valued convolutions and products, once for every instruction set, which provides kFloatMR and kFloatNV:
 // pixels and vectors of a tile.
 
 // A panel's constants; what is not there is replaced by what changes nothing.
@@ -14,7 +14,7 @@ struct Affine {
         low(splat(conv.relu ? 0.0f : -INFINITY)) {}
 
   inline __attribute__((always_inline)) F operator()(F v, int channel) const {
-    v = fused(v + load(bias + channel), load(alpha + channel), load(beta + channel));
+    v = fmadd(v + load(bias + channel), load(alpha + channel), load(beta + channel));
     return v < low ? low : v;
   }
 };
@@ -42,7 +42,7 @@ BCDZOO_INLINE void float_tile(const Windows& windows, const float* in, const flo
       for (int p = 0; p < MR; ++p) {
         const F value = splat(x[p][k]);
 #pragma GCC unroll 8
-        for (int v = 0; v < NV; ++v) sums[p][v] = fused(value, weight[v], sums[p][v]);
+        for (int v = 0; v < NV; ++v) sums[p][v] = fmadd(value, weight[v], sums[p][v]);
       }
     }
   }
@@ -59,17 +59,17 @@ BCDZOO_INLINE void float_pixels(const FloatConv& conv, const float* in, const fl
   const int first = panel * kPanel, channels = conv.c_out - first <= kLanes ? kLanes : kPanel;
   const Affine affine(conv, first);
   int pixel = begin;
-  if constexpr (kFloatVectors * kWidth > kLanes) {
+  if constexpr (kFloatNV * kWidth > kLanes) {
     if (channels == kPanel)
       for (; pixel + MR <= end; pixel += MR)
-        float_tile<MR, kFloatVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
+        float_tile<MR, kFloatNV>(conv.windows, in, w, affine, 0, out, out_step, pixel);
     else
       for (; pixel + MR <= end; pixel += MR)
         float_tile<MR, kLaneVectors>(conv.windows, in, w, affine, 0, out, out_step, pixel);
   } else {
     for (; pixel + MR <= end; pixel += MR)
-      for (int channel = 0; channel < channels; channel += kFloatVectors * kWidth)
-        float_tile<MR, kFloatVectors>(conv.windows, in, w, affine, channel, out, out_step, pixel);
+      for (int channel = 0; channel < channels; channel += kFloatNV * kWidth)
+        float_tile<MR, kFloatNV>(conv.windows, in, w, affine, channel, out, out_step, pixel);
   }
   if constexpr (MR > 1)
     if (pixel < end) float_pixels<MR / 2>(conv, in, w, panel, out, out_step, pixel, end);
@@ -79,12 +79,12 @@ BCDZOO_INLINE void float_pixels(const FloatConv& conv, const float* in, const fl
 void float_conv(const FloatConv& conv, const float* in, float* out, int64_t out_step, int begin, int end, int first,
                 int last) {
   const int64_t depth = int64_t{conv.windows.runs()} * conv.windows.length;
-  constexpr int kStep = 8 * kFloatRows;
+  constexpr int kStep = 8 * kFloatMR;
   for (int pixel = begin; pixel < end; pixel += kStep)
     for (int panel = first; panel < last; ++panel)
-      float_pixels<kFloatRows>(conv, in + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]),
-                               conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step,
-                               pixel, pixel + kStep < end ? pixel + kStep : end);
+      float_pixels<kFloatMR>(conv, in + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]),
+                             conv.panels.data() + panel * depth * kPanel, panel, out + panel * kPanel, out_step, pixel,
+                             pixel + kStep < end ? pixel + kStep : end);
 }
 
 template <int MR, int NV>
@@ -101,7 +101,7 @@ BCDZOO_INLINE void depthwise_tile(const DepthwiseConv& conv, const float* in, fl
     for (int p = 0; p < MR; ++p) {
       const float* x = in + windows.window_at[pixel + p] + windows.run_at[tap] + first;
 #pragma GCC unroll 8
-      for (int v = 0; v < NV; ++v) sums[p][v] = fused(load(x + kWidth * v), load(w + kWidth * v), sums[p][v]);
+      for (int v = 0; v < NV; ++v) sums[p][v] = fmadd(load(x + kWidth * v), load(w + kWidth * v), sums[p][v]);
     }
   const Affine affine(conv, first);
 #pragma GCC unroll 8
@@ -142,14 +142,14 @@ BCDZOO_INLINE void rows_of(const float* weights, const float* bias, const float*
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < kLaneVectors; ++v)
-        sums[r][v] = fused(load(w + int64_t{r} * columns + k + kWidth * v), load(x + k + kWidth * v), sums[r][v]);
+        sums[r][v] = fmadd(load(w + int64_t{r} * columns + k + kWidth * v), load(x + k + kWidth * v), sums[r][v]);
   if (k < columns) {
     alignas(64) float last[kLanes] = {}, other[kLanes] = {};
     std::memcpy(other, x + k, sizeof(float) * (columns - k));
     for (int r = 0; r < MR; ++r) {
       std::memcpy(last, w + int64_t{r} * columns + k, sizeof(float) * (columns - k));
       for (int v = 0; v < kLaneVectors; ++v)
-        sums[r][v] = fused(load(last + kWidth * v), load(other + kWidth * v), sums[r][v]);
+        sums[r][v] = fmadd(load(last + kWidth * v), load(other + kWidth * v), sums[r][v]);
     }
   }
   for (int r = 0; r < MR; ++r) out[row + r] = bias ? total(sums[r]) + bias[row + r] : total(sums[r]);
@@ -163,36 +163,36 @@ void linear(const float* weights, const float* bias, const float* x, int columns
 
 double float_spin(int length, int repeats) {
   constexpr int kDepth = 32;
-  alignas(64) float weights[kDepth * kFloatVectors * kWidth], pixels[kFloatRows][kDepth];
+  alignas(64) float weights[kDepth * kFloatNV * kWidth], pixels[kFloatMR][kDepth];
   for (float& w : weights) w = 0.5f;
   for (auto& row : pixels)
     for (float& x : row) x = 0.25f;
   F all{};
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    F sums[kFloatRows][kFloatVectors];
+    F sums[kFloatMR][kFloatNV];
     for (auto& row : sums)
       for (F& sum : row) sum = F{};
     for (int done = 0; done < length;) {
       const int depth = length - done < kDepth ? length - done : kDepth;
       const float* w = weights;
-      for (int k = 0; k < depth; ++k, w += kFloatVectors * kWidth) {
-        F weight[kFloatVectors];
+      for (int k = 0; k < depth; ++k, w += kFloatNV * kWidth) {
+        F weight[kFloatNV];
 #pragma GCC unroll 8
-        for (int v = 0; v < kFloatVectors; ++v) weight[v] = load(w + kWidth * v);
+        for (int v = 0; v < kFloatNV; ++v) weight[v] = load(w + kWidth * v);
 #pragma GCC unroll 16
-        for (int p = 0; p < kFloatRows; ++p) {
+        for (int p = 0; p < kFloatMR; ++p) {
           const F value = splat(pixels[p][k]);
 #pragma GCC unroll 8
-          for (int v = 0; v < kFloatVectors; ++v) sums[p][v] = fused(value, weight[v], sums[p][v]);
+          for (int v = 0; v < kFloatNV; ++v) sums[p][v] = fmadd(value, weight[v], sums[p][v]);
         }
       }
       done += depth;
     }
     for (auto& row : sums)
       for (F& sum : row) all += sum;
-    pixels[repeat % kFloatRows][0] += 1.0f;  // so that it is not computed once for all
+    pixels[repeat % kFloatMR][0] += 1.0f;  // so that it is not computed once for all
   }
   volatile float sink = all[0];
   static_cast<void>(sink);
-  return 1.0 * length * kFloatRows * kFloatVectors * kWidth * repeats;
+  return 1.0 * length * kFloatMR * kFloatNV * kWidth * repeats;
 }
