@@ -25,6 +25,17 @@ void share(Part part, int begin, int end, int panels, const Run& run) {
 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
+// to[column][row] = from[row][column], a tile at a time, so that whole lines of the cache are read and written.
+void transpose(const float* from, int64_t from_step, float* to, int64_t to_step, int rows, int columns) {
+  constexpr int kTile = 16;
+  for (int row = 0; row < rows; row += kTile)
+    for (int column = 0; column < columns; column += kTile) {
+      const int row_end = std::min(row + kTile, rows), column_end = std::min(column + kTile, columns);
+      for (int r = row; r < row_end; ++r)
+        for (int c = column; c < column_end; ++c) to[c * to_step + r] = from[r * from_step + c];
+    }
+}
+
 }  // namespace
 
 void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
@@ -71,11 +82,17 @@ int PadTask::frees(int, int end) const { return end + top; }
 void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
   const auto [first, last] = part.of(begin, end);
   const Map map = frame.map(to, begin);
-  for (int c = 0; c < map.channels; ++c)
-    for (int y = first; y < last; ++y) {
-      const float* const x = frame.image.values + c * frame.image.channel_step + y * frame.image.row_step;
-      for (int column = 0; column < map.width; ++column) map.at(0, c, y, column) = x[column * frame.image.column_step];
+  const Image& image = frame.image;
+  for (int y = first; y < last; ++y) {
+    const float* const x = image.values + y * image.row_step;
+    float* const out = map.pixel(int64_t{y} * map.width);
+    if (image.column_step == 1) {
+      transpose(x, image.channel_step, out, map.step, map.channels, map.width);
+      continue;
     }
+    for (int column = 0; column < map.width; ++column)
+      for (int c = 0; c < map.channels; ++c) out[column * map.step + c] = x[c * image.channel_step + column * image.column_step];
+  }
 }
 
 void FloatConvTask::run(const Frame& frame, int begin, int end, Part part) const {
@@ -206,12 +223,10 @@ void ReferenceTask::run(const Frame& frame, int, int, Part part) const {
 
 void ResultTask::run(const Frame& frame, int, int, Part part) const {
   const Map map = frame.map(from);
-  const auto [first, last] = part.of(0, map.channels * map.levels);
-  for (int plane = first; plane < last; ++plane) {
-    float* const out = frame.result + int64_t{plane} * map.pixels();
-    const float* const in = &map.at(plane / map.channels, plane % map.channels, 0, 0);
-    for (int pixel = 0; pixel < map.pixels(); ++pixel) out[pixel] = in[pixel * map.step];
-  }
+  const auto [first, last] = part.of(0, map.pixels());
+  for (int level = 0; level < map.levels; ++level)
+    transpose(map.pixel(int64_t{level} * map.pixels() + first), map.step,
+              frame.result + int64_t{level} * map.channels * map.pixels() + first, map.pixels(), last - first, map.channels);
 }
 
 }  // namespace bcdzoo
