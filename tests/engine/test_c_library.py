@@ -3,6 +3,7 @@
 import ctypes
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 import bcdzoo
 from bcdzoo.packed import native
 from bcdzoo.packed.checkpoint import export
-from bcdzoo.plan.operations import Array
+from bcdzoo.plan.file import write_plan
+from bcdzoo.plan.operations import Array, Operation
+from bcdzoo.plan.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "engine"
@@ -234,3 +237,36 @@ def test_its_own_tests_pass_with_and_without_sanitizers(option: str, tmp_path: P
     folder = build(tmp_path, option)
     run("cmake", "--build", folder, "--parallel", "2")
     assert "100% tests passed" in run("ctest", "--test-dir", folder, "--output-on-failure")
+
+
+WITHOUT_MEMORY = """
+import ctypes, resource, sys
+import numpy as np
+
+library = ctypes.CDLL(sys.argv[1])
+small, large = ctypes.c_void_p(), ctypes.c_void_p()
+assert library.bcdzoo_load(b"none", ctypes.byref(small), None) == 2
+for path, network in zip(sys.argv[2:], (small, large)):
+    assert library.bcdzoo_load(path.encode(), ctypes.byref(network), None) == 0
+images, logits = np.zeros((4, 3, 512, 512), np.float32), np.zeros((4, 100), np.float32)
+places = images.ctypes.data_as(ctypes.c_void_p), 4, logits.ctypes.data_as(ctypes.c_void_p)
+run = lambda network: library.bcdzoo_run(network, *places, 4, None, None)
+print(run(small))  # there are threads now
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (4 << 20), -1))
+print(run(large))
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(run(large))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is limited in Linux's way")
+def test_threads_that_get_no_memory_are_a_status_and_leave_the_network_usable(prefix: Path, tmp_path: Path) -> None:
+    for name, side in ("small", 4), ("large", 512):
+        turn = Operation("permute", {"x": 0}, {"axes": (0, 2, 1)})
+        mean = Operation("mean", {"x": 1}, {"axes": (1, 2), "double": 0})
+        flat = Operation("reshape", {"x": 2}, {"shape": (0,)})
+        write_plan(tmp_path / name, Plan((3, side, side), (turn, mean, flat)))
+    library = str(prefix / "lib" / "libbcdzoo_engine.so")
+    command = [sys.executable, "-c", WITHOUT_MEMORY, library, str(tmp_path / "small"), str(tmp_path / "large")]
+    assert run(*command).split() == ["0", "5", "0"]
