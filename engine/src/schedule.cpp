@@ -202,7 +202,7 @@ class Rings {
     const int ring = round_up(most_rows(slot, use), unit == 1 ? 1 : 2 * unit);
     if (ring >= slot.rows || unit > 2) return;
     slot.ring = ring;
-    slot.bytes = slot.bytes / slot.rows * ring + kSlack;
+    slot.bytes = (slot.bytes / slot.rows * ring + kSlack + 63) / 64 * 64;  // the next slot is aligned, too
   }
 
   // The steps, divided where a ring begins again.
