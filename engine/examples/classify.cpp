@@ -27,7 +27,8 @@ int main(int count, char** words) try {
   file >> magic >> is_wide >> is_high >> largest;
   file.get();
   require(magic == "P6" && is_wide == std::to_string(width) && is_high == std::to_string(height) && largest == "255" &&
-          file.read(pixels.data(), pixels.size()), "the picture is no PPM of the network's size");
+              file.read(pixels.data(), pixels.size()),
+          "the picture is no PPM of the network's size");
 
   std::vector<float> logits(bcdzoo_outputs(loaded));
   const auto* bytes = reinterpret_cast<const uint8_t*>(pixels.data());

@@ -40,22 +40,29 @@ template <class Any>
 void require_sizes(const Loaded& self, const Any& images, const Result& out, int channels, int at) {
   const Shape& image = self.plan().image;
   const auto is = [&](int axis, int size) { return static_cast<int64_t>(images.shape(axis)) == size; };
-  require(is(channels, image.channels()) && is(at, image.height()) && is(at + 1, image.width()), "the images have a wrong size");
+  require(is(channels, image.channels()) && is(at, image.height()) && is(at + 1, image.width()),
+          "the images have a wrong size");
   require(images.shape(0) <= kMostImages, "there are too many images");
-  require(out.shape(0) == images.shape(0) && static_cast<int64_t>(out.shape(1)) == self.network().output().count(), "the output has a wrong shape");
+  require(out.shape(0) == images.shape(0) && static_cast<int64_t>(out.shape(1)) == self.network().output().count(),
+          "the output has a wrong shape");
 }
 
-void run(const Loaded& self, const Batch& images, const Result& out, int64_t threads, const std::string& instructions, const std::optional<Times>& nanoseconds) {
+void run(const Loaded& self, const Batch& images, const Result& out, int64_t threads, const std::string& instructions,
+         const std::optional<Times>& nanoseconds) {
   require_sizes(self, images, out, 1, 2);
-  require(!nanoseconds || nanoseconds->shape(0) == self.plan().operations.size(), "nanoseconds are one for each operation");
+  require(!nanoseconds || nanoseconds->shape(0) == self.plan().operations.size(),
+          "nanoseconds are one for each operation");
   const Kernels& chosen = kernels(instructions);
   const int count = threads_of(threads);
-  const Images batch{images.data(), static_cast<int>(images.shape(0)), images.stride(0), images.stride(1), images.stride(2), images.stride(3)};
+  const Images batch{images.data(),    static_cast<int>(images.shape(0)),
+                     images.stride(0), images.stride(1),
+                     images.stride(2), images.stride(3)};
   const nb::gil_scoped_release release;
   self.network().run(batch, out.data(), count, chosen, nanoseconds ? nanoseconds->data() : nullptr);
 }
 
-void run_pixels(const Loaded& self, const PixelBatch& pixels, const Result& out, int64_t threads, const std::string& instructions) {
+void run_pixels(const Loaded& self, const PixelBatch& pixels, const Result& out, int64_t threads,
+                const std::string& instructions) {
   require_sizes(self, pixels, out, 3, 1);
   const Kernels& chosen = kernels(instructions);
   const int count = threads_of(threads);
@@ -110,22 +117,34 @@ NB_MODULE(_engine, m) {
     for (const Kernels* found : all_kernels()) names.emplace_back(found->name);
     return names;
   });
-  m.def("peak", [](int64_t threads, const std::string& instructions) {
-    const Kernels& chosen = kernels(instructions);
-    return rate(threads, [&](int repeats) { return chosen.spin(kSpinLength, repeats); });
-  }, "threads"_a, "instructions"_a);
-  m.def("float_peak", [](int64_t threads, const std::string& instructions) {
-    const Kernels& chosen = kernels(instructions);
-    return rate(threads, [&](int repeats) { return chosen.float_spin(kSpinLength, repeats); });
-  }, "threads"_a, "instructions"_a);
+  m.def(
+      "peak",
+      [](int64_t threads, const std::string& instructions) {
+        const Kernels& chosen = kernels(instructions);
+        return rate(threads, [&](int repeats) { return chosen.spin(kSpinLength, repeats); });
+      },
+      "threads"_a, "instructions"_a);
+  m.def(
+      "float_peak",
+      [](int64_t threads, const std::string& instructions) {
+        const Kernels& chosen = kernels(instructions);
+        return rate(threads, [&](int repeats) { return chosen.float_spin(kSpinLength, repeats); });
+      },
+      "threads"_a, "instructions"_a);
   nb::class_<Loaded>(m, "Network")
-      .def("__init__", [](Loaded* self, const Bytes& bytes, bool hashed, bool map) {
-        new (self) Loaded(Content(bytes.data(), bytes.data() + bytes.size()), hashed, map);
-      }, "content"_a.noconvert(), "hashed"_a, "map"_a = false)
-      .def("__init__", [](Loaded* self, const nb::bytes& path) {
-        require(std::string(path.c_str(), path.size()).find('\0') == std::string::npos, "its name has a zero byte");
-        new (self) Loaded(content_of(path.c_str()), true, false);
-      }, "path"_a)
+      .def(
+          "__init__",
+          [](Loaded* self, const Bytes& bytes, bool hashed, bool map) {
+            new (self) Loaded(Content(bytes.data(), bytes.data() + bytes.size()), hashed, map);
+          },
+          "content"_a.noconvert(), "hashed"_a, "map"_a = false)
+      .def(
+          "__init__",
+          [](Loaded* self, const nb::bytes& path) {
+            require(std::string(path.c_str(), path.size()).find('\0') == std::string::npos, "its name has a zero byte");
+            new (self) Loaded(content_of(path.c_str()), true, false);
+          },
+          "path"_a)
       .def_prop_ro("model", [](const Loaded& self) { return self.plan().model; })
       .def_prop_ro("preprocess", [](const Loaded& self) { return self.plan().preprocess; })
       .def_prop_ro("class_names", [](const Loaded& self) { return self.plan().class_names; })
@@ -135,7 +154,8 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("slow", [](const Loaded& self) { return self.network().slow(); })
       .def_prop_ro("steps", [](const Loaded& self) { return self.network().steps(); })
       .def("run_pixels", &run_pixels, "pixels"_a.noconvert(), "out"_a.noconvert(), "threads"_a, "instructions"_a)
-      .def("run", &run, "images"_a.noconvert(), "out"_a.noconvert(), "threads"_a, "instructions"_a, "nanoseconds"_a.noconvert() = nb::none());
+      .def("run", &run, "images"_a.noconvert(), "out"_a.noconvert(), "threads"_a, "instructions"_a,
+           "nanoseconds"_a.noconvert() = nb::none());
 }
 
 }  // namespace

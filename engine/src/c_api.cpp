@@ -97,8 +97,10 @@ bcdzoo_status run_images(const bcdzoo_network* network, const void* images, int 
                          const char* instructions, bcdzoo_error* error, const Run& run) noexcept {
   return guarded(error, [&] {
     demand(network && images && logits, BCDZOO_BAD_ARGUMENT, "a pointer is NULL");
-    demand(count >= 0 && count <= kMostImages, BCDZOO_BAD_ARGUMENT, "the images must be 0 to " + std::to_string(kMostImages));
-    demand(threads >= 0 && threads <= kMostThreads, BCDZOO_BAD_ARGUMENT, "threads must be 0 to " + std::to_string(kMostThreads));
+    demand(count >= 0 && count <= kMostImages, BCDZOO_BAD_ARGUMENT,
+           "the images must be 0 to " + std::to_string(kMostImages));
+    demand(threads >= 0 && threads <= kMostThreads, BCDZOO_BAD_ARGUMENT,
+           "threads must be 0 to " + std::to_string(kMostThreads));
     const int processors = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
     run(network->loaded, threads ? threads : processors, kernels_of(instructions));
   });
@@ -129,10 +131,14 @@ void bcdzoo_free(bcdzoo_network* network) { delete network; }
 int bcdzoo_channels(const bcdzoo_network* network) { return network ? network->loaded.plan().image.channels() : 0; }
 int bcdzoo_height(const bcdzoo_network* network) { return network ? network->loaded.plan().image.height() : 0; }
 int bcdzoo_width(const bcdzoo_network* network) { return network ? network->loaded.plan().image.width() : 0; }
-int bcdzoo_outputs(const bcdzoo_network* network) { return network ? network->loaded.network().output().channels() : 0; }
+int bcdzoo_outputs(const bcdzoo_network* network) {
+  return network ? network->loaded.network().output().channels() : 0;
+}
 
 const char* bcdzoo_model(const bcdzoo_network* network) { return network ? network->loaded.plan().model.c_str() : ""; }
-const char* bcdzoo_preprocess(const bcdzoo_network* network) { return network ? network->loaded.plan().preprocess.c_str() : ""; }
+const char* bcdzoo_preprocess(const bcdzoo_network* network) {
+  return network ? network->loaded.plan().preprocess.c_str() : "";
+}
 
 const char* bcdzoo_class_name(const bcdzoo_network* network, int number) {
   if (!network || number < 0) return nullptr;
@@ -151,28 +157,32 @@ const char* bcdzoo_instructions(int number) {
 
 bcdzoo_status bcdzoo_run(const bcdzoo_network* network, const float* images, int count, float* logits, int threads,
                          const char* instructions, bcdzoo_error* error) {
-  return run_images(network, images, count, logits, threads, instructions, error, [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
-    const Shape& shape = loaded.plan().image;
-    const int64_t size = shape.count();
-    const float* const end = images + count * size;
-    const float* const wrong = std::find_if_not(images, end, [](float x) { return std::isfinite(x); });
-    if (wrong != end)
-      throw Refusal{BCDZOO_BAD_ARGUMENT, "image " + std::to_string((wrong - images) / size) + " has a value that is not finite: check its preprocessing"};
-    const Images all{images, count, size, int64_t{shape.height()} * shape.width(), shape.width(), 1};
-    loaded.network().run(all, logits, how_many, kernels, nullptr);
-  });
+  return run_images(
+      network, images, count, logits, threads, instructions, error,
+      [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
+        const Shape& shape = loaded.plan().image;
+        const int64_t size = shape.count();
+        const float* const end = images + count * size;
+        const float* const wrong = std::find_if_not(images, end, [](float x) { return std::isfinite(x); });
+        if (wrong != end)
+          throw Refusal{BCDZOO_BAD_ARGUMENT, "image " + std::to_string((wrong - images) / size) +
+                                                 " has a value that is not finite: check its preprocessing"};
+        const Images all{images, count, size, int64_t{shape.height()} * shape.width(), shape.width(), 1};
+        loaded.network().run(all, logits, how_many, kernels, nullptr);
+      });
 }
 
-bcdzoo_status bcdzoo_run_pixels(const bcdzoo_network* network, const uint8_t* pixels, int count, float* logits, int threads,
-                                const char* instructions, bcdzoo_error* error) {
-  return run_images(network, pixels, count, logits, threads, instructions, error, [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
-    try {
-      loaded.require_pixels();
-    } catch (const PlanError& refused) {
-      throw Refusal{BCDZOO_NO_PREPROCESS, refused.what()};
-    }
-    loaded.run_pixels(pixels, count, logits, how_many, kernels);
-  });
+bcdzoo_status bcdzoo_run_pixels(const bcdzoo_network* network, const uint8_t* pixels, int count, float* logits,
+                                int threads, const char* instructions, bcdzoo_error* error) {
+  return run_images(network, pixels, count, logits, threads, instructions, error,
+                    [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
+                      try {
+                        loaded.require_pixels();
+                      } catch (const PlanError& refused) {
+                        throw Refusal{BCDZOO_NO_PREPROCESS, refused.what()};
+                      }
+                      loaded.run_pixels(pixels, count, logits, how_many, kernels);
+                    });
 }
 
 }  // extern "C"

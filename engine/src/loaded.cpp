@@ -55,16 +55,20 @@ Content content_of(const char* path) {
   const bool has_header = file.read(content.data(), content.size());
   if (has_header) constants_begin(content.data(), static_cast<uint64_t>(size));
   content.resize(static_cast<size_t>(size));
-  if (!has_header || !file.read(content.data() + kHeader, content.size() - kHeader)) throw FileError("it ends too early");
+  if (!has_header || !file.read(content.data() + kHeader, content.size() - kHeader))
+    throw FileError("it ends too early");
   return content;
 }
 
 Loaded::Loaded(Content content, bool hashed, bool map)
-    : content_(std::move(content)), network_(read_plan(content_.data(), content_.size(), hashed, map)), pixels_(plan().preprocess) {}
+    : content_(std::move(content)),
+      network_(read_plan(content_.data(), content_.size(), hashed, map)),
+      pixels_(plan().preprocess) {}
 
 void Loaded::require_pixels() const {
   require(plan().image.channels() == 3, "this network's images do not have the 3 channels of pixels: give it float32");
-  require(pixels_.known(), "this plan does not say how pixels become numbers: give it float32, or make it again with `bcdzoo export`");
+  require(pixels_.known(),
+          "this plan does not say how pixels become numbers: give it float32, or make it again with `bcdzoo export`");
 }
 
 void Loaded::run_pixels(const uint8_t* pixels, int count, float* out, int threads, const Kernels& kernels) const {
@@ -76,7 +80,8 @@ void Loaded::run_pixels(const uint8_t* pixels, int count, float* out, int thread
   for (int done = 0; done < count; done += at_once) {
     const int some = std::min(at_once, count - done);
     for (int i = 0; i < some; ++i) pixels_.convert(pixels + 3 * size * (done + i), size, numbers.data() + 3 * size * i);
-    network_.run({numbers.data(), some, 3 * size, size, image.width(), 1}, out + done * network_.output().count(), threads, kernels, nullptr);
+    network_.run({numbers.data(), some, 3 * size, size, image.width(), 1}, out + done * network_.output().count(),
+                 threads, kernels, nullptr);
   }
 }
 

@@ -10,10 +10,12 @@ namespace bcdzoo {
 namespace {
 
 constexpr double kWorthAThread = 100e3;  // nanoseconds of work: waking one takes a good part of that
-constexpr int kLastRows = 16;  // of the classifier's weights at a time, which wait in the cache while all images meet them
+constexpr int kLastRows =
+    16;  // of the classifier's weights at a time, which wait in the cache while all images meet them
 
 int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 // A classifier at the end: the tasks are it and what gives the result.
@@ -29,7 +31,10 @@ struct Network::Arena {
 };
 
 Network::Network(Plan plan)
-    : plan_(std::make_unique<const Plan>(std::move(plan))), program_(prepare(*plan_)), schedule_(schedule(program_)), last_(last_of(program_)) {
+    : plan_(std::make_unique<const Plan>(std::move(plan))),
+      program_(prepare(*plan_)),
+      schedule_(schedule(program_)),
+      last_(last_of(program_)) {
   if (last_) schedule_.steps.resize(schedule_.steps.size() - 2);
   for (const auto& task : program_.tasks) cost_ += task->cost;
 }
@@ -63,7 +68,8 @@ void Network::give_back(std::unique_ptr<Arena> arena) const {
 }
 
 void Network::run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const {
-  threads = static_cast<int>(std::clamp(cost_ * images.count / kWorthAThread, 1.0, static_cast<double>(std::max(threads, 1))));
+  threads = static_cast<int>(
+      std::clamp(cost_ * images.count / kWorthAThread, 1.0, static_cast<double>(std::max(threads, 1))));
   const int64_t out_size = output().count();
   const int whole = images.count / threads * threads;  // images that keep every thread busy by themselves
   const int columns = last_ ? last_->columns : 0;
@@ -71,10 +77,13 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
   std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
   Failure failure;
   const auto run_image = [&](int thread, int image, Arena& arena, Part part, Barrier& barrier) {
-    Frame frame{kernels, arena.bytes.data(), {images.values + image * images.image_step, images.channel_step, images.row_step, images.column_step},
+    Frame frame{kernels,
+                arena.bytes.data(),
+                {images.values + image * images.image_step, images.channel_step, images.row_step, images.column_step},
                 out + image * out_size};
     run_steps(frame, part, barrier, failure, nanoseconds ? spent[thread].data() : nullptr);
-    if (last_ && part.index == 0) std::copy_n(frame.map(last_->from).values, columns, features.data() + int64_t{image} * columns);
+    if (last_ && part.index == 0)
+      std::copy_n(frame.map(last_->from).values, columns, features.data() + int64_t{image} * columns);
   };
   if (whole) {
     std::atomic<int> next{0};
@@ -102,7 +111,8 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
     failure.rethrow();
   }
   if (last_)
-    Pool::instance().run(threads, [&](int thread) { run_last(kernels, features.data(), images.count, out, {thread, threads}); });
+    Pool::instance().run(threads,
+                         [&](int thread) { run_last(kernels, features.data(), images.count, out, {thread, threads}); });
   for (const auto& mine : spent)
     for (size_t i = 0; i < mine.size(); ++i) nanoseconds[i] += mine[i];
 }
@@ -123,8 +133,8 @@ void Network::run_last(const Kernels& kernels, const float* features, int images
   const auto [first, last] = part.of(0, classes);
   for (int begin = first; begin < last; begin += kLastRows)
     for (int image = 0; image < images; ++image)
-      kernels.linear(last_->weights, last_->bias, features + int64_t{image} * last_->columns, last_->columns, out + int64_t{image} * classes, begin,
-                     std::min(begin + kLastRows, last));
+      kernels.linear(last_->weights, last_->bias, features + int64_t{image} * last_->columns, last_->columns,
+                     out + int64_t{image} * classes, begin, std::min(begin + kLastRows, last));
 }
 
 }  // namespace bcdzoo

@@ -35,15 +35,16 @@ class Network {
   // Pieces of work that an image is.
   int steps() const { return static_cast<int>(schedule_.steps.size()); }
 
-  // Runs images; `out` is [images][what the plan gives, channel-major]. Where it is not null, `nanoseconds` has a number
-  // for each operation, to which the time that its tasks took is added, all threads together.
+  // Runs images; `out` is [images][what the plan gives, channel-major]. Where it is not null, `nanoseconds` has a
+  // number for each operation, to which the time that its tasks took is added, all threads together.
   void run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const;
 
  private:
   struct Arena;
   std::unique_ptr<Arena> borrow() const;
   void give_back(std::unique_ptr<Arena> arena) const;
-  void run_steps(const Frame& frame, Part part, class Barrier& barrier, class Failure& failure, int64_t* nanoseconds) const;
+  void run_steps(const Frame& frame, Part part, class Barrier& barrier, class Failure& failure,
+                 int64_t* nanoseconds) const;
   void run_last(const Kernels& kernels, const float* features, int images, float* out, Part part) const;
 
   std::unique_ptr<const Plan> plan_;

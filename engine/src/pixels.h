@@ -9,8 +9,8 @@ namespace bcdzoo {
 
 class Pixels {
  public:
-  // Takes what bcdzoo.data.preprocess.Preprocess.spec() writes, "resize=…,crop=…,…,mean=…,std=…,channels=…". Of anything
-  // else, and of a preset's name, nothing is known.
+  // Takes what bcdzoo.data.preprocess.Preprocess.spec() writes, "resize=…,crop=…,…,mean=…,std=…,channels=…". Of
+  // anything else, and of a preset's name, nothing is known.
   explicit Pixels(const std::string& spec);
 
   bool known() const { return !numbers_.empty(); }

@@ -42,8 +42,8 @@ struct Shape {
 
 // Numbers in a plan's constants: views of the content that it was read from.
 struct Constant {
-  const float* floats = nullptr;     // or
-  const uint64_t* words = nullptr;   // bits of weights
+  const float* floats = nullptr;    // or
+  const uint64_t* words = nullptr;  // bits of weights
   Shape shape;
 
   int64_t count() const { return shape.count(); }
@@ -59,7 +59,8 @@ struct Field {
 
 struct Operation {
   std::string kind, name;
-  std::vector<std::pair<std::string, int>> inputs;  // role, and number of a value: 0 is the image, i what operation i - 1 gives
+  std::vector<std::pair<std::string, int>>
+      inputs;  // role, and number of a value: 0 is the image, i what operation i - 1 gives
   std::map<std::string, Field> fields;
   std::map<std::string, Constant> constants;
 
@@ -79,8 +80,8 @@ struct Plan {
   std::vector<std::pair<std::string, std::string>> provenance;
   std::vector<std::string> class_names;
   std::vector<Operation> operations;
-  std::vector<Shape> shapes;     // of the values: the image's, and what each operation gives
-  std::vector<int> last_uses;    // last operation that reads each value; of the last value one that does not exist
+  std::vector<Shape> shapes;   // of the values: the image's, and what each operation gives
+  std::vector<int> last_uses;  // last operation that reads each value; of the last value one that does not exist
 };
 
 constexpr size_t kHeader = 64;  // of a plan file

@@ -91,7 +91,8 @@ void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
       continue;
     }
     for (int column = 0; column < map.width; ++column)
-      for (int c = 0; c < map.channels; ++c) out[column * map.step + c] = x[c * image.channel_step + column * image.column_step];
+      for (int c = 0; c < map.channels; ++c)
+        out[column * map.step + c] = x[c * image.channel_step + column * image.column_step];
   }
 }
 
@@ -226,7 +227,8 @@ void ResultTask::run(const Frame& frame, int, int, Part part) const {
   const auto [first, last] = part.of(0, map.pixels());
   for (int level = 0; level < map.levels; ++level)
     transpose(map.pixel(int64_t{level} * map.pixels() + first), map.step,
-              frame.result + int64_t{level} * map.channels * map.pixels() + first, map.pixels(), last - first, map.channels);
+              frame.result + int64_t{level} * map.channels * map.pixels() + first, map.pixels(), last - first,
+              map.channels);
 }
 
 }  // namespace bcdzoo

@@ -53,8 +53,8 @@ class Pool {
  public:
   // The process's pool; a forked process gets one of its own, because threads do not survive a fork.
   static Pool& instance();
-  // Calls job(0) here and job(1) … job(threads - 1) in other threads, and waits for all; a thread may call it at a time.
-  // A job throws nothing. Throws std::system_error if there are no more threads.
+  // Calls job(0) here and job(1) … job(threads - 1) in other threads, and waits for all; a thread may call it at a
+  // time. A job throws nothing. Throws std::system_error if there are no more threads.
   void run(int threads, const std::function<void(int)>& job);
 
  private:

@@ -1,5 +1,5 @@
-// Random changes of plan files, for fuzzers; the last file is saved as fuzz_engine.bcz when a sanitizer, or a C++ exception,
-// ends the run.
+// Random changes of plan files, for fuzzers; the last file is saved as fuzz_engine.bcz when a sanitizer, or a C++
+// exception, ends the run.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +38,8 @@ class Dice {
 };
 
 void change_number(Bytes& bytes, Dice& dice) {
-  constexpr uint32_t known[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 4095, 4096, 4097, 65535, 65536, 1 << 24, (1 << 24) + 1, 1u << 31, ~0u};
+  constexpr uint32_t known[] = {
+      0, 1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 4095, 4096, 4097, 65535, 65536, 1 << 24, (1 << 24) + 1, 1u << 31, ~0u};
   if (bytes.size() < 4) return;
   size_t at = 0;  // mostly where a small number lies
   for (int tries = 0; tries < 16; ++tries) {
@@ -80,14 +81,16 @@ Parts parts_of(const Bytes& file) {
 }
 
 Bytes changed(Parts parts, Dice& dice) {
-  for (size_t times = 1 + dice.below(3); times > 0; --times) change(dice.below(8) ? parts.description : parts.constants, dice);
+  for (size_t times = 1 + dice.below(3); times > 0; --times)
+    change(dice.below(8) ? parts.description : parts.constants, dice);
   Bytes file = file_of(parts.description, parts.constants);
   if (dice.below(32) == 0) file[dice.below(64)] = static_cast<char>(dice.below(256));  // of the header
   if (dice.below(64) == 0) file.resize(dice.below(file.size()));
   return file;
 }
 
-// The main function of a fuzzer: NAME INPUTS SEED.bcz...; `is_read` is given every input, and says whether it is a plan.
+// The main function of a fuzzer: NAME INPUTS SEED.bcz...; `is_read` is given every input, and says whether it is a
+// plan.
 int fuzz(int count, char** words, bool (*is_read)(const Bytes&)) {
   if (count < 3) {
     std::fprintf(stderr, "%s INPUTS SEED.bcz...\n", words[0]);

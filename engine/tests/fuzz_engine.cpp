@@ -1,5 +1,5 @@
-// Gives the C interface what a fuzzer makes of plan files, each under a hash that is right, and runs an image through what
-// is loaded: fuzz_engine INPUTS SEED.bcz... A status that is none of those for bad files ends the run.
+// Gives the C interface what a fuzzer makes of plan files, each under a hash that is right, and runs an image through
+// what is loaded: fuzz_engine INPUTS SEED.bcz... A status that is none of those for bad files ends the run.
 #include "bcdzoo/engine.h"
 #include "fuzz.h"
 #include "work.h"

@@ -35,13 +35,16 @@ static char* content_of(const char* path, size_t* size) {
 
 static void facts(const bcdzoo_network* network) {
   expect(bcdzoo_engine_version() == BCDZOO_ENGINE_VERSION, "the version");
-  expect(bcdzoo_channels(network) == 3 && bcdzoo_height(network) == 4 && bcdzoo_width(network) == 4, "the image's shape");
+  expect(bcdzoo_channels(network) == 3 && bcdzoo_height(network) == 4 && bcdzoo_width(network) == 4,
+         "the image's shape");
   expect(bcdzoo_outputs(network) == 3 && !strcmp(bcdzoo_model(network), "net"), "outputs, name");
   expect(!strncmp(bcdzoo_preprocess(network), "resize=4,crop=4,", 16), "preprocessing");
-  expect(!strcmp(bcdzoo_class_name(network, 0), "one") && !strcmp(bcdzoo_class_name(network, 2), "three"), "class names");
+  expect(!strcmp(bcdzoo_class_name(network, 0), "one") && !strcmp(bcdzoo_class_name(network, 2), "three"),
+         "class names");
   expect(!bcdzoo_class_name(network, 3) && !bcdzoo_class_name(network, -1), "names of no classes");
   expect(bcdzoo_instructions(0) && !bcdzoo_instructions(-1) && !bcdzoo_instructions(1000), "instruction sets");
-  expect(!bcdzoo_channels(NULL) && !bcdzoo_height(NULL) && !bcdzoo_width(NULL) && !bcdzoo_outputs(NULL), "facts of NULL");
+  expect(!bcdzoo_channels(NULL) && !bcdzoo_height(NULL) && !bcdzoo_width(NULL) && !bcdzoo_outputs(NULL),
+         "facts of NULL");
   expect(!*bcdzoo_model(NULL) && !*bcdzoo_preprocess(NULL) && !bcdzoo_class_name(NULL, 0), "texts of NULL");
   bcdzoo_free(NULL);
 }
@@ -54,9 +57,11 @@ static void results(const bcdzoo_network* network) {
   for (int set = 0; bcdzoo_instructions(set); ++set)
     for (int threads = 0; threads < 6; ++threads) {
       memset(logits, 0, sizeof logits);
-      expect(bcdzoo_run(network, images, MANY, logits, threads, bcdzoo_instructions(set), &error) == BCDZOO_OK, "it runs");
+      expect(bcdzoo_run(network, images, MANY, logits, threads, bcdzoo_instructions(set), &error) == BCDZOO_OK,
+             "it runs");
       int right = !*error.message;
-      for (int i = 0; i < MANY * 3; ++i) right = right && logits[i] == 16.0f * (float)(i % 3 + i / 3) + 0.5f - 0.5f * (float)(i % 3);
+      for (int i = 0; i < MANY * 3; ++i)
+        right = right && logits[i] == 16.0f * (float)(i % 3 + i / 3) + 0.5f - 0.5f * (float)(i % 3);
       expect(right, "logits of numbers");
     }
   for (int i = 0; i < SIZE; ++i) pixels[i] = i % 3 == 1 ? 255 : 0;
@@ -79,14 +84,17 @@ static void refusals(const bcdzoo_network* network, const char* path) {
   expect_refused(bcdzoo_run_pixels(network, pixels, 2147483647, logits, 1, NULL, &error), bad, &error, "0 to 1048576");
   expect_refused(bcdzoo_run(network, images, 1, logits, -1, NULL, &error), bad, &error, "threads must be 0 to 1024");
   expect_refused(bcdzoo_run(network, images, 1, logits, 1025, NULL, &error), bad, &error, "threads must be 0 to 1024");
-  expect_refused(bcdzoo_run(network, images, 1, logits, 1, "a\nb", &error), bad, &error, "no instruction set named a?b");
+  expect_refused(bcdzoo_run(network, images, 1, logits, 1, "a\nb", &error), bad, &error,
+                 "no instruction set named a?b");
   images[SIZE - 1] = NAN;
-  expect_refused(bcdzoo_run(network, images, 1, logits, 1, NULL, &error), bad, &error, "image 0 has a value that is not finite");
+  expect_refused(bcdzoo_run(network, images, 1, logits, 1, NULL, &error), bad, &error,
+                 "image 0 has a value that is not finite");
 
   expect_refused(bcdzoo_load(NULL, &none, &error), bad, &error, "NULL");
   expect(!none, "a network of nothing");
   expect_refused(bcdzoo_load(path, NULL, &error), bad, &error, "NULL");
-  expect_refused(bcdzoo_load("/no/such\x1b[2J/file", &none, &error), BCDZOO_CANNOT_READ, &error, "cannot read /no/such?[2J/file: No such");
+  expect_refused(bcdzoo_load("/no/such\x1b[2J/file", &none, &error), BCDZOO_CANNOT_READ, &error,
+                 "cannot read /no/such?[2J/file: No such");
   expect_refused(bcdzoo_load("/", &none, &error), BCDZOO_CANNOT_READ, &error, "no regular file");
   expect_refused(bcdzoo_load("/dev/zero", &none, &error), BCDZOO_CANNOT_READ, &error, "no regular file");
   remove("interface_test.fifo");
@@ -100,7 +108,8 @@ static void refusals(const bcdzoo_network* network, const char* path) {
   char* content = content_of(path, &size);
   expect(bcdzoo_load_memory(content, size, &none, &error) == BCDZOO_OK, "it is loaded from memory");
   bcdzoo_free(none);
-  expect_refused(bcdzoo_load_memory(content, size - 1, &none, &error), BCDZOO_BAD_PLAN, &error, "the content cannot be used");
+  expect_refused(bcdzoo_load_memory(content, size - 1, &none, &error), BCDZOO_BAD_PLAN, &error,
+                 "the content cannot be used");
   expect_refused(bcdzoo_load_memory(content, (size_t)-1, &none, &error), BCDZOO_BAD_PLAN, &error, "it has ");
   content[size - 1] ^= 1;
   expect_refused(bcdzoo_load_memory(content, size, &none, &error), BCDZOO_BAD_PLAN, &error, "does not match its hash");
@@ -118,7 +127,8 @@ static void* run_often(void* network) {
   return (void*)wrong;
 }
 
-/* Several threads run one network, while the process is forked again and again; each child runs it too, on several threads. */
+/* Several threads run one network, while the process is forked again and again; each child runs it too, on several
+ * threads. */
 static void threads_and_forks(bcdzoo_network* network) {
   pthread_t threads[3];
   for (int i = 0; i < 3; ++i)
@@ -128,7 +138,10 @@ static void threads_and_forks(bcdzoo_network* network) {
     if (child == 0) {
       float images[2 * SIZE] = {0}, logits[6];
       alarm(60);
-      _exit(bcdzoo_run(network, images, 2, logits, 2, NULL, NULL) == BCDZOO_OK && logits[3] == 0.5f && logits[5] == -0.5f ? 0 : 1);
+      _exit(bcdzoo_run(network, images, 2, logits, 2, NULL, NULL) == BCDZOO_OK && logits[3] == 0.5f &&
+                    logits[5] == -0.5f
+                ? 0
+                : 1);
     }
     int status = 1;
     waitpid(child, &status, 0);

@@ -14,7 +14,8 @@ int main(int count, char** words) {
     for (int pixel = 0; pixel < 16; ++pixel) weights[48 * channel + 16 * channel + pixel] = 1;
   const Bytes bias = aligned(floats({0.5, 0, -0.5}));
   const Bytes flat = operation("reshape", {input("x", 0)}, {text("shape") + u32(2) + wholes({0})}, {});
-  const Bytes linear = operation("linear", {input("x", 1)}, {}, {constant("bias", 1, {3}, 0), constant("weight", 1, {3, 48}, 64)});
+  const Bytes linear =
+      operation("linear", {input("x", 1)}, {}, {constant("bias", 1, {3}, 0), constant("weight", 1, {3, 48}, 64)});
   const Bytes preprocess = "resize=4,crop=4,interpolation=bilinear,mean=0.5,std=0.5,channels=rgb";
   const Bytes all = description({3, 4, 4}, {flat, linear}, {text("one"), text("two"), text("three")}, preprocess);
   const Bytes folder = Bytes(words[1]) + "/";

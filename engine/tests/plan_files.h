@@ -48,7 +48,7 @@ inline Bytes aligned(Bytes bytes) {
 }
 
 inline Bytes operation(const Bytes& kind, const std::vector<Bytes>& inputs, const std::vector<Bytes>& fields,
-                const std::vector<Bytes>& constants) {
+                       const std::vector<Bytes>& constants) {
   return text(kind) + text("layer") + list(inputs) + list(fields) + list(constants);
 }
 
@@ -59,7 +59,7 @@ inline Bytes constant(const Bytes& name, uint32_t tag, const std::vector<uint32_
 }
 
 inline Bytes description(const std::vector<uint32_t>& image, const std::vector<Bytes>& operations,
-                  const std::vector<Bytes>& names = {}, const Bytes& preprocess = "") {
+                         const std::vector<Bytes>& names = {}, const Bytes& preprocess = "") {
   Bytes bytes;
   for (uint32_t size : image) bytes += u32(size);
   return bytes + text("net") + text(preprocess) + list({}) + list(names) + list(operations);
@@ -69,7 +69,10 @@ inline Bytes description(const std::vector<uint32_t>& image, const std::vector<B
 inline Bytes file_of(const Bytes& description, const Bytes& constants) {
   const Bytes padded = aligned(description);
   const uint64_t begin = 64 + padded.size();
-  const Bytes magic("\x89" "BCZ\r\n\x1a\n", 8);
+  const Bytes magic(
+      "\x89"
+      "BCZ\r\n\x1a\n",
+      8);
   return magic + u32(1) + u32(0) + little(begin + constants.size(), 8) + little(begin, 8) + Bytes(32, '\0') + padded +
          constants;
 }

@@ -1,10 +1,11 @@
 // The reader and the reference on a few plans written by hand; tests/engine/test_reader.py has all kinds and more.
+#include "plan.h"
+
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <new>
 
-#include "plan.h"
 #include "plan_files.h"
 #include "reference.h"
 #include "sha256.h"
@@ -56,7 +57,8 @@ const std::vector<uint32_t> kImage = {2, 1, 2};
 const Bytes kFlat = operation("reshape", {input("x", 0)}, {text("shape") + u32(2) + wholes({0})}, {});
 
 Bytes linear(uint32_t value, const std::vector<uint32_t>& sizes = {2, 4}, uint64_t start = 64) {
-  return operation("linear", {input("x", value)}, {}, {constant("bias", 1, {2}, 0), constant("weight", 1, sizes, start)});
+  return operation("linear", {input("x", value)}, {},
+                   {constant("bias", 1, {2}, 0), constant("weight", 1, sizes, start)});
 }
 
 const Bytes kNumbers = aligned(floats({0.5, -1})) + floats({1, 2, 3, 4, 5, 6, 7, 8});
@@ -105,7 +107,8 @@ void test_what_is_wrong_is_refused() {
   expect_refused(file_of(description(kImage, {kFlat, linear(1, {2, 5})}), kNumbers), "a constant ends behind the file");
   expect_refused(file_of(description(kImage, {kFlat, linear(1, {1 << 24, 1 << 24, 1 << 24, 1 << 24})}), kNumbers),
                  "a constant ends behind the file");
-  expect_refused(file_of(description(kImage, {kFlat, linear(1, {2, 4}, 128)}), kNumbers), "is not where the one before");
+  expect_refused(file_of(description(kImage, {kFlat, linear(1, {2, 4}, 128)}), kNumbers),
+                 "is not where the one before");
   expect_refused(file_of(description(kImage, {kFlat, linear(1, {2, 4}, ~uint64_t{63})}), kNumbers), "is not where");
   expect_refused(file_of(description(kImage, {kFlat}, {text("one")}), ""), "one class name for each logit");
   expect_refused(file_of(description(kImage, {kFlat}, {text("\xed\xa0\x80")}), ""), "a text is not UTF-8");
@@ -161,7 +164,8 @@ void test_memory_stays_within_a_factor_of_the_file() {
       {"fields", description(kImage, {text("") + text("") + list({}) + numbered(2000, u32(1) + u32(1)) + list({})})},
       {"words", description(kImage, {text("") + text("") + list({}) + numbered(2000, word) + list({})})},
       {"lists", description(kImage, {text("") + text("") + list({}) + numbered(2000, many_words) + list({})})},
-      {"a promise", description(kImage, std::vector<Bytes>(1, nothing)).substr(0, 31) + u32(60000) + Bytes(240000, '\xff')},
+      {"a promise",
+       description(kImage, std::vector<Bytes>(1, nothing)).substr(0, 31) + u32(60000) + Bytes(240000, '\xff')},
   };
   for (const auto& [name, content] : cases) {
     const Bytes file = file_of(content, "");

@@ -1,5 +1,5 @@
-/* bcdzoo-run: classes of pictures by a plan, with their probabilities. Exit code 1: a picture cannot be used, which does not
- * keep the others from being named; or the network. 2: wrong usage. */
+/* bcdzoo-run: classes of pictures by a plan, with their probabilities. Exit code 1: a picture cannot be used, which
+ * does not keep the others from being named; or the network. 2: wrong usage. */
 #include <bcdzoo/engine.h>
 #include <errno.h>
 #include <math.h>
@@ -9,7 +9,8 @@
 
 static const char kUsage[] =
     "usage: bcdzoo-run [--top K] [--threads N] [--instructions NAME] [--raw] net.bcz PICTURE...\n"
-    "  PICTURE is a PPM (P6, of bytes) of the network's size, red, green and blue; with --raw, float32 of this machine,\n"
+    "  PICTURE is a PPM (P6, of bytes) of the network's size, red, green and blue; with --raw, float32 of this "
+    "machine,\n"
     "  channel by channel, preprocessed as the network expects.\n";
 
 typedef struct {
@@ -52,7 +53,9 @@ static void advise(char* what, size_t room, const char* why, const bcdzoo_networ
   const int width = bcdzoo_width(network), height = bcdzoo_height(network);
   int side = width < height ? width : height;
   sscanf(bcdzoo_preprocess(network), "resize=%d", &side);
-  snprintf(what, room, "%s; convert it, for example with `magick IN -resize %dx%d^ -gravity center -extent %dx%d OUT.ppm`", why, side, side, width, height);
+  snprintf(what, room,
+           "%s; convert it, for example with `magick IN -resize %dx%d^ -gravity center -extent %dx%d OUT.ppm`", why,
+           side, side, width, height);
 }
 
 /* Whether a file begins with the header of a PPM of the network's size; otherwise `what` says what to do. */
@@ -72,7 +75,8 @@ static int has_header(FILE* file, const bcdzoo_network* network, char* what, siz
   }
   if (width != bcdzoo_width(network) || height != bcdzoo_height(network)) {
     char why[100];
-    snprintf(why, sizeof why, "it has %d x %d pixels, and the network takes %d x %d", width, height, bcdzoo_width(network), bcdzoo_height(network));
+    snprintf(why, sizeof why, "it has %d x %d pixels, and the network takes %d x %d", width, height,
+             bcdzoo_width(network), bcdzoo_height(network));
     advise(what, room, why, network);
     return 0;
   }
@@ -80,7 +84,8 @@ static int has_header(FILE* file, const bcdzoo_network* network, char* what, siz
 }
 
 /* Logits of a picture; 0, and `what` says why, if there are none. */
-static int run(const bcdzoo_network* network, const char* path, const Options* options, float* logits, char* what, size_t room) {
+static int run(const bcdzoo_network* network, const char* path, const Options* options, float* logits, char* what,
+               size_t room) {
   const size_t size = (size_t)bcdzoo_channels(network) * (size_t)bcdzoo_height(network) * (size_t)bcdzoo_width(network);
   const size_t bytes = options->raw ? size * sizeof(float) : size;
   bcdzoo_error error;
@@ -100,7 +105,8 @@ static int run(const bcdzoo_network* network, const char* path, const Options* o
   else if (fread(image, 1, bytes, file) != bytes || fgetc(file) != EOF)
     snprintf(what, room, "it does not have the %lu bytes of one image", (unsigned long)bytes);
   else if ((options->raw ? bcdzoo_run(network, image, 1, logits, options->threads, options->instructions, &error)
-                         : bcdzoo_run_pixels(network, image, 1, logits, options->threads, options->instructions, &error)) != BCDZOO_OK)
+                         : bcdzoo_run_pixels(network, image, 1, logits, options->threads, options->instructions,
+                                             &error)) != BCDZOO_OK)
     snprintf(what, room, "%s", error.message);
   else
     done = 1;
@@ -109,7 +115,8 @@ static int run(const bcdzoo_network* network, const char* path, const Options* o
   return done;
 }
 
-/* Prints the likeliest classes, a line each: path, probability, number, and name if there is one. Logits are used up. */
+/* Prints the likeliest classes, a line each: path, probability, number, and name if there is one. Logits are used up.
+ */
 static void print(const bcdzoo_network* network, const char* path, const Options* options, float* logits) {
   const int classes = bcdzoo_outputs(network);
   double largest = logits[0], sum = 0;
@@ -156,7 +163,8 @@ int main(int count, char** words) {
   bcdzoo_network* network;
   bcdzoo_error error;
   char what[640];
-  if (bcdzoo_load(words[at], &network, &error) != BCDZOO_OK) return fprintf(stderr, "bcdzoo-run: %s\n", error.message), 1;
+  if (bcdzoo_load(words[at], &network, &error) != BCDZOO_OK)
+    return fprintf(stderr, "bcdzoo-run: %s\n", error.message), 1;
   float* logits = malloc(sizeof *logits * (size_t)bcdzoo_outputs(network));
   if (!logits) failed = complain(words[at], "out of memory");
   while (logits && ++at < count)
