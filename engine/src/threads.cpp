@@ -3,6 +3,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <chrono>
+
 namespace bcdzoo {
 namespace {
 
@@ -27,9 +29,12 @@ void Barrier::wait() {
     if (sleeping_.load(std::memory_order_acquire)) all_here_.notify_all();
     return;
   }
-  constexpr int kSpins = 4000;  // some tens of microseconds: beyond that another thread does not run at all
-  for (int spin = 0; spin < kSpins; ++spin)
-    if (round_.load(std::memory_order_acquire) != round) return;
+  constexpr auto kSpin = std::chrono::microseconds(100);  // beyond that another thread does not run at all
+  const auto start = std::chrono::steady_clock::now();
+  do {
+    for (int look = 0; look < 100; ++look)
+      if (round_.load(std::memory_order_acquire) != round) return;
+  } while (std::chrono::steady_clock::now() - start < kSpin);
   std::unique_lock<std::mutex> lock(mutex_);
   ++sleeping_;
   all_here_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != round; });
