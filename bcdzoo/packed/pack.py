@@ -266,7 +266,12 @@ class PlanNetwork(EngineModule):
 
 
 def _split(run: Any, x: Tensor) -> Any:
-    """Run images a few at a time; what gives several maps gives each of them whole."""
+    """Run images a few at a time; what gives several maps gives each of them whole.
+
+    Comparisons would hide a NaN that the plain network shows in its logits.
+    """
+    if x.numel() and not all(extreme.isfinite() for extreme in x.aminmax()):
+        raise BcdzooError("the images have values that are not finite: check their preprocessing")
     parts = [run(images) for images in x.split(_IMAGES_PER_THREAD * torch.get_num_threads())]
     if isinstance(parts[0], list | tuple):
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
@@ -274,10 +279,10 @@ def _split(run: Any, x: Tensor) -> Any:
 
 
 def require_images(x: Tensor) -> None:
-    """Refuse invalid images, because comparisons would hide a NaN that the plain network shows in its logits.
+    """Refuse what is no batch of images.
 
     Raises:
-        BcdzooError: It is not float32 of four dimensions on the CPU, or not finite.
+        BcdzooError: It is not float32 of four dimensions on the CPU.
     """
     if not isinstance(x, Tensor):
         raise BcdzooError(f"a packed network takes a torch.Tensor of images, not a {type(x).__name__}")
@@ -286,8 +291,6 @@ def require_images(x: Tensor) -> None:
         raise BcdzooError(
             f"a packed network takes images as torch.float32 of shape (N, C, H, W) on the CPU, not {what}"
         )
-    if x.numel() and not all(extreme.isfinite() for extreme in x.aminmax()):
-        raise BcdzooError("the images have values that are not finite: check their preprocessing")
 
 
 def _obstacle(module: nn.Module) -> str | None:

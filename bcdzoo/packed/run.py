@@ -52,7 +52,7 @@ class PlanRunner:
         return [self.plan.operations[number] for number in self.network.slow]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """What the last operation gives, of images, float32 of shape (N, C, H, W) on the CPU."""
+        """What the last operation gives, of images, finite float32 of shape (N, C, H, W) on the CPU."""
         return self._run(images, None)
 
     def nanoseconds(self, images: Tensor) -> npt.NDArray[np.int64]:
@@ -69,7 +69,10 @@ class PlanRunner:
         shape = self.shapes[-1]
         out = np.empty((len(images), int(np.prod(shape))), np.float32)
         threads, instructions = torch.get_num_threads(), native.chosen()
-        self.network.run(images.detach().numpy(), out, threads, instructions, spent)
+        try:
+            self.network.run(images.detach().numpy(), out, threads, instructions, spent)
+        except ValueError as error:
+            raise BcdzooError(str(error)) from None
         return torch.from_numpy(out).reshape(-1, *shape)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -53,6 +53,8 @@ bcdzoo_status guarded(bcdzoo_error* error, const Job& job) noexcept {
     fail(BCDZOO_CANNOT_READ, missing.what());
   } catch (const PlanError& refused) {
     fail(BCDZOO_BAD_PLAN, refused.what());
+  } catch (const ImageError& refused) {
+    fail(BCDZOO_BAD_ARGUMENT, refused.what());
   } catch (const std::bad_alloc&) {
     fail(BCDZOO_NO_MEMORY, "out of memory");
   } catch (const std::system_error&) {
@@ -157,19 +159,13 @@ const char* bcdzoo_instructions(int number) {
 
 bcdzoo_status bcdzoo_run(const bcdzoo_network* network, const float* images, int count, float* logits, int threads,
                          const char* instructions, bcdzoo_error* error) {
-  return run_images(
-      network, images, count, logits, threads, instructions, error,
-      [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
-        const Shape& shape = loaded.plan().image;
-        const int64_t size = shape.count();
-        const float* const end = images + count * size;
-        const float* const wrong = std::find_if_not(images, end, [](float x) { return std::isfinite(x); });
-        if (wrong != end)
-          throw Refusal{BCDZOO_BAD_ARGUMENT, "image " + std::to_string((wrong - images) / size) +
-                                                 " has a value that is not finite: check its preprocessing"};
-        const Images all{images, count, size, int64_t{shape.height()} * shape.width(), shape.width(), 1};
-        loaded.network().run(all, logits, how_many, kernels, nullptr);
-      });
+  return run_images(network, images, count, logits, threads, instructions, error,
+                    [&](const Loaded& loaded, int how_many, const Kernels& kernels) {
+                      const Shape& shape = loaded.plan().image;
+                      const int64_t pixels = int64_t{shape.height()} * shape.width();
+                      const Images all{images, count, shape.count(), pixels, shape.width(), 1};
+                      loaded.network().run(all, logits, how_many, kernels, nullptr);
+                    });
 }
 
 bcdzoo_status bcdzoo_run_pixels(const bcdzoo_network* network, const uint8_t* pixels, int count, float* logits,

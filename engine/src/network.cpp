@@ -18,6 +18,32 @@ int64_t now() {
       .count();
 }
 
+// Whether numbers `step` apart are finite.
+bool is_finite(const float* x, int64_t step, int count) {
+  constexpr uint32_t kExponent = 0x7f800000;
+  const auto is_wrong = [](float number) {
+    uint32_t bits;
+    std::memcpy(&bits, &number, sizeof(bits));
+    return (bits & kExponent) == kExponent;
+  };
+  uint32_t wrong = 0;
+  if (step == 1)
+    for (int i = 0; i < count; ++i) wrong |= is_wrong(x[i]);
+  else
+    for (int i = 0; i < count; ++i) wrong |= is_wrong(x[i * step]);
+  return !wrong;
+}
+
+// Whether a share of an image's rows is finite.
+bool is_finite(const Image& image, const Shape& shape, Part part) {
+  const auto [first, last] = part.of(0, shape.height());
+  for (int c = 0; c < shape.channels(); ++c)
+    for (int y = first; y < last; ++y)
+      if (!is_finite(image.values + c * image.channel_step + y * image.row_step, image.column_step, shape.width()))
+        return false;
+  return true;
+}
+
 // A classifier at the end: the tasks are it and what gives the result.
 const LinearTask* last_of(const Program& program) {
   const size_t count = program.tasks.size();
@@ -76,11 +102,15 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
   Floats features(static_cast<size_t>(columns) * images.count);
   std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
   Failure failure;
+  std::atomic<int> wrong{images.count};  // the first image that is not finite
   const auto run_image = [&](int thread, int image, Arena& arena, Part part, Barrier& barrier) {
     Frame frame{kernels,
                 arena.bytes.data(),
                 {images.values + image * images.image_step, images.channel_step, images.row_step, images.column_step},
                 out + image * out_size};
+    if (!is_finite(frame.image, plan_->image, part))
+      for (int known = wrong; image < known && !wrong.compare_exchange_weak(known, image);) {
+      }
     run_steps(frame, part, barrier, failure, nanoseconds ? spent[thread].data() : nullptr);
     if (last_ && part.index == 0)
       std::copy_n(frame.map(last_->from).values, columns, features.data() + int64_t{image} * columns);
@@ -110,6 +140,8 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
     give_back(std::move(arena));
     failure.rethrow();
   }
+  if (wrong < images.count)
+    throw ImageError("image " + std::to_string(wrong) + " has a value that is not finite: check its preprocessing");
   if (last_)
     Pool::instance().run(threads,
                          [&](int thread) { run_last(kernels, features.data(), images.count, out, {thread, threads}); });

@@ -15,6 +15,11 @@ struct Images {
   int64_t image_step = 0, channel_step = 0, row_step = 0, column_step = 0;
 };
 
+// Images that cannot be run: comparisons would hide a NaN.
+struct ImageError : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
 class LinearTask;
 
 class Network {
@@ -35,8 +40,9 @@ class Network {
   // Pieces of work that an image is.
   int steps() const { return static_cast<int>(schedule_.steps.size()); }
 
-  // Runs images; `out` is [images][what the plan gives, channel-major]. Where it is not null, `nanoseconds` has a
-  // number for each operation, to which the time that its tasks took is added, all threads together.
+  // Runs images, which must be finite: throws an ImageError otherwise; `out` is [images][what the plan gives,
+  // channel-major]. Where it is not null, `nanoseconds` has a number for each operation, to which the time that its
+  // tasks took is added, all threads together.
   void run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const;
 
  private:

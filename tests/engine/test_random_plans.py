@@ -20,7 +20,7 @@ def disagreement(one: Example, instructions: str) -> str:
     expected, exact = one.expected.reshape(-1, size), one.exact
     for threads, batch in ((1, 5), (1, 1), (2, 1), (2, 5), (3, 1), (3, 5)):
         for images in (
-            np.full_like(one.images[:1], np.nan),
+            np.full_like(one.images[:1], 3e38),
             one.images[:batch],
         ):  # what was in the memory must not matter
             got = np.full((len(images), size), np.nan, np.float32)

@@ -104,10 +104,8 @@ class Network:
         try:
             if images.dtype == np.uint8:
                 self._network.run_pixels(np.ascontiguousarray(images), out, self.threads, self.instructions)
-            elif np.isfinite(images).all():
-                self._network.run(_native(images), out, self.threads, self.instructions)
             else:
-                raise EngineError("the images have values that are not finite: check their preprocessing")
+                self._network.run(_native(images), out, self.threads, self.instructions)
         except (ValueError, MemoryError, RuntimeError) as error:
             raise EngineError(str(error) or "out of memory: give fewer images at once") from None
         return out
