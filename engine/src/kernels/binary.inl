@@ -328,17 +328,28 @@ inline int same_runs(const BinaryConv& conv, int begin, int end) {
 }
 
 // Few pixels at a time, so that their floats stay in the first cache, and a panel's weights while they are read.
+// Asks for a share of a panel's weights, parts [begin, end) of `count`, while another one is computed with.
+BCDZOO_INLINE void prefetch(const BinaryJob& job, int panel, int begin, int end, int count) {
+  constexpr int64_t kLine = 16;  // dwords
+  const int64_t size = int64_t{job.depth} * kPanel;
+  const int64_t first = size * begin / count / kLine * kLine, last = size * end / count;
+  for (const Dwords& panels : job.conv.panels)
+    for (int64_t at = first; at < last; at += kLine) __builtin_prefetch(panels.data() + panel * size + at, 0, 2);
+}
+
 template <Sums kSums, bool kExtra, Adds kAdds>
 void binary_conv_as(const BinaryJob& job, int begin, int end, int first, int last) {
-  constexpr int kStep = 64;
+  constexpr int kStep = 64, kFetchStep = 16;
   for (int block = begin; block < end; block += kStep)
     for (int index = first; index < last; ++index) {
       BinaryPanel panel(job, index, kExtra);
       const int block_end = block + kStep < end ? block + kStep : end;
+      const bool fetches = block == begin && index + 1 < last;  // later blocks find the weights in the second cache
       for (int pixel = block, stop; pixel < block_end; pixel = stop) {
-        stop = block_end;
+        stop = fetches && pixel + kFetchStep < block_end ? pixel + kFetchStep : block_end;
+        if (fetches) prefetch(job, index + 1, pixel - block, stop - block, block_end - block);
         if (kSums == Sums::kRuns && !job.conv.first_run.empty()) {
-          stop = same_runs(job.conv, pixel, block_end);
+          stop = same_runs(job.conv, pixel, stop);
           panel.first_run = job.conv.first_run[pixel];
           panel.end_run = job.conv.end_run[pixel];
         }
