@@ -14,7 +14,7 @@ from bcdzoo.text import printable
 @click.argument("model", type=MODEL)
 @click.option("--packed", is_flag=True, help="Write the plan in a safetensors file.")
 @click.option("--as", "kind", type=click.Choice(SUFFIXES), help="Write another format (docs/interchange.md).")
-@out_option("Output file (.bcz, with --packed .safetensors; .onnx for onnx).", required=True)
+@out_option("Output file (.bcz; with --packed .safetensors, with --as .onnx, or .xml for openvino).", required=True)
 @click.option(
     "--weights",
     type=WEIGHTS,

@@ -1,4 +1,4 @@
 """Plans and networks in other people's formats."""
 
-SUFFIXES = {"onnx": ".onnx"}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 """The formats, and the endings of their files."""

@@ -21,6 +21,12 @@ def _onnx(path: Path, plan: Plan) -> int:
     return write_onnx(path, plan)
 
 
+def _openvino(path: Path, plan: Plan) -> int:
+    from bcdzoo.interchange.to_openvino import write_openvino
+
+    return write_openvino(path, plan)
+
+
 class Format(NamedTuple):
     """How a format is written.
 
@@ -35,7 +41,10 @@ class Format(NamedTuple):
     extra: str
 
 
-FORMATS: Mapping[str, Format] = {"onnx": Format(_onnx, ("onnx",), "onnx")}
+FORMATS: Mapping[str, Format] = {
+    "onnx": Format(_onnx, ("onnx",), "onnx"),
+    "openvino": Format(_openvino, ("openvino", "onnx"), "openvino"),
+}
 """What writes each format."""
 
 

@@ -21,7 +21,8 @@ class Graph:
 
     Attributes:
         layer: Layer that the next nodes are of.
-        binary: For each convolution of signs by signs, by the name of what it gives, the bits of its weights.
+        binary: For each convolution of signs by signs, padded with 0 if not by signs, and without groups: the bits of
+            its weights, by the name of its node.
     """
 
     domain = ""
@@ -70,7 +71,8 @@ class Graph:
     def unfolded(self, sums: str) -> str:
         """Sums of integers as they are, whatever they are scaled with next.
 
-        Runtimes would fold that scale into the weights, and then sums are rounded: what should be 0 gets a sign. A clip that clips nothing keeps them from it, and costs nothing behind a convolution.
+        Runtimes would fold that scale into the weights, and round the sums: what should be 0 would get a sign. A clip
+        that clips nothing keeps them from it, and costs nothing behind a convolution.
         """
         return self("Clip", sums, np.float32(-(2.0**100)), np.float32(2.0**100))
 

@@ -309,7 +309,8 @@ def _binary_unit(
         part = slice(number * rows, (number + 1) * rows)
         weight = unpacked_bits(constants["planes"][part], shape[0] // fields["groups"], kernel)
         sums = _convolved(graph, step, _sampled(graph, bits, shape, sampling), graph.weight(weight), kernel)
-        graph.binary[sums] = weight
+        if fields["groups"] == 1 and fields["pad_value"] in (-1, 0, 1):
+            graph.binary[sums] = weight
         terms.append(graph("Mul", graph.unfolded(sums), constants["scale"][part, None, None]))
     v = _sum(graph, terms)
     v = graph("Mul", v, gate) if gate else v

@@ -38,9 +38,9 @@ def onnx_model(plan: Plan, graph: Graph | None = None) -> onnx.ModelProto:
         raise PlanError("the last operation does not give logits")
     values: list[str | list[str]] = ["images"]
     for operation, out in zip(plan.operations, shapes[1:], strict=True):
-        graph.layer = operation.name or operation.kind
+        graph.layer = printable(operation.name or operation.kind, 200)
         if operation.kind not in NODES:
-            raise BcdzooError(f"{printable(operation.kind, 100)} of {printable(graph.layer, 100)} has no translation")
+            raise BcdzooError(f"{printable(operation.kind, 100)} of {graph.layer} has no translation")
         step = Step(operation, {key: shapes[value] for key, value in operation.inputs.items()}, out)
         values.append(NODES[operation.kind](graph, step, **{key: values[i] for key, i in operation.inputs.items()}))
     metadata = {"model": plan.model, "preprocess": plan.preprocess, "classes": json.dumps(plan.class_names)}
