@@ -27,6 +27,12 @@ def _openvino(path: Path, plan: Plan) -> int:
     return write_openvino(path, plan)
 
 
+def _qonnx(path: Path, plan: Plan) -> int:
+    from bcdzoo.interchange.to_qonnx import write_qonnx
+
+    return write_qonnx(path, plan)
+
+
 class Format(NamedTuple):
     """How a format is written.
 
@@ -44,6 +50,7 @@ class Format(NamedTuple):
 FORMATS: Mapping[str, Format] = {
     "onnx": Format(_onnx, ("onnx",), "onnx"),
     "openvino": Format(_openvino, ("openvino", "onnx"), "openvino"),
+    "qonnx": Format(_qonnx, ("onnx",), "onnx"),
 }
 """What writes each format."""
 

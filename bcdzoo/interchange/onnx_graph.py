@@ -27,6 +27,8 @@ class Graph:
 
     domain = ""
     """Domain of its operators that are not ONNX's own."""
+    batch: str | int = "N"
+    """Number of images; a name for any."""
 
     def __init__(self) -> None:
         self.layer = ""
@@ -86,8 +88,8 @@ class Graph:
             metadata: What is written beside the graph.
         """
         nodes = [*self._nodes, helper.make_node("Identity", [logits], ["logits"], "logits")]
-        inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", *shape])]
-        ends = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", outputs])]
+        inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [self.batch, *shape])]
+        ends = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [self.batch, outputs])]
         name = metadata["model"] or "plan"
         graph = helper.make_graph(nodes, name, inputs, ends, [*self._constants.values()])
         domains = {"": OPSET} | ({self.domain: 1} if self.domain else {})
