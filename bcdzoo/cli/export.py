@@ -45,14 +45,14 @@ def command(
     from bcdzoo.evaluation.model import load_network
     from bcdzoo.packed.checkpoint import write_packed
 
-    found = load_network(model, weights, manifest, **build)
     if kind:
-        from bcdzoo.interchange.exporting import write_as
+        from bcdzoo.interchange.exporting import write_as, writer
 
-        written = write_as(kind, found, out)
+        write = writer(kind)  # before anything is fetched
+        written = write_as(write, load_network(model, weights, manifest, **build), out)
         click.echo(f"{printable(out)}: {written.file / 1e6:.2f} MB; as float32 {written.float32 / 1e6:.2f} MB")
         return
-    sizes = write_packed(found, out)
+    sizes = write_packed(load_network(model, weights, manifest, **build), out)
     click.echo(
         f"{printable(out)}: {sizes.file / 1e6:.2f} MB, in theory {(sizes.planes + sizes.real) / 1e6:.2f} MB "
         f"({sizes.planes / 1e6:.2f} MB of bits and {sizes.real / 1e6:.2f} MB of real values); as float32 "

@@ -1,7 +1,8 @@
 """Write a loaded network in another format: network → plan → file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,45 +15,8 @@ from bcdzoo.plan.plan import Plan, shapes_of
 from bcdzoo.text import printable
 from bcdzoo.weights.load import LoadedModel
 
-
-def _onnx(path: Path, plan: Plan) -> int:
-    from bcdzoo.interchange.to_onnx import write_onnx
-
-    return write_onnx(path, plan)
-
-
-def _openvino(path: Path, plan: Plan) -> int:
-    from bcdzoo.interchange.to_openvino import write_openvino
-
-    return write_openvino(path, plan)
-
-
-def _qonnx(path: Path, plan: Plan) -> int:
-    from bcdzoo.interchange.to_qonnx import write_qonnx
-
-    return write_qonnx(path, plan)
-
-
-class Format(NamedTuple):
-    """How a format is written.
-
-    Attributes:
-        write: Writes a plan to a path, and returns the size of all its files in bytes.
-        packages: Packages that it needs.
-        extra: Extra of this package that installs them.
-    """
-
-    write: Callable[[Path, Plan], int]
-    packages: tuple[str, ...]
-    extra: str
-
-
-FORMATS: Mapping[str, Format] = {
-    "onnx": Format(_onnx, ("onnx",), "onnx"),
-    "openvino": Format(_openvino, ("openvino", "onnx"), "openvino"),
-    "qonnx": Format(_qonnx, ("onnx",), "onnx"),
-}
-"""What writes each format."""
+Writer = Callable[[Path, Plan], int]
+"""Writes a plan to a path, and returns the size of all its files in bytes."""
 
 
 class Sizes(NamedTuple):
@@ -67,32 +31,45 @@ class Sizes(NamedTuple):
     float32: int
 
 
-def write_as(name: str, found: LoadedModel, path: Path) -> Sizes:
+def writer(name: str) -> Writer:
+    """What writes a format.
+
+    Args:
+        name: Key in :data:`bcdzoo.interchange.SUFFIXES`.
+
+    Raises:
+        BcdzooError: A package that it needs is missing.
+    """
+    try:
+        module: Any = import_module(f"bcdzoo.interchange.to_{name}")
+    except ImportError as error:
+        extra = "openvino" if name == "openvino" else "onnx"
+        what = f"`--as {name}` needs packages that cannot be imported ({printable(error, 200)})"
+        raise BcdzooError(f"{what}: pip install 'bcdzoo[{extra}]'") from None
+    write: Writer = getattr(module, f"write_{name}")
+    return write
+
+
+def write_as(write: Writer, found: LoadedModel, path: Path) -> Sizes:
     """Write a loaded network.
 
     Args:
-        name: Key in :data:`FORMATS`.
+        write: What writes the format.
         found: Network, which is taken to the CPU in float32; or a plan.
         path: File to write.
 
     Raises:
-        BcdzooError: A package is missing, or the network computes something that the plan or the format does not have.
+        BcdzooError: The network computes something that the plan or the format does not have.
         OSError: The file cannot be written.
     """
-    kind = FORMATS[name]
     if not isinstance(found.model, PlanNetwork):
         found = replace(found, model=found.model.cpu().float().eval())
     try:
         plan = exported_plan(found)
         check_bounds(plan)
-        return Sizes(kind.write(path, plan), float32_size(plan))
+        return Sizes(write(path, plan), float32_size(plan))
     except PlanError as error:
         raise BcdzooError(f"cannot write {path}: {printable(error, 500)}") from None
-    except ModuleNotFoundError as error:
-        if error.name not in kind.packages:
-            raise
-        what = f"`--as {name}` needs {error.name}, which is not installed"
-        raise BcdzooError(f"{what}: pip install 'bcdzoo[{kind.extra}]'") from None
 
 
 def float32_size(plan: Plan) -> int:

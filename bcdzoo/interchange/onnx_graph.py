@@ -21,6 +21,7 @@ class Graph:
 
     Attributes:
         layer: Layer that the next nodes are of.
+        are_signs: Values that are signs.
         binary: For each convolution of signs by signs, padded with 0 if not by signs, and without groups: the bits of
             its weights, by the name of its node.
     """
@@ -32,6 +33,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.layer = ""
+        self.are_signs: set[str] = set()
         self.binary: dict[str, Array] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
@@ -60,7 +62,9 @@ class Graph:
     def signs(self, x: str, threshold: str | Array, falls: Array) -> str:
         """+1 where x ≥ threshold, else -1; the other way round where it falls."""
         plus = np.where(falls, np.float32(-1), np.float32(1))
-        return self("Where", self("GreaterOrEqual", x, threshold), plus, -plus)
+        signs = self("Where", self("GreaterOrEqual", x, threshold), plus, -plus)
+        self.are_signs.add(signs)
+        return signs
 
     def weight(self, bits: Array) -> str:
         """The signs of bits, in their shape; they are stored as bits, which runtimes unfold when they load the file."""

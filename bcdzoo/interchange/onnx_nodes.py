@@ -252,22 +252,31 @@ def _stack(graph: Graph, step: Step, **values: str) -> list[str]:
     return list(values.values())
 
 
-def _weight(graph: Graph, planes: Array, c_in: int, kernel: Sequence[int]) -> str:
-    """``Σ 2^j·s_j`` of planes of signs (w_bits, rows, taps, words)."""
-    signs = [graph.weight(unpacked_bits(plane, c_in, kernel)) for plane in planes]
-    return _sum(graph, [graph("Mul", sign, _number(2**j)) if j else sign for j, sign in enumerate(signs)])
+def _binary_sums(graph: Graph, step: Step, signs: str, bits: Array) -> str:
+    """A convolution of signs by signs, which is remembered as one."""
+    sums = _convolved(graph, step, signs, graph.weight(bits), bits.shape[2:])
+    if step.fields["groups"] == 1 and step.fields["pad_value"] in (-1, 0, 1):
+        graph.binary[sums] = bits
+    return graph.unfolded(sums)
+
+
+def _low_bit_sums(graph: Graph, step: Step, levels: str) -> str:
+    """Sums of levels by ``Σ 2^j·s_j``, of planes of signs (w_bits, rows, taps, words)."""
+    kernel, c_in = step.fields["kernel"], step.shapes["x"][-3] // step.fields["groups"]
+    planes = [unpacked_bits(plane, c_in, kernel) for plane in step.operation.constants["planes"]]
+    if len(planes) == 1 and levels in graph.are_signs:
+        return _binary_sums(graph, step, levels, planes[0])
+    signs = [graph.weight(bits) for bits in planes]
+    weight = _sum(graph, [graph("Mul", sign, _number(2**j)) if j else sign for j, sign in enumerate(signs)])
+    return graph.unfolded(_convolved(graph, step, levels, weight, kernel))
 
 
 def _low_bit_conv(graph: Graph, step: Step, x: str | list[str]) -> str:
     """Sums of integers × scale, summed over bases of weights; × a_scale, summed over bases of activations."""
-    fields, constants = step.fields, step.operation.constants
-    kernel, bases = fields["kernel"], fields["w_bases"]
-    weight = _weight(graph, constants["planes"], step.shapes["x"][-3] // fields["groups"], kernel)
-    scale = constants["scale"].reshape(-1, 1, 1)
-    terms = []
+    constants, bases = step.operation.constants, step.fields["w_bases"]
+    scale, terms = constants["scale"].reshape(-1, 1, 1), []
     for levels, a_scale in zip([x] if isinstance(x, str) else x, constants["a_scale"], strict=True):
-        sums = _convolved(graph, step, levels, weight, kernel)
-        scaled = graph("Mul", graph.unfolded(sums), scale)
+        scaled = graph("Mul", _low_bit_sums(graph, step, levels), scale)
         rows = len(scale) // bases
         parts = [_channels(graph, scaled, i * rows, (i + 1) * rows) for i in range(bases)] if bases > 1 else [scaled]
         terms.append(graph("Mul", _sum(graph, parts), _number(a_scale)))
@@ -308,10 +317,8 @@ def _binary_unit(
     for number, sampling in enumerate(samplings):
         part = slice(number * rows, (number + 1) * rows)
         weight = unpacked_bits(constants["planes"][part], shape[0] // fields["groups"], kernel)
-        sums = _convolved(graph, step, _sampled(graph, bits, shape, sampling), graph.weight(weight), kernel)
-        if fields["groups"] == 1 and fields["pad_value"] in (-1, 0, 1):
-            graph.binary[sums] = weight
-        terms.append(graph("Mul", graph.unfolded(sums), constants["scale"][part, None, None]))
+        sums = _binary_sums(graph, step, _sampled(graph, bits, shape, sampling), weight)
+        terms.append(graph("Mul", sums, constants["scale"][part, None, None]))
     v = _sum(graph, terms)
     v = graph("Mul", v, gate) if gate else v
     v = graph("Add", v, offset) if offset else v

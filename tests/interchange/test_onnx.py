@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.interchange import to_onnx
+from bcdzoo.interchange import SUFFIXES, to_onnx
 from bcdzoo.interchange.exporting import float32_size
 from bcdzoo.interchange.onnx_nodes import NODES
 from bcdzoo.interchange.to_onnx import onnx_model, write_onnx
@@ -165,14 +165,17 @@ def test_names_from_a_plan_file_do_no_harm(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "net.onnx"
     tiny = ("export", "bcdnet-tiny", "--as", "onnx", "--out", str(out))
-    with monkeypatch.context() as patch:
-        patch.delitem(sys.modules, "bcdzoo.interchange.to_onnx")
-        patch.setitem(sys.modules, "onnx", None)
-        done = bcdzoo(*tiny)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "bcdzoo: `--as onnx` needs onnx, which is not installed: pip install 'bcdzoo[onnx]'\n",
-    )
+    for kind, package in ("onnx", "onnx"), ("qonnx", "onnx"), ("openvino", "openvino"):
+        with monkeypatch.context() as patch:
+            for module in [module for module in sys.modules if module.startswith("bcdzoo.interchange.")]:
+                patch.delitem(sys.modules, module)
+            patch.setitem(sys.modules, package, None)
+            done = bcdzoo("export", "bcdnet-tiny", "--as", kind, "--out", str(out.with_suffix(SUFFIXES[kind])))
+        assert done.returncode == 1
+        assert done.stderr.startswith(
+            f"bcdzoo: `--as {kind}` needs packages that cannot be imported (import of {package} "
+        )
+        assert done.stderr.endswith(f"): pip install 'bcdzoo[{package}]'\n")
     with monkeypatch.context() as patch:
         patch.delitem(NODES, "binary_unit")
         with pytest.raises(BcdzooError, match="binary_unit of ledge has no translation"):

@@ -83,7 +83,9 @@ def test_trained_networks_guess_what_torch_guesses_on_100_pictures(name: str, re
         assert (run(plan, x.numpy()[other]).argmax(1) == found[other].argmax(1)).all()
 
 
-@pytest.mark.parametrize(("name", "layers"), [("bcdnet-a", 50), ("meliusnet-22", 34), ("birealnet-18", 16)])
+@pytest.mark.parametrize(
+    ("name", "layers"), [("bcdnet-a", 50), ("meliusnet-22", 34), ("birealnet-18", 16), ("adabin-resnet20", 18)]
+)
 def test_larger_networks_give_the_logits_of_torch_with_all_their_bits(name: str, layers: int) -> None:
     network, x = untrained(name), torch.from_numpy(images((3, 64, 64), 2))
     with torch.no_grad():
