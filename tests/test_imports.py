@@ -30,6 +30,7 @@ ORDER = (
         "weights",
         "graph",
         "packed",
+        "interchange",
         "trace",
         "observe",
         "ops",

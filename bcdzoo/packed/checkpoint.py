@@ -5,6 +5,7 @@ A file selects operations and their sizes, and cannot do anything else: the netw
 
 import importlib.metadata
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,14 +81,36 @@ def write_packed(found: LoadedModel, out: Path) -> Sizes:
         BcdzooError: It cannot be packed; or this build has no kernels.
         OSError: The file cannot be written.
     """
-    preprocess = parse(found.preprocess) if found.preprocess else assume(found.name)
     plain = 4 * sum(parameter.numel() for parameter in found.model.parameters())
     if native.kernels() is None:
         raise BcdzooError("the 1-bit kernels are missing, and nothing can be packed without them")
+    plan = exported_plan(replace(found, model=pack_in_place(found.model).network))
+    if out.suffix == SUFFIX:
+        write_plan(out, plan)
+    else:
+        content = torch.frombuffer(bytearray(encode(plan)), dtype=torch.uint8)
+        write_tensors(out, {_KEY: content}, {"format": FORMAT, "model": found.name})
+    constants = [array for operation in plan.operations for array in operation.constants.values()]
+    planes = sum(array.nbytes for array in constants if array.dtype == np.uint64)
+    return Sizes(out.stat().st_size, planes, sum(array.nbytes for array in constants) - planes, plain)
+
+
+def exported_plan(found: LoadedModel) -> Plan:
+    """The plan of a loaded network, with all that a file says of it.
+
+    Args:
+        found: Network, in evaluation mode on the CPU in float32, whose plan is for images of the size that its
+            preprocessing gives; or a plan already.
+
+    Raises:
+        BcdzooError: It computes something that no plan has.
+    """
+    if isinstance(found.model, PlanNetwork):
+        return found.model.plan
+    preprocess = parse(found.preprocess) if found.preprocess else assume(found.name)
     names = getattr(found.model, "class_names", None) or ()
-    network = pack_in_place(found.model).network
     with torch.no_grad():
-        plan = plan_of(network, (3, preprocess.crop, preprocess.crop), found.name)
+        plan = plan_of(found.model, (3, preprocess.crop, preprocess.crop), found.name)
     provenance = {
         "weights": found.label or "",
         "sha256": found.sha256 or "",
@@ -99,15 +122,7 @@ def write_packed(found: LoadedModel, out: Path) -> Sizes:
     names = tuple(names) if len(names) == plan.outputs else ()
     # In full: the engine reads it without knowing the presets.
     said = preprocess.spec() if found.preprocess else ""
-    plan = Plan(plan.input_shape, plan.operations, found.name, said, names, provenance)
-    if out.suffix == SUFFIX:
-        write_plan(out, plan)
-    else:
-        content = torch.frombuffer(bytearray(encode(plan)), dtype=torch.uint8)
-        write_tensors(out, {_KEY: content}, {"format": FORMAT, "model": found.name})
-    constants = [array for operation in plan.operations for array in operation.constants.values()]
-    planes = sum(array.nbytes for array in constants if array.dtype == np.uint64)
-    return Sizes(out.stat().st_size, planes, sum(array.nbytes for array in constants) - planes, plain)
+    return Plan(plan.input_shape, plan.operations, found.name, said, names, provenance)
 
 
 def _license(found: LoadedModel) -> str:
