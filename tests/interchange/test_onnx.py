@@ -23,6 +23,7 @@ from bcdzoo.plan.operations import KINDS, Array, Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import run
 from tests.command import bcdzoo
+from tests.engine.random_plans import difference, random_plan
 from tests.interchange.networks import FILES, pictures, plain, trained, untrained
 from tests.plan.examples import IMAGE, POOL, UNIT, bits, examples, real, to_logits, unit
 
@@ -61,6 +62,19 @@ def test_every_kind_of_operation_gives_what_the_reference_gives(name: str) -> No
 
 def test_every_kind_of_operation_has_nodes() -> None:
     assert NODES.keys() == KINDS.keys()
+
+
+def test_random_plans_give_what_the_reference_gives() -> None:
+    wrong = {}
+    for seed in range(60):
+        one = random_plan(seed)
+        shape, length = one.expected.shape[1:], len(one.plan.operations)
+        if one.expected.ndim == 4:
+            flat = Operation("reshape", {"x": length}, {"shape": (0,)})
+            one = one._replace(plan=replace(one.plan, operations=(*one.plan.operations, flat)))
+        if len(shape) in (1, 3) and (said := difference(logits(onnx_model(one.plan), one.images), one.expected, False)):
+            wrong[seed] = said
+    assert len(wrong) <= 1, wrong  # a value on its threshold may turn, where a sum is rounded twice
 
 
 @pytest.mark.parametrize("ceil", [0, 1])
