@@ -75,11 +75,10 @@ def write_openvino(path: Path, plan: Plan) -> int:
     with TemporaryDirectory(prefix="bcdzoo-") as folder:
         made = Path(folder, "net.xml")
         openvino.save_model(openvino_model(plan), made, compress_to_fp16=False)
-        sizes = []
-        for suffix in (".bin", ".xml"):  # what describes the other one comes last
-            content = made.with_suffix(suffix)
-            sizes.append(content.stat().st_size)
-            with atomic_write(path.with_suffix(suffix)) as temporary:
-                shutil.copyfile(content, temporary)
+        content = made.with_suffix(".bin")
+        size = made.stat().st_size + content.stat().st_size
+        with atomic_write(path) as description, atomic_write(path.with_suffix(".bin")) as numbers:
+            shutil.copyfile(made, description)
+            shutil.copyfile(content, numbers)
     say("OpenVINO rounds to bfloat16 where the processor has it: compile with INFERENCE_PRECISION_HINT set to f32")
-    return sum(sizes)
+    return size

@@ -103,14 +103,20 @@ def exported_plan(found: LoadedModel) -> Plan:
             preprocessing gives; or a plan already.
 
     Raises:
-        BcdzooError: It computes something that no plan has.
+        BcdzooError: It computes something that no plan has, or fails.
     """
     if isinstance(found.model, PlanNetwork):
         return found.model.plan
     preprocess = parse(found.preprocess) if found.preprocess else assume(found.name)
     names = getattr(found.model, "class_names", None) or ()
+    shape = (3, preprocess.crop, preprocess.crop)
     with torch.no_grad():
-        plan = plan_of(found.model, (3, preprocess.crop, preprocess.crop), found.name)
+        try:
+            found.model(torch.zeros(1, *shape))
+        except Exception as error:  # a user's network may raise anything
+            what = f"{found.name} fails on an image of {'×'.join(map(str, shape))}"
+            raise BcdzooError(f"{what}: {printable(error, 300)}") from error
+        plan = plan_of(found.model, shape, found.name)
     provenance = {
         "weights": found.label or "",
         "sha256": found.sha256 or "",

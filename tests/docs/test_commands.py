@@ -36,6 +36,7 @@ NOT_RUN = {
     "bcdzoo eval hf-hub:OWNER/NAME": "nobody has published there: tests/weights/test_hub.py has such addresses",
     "bcdzoo eval my_package.nets:small --weights hf-hub:OWNER/NAME": "as above",
     "pip install ./engine": "tests/engine/test_python_package.py does it, in an environment of its own",
+    "bcdzoo export bcdnet-tiny --as openvino": "it needs OpenVINO: tests/interchange/test_openvino.py runs it",
     "pip install .": "it would install into the environment that these tests run in",
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.interchange import SUFFIXES, to_onnx
@@ -22,6 +23,7 @@ from bcdzoo.plan.operations import KINDS, Array, Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.reference import run
 from tests.command import bcdzoo
+from tests.engine.random_plans import difference, random_plan
 from tests.interchange.networks import FILES, pictures, plain, trained, untrained
 from tests.plan.examples import IMAGE, POOL, UNIT, bits, examples, real, to_logits, unit
 
@@ -60,6 +62,19 @@ def test_every_kind_of_operation_gives_what_the_reference_gives(name: str) -> No
 
 def test_every_kind_of_operation_has_nodes() -> None:
     assert NODES.keys() == KINDS.keys()
+
+
+def test_random_plans_give_what_the_reference_gives() -> None:
+    wrong = {}
+    for seed in range(60):
+        one = random_plan(seed)
+        shape, length = one.expected.shape[1:], len(one.plan.operations)
+        if one.expected.ndim == 4:
+            flat = Operation("reshape", {"x": length}, {"shape": (0,)})
+            one = one._replace(plan=replace(one.plan, operations=(*one.plan.operations, flat)))
+        if len(shape) in (1, 3) and (said := difference(logits(onnx_model(one.plan), one.images), one.expected, False)):
+            wrong[seed] = said
+    assert len(wrong) <= 1, wrong  # a value on its threshold may turn, where a sum is rounded twice
 
 
 @pytest.mark.parametrize("ceil", [0, 1])
@@ -189,3 +204,41 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path: Path, monkeypatch:
     assert bcdzoo(*tiny, "--packed").returncode == 2
     assert bcdzoo(*tiny[:-1], str(tmp_path / "net.bcz")).returncode == 2
     assert not out.exists()
+
+
+class Fails(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(7, 10)
+
+
+class GivesAMap(nn.Conv2d):
+    def __init__(self) -> None:
+        super().__init__(3, 4, 3)
+
+
+class GivesAFourier(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.fft.fft(x).real.mean((2, 3))
+        return y
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Fails", "fails on an image of 3×224×224"),
+        ("GivesAMap", "the last operation does not give logits"),
+        ("GivesAFourier", "fft.fft is no operation of a plan"),
+    ],
+)
+def test_networks_that_cannot_be_exported_are_refused_in_one_line(name: str, said: str, tmp_path: Path) -> None:
+    done = bcdzoo("export", f"{__name__}:{name}", "--as", "onnx", "--out", str(tmp_path / "net.onnx"))
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1]
+    assert "unexpected" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_real_valued_network_of_a_user_is_exported_too(tmp_path: Path) -> None:
+    out = tmp_path / "net.onnx"
+    assert bcdzoo("export", "torchvision.models:resnet18", "--as", "onnx", "--out", str(out)).returncode == 0
+    assert 44e6 < out.stat().st_size < 47e6
