@@ -129,7 +129,15 @@ def test_trained_networks_guess_what_torch_guesses_on_100_pictures(name: str, re
 
 @pytest.mark.parametrize(
     "name",
-    ["bcdnet-a", "bcdnet-b", "meliusnet-22", "birealnet-18", "lqnet-r18-w1a2", "abcnet-r18-5x5", "dorefa-r18-w2a2"],
+    [
+        "bcdnet-a",
+        "bcdnet-b",
+        "meliusnet-22",
+        "birealnet-18",
+        "lqnet-r18-w1a2",
+        pytest.param("abcnet-r18-5x5", marks=pytest.mark.slow),
+        "dorefa-r18-w2a2",
+    ],
 )
 def test_larger_networks_give_the_logits_of_torch(name: str) -> None:
     network = untrained(name)
