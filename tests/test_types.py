@@ -22,6 +22,7 @@ reveal_type(bcdzoo.count_ops(model))
 result = bcdzoo.evaluate(model, "imagenet", batch_size=64)
 reveal_type(result)
 reveal_type((result.top1, result.n, result.ci95, result.predictions))
+reveal_type(bcdzoo.predict(model, "photo.jpg"))
 bcdzoo.evaluate(model, "imagenet", batch_size="64")
 bcdzoo.evalute(model, "imagenet")
 """
@@ -35,8 +36,9 @@ SAID = """\
 10: note: Revealed type is "bcdzoo.ops.count.OpsReport"
 12: note: Revealed type is "bcdzoo.evaluation.result.EvalResult"
 13: note: Revealed type is "tuple[float, int, dict[str, list[float]], pandas.core.frame.DataFrame]"
-14: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
-15: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
+14: note: Revealed type is "list[bcdzoo.evaluation.predict.Prediction]"
+15: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
+16: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
 """
 
 

@@ -161,8 +161,9 @@ def train(
                         "evaluation": _evaluated(network, test_images, stage, processes),
                     }
                     _write(path, model, network, stage, classes, words, lineage)
-                    checkpoint_path(out, stage).unlink()
-                processes.wait()
+            if processes.first:  # a run may have been killed between the weights and this
+                checkpoint_path(out, stage).unlink(missing_ok=True)
+            processes.wait()
             parent = str(path)
         return [Trained(stage.name, _weights(out, stage), _lineage(out, stage)) for stage in stages]
 

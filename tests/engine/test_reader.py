@@ -39,7 +39,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for command in commands:
         done = subprocess.run(["cmake", *command], capture_output=True, text=True)
         assert done.returncode == 0 and "warning:" not in done.stderr, done.stdout + done.stderr
-    return folder
+    return folder / "tests"
 
 
 class Tool:
