@@ -4,8 +4,9 @@ import hashlib
 import threading
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -305,39 +306,60 @@ def _obstacle(module: nn.Module) -> str | None:
 
 
 class PackedConv2d(nn.Module):
-    """Replaces a :class:`LowBitConv2d` by itself: the same input, bit for bit the same output."""
+    """Replaces a :class:`LowBitConv2d` by itself: the same input, bit for bit the same output.
+
+    What is not of the levels that the layer states goes through the layer as it is.
+    """
 
     def __init__(self, conv: LowBitConv2d) -> None:
         super().__init__()
         self.conv = conv
-        self._runners: dict[tuple[int, ...], PlanRunner] = {}
+        self._runners: dict[tuple[Any, ...], PlanRunner] = {}
 
     def forward(self, x: Any) -> Tensor:
         values, scale = x if isinstance(x, tuple) else (x, torch.ones(1))
+        quantizer = _levels_of(values, self.conv.a_bits)
+        if quantizer is None:
+            return cast(Tensor, self.conv(x))
         if values.ndim == 4:
             values = values[None]
         maps = values.transpose(0, 1)  # images before bases
-        key = (*maps.shape[1:], *scale.flatten().tolist())
+        key = (quantizer.kind, *maps.shape[1:], *scale.flatten().tolist())
         if key not in self._runners:
-            self._runners[key] = PlanRunner(_plan(self.conv, tuple(maps.shape[1:]), scale))
+            self._runners[key] = PlanRunner(_plan(self.conv, tuple(maps.shape[1:]), scale, quantizer))
         return self._runners[key](maps.flatten(1, 2))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_runners": {}}
 
 
-def _plan(conv: LowBitConv2d, shape: tuple[int, ...], scale: Tensor) -> Plan:
+def _levels_of(values: Tensor, bits: int) -> Operation | None:
+    """The operation that leaves levels of so many bits as they are: signs, or whole numbers from 0 on; or none."""
+    if bool((values.abs() == 1).all()):
+        return Operation("binarize", {"x": 0}, {}, {"threshold": np.zeros(1, np.float32)}, "levels")
+    top = float(2**bits - 1)
+    if not bool(((values >= 0) & (values <= top) & (values == values.round())).all()):
+        return None
+    fields = {"low": 0.0, "high": top, "step": 1.0, "divide": 1, "offset": 0, "bits": bits}
+    return Operation("quantize", {"x": 0}, fields, {}, "levels")
+
+
+def _plan(conv: LowBitConv2d, shape: tuple[int, ...], scale: Tensor, quantizer: Operation) -> Plan:
     """A convolution as a plan, on the maps of all bases, (bases, C, H, W), one behind the other."""
     bases, channels, *sides = shape
     single = Single()
     conv.lower(single, LevelsValue(Value(0, shape), scale) if bases > 1 else Value(0, shape[1:]))
-    parts = [
-        Operation(
-            "slice", {"x": 0}, {"axis": 0, "start": i * channels, "stop": (i + 1) * channels, "step": 1}, name="basis"
-        )
-        for i in range(bases)
-    ]
+    parts = [quantizer]
     if bases > 1:
-        parts.append(Operation("stack", {f"x{i}": i + 1 for i in range(bases)}, name="bases"))
+        parts += [
+            Operation(
+                "slice",
+                {"x": 1},
+                {"axis": 0, "start": i * channels, "stop": (i + 1) * channels, "step": 1},
+                name="basis",
+            )
+            for i in range(bases)
+        ]
+        parts.append(Operation("stack", {f"x{i}": i + 2 for i in range(bases)}, name="bases"))
     convolution = replace(single.operation, inputs={"x": len(parts)})
     return Plan((bases * channels, *sides), (*parts, convolution))

@@ -28,11 +28,13 @@ float border_of(const Operation& operation, const Sliding& sliding) {
 Analysis::Analysis(const Plan& plan)
     : plan_(plan),
       roles_(plan.operations.size(), Role::kOther),
+      level_makers_(plan.shapes.size(), -1),
       origins_(plan.shapes.size()),
       bit_origins_(plan.operations.size()),
       bit_readers_(plan.shapes.size()),
       wanted_(plan.shapes.size()),
       last_uses_(plan.last_uses) {
+  find_level_makers();
   for (int i = 0; i < count(); ++i) {
     const std::string& kind = operation(i).kind;
     if (kind == "binary_unit" && fits_kernels(i)) roles_[i] = Role::kUnit;
@@ -108,23 +110,32 @@ void Analysis::find_bits() {
 }
 
 std::optional<Levels> Analysis::levels_of(int i) const {
-  const int stated = operation(i).whole("a_bits");
   std::optional<Levels> found;
   for (const int value : level_values(i)) {
-    const std::string kind = value ? operation(value - 1).kind : "";
-    Levels one{stated == 1, stated};
-    if (kind == "binarize") one = {true, 1};
-    if (kind == "encode") one = {false, 1};
+    const int maker = level_makers_[value];
+    if (maker < 0) return {};
+    const std::string& kind = operation(maker).kind;
+    Levels one{kind == "binarize", 1};
     if (kind == "quantize") {
-      const auto [least, most] = quantized(operation(value - 1));
+      const auto [least, most] = quantized(operation(maker));
       if (!(least >= 0 && most < 1 << 16)) return {};
-      one = {false, 1};
       while (most >= 1 << one.planes) ++one.planes;
     }
     if (found && (found->signs != one.signs || found->planes != one.planes)) return {};
     found = one;
   }
   return found;
+}
+
+// Levels come from three kinds of operations, and from those that only move or choose numbers.
+void Analysis::find_level_makers() {
+  for (int i = 0; i < count(); ++i) {
+    const std::string& kind = operation(i).kind;
+    const bool moves = kind == "slice" || kind == "reshape" || kind == "permute" ||
+                       (kind == "pool" && operation(i).word("name") == "max");
+    if (kind == "binarize" || kind == "encode" || kind == "quantize") level_makers_[i + 1] = i;
+    if (moves) level_makers_[i + 1] = level_makers_[input(i)];
+  }
 }
 
 bool Analysis::gives_bits(int maker) const {

@@ -53,7 +53,7 @@ class Analysis {
   // Of a low-bit convolution: makers of the levels of its input, one for each basis that is stacked, else the
   // value's own.
   std::vector<int> level_values(int i) const;
-  // As their maker says, else as the convolution does; nothing if the kernels do not know such levels.
+  // As their makers say; nothing if there is none or the kernels do not know such levels.
   std::optional<Levels> levels_of(int i) const;
   // Whether an operation gives a convolution of few bits its bits without floats between them.
   bool gives_bits(int maker) const;
@@ -82,6 +82,7 @@ class Analysis {
   bool fits_kernels(int i) const;
   bool unit_fits(int i, const Sliding& sliding) const;
   bool low_bit_fits(int i, const Sliding& sliding) const;
+  void find_level_makers();
   void find_origins();
   void find_bits();
   void find_wanted();
@@ -90,6 +91,7 @@ class Analysis {
 
   const Plan& plan_;
   std::vector<Role> roles_;                          // of operations
+  std::vector<int> level_makers_;                    // of values: -1 if nobody says that they are levels
   std::vector<std::vector<Origin>> origins_;         // of values
   std::vector<std::vector<Origin>> bit_origins_;     // of operations
   std::vector<std::vector<BitReader>> bit_readers_;  // of values

@@ -118,7 +118,7 @@ void Builder::emit_unit(int i) {
   for (const auto& [reader, origin] : known_.bit_readers(i + 1)) begin_bits(reader);
   UnitTask* const task = add<UnitTask>(computed.height());
   task->to = to;
-  task->shortcut = known_.adds_to_last(i) ? to : shortcut;
+  task->shortcut = shortcut;
   task->shortcut_channels = repeats;
   task->gate = gate;
   task->offset = offset;
@@ -144,14 +144,21 @@ void Builder::emit_unit(int i) {
 // The bits that a unit writes for those who read them.
 void Builder::add_readers(UnitTask* task, int i) {
   for (const auto& [reader, origin] : known_.bit_readers(i + 1)) {
-    task->readers.push_back({bits_[reader], origin.first / 32, thresholds(reader, origin.first, origin.count)});
+    Floats mine = thresholds(reader, origin.first, origin.count);
+    mine.resize(round_up(known_.c_out(i), 32), INFINITY);  // its last channels may be written over before they are read
+    task->readers.push_back({bits_[reader], origin.first / 32, std::move(mine)});
     task->writes.push_back(bits_[reader]->slot);
   }
 }
 
 // What a unit's shortcut reads; `repeats`: after so many channels it begins again.
 Place Builder::shortcut_of(int i, const Shape& out, int& repeats) {
-  if (known_.has_shortcut(i, "same")) return place(input(i));
+  if (known_.has_shortcut(i, "same")) {
+    Place last = place(input(i));  // those channels that the unit adds to
+    last.channel += last.shape.channels() - out.channels();
+    last.shape = out;
+    return last;
+  }
   if (known_.has_shortcut(i, "given")) return place(input(i, "shortcut"));
   if (known_.has_shortcut(i, "average-pool")) {
     Pooling halving;

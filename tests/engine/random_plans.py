@@ -102,14 +102,17 @@ class _Draft:
 
     def example(self) -> Example:
         makers = [getattr(self, name) for name in dir(self) if name.startswith("make_")]
+        if self.chance(0.3):  # a trunk of units, whose maps grow and are added to; only the last one may give floats
+            for _ in range(self.one(2, 3, 4, 6)):
+                self.try_to_add(self.trunk_unit)
         weights = np.array(
             [6.0 if "unit" in maker.__name__ or "low_bit" in maker.__name__ else 1.0 for maker in makers]
         )
-        wanted = int(self.dice.integers(1, 14))
+        wanted = int(self.dice.integers(1, 14)) if not self.operations or self.chance(0.7) else 0
         for _ in range(20 * wanted):
             if len(self.operations) < wanted:
                 self.try_to_add(makers[self.dice.choice(len(makers), p=weights / weights.sum())])
-        if not self.operations or self.chance(0.5):
+        if not self.operations or self.chance(0.4):
             self.try_to_add(self.make_concat_of_many)
         if not self.operations:
             self.try_to_add(self.make_clip)
@@ -282,7 +285,9 @@ class _Draft:
         }
         fields |= {"stride": self.one((2, 2), (1, 1), (2, 1), (3, 3)), "padding": self.one((0, 0), (1, 1), (1, 0))}
         fields |= {"ceil": int(self.chance(0.5)), "count_padding": int(self.chance(0.5))}
-        return None if number is None else (Operation("pool", {"x": number}, fields), True, 0)
+        if number is None:
+            return None
+        return Operation("pool", {"x": number}, fields), True, self.values[number].a_bits * (fields["name"] == "max")
 
     def make_mean(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(3)
@@ -324,7 +329,7 @@ class _Draft:
         start = int(self.dice.integers(shape[axis]))
         stop = int(self.dice.integers(start + 1, shape[axis] + 2))
         fields = {"axis": axis, "start": start, "stop": stop, "step": self.one(1, 1, 1, 2)}
-        return Operation("slice", {"x": number}, fields), True, 0
+        return Operation("slice", {"x": number}, fields), True, self.values[number].a_bits
 
     def make_arrangement(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(3)
@@ -417,6 +422,23 @@ class _Draft:
         if self.chance(0.5):
             return packed_bits(self.dice.integers(0, 2, (rows, c_in, *kernel)))
         return self.dice.integers(0, 1 << 63, planes_shape(rows, c_in, kernel), np.uint64)
+
+    def trunk_unit(self) -> tuple[Operation, bool, int] | None:
+        """A unit on the latest map that appends to it, adds to its last channels or stands alone."""
+        number = len(self.values) - 1
+        x = self.values[number]
+        c_in = x.shape[0] if len(x.shape) == 3 else _MOST_CHANNELS
+        if c_in >= _MOST_CHANNELS or not x.exact:
+            return None
+        append, shortcut = self.one((1, "none"), (0, "same"), (0, "same"), (0, "none"))
+        counts = [count for count in _CHANNELS if count <= c_in] if shortcut == "same" else _CHANNELS
+        c_out = self.one(*counts[-5:])
+        fields, kernel = self.geometry(keeps_size=True)
+        fields |= {"kernel": kernel, "samplings": ("none",), "shortcut": shortcut, "append": append}
+        fields |= {"activation_first": 0, "limit": np.inf}
+        constants = {"planes": self.weights(c_out, c_in, kernel), "scale": self.dyadic(c_out)}
+        constants["threshold"] = self.thresholds(x, c_in)
+        return Operation("binary_unit", {"x": number}, fields, constants), True, 0
 
     def make_unit(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(3, exact=True, most=_MOST_CHANNELS)

@@ -102,6 +102,19 @@ def grown_and_added_to_as_in_meliusnet(d: Draft) -> None:
     d.pool(x, name="max", kernel=(2, 2), stride=(2, 2), padding=(0, 0))
 
 
+def only_bits_are_read_of_a_sum_on_the_last_channels(d: Draft) -> None:
+    x = d.unit(0, 128, append=1)
+    x = d.unit(x, (32, 64, 128)[d.shape[1] % 3], shortcut="same")
+    d.unit(x, 64)
+
+
+def levels_that_nobody_states(d: Draft) -> None:
+    window = GEOMETRY | {"kernel": (3, 3), "pad_value": 0.0, "w_bases": 1, "a_bits": 1}
+    words = packed_bits(d.dice.integers(0, 2, (48, d.shape[0], 3, 3)))[None]
+    ones = {"scale": np.full(48, 0.5, np.float32), "a_scale": np.ones(1, np.float32)}
+    d.add("low_bit_conv", 48, {"x": 0}, window, planes=words, **ones)
+
+
 def an_old_map_is_read_after_it_could_have_been_overwritten(d: Draft) -> None:
     x = d.conv(0, 48)
     y = d.unit(d.unit(x, 48, shortcut="same"), 48, shortcut="same")
@@ -193,6 +206,8 @@ PLANS: tuple[tuple[Callable[[Draft], None], tuple[int, ...]], ...] = (
     *((make, (3, 13, 11)) for make in (grown_by_odd_numbers, added_to_at_odd_offsets)),
     *((make, (1, 56, 50)) for make in (grown_by_odd_numbers, added_to_at_odd_offsets)),
     *((make, (3, side, side)) for make in (grown_and_added_to_as_in_meliusnet,) for side in (7, 64)),
+    *((only_bits_are_read_of_a_sum_on_the_last_channels, (64, side, 50)) for side in (6, 7, 8, 54, 55, 56)),
+    (levels_that_nobody_states, (17, 9, 8)),
     *((an_old_map_is_read_after_it_could_have_been_overwritten, (3, side, 50)) for side in (5, 60)),
     *((bits_of_few_values_are_made_before_their_map_is_overwritten, (3, side, 50)) for side in (5, 60)),
     *((bases_of_signs, (1, side, 49)) for side in (5, 60)),
