@@ -1,12 +1,19 @@
 """``bcdzoo audit``."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings, format_option
+from bcdzoo.cli.options import (
+    CHECKPOINT,
+    FILE,
+    build_settings,
+    format_option,
+    manifest_option,
+    preprocess_option,
+    weights_option,
+)
 from bcdzoo.errors import BcdzooError
 
 
@@ -22,19 +29,9 @@ from bcdzoo.errors import BcdzooError
 @click.option(
     "--images", type=click.IntRange(1), default=32, show_default=True, help="Number of images to run, evenly spaced."
 )
-@click.option(
-    "--weights",
-    type=WEIGHTS,
-    metavar="FILE|TAG",
-    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
-@click.option(
-    "--preprocess",
-    type=PRESET,
-    metavar="PRESET|SPEC",
-    help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
-)
+@weights_option
+@manifest_option
+@preprocess_option
 @click.option("--check", is_flag=True, help="Fail (exit code 1) unless the network has the bits that it claims.")
 @format_option("text", "markdown", "json")
 @build_settings

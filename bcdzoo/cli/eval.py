@@ -6,7 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import FILE, PATTERN, PRESET, WEIGHTS, build_settings, format_option, labels_options, out_option
+from bcdzoo.cli.options import (
+    FILE,
+    PATTERN,
+    backend_option,
+    build_settings,
+    format_option,
+    labels_options,
+    manifest_option,
+    out_option,
+    preprocess_option,
+    running_options,
+    weights_option,
+)
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, is_pattern, list_models
 from bcdzoo.text import say
@@ -29,31 +41,15 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
 )
 @click.option("--layout", metavar="LAYOUT", help="Data layout; detected if omitted.")
 @labels_options
-@click.option(
-    "--weights",
-    type=WEIGHTS,
-    metavar="FILE|TAG",
-    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
-@click.option(
-    "--preprocess",
-    type=PRESET,
-    metavar="PRESET|SPEC",
-    help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
-)
-@click.option("--device", help="Torch device, such as cuda:1; default: CUDA if available.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
-)
+@weights_option
+@manifest_option
+@preprocess_option
+@running_options
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and list them.")
 @click.option(
     "--no-check", "check", is_flag=True, callback=_not, help="Evaluate even if the data or the labels look wrong."
 )
-@click.option(
-    "--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: run on 1-bit kernels."
-)
+@backend_option
 @click.option("--amp", type=click.Choice(["bf16"]), help="Automatic mixed precision instead of full float32.")
 @click.option("--compile", is_flag=True, help="Run through torch.compile.")
 @click.option("--channels-last", is_flag=True, help="Run in channels-last memory order.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, WEIGHTS, build_settings, out_option
+from bcdzoo.cli.options import MODEL, build_settings, manifest_option, out_option, weights_option
 from bcdzoo.interchange import SUFFIXES
 from bcdzoo.text import printable
 
@@ -15,13 +15,8 @@ from bcdzoo.text import printable
 @click.option("--packed", is_flag=True, help="Write the plan in a safetensors file.")
 @click.option("--as", "kind", type=click.Choice(SUFFIXES), help="Write another format (docs/interchange.md).")
 @out_option("Output file (.bcz; with --packed .safetensors, with --as .onnx, or .xml for openvino).", required=True)
-@click.option(
-    "--weights",
-    type=WEIGHTS,
-    metavar="FILE|TAG",
-    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
+@weights_option
+@manifest_option
 @build_settings
 def command(
     model: str,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import MODEL, TAG
+from bcdzoo.cli.options import MODEL, TAG, manifest_option
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable, say
 
@@ -20,9 +20,7 @@ from bcdzoo.text import printable, say
     metavar="FILE",
     help="Local file to use instead of downloading one.",
 )
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="File with additional weight entries."
-)
+@manifest_option
 def command(
     models: tuple[str, ...], everything: bool, tag: str | None, from_file: Path | None, manifest: Path | None
 ) -> int:

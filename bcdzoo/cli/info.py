@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import MODEL, format_option
+from bcdzoo.cli.options import MODEL, format_option, manifest_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.report.listing import details
 from bcdzoo.text import masked, printable
@@ -16,7 +16,7 @@ from bcdzoo.weights.manifest import load_manifest
 
 @click.command("info")
 @click.argument("model", type=MODEL)
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
+@manifest_option
 @format_option("text", "json")
 def command(model: str, manifest: Path | None, style: str) -> None:
     """Show all that is known about MODEL: paper, operations, published and measured accuracy, checkpoints, licences."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import PATTERN, format_option
+from bcdzoo.cli.options import PATTERN, format_option, manifest_option
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, is_pattern, list_models
 from bcdzoo.report.listing import summary
@@ -28,7 +28,7 @@ _COLUMNS = (
 
 @click.command("list")
 @click.argument("pattern", type=PATTERN, default="*")
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
+@manifest_option
 @format_option("text", "markdown", "json")
 def command(pattern: str, manifest: Path | None, style: str) -> None:
     """List the networks of the zoo whose names match PATTERN, such as 'bcdnet*'.

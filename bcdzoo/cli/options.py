@@ -155,6 +155,39 @@ build_settings = settings_option(
 )
 
 
+weights_option = click.option(
+    "--weights",
+    type=WEIGHTS,
+    metavar="FILE|TAG",
+    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
+)
+manifest_option = click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File with additional weight entries.",
+)
+preprocess_option = click.option(
+    "--preprocess",
+    type=PRESET,
+    metavar="PRESET|SPEC",
+    help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
+)
+backend_option = click.option(
+    "--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: run on 1-bit kernels."
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
+)
+
+
+def running_options(command: Command) -> Command:
+    """Add ``--device``, ``--batch-size`` and ``--workers``, of what runs a network on images."""
+    command = workers_option(command)
+    command = click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)(command)
+    return click.option("--device", help="Torch device, such as cuda:1; default: CUDA if available.")(command)
+
+
 class _Format(click.Choice[str]):
     """How something is printed; Markdown may be called by its older name."""
 

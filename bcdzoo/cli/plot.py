@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import CHECKPOINT, MODEL, PATTERN, WEIGHTS, build_settings, out_option
+from bcdzoo.cli.options import CHECKPOINT, MODEL, PATTERN, build_settings, out_option, weights_option
 from bcdzoo.cli.own_rows import own_rows, own_rows_options
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import say
@@ -23,12 +23,6 @@ _convention = click.option(
     default="full",
     show_default=True,
     help="What counts as a FLOP (docs/counting.md).",
-)
-_weights = click.option(
-    "--weights",
-    type=WEIGHTS,
-    metavar="FILE|TAG",
-    help="Weights to use instead of the default; see `bcdzoo info MODEL`.",
 )
 
 
@@ -111,7 +105,7 @@ def tradeoff(convention: str, out: Path) -> None:
 
 @command.command("binarization-error")
 @click.argument("checkpoint", type=CHECKPOINT)
-@_weights
+@weights_option
 @_out("binarization-error", "checkpoint")
 @build_settings
 def binarization_error(checkpoint: str, weights: str | None, out: Path, build: dict[str, Any]) -> None:
@@ -140,7 +134,7 @@ def operations(out: Path) -> None:
 @command.command("cam")
 @click.argument("model", type=CHECKPOINT)
 @click.argument("image", type=click.Path(path_type=Path))
-@_weights
+@weights_option
 @click.option(
     "--class", "target", type=click.IntRange(0), help="Index of the class to explain; default: the top-1 prediction."
 )

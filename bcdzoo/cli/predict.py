@@ -3,12 +3,21 @@
 import csv
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import CHECKPOINT, FILE, PRESET, WEIGHTS, build_settings, format_option
+from bcdzoo.cli.options import (
+    CHECKPOINT,
+    FILE,
+    backend_option,
+    build_settings,
+    format_option,
+    manifest_option,
+    preprocess_option,
+    running_options,
+    weights_option,
+)
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import as_utf8, printable, say
 
@@ -26,27 +35,11 @@ if TYPE_CHECKING:
     help="Network of the zoo, package.module:callable, hf-hub:OWNER/NAME, or a plan's file (.bcz).",
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes, at most all.")
-@click.option(
-    "--weights",
-    type=WEIGHTS,
-    metavar="FILE|TAG",
-    help="Weights to use instead of the default, also hf-hub:OWNER/NAME; see `bcdzoo info MODEL`.",
-)
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
-@click.option(
-    "--preprocess",
-    type=PRESET,
-    metavar="PRESET|SPEC",
-    help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
-)
-@click.option("--device", help="Torch device, such as cuda:1; default: CUDA if available.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option(
-    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
-)
-@click.option(
-    "--backend", type=click.Choice(["torch", "packed"]), default="torch", help="packed: run on 1-bit kernels."
-)
+@weights_option
+@manifest_option
+@preprocess_option
+@running_options
+@backend_option
 @format_option("text", "csv", "json")
 @build_settings
 def command(paths: tuple[str, ...], model: str, top: int, style: str, build: dict[str, Any], **options: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, labels_options
+from bcdzoo.cli.options import FILE, MODEL, PRESET, labels_options, manifest_option
 from bcdzoo.data.preprocess import parse
 from bcdzoo.registry import find
 from bcdzoo.text import printable, say
@@ -33,7 +33,7 @@ from bcdzoo.text import printable, say
     multiple=True,
     help="Network whose default weights' preprocessing to prepare for; repeatable.",
 )
-@click.option("--manifest", type=click.Path(path_type=Path), help="File with additional weight entries.")
+@manifest_option
 @click.option(
     "--workers", type=click.IntRange(0), help="Number of processes that decode; default: one per core, up to 8."
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, settings_option
+from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, settings_option, workers_option
 
 
 @click.command("train")
@@ -22,9 +22,7 @@ from bcdzoo.cli.options import FILE, MODEL, RECIPE, format_option, out_option, s
 @click.option("--classes", type=click.IntRange(2, 1_000_000), help="Number of classes, if the data does not say.")
 @click.option("--weights", type=FILE, metavar="FILE", help="Initial weights of the first stage.")
 @click.option("--device", help="Torch device, such as cuda:1; default: a GPU per process, or the CPU if there is none.")
-@click.option(
-    "--workers", type=click.IntRange(0), help="Number of processes that read images; default: one per core, up to 8."
-)
+@workers_option
 @click.option("--class-names", type=FILE, metavar="FILE", help="File with one class name per line.")
 @click.option(
     "--label-offset",

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import MODEL
+from bcdzoo.cli.options import MODEL, manifest_option
 from bcdzoo.text import say
 
 
 @click.command("verify")
 @click.argument("models", type=MODEL, nargs=-1, metavar="[MODEL]...")
-@click.option(
-    "--manifest", type=click.Path(path_type=Path), metavar="FILE", help="File with additional weight entries."
-)
+@manifest_option
 def command(models: tuple[str, ...], manifest: Path | None) -> int:
     """Hash the cached checkpoints again and compare them with their records and the manifest.
 
