@@ -79,8 +79,8 @@ def test_evaluation_and_benchmarks_ask_for_it_and_an_audit_does_not() -> None:
     assert not watched(network, [images], "it").unknown
 
 
-def test_what_has_no_binary_convolution_stays_itself() -> None:
-    for other in (nn.Linear(2, 2), LowBitConv2d(2, 2, 1, a_bits=2), create_model("bcdnet-tiny", step=1)):
+def test_what_has_no_low_bit_convolution_stays_itself() -> None:
+    for other in (nn.Linear(2, 2), LowBitConv2d(2, 2, 1, a_bits=32), create_model("bcdnet-tiny", step=1)):
         assert with_int8(other) is other
 
 
