@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bcdzoo.cli.options import FILE, PATTERN, PRESET, WEIGHTS, build_settings, format_option, labels_options, out_option
+from bcdzoo.cli.options import (
+    FILE,
+    PATTERN,
+    PRESET,
+    WEIGHTS,
+    build_settings,
+    decoder_option,
+    format_option,
+    labels_options,
+    out_option,
+)
 from bcdzoo.errors import BcdzooError
 from bcdzoo.registry import find, is_pattern, list_models
 from bcdzoo.text import say
@@ -42,6 +52,7 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
     metavar="PRESET|SPEC",
     help="Preprocessing to use instead of the weights' own, such as resize=256,crop=224.",
 )
+@decoder_option
 @click.option("--device", help="Torch device, such as cuda:1; default: CUDA if available.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option(

@@ -1,4 +1,4 @@
-"""Decode image files, which may be hostile."""
+"""Decode image files, which may be hostile: with Pillow, whose pixels are the reference, or a faster library."""
 
 import os
 import warnings
@@ -8,9 +8,10 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from bcdzoo.data.names import shown
+from bcdzoo.data.names import DECODERS, shown
 from bcdzoo.data.preprocess import require_moderate
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
@@ -30,11 +31,26 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def decode(encoded: bytes) -> Image.Image:
+def require_decoder(name: str) -> None:
+    """Check a decoder's name.
+
+    Raises:
+        BcdzooError: There is no such decoder.
+    """
+    if name not in DECODERS:
+        raise BcdzooError(f"decoder: {printable(repr(name), 60)} is none of {', '.join(DECODERS)}")
+
+
+def decode(encoded: bytes, decoder: str = DECODERS[0]) -> Image.Image:
     """Decode an image like torchvision's default loader: to RGB, alpha dropped, EXIF rotation not applied.
 
     One thing differs: for 16-bit grey the high byte is used, as Pillow does for 16-bit colour; its own
     conversion would clip everything above 255 to white.
+
+    Args:
+        encoded: Content of an image file.
+        decoder: One of :data:`bcdzoo.data.names.DECODERS`. Any other than Pillow gets only what Pillow recognizes as a
+            JPEG file of red, green and blue, and Pillow decodes what it cannot.
 
     Raises:
         Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
@@ -43,9 +59,26 @@ def decode(encoded: bytes) -> Image.Image:
         warnings.simplefilter("ignore")  # about irrelevant metadata
         with Image.open(BytesIO(encoded), formats=_formats()) as image:
             _check(image, encoded)
+            if decoder == "torchvision" and image.format == "JPEG" and image.mode == "RGB":
+                pixels = _by_torchvision(encoded)
+                if pixels is not None and pixels.shape == (image.height, image.width, 3):
+                    return Image.fromarray(pixels)
             with _quiet() if image.format == "TIFF" else nullcontext():
                 image.load()
             return to_rgb(image)
+
+
+def _by_torchvision(encoded: bytes) -> npt.NDArray[np.uint8] | None:
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    content = torch.from_numpy(np.frombuffer(encoded, np.uint8).copy())  # torch wants it writable
+    try:
+        with _quiet():  # libjpeg writes warnings directly to stderr
+            pixels: npt.NDArray[np.uint8] = decode_jpeg(content, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except RuntimeError:
+        return None
+    return pixels
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -82,7 +115,7 @@ def naming(image: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence libtiff, which writes warnings directly to stderr."""
+    """Silence libraries that write warnings directly to stderr."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
