@@ -136,14 +136,14 @@ class Geometry(NamedTuple):
         Raises:
             BcdzooError: The image is too narrow or too small.
         """
-        from torchvision.transforms.v2 import InterpolationMode, functional
+        import torch
+
+        from bcdzoo.data.resize import resize_and_crop
 
         if self.interpolation == "tf-bicubic":
             return _crop_then_tensorflow_resize(image, self.crop, self.resize)
         require_resizable(image, self.resize)
-        image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
-        pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
-        return pixels
+        return torch.from_numpy(resize_and_crop(image, self.resize, self.crop, self.interpolation))
 
     @property
     def whole(self) -> bool:
