@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from bcdzoo.data.names import DECODERS
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention, may_be_file
 from bcdzoo.registry import REGISTRY, is_pattern, zoo_name

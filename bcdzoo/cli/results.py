@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bcdzoo.cli.options import format_option
-from bcdzoo.data.names import DECODERS
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.evaluation.store import decoder_of, find_run, read_results, remove_run, run_id
 from bcdzoo.registry import is_pattern, zoo_name
 from bcdzoo.text import printable

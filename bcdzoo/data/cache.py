@@ -18,8 +18,7 @@ import torchvision
 from torch import Tensor
 
 from bcdzoo.data.imagenet import ImageSet
-from bcdzoo.data.names import DECODERS
-from bcdzoo.data.preprocess import Geometry
+from bcdzoo.data.preprocess import DECODERS, Geometry
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import cache_dir, require_regular, sha256_of
 from bcdzoo.seal import read_json

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from bcdzoo.data.names import DECODERS, shown
-from bcdzoo.data.preprocess import require_moderate
+from bcdzoo.data.names import shown
+from bcdzoo.data.preprocess import DECODERS, require_moderate
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -41,44 +41,60 @@ def require_decoder(name: str) -> None:
         raise BcdzooError(f"decoder: {printable(repr(name), 60)} is none of {', '.join(DECODERS)}")
 
 
-def decode(encoded: bytes, decoder: str = DECODERS[0]) -> Image.Image:
+def rgb(encoded: bytes, decoder: str = DECODERS[0]) -> npt.NDArray[np.uint8]:
+    """The pixels of an image as :func:`decode` gives them, uint8 of shape (H, W, 3).
+
+    Args:
+        encoded: Content of an image file.
+        decoder: One of :data:`bcdzoo.data.preprocess.DECODERS`. Any other than Pillow gets only what Pillow recognizes
+            as a JPEG file of red, green and blue, and Pillow decodes what it cannot.
+
+    Raises:
+        Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
+    """
+    pixels = _by_torchvision(encoded) if decoder == "torchvision" else None
+    return np.asarray(decode(encoded)) if pixels is None else pixels
+
+
+def decode(encoded: bytes) -> Image.Image:
     """Decode an image like torchvision's default loader: to RGB, alpha dropped, EXIF rotation not applied.
 
     One thing differs: for 16-bit grey the high byte is used, as Pillow does for 16-bit colour; its own
     conversion would clip everything above 255 to white.
 
-    Args:
-        encoded: Content of an image file.
-        decoder: One of :data:`bcdzoo.data.names.DECODERS`. Any other than Pillow gets only what Pillow recognizes as a
-            JPEG file of red, green and blue, and Pillow decodes what it cannot.
-
     Raises:
         Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
     """
+    with _opened(encoded) as image:
+        with _quiet() if image.format == "TIFF" else nullcontext():
+            image.load()
+        return to_rgb(image)
+
+
+@contextmanager
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
+    """Open an image and check its header; no pixels are decoded yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about irrelevant metadata
         with Image.open(BytesIO(encoded), formats=_formats()) as image:
             _check(image, encoded)
-            if decoder == "torchvision" and image.format == "JPEG" and image.mode == "RGB":
-                pixels = _by_torchvision(encoded)
-                if pixels is not None and pixels.shape == (image.height, image.width, 3):
-                    return Image.fromarray(pixels)
-            with _quiet() if image.format == "TIFF" else nullcontext():
-                image.load()
-            return to_rgb(image)
+            yield image
 
 
 def _by_torchvision(encoded: bytes) -> npt.NDArray[np.uint8] | None:
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
 
+    with _opened(encoded) as image:
+        if image.format != "JPEG" or image.mode != "RGB":
+            return None
     content = torch.from_numpy(np.frombuffer(encoded, np.uint8).copy())  # torch wants it writable
     try:
         with _quiet():  # libjpeg writes warnings directly to stderr
             pixels: npt.NDArray[np.uint8] = decode_jpeg(content, ImageReadMode.RGB).permute(1, 2, 0).numpy()
     except RuntimeError:
         return None
-    return pixels
+    return pixels if pixels.shape == (image.height, image.width, 3) else None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

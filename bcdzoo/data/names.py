@@ -15,9 +15,6 @@ IMAGE_EXTENSIONS = (
 )
 """Extensions of the formats in :data:`bcdzoo.data.decode.FORMATS`."""
 
-DECODERS = ("pillow", "torchvision")
-"""Decoders of image files that can be chosen; the first is the default, and decodes what is not for the others."""
-
 _LITTER = re.compile(
     r"\..*[^.].*|__macosx|__pycache__|(eh)?thumbs\.db|desktop\.ini|lost\+found|found\.\d{3}|\$recycle\.bin|"
     r"system volume information|network trash folder|temporary items|[#@~](recycle(\.bin)?|snapshots?|tmp)|"

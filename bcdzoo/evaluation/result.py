@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
-from bcdzoo.data.names import DECODERS, shown
+from bcdzoo.data.names import shown
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
@@ -53,7 +54,7 @@ class EvalResult:
         labels_from: Origin of the labels.
         notes: Oddities of the data or the network.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
-        decoder: Decoder of the images, one of :data:`bcdzoo.data.names.DECODERS`.
+        decoder: Decoder of the images, one of :data:`bcdzoo.data.preprocess.DECODERS`.
         preprocess: Preset's name or a spec.
         preprocess_from: Origin of the preprocessing: ``given``, ``weights``, or ``assumed``.
         device: Torch device, such as ``cpu``.

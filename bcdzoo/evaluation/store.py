@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from bcdzoo.data.names import DECODERS
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, results_dir
 from bcdzoo.seal import DamagedError, read_json

@@ -13,7 +13,7 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from bcdzoo.data.names import DECODERS
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.store import decoder_of
 from bcdzoo.ops.conventions import DAGGER, FULL, Convention, is_shipped

@@ -6,10 +6,10 @@ import random
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
-from bcdzoo.data import decode as module
-from bcdzoo.data.decode import decode
+from bcdzoo.data.decode import decode, rgb
 from tests.photos import PHOTOS
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)).resize((90, 70))
@@ -25,20 +25,21 @@ def encoded(picture: Image.Image, form: str = "JPEG", **options: object) -> byte
 def by_torchvision(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each file that torchvision is given whether it decodes it."""
     given: list[bool] = []
-    original = module._by_torchvision
+    original = torchvision.io.decode_jpeg
 
-    def watched(content: bytes) -> object:
-        pixels = original(content)
-        given.append(pixels is not None)
+    def watched(*arguments: object) -> torch.Tensor:
+        given.append(False)
+        pixels: torch.Tensor = original(*arguments)
+        given[-1] = True
         return pixels
 
-    monkeypatch.setattr(module, "_by_torchvision", watched)
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", watched)
     return given
 
 
 def outcome(content: bytes, decoder: str) -> list[int] | str:
     try:
-        return list(np.asarray(decode(content, decoder)).ravel())
+        return list(rgb(content, decoder).ravel())
     except Exception as error:  # Pillow raises anything
         return str(error).partition(" <")[0]  # an address in memory
 
@@ -46,7 +47,7 @@ def outcome(content: bytes, decoder: str) -> list[int] | str:
 def test_photographs_have_the_same_pixels(by_torchvision: list[bool]) -> None:
     for photo in PHOTOS:
         content = photo.read_bytes()
-        assert np.array_equal(np.asarray(decode(content, "torchvision")), np.asarray(decode(content)))
+        assert np.array_equal(rgb(content, "torchvision"), np.asarray(decode(content)))
     assert by_torchvision == [True] * len(PHOTOS)
 
 
@@ -74,7 +75,7 @@ OTHERS = {
 def test_every_kind_of_file_has_pillows_pixels(kind: str, by_torchvision: list[bool]) -> None:
     content = (KINDS | OTHERS)[kind]
     expected = np.asarray(decode(content))
-    assert np.array_equal(np.asarray(decode(content, "torchvision")), expected)
+    assert np.array_equal(rgb(content, "torchvision"), expected)
     assert by_torchvision == ([True] if kind in KINDS else [])
 
 
@@ -100,11 +101,11 @@ def test_damaged_files_have_pillows_pixels_or_its_refusal(
 def test_an_image_that_is_too_large_is_refused_before_any_decoder_gets_it(by_torchvision: list[bool]) -> None:
     large = encoded(Image.new("RGB", (8, 8))).replace(b"\0\x08\0\x08\x03", b"\x24\0\x24\0\x03")
     with pytest.raises(ValueError, match="9216×9216 pixels are more"):
-        decode(large, "torchvision")
+        rgb(large, "torchvision")
     assert by_torchvision == []
 
 
 def test_decoding_leaves_the_random_state_and_threads_alone() -> None:
     before = torch.get_rng_state().tolist(), torch.get_num_threads()
-    decode(KINDS["progressive"], "torchvision")
+    rgb(KINDS["progressive"], "torchvision")
     assert (torch.get_rng_state().tolist(), torch.get_num_threads()) == before
