@@ -78,7 +78,7 @@ def evaluate(
         layout: Data layout (:data:`bcdzoo.data.layouts.LAYOUTS`); detected if omitted.
         label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`.
         columns: As for :func:`bcdzoo.data.imagenet.open_dataset`.
-        decoder: One of :data:`bcdzoo.data.preprocess.DECODERS`; by default that of ``data``, which is Pillow for a path.
+        decoder: One of :data:`bcdzoo.data.preprocess.DECODERS`; by default that of ``data``, Pillow for a path.
         backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
         amp: ``bf16`` for automatic mixed precision; None for full float32.
         compile: Whether to run through torch.compile.
