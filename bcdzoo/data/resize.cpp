@@ -1,5 +1,5 @@
-// Pictures resized and cropped as Pillow does it, bit by bit, but only what the crop needs: first across, then down, each
-// pixel a sum of whole-number weights, rounded to 8 bits. A picture is red, green and blue in turn.
+// Pictures resized and cropped as Pillow does it, bit by bit, but only what the crop needs: first across, then down,
+// each pixel a sum of whole-number weights, rounded to 8 bits. A picture is red, green and blue in turn.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
@@ -23,7 +23,7 @@ using namespace nb::literals;
 
 namespace {
 
-constexpr int kBits = 22;  // of a weight's fraction: 8 bits of a pixel and 2 for sums above 1 are left
+constexpr int kBits = 22;   // of a weight's fraction: 8 bits of a pixel and 2 for sums above 1 are left
 constexpr int kBlock = 64;  // numbers of a row that are summed at once
 
 typedef int32_t I __attribute__((vector_size(16)));
