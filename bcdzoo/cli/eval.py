@@ -11,6 +11,7 @@ from bcdzoo.cli.options import (
     PATTERN,
     backend_option,
     build_settings,
+    decoder_option,
     format_option,
     labels_options,
     manifest_option,
@@ -44,6 +45,7 @@ def _not(ctx: click.Context, parameter: click.Parameter, flag: bool) -> bool:
 @weights_option
 @manifest_option
 @preprocess_option
+@decoder_option
 @running_options
 @click.option("--skip-bad", is_flag=True, help="Skip images that cannot be read, and list them.")
 @click.option(

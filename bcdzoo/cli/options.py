@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.ops.conventions import CONVENTIONS, UnknownConventionError, find_convention, may_be_file
 from bcdzoo.registry import REGISTRY, is_pattern, zoo_name
@@ -230,6 +231,15 @@ def _parse_columns(ctx: click.Context, parameter: click.Parameter, text: str | N
     if not image or not label:
         raise click.BadParameter(f"{text!r} is not IMAGE,LABEL")
     return image, label
+
+
+decoder_option = click.option(
+    "--decoder",
+    type=click.Choice(DECODERS),
+    default=DECODERS[0],
+    show_default=True,
+    help="Decoder of colour JPEG files; Pillow decodes everything else.",
+)
 
 
 def labels_options(command: Command) -> Command:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bcdzoo.cli.options import FILE, MODEL, PRESET, labels_options, manifest_option
+from bcdzoo.cli.options import FILE, MODEL, PRESET, decoder_option, labels_options, manifest_option
 from bcdzoo.data.preprocess import parse
 from bcdzoo.registry import find
 from bcdzoo.text import printable, say
@@ -26,6 +26,7 @@ from bcdzoo.text import printable, say
     multiple=True,
     help="Preprocessing to prepare for; repeatable. Default: imagenet.",
 )
+@decoder_option
 @click.option(
     "--model",
     "models",
@@ -44,6 +45,7 @@ def command(
     columns: tuple[str, str] | None,
     classes: int,
     preprocess: tuple[str, ...],
+    decoder: str,
     models: tuple[str, ...],
     manifest: Path | None,
     workers: int | None,
@@ -60,7 +62,7 @@ def command(
     if not preprocess:
         say("neither --preprocess nor --model is given; preprocess=imagenet: assumed")
     geometries = dict.fromkeys(parse(spec).geometry for spec in preprocess or ("imagenet",))
-    images = open_dataset(data, classes, layout, label_offset, columns)
+    images = open_dataset(data, classes, layout, label_offset, columns, decoder)
     for note in images.notes:
         say(f"note: {note}")
     for geometry in geometries:

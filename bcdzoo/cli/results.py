@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from bcdzoo.cli.options import format_option
-from bcdzoo.evaluation.store import find_run, read_results, remove_run, run_id
+from bcdzoo.data.preprocess import DECODERS
+from bcdzoo.evaluation.store import decoder_of, find_run, read_results, remove_run, run_id
 from bcdzoo.registry import is_pattern, zoo_name
 from bcdzoo.text import printable
 from bcdzoo.text_table import Column, table
 
 _CSV = (
     "run", "model", "weights", "backend", "precision", "device", "dataset", "n", "top1", "top5",
-    "preprocess", "started", "id", "label",
+    "preprocess", "started", "id", "label", "decoder",
 )  # fmt: skip
 
 _COLUMNS = (
@@ -116,4 +117,6 @@ def _shown(result: dict[str, Any]) -> list[str]:
 
 def _mode(result: dict[str, Any]) -> str:
     words = [result["backend"] if result["backend"] != "torch" else result.get("precision", "float32")]
-    return "+".join(words + [word for word in ("compiled", "channels_last") if result.get(word)])
+    words += [word for word in ("compiled", "channels_last") if result.get(word)]
+    decoder = decoder_of(result)
+    return "+".join(words if decoder == DECODERS[0] else [*words, printable(decoder, 20)])

@@ -18,7 +18,7 @@ import torchvision
 from torch import Tensor
 
 from bcdzoo.data.imagenet import ImageSet
-from bcdzoo.data.preprocess import Geometry
+from bcdzoo.data.preprocess import DECODERS, Geometry
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import cache_dir, require_regular, sha256_of
 from bcdzoo.seal import read_json
@@ -118,7 +118,8 @@ class Prepared:
 
 def prepared_folder(images: ImageSet, geometry: Geometry) -> Path:
     """Folder for the pixels of a set; it may not exist."""
-    return cache_dir() / "prepared" / f"{images.name}-{images.fingerprint[:16]}-{geometry}"
+    by = "" if images.decoder == DECODERS[0] else f"-{images.decoder}"
+    return cache_dir() / "prepared" / f"{images.name}-{images.fingerprint[:16]}-{geometry}{by}"
 
 
 def find_prepared(images: ImageSet, geometry: Geometry) -> Prepared | None:

@@ -1,4 +1,4 @@
-"""Decode image files, which may be hostile."""
+"""Decode image files, which may be hostile: with Pillow, whose pixels are the reference, or a faster library."""
 
 import os
 import warnings
@@ -8,10 +8,11 @@ from functools import cache
 from io import BytesIO
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from bcdzoo.data.names import shown
-from bcdzoo.data.preprocess import require_moderate
+from bcdzoo.data.preprocess import DECODERS, require_moderate
 from bcdzoo.errors import BcdzooError
 from bcdzoo.text import printable
 
@@ -30,6 +31,36 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]
 
 
+def require_decoder(name: str) -> None:
+    """Check a decoder's name.
+
+    Raises:
+        BcdzooError: There is no such decoder, or this version of torchvision has none any more.
+    """
+    if name not in DECODERS:
+        raise BcdzooError(f"decoder: {printable(repr(name), 60)} is none of {', '.join(DECODERS)}")
+    if name == "torchvision":
+        from torchvision import io
+
+        if not hasattr(io, "decode_jpeg"):  # which torchvision 0.29 announces
+            raise BcdzooError("decoder: this version of torchvision does not decode images: omit --decoder")
+
+
+def rgb(encoded: bytes, decoder: str = DECODERS[0]) -> npt.NDArray[np.uint8]:
+    """The pixels of an image as :func:`decode` gives them, uint8 of shape (H, W, 3).
+
+    Args:
+        encoded: Content of an image file.
+        decoder: One of :data:`bcdzoo.data.preprocess.DECODERS`. Any other than Pillow gets only what Pillow recognizes
+            as a JPEG file of red, green and blue, and Pillow decodes what it cannot.
+
+    Raises:
+        Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
+    """
+    pixels = _by_torchvision(encoded) if decoder == "torchvision" else None
+    return np.asarray(decode(encoded)) if pixels is None else pixels
+
+
 def decode(encoded: bytes) -> Image.Image:
     """Decode an image like torchvision's default loader: to RGB, alpha dropped, EXIF rotation not applied.
 
@@ -39,13 +70,36 @@ def decode(encoded: bytes) -> Image.Image:
     Raises:
         Exception: Whatever Pillow raises for a file that is broken, truncated or not an image.
     """
+    with _opened(encoded) as image:
+        with _quiet() if image.format == "TIFF" else nullcontext():
+            image.load()
+        return to_rgb(image)
+
+
+@contextmanager
+def _opened(encoded: bytes) -> Iterator[Image.Image]:
+    """Open an image and check its header; no pixels are decoded yet."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about irrelevant metadata
         with Image.open(BytesIO(encoded), formats=_formats()) as image:
             _check(image, encoded)
-            with _quiet() if image.format == "TIFF" else nullcontext():
-                image.load()
-            return to_rgb(image)
+            yield image
+
+
+def _by_torchvision(encoded: bytes) -> npt.NDArray[np.uint8] | None:
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    with _opened(encoded) as image:
+        if image.format != "JPEG" or image.mode != "RGB":
+            return None
+    content = torch.from_numpy(np.frombuffer(encoded, np.uint8).copy())  # torch wants it writable
+    try:
+        with _quiet():  # libjpeg writes warnings directly to stderr
+            pixels: npt.NDArray[np.uint8] = decode_jpeg(content, ImageReadMode.RGB).permute(1, 2, 0).numpy()
+    except RuntimeError:
+        return None
+    return pixels if pixels.shape == (image.height, image.width, 3) else None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -82,7 +136,7 @@ def naming(image: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence libtiff, which writes warnings directly to stderr."""
+    """Silence libraries that write warnings directly to stderr."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123

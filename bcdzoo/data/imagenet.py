@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from bcdzoo.data.classes import official_number, validation_labels
-from bcdzoo.data.decode import decode, naming
+from bcdzoo.data.decode import decode, naming, require_decoder, rgb
 from bcdzoo.data.hub import PREFIX
 from bcdzoo.data.labels import BACKGROUND, FROM_GROUND_TRUTH, FROM_NUMBERS, FROM_WNIDS, LabelError
 from bcdzoo.data.layouts import LAYOUTS, TABLES, detect
 from bcdzoo.data.names import ARCHIVES_SKIPPED, IMAGE_EXTENSIONS, several_splits, shown, some, split_in
-from bcdzoo.data.preprocess import PRESETS, Preprocess
+from bcdzoo.data.preprocess import DECODERS, PRESETS, Preprocess
 from bcdzoo.data.samples import Listing, Sample
 from bcdzoo.errors import BcdzooError
 
@@ -45,6 +47,10 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         class_names: Name of each class index, if the data states them; else empty.
         notes: Notes on what was skipped or chosen.
         label_offset: Offset that the user asked to add to the labels; None if unspecified.
+        decoder: What decodes them, one of :data:`bcdzoo.data.preprocess.DECODERS`.
+
+    Raises:
+        BcdzooError: There is no such decoder.
     """
 
     samples: list[Sample]
@@ -55,13 +61,17 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     label_offset: int | None = None
+    decoder: str = DECODERS[0]
+
+    def __post_init__(self) -> None:
+        require_decoder(self.decoder)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
         sample = self.samples[index]
-        return self.preprocess(self.image(index)), sample.label, sample.id
+        return self.preprocess(self.rgb(index)), sample.label, sample.id
 
     def image(self, index: int) -> Image.Image:
         """Read and decode one image.
@@ -69,8 +79,12 @@ class ImageSet(Dataset[tuple[Tensor, int, str]]):
         Raises:
             BcdzooError: It cannot be read.
         """
+        return Image.fromarray(self.rgb(index))
+
+    def rgb(self, index: int) -> npt.NDArray[np.uint8]:
+        """Likewise, as an array of shape (H, W, 3)."""
         with self.named(index):
-            return decode(self.samples[index].read())
+            return rgb(self.samples[index].read(), self.decoder)
 
     def named(self, index: int) -> AbstractContextManager[None]:
         """Turn any error inside into one that names the image."""
@@ -94,6 +108,7 @@ def open_dataset(
     layout: str | None = None,
     label_offset: int | None = None,
     columns: tuple[str, str] | None = None,
+    decoder: str = DECODERS[0],
 ) -> ImageSet:
     """List the images of a dataset; none is decoded yet.
 
@@ -105,10 +120,12 @@ def open_dataset(
         label_offset: Offset added to every label: -1 if labels start at 1, 1 for a network whose output 0 is a
             background class. If omitted, labels that look shifted are refused.
         columns: Names of a table's columns of images and labels.
+        decoder: What decodes the images, one of :data:`bcdzoo.data.preprocess.DECODERS`.
 
     Raises:
         BcdzooError: No such path, no images, another layout, damaged data, or an unknown label.
     """
+    require_decoder(decoder)
     path = meant_by(path)
     if layout is not None and layout not in LAYOUTS:
         raise BcdzooError(f"no layout named {layout!r}: use one of {', '.join(LAYOUTS)}")
@@ -149,7 +166,16 @@ def open_dataset(
             before = lost.label - label_offset
             what = f"{path}: {shown(lost.id)} has label {before}, and --label-offset {label_offset} makes it negative"
             raise BcdzooError(what)
-    return ImageSet(samples, name, layout, labels_from, class_names=class_names, notes=notes, label_offset=label_offset)
+    return ImageSet(
+        samples,
+        name,
+        layout,
+        labels_from,
+        class_names=class_names,
+        notes=notes,
+        label_offset=label_offset,
+        decoder=decoder,
+    )
 
 
 def meant_by(path: str | os.PathLike[str]) -> Path:

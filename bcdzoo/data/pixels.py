@@ -42,7 +42,7 @@ class Pixels(Dataset[tuple[int, list[Tensor] | str]]):
         try:
             if all(geometry in self.prepared for geometry in self.geometries):
                 return index, [self.prepared[geometry].pixels(index) for geometry in self.geometries]
-            image = self.images.image(index)
+            image = self.images.rgb(index)
             with self.images.named(index):
                 return index, [geometry.pixels(image) for geometry in self.geometries]
         except BcdzooError as error:

@@ -14,10 +14,15 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.text import near_ones, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from PIL import Image
     from torch import Tensor
 
 Triple = tuple[float, float, float]
+
+DECODERS = ("pillow", "torchvision")
+"""Decoders of image files that can be chosen; the first is the default, and decodes what is not for the others."""
 
 INTERPOLATIONS = ("bilinear", "bicubic", "tf-bicubic")
 CHANNELS = ("rgb", "bgr")
@@ -73,11 +78,11 @@ class Preprocess:
         if min(self.std) < _SMALLEST_STD:
             raise BcdzooError(f"preprocessing: std must be above 0, at least {_SMALLEST_STD:g}")
 
-    def __call__(self, image: "Image.Image") -> "Tensor":
+    def __call__(self, image: "Image.Image | npt.NDArray[np.uint8]") -> "Tensor":
         """Preprocess one image.
 
         Args:
-            image: In mode RGB, of any size.
+            image: Of any size; as an array of shape (H, W, 3), RGB.
 
         Returns:
             float32 of shape (3, ``crop``, ``crop``).
@@ -124,11 +129,11 @@ class Geometry(NamedTuple):
     crop: int
     interpolation: str
 
-    def pixels(self, image: "Image.Image") -> "Tensor":
+    def pixels(self, image: "Image.Image | npt.NDArray[np.uint8]") -> "Tensor":
         """Resize and crop one image.
 
         Args:
-            image: In mode RGB, of any size.
+            image: Of any size; as an array of shape (H, W, 3), RGB.
 
         Returns:
             0..255 of shape (3, ``crop``, ``crop``), RGB: uint8, or float32 with ``tf-bicubic``, which does not round.
@@ -136,14 +141,19 @@ class Geometry(NamedTuple):
         Raises:
             BcdzooError: The image is too narrow or too small.
         """
+        import numpy as np
+        from PIL import Image
         from torchvision.transforms.v2 import InterpolationMode, functional
 
         if self.interpolation == "tf-bicubic":
-            return _crop_then_tensorflow_resize(image, self.crop, self.resize)
-        require_resizable(image, self.resize)
+            pixels = image if isinstance(image, np.ndarray) else np.asarray(image.convert("RGB"))
+            return _crop_then_tensorflow_resize(pixels, self.crop, self.resize)
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        require_resizable(*image.size, self.resize)
         image = functional.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
-        pixels: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
-        return pixels
+        cropped: Tensor = functional.pil_to_tensor(functional.center_crop(image, [self.crop, self.crop]))
+        return cropped
 
     @property
     def whole(self) -> bool:
@@ -209,18 +219,18 @@ def require_moderate(width: int, height: int) -> None:
         raise ValueError(f"{width}×{height} pixels are more than the {LARGEST_IMAGE} that an image may have")
 
 
-def require_resizable(image: "Image.Image", resize: int) -> None:
+def require_resizable(width: int, height: int, resize: int) -> None:
     """Check the size of an image with its short side resized, before resizing.
 
     Raises:
         BcdzooError: It is so narrow that it would exhaust memory.
     """
-    short, long = sorted(image.size)
+    short, long = sorted((width, height))
     if not short:
         raise BcdzooError("it has no pixels")
     if resize * (resize * long // short) > LARGEST_IMAGE:
         raise BcdzooError(
-            f"it has {image.width}×{image.height} pixels, and its short side resized to {resize} would make the other "
+            f"it has {width}×{height} pixels, and its short side resized to {resize} would make the other "
             f"{resize * long // short}"
         )
 
@@ -260,19 +270,18 @@ _READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _crop_then_tensorflow_resize(image: "Image.Image", crop: int, resize: int) -> "Tensor":
+def _crop_then_tensorflow_resize(image: "npt.NDArray[np.uint8]", crop: int, resize: int) -> "Tensor":
     # larq_zoo.training.data: the size is truncated, and an odd margin has its extra pixel at the top and left.
-    from torchvision.transforms.v2 import functional
+    import torch
 
-    side = int(crop / resize * min(image.size))
+    height, width, _ = image.shape
+    side = int(crop / resize * min(height, width))
     if not side:
-        raise BcdzooError(f"it has {image.width}×{image.height} pixels, too few to crop")
-    top, left = (image.height - side + 1) // 2, (image.width - side + 1) // 2
-    pixels: Tensor = functional.pil_to_tensor(functional.crop(image, top, left, side, side))
+        raise BcdzooError(f"it has {width}×{height} pixels, too few to crop")
+    top, left = (height - side + 1) // 2, (width - side + 1) // 2
+    pixels = torch.from_numpy(image[top : top + side, left : left + side].transpose(2, 0, 1).copy())
     matrix = _tensorflow_bicubic(side, crop)
     if side > LARGEST_SIDE:  # channel by channel to save memory
-        import torch
-
         return torch.stack([matrix @ channel.float() @ matrix.T for channel in pixels])
     return matrix @ pixels.float() @ matrix.T
 

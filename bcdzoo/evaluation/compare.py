@@ -10,7 +10,7 @@ import pyarrow as pa
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import SIGNIFICANT, mcnemar, paired_interval, smallest_significant
-from bcdzoo.evaluation.store import find_run, read_result, runs_of
+from bcdzoo.evaluation.store import decoder_of, find_run, read_result, runs_of
 from bcdzoo.files import results_dir, sha256_of
 from bcdzoo.registry import zoo_name
 from bcdzoo.seal import DamagedError
@@ -26,12 +26,14 @@ class Comparison:
         images: One row per common image: ``id``, ``label``, ``first`` and ``second`` (their top-1 predictions).
         left_out: Number of images that only one of them evaluated.
         data: Name and fingerprint of each run's data; None for bare predictions, which do not state them.
+        decoders: Decoder of each run's images, likewise.
     """
 
     names: tuple[str, str]
     images: pd.DataFrame
     left_out: int
     data: tuple[tuple[str, str] | None, tuple[str, str] | None] = (None, None)
+    decoders: tuple[str | None, str | None] = (None, None)
 
     @property
     def n(self) -> int:
@@ -49,6 +51,13 @@ class Comparison:
     @property
     def doubt(self) -> str | None:
         """One line on why the images may not be the same; None if they are."""
+        if None not in self.decoders and self.decoders[0] != self.decoders[1]:
+            by = " and ".join(printable(str(decoder), 20) for decoder in self.decoders)
+            return "; ".join(filter(None, (f"the images were decoded by {by}: pixels may differ", self._other_images)))
+        return self._other_images
+
+    @property
+    def _other_images(self) -> str | None:
         one, two = self.data
         if one is None or two is None:
             which = "neither run says" if one == two else f"the {'first' if one is None else 'second'} run does not say"
@@ -93,6 +102,7 @@ class Comparison:
             "n": self.n,
             "left_out": self.left_out,
             "same_data": self.same_data,
+            "decoders": list(self.decoders),
             "top1": [100 * hits / self.n for hits in self.hits],
             "difference": self.difference,
             "ci95": [low, high],
@@ -171,7 +181,7 @@ def compare(first: str, second: str) -> Comparison:
         BcdzooError: No such run, or it has no predictions; a run and itself; different labels for the same image; no
             common image.
     """
-    (name, one, data), (other_name, two, other_data) = _load_both(first, second)
+    (name, one, data, decoder), (other_name, two, other_data, other_decoder) = _load_both(first, second)
     both = one.merge(two, on="id", suffixes=("", "_second"), validate="one_to_one")
     if not len(both):
         raise BcdzooError(f"{first} and {second} have no image in common: compare runs on the same data")
@@ -181,10 +191,11 @@ def compare(first: str, second: str) -> Comparison:
             "evaluate both with the same labels"
         )
     images = both.rename(columns={"top1": "first", "top1_second": "second"})[["id", "label", "first", "second"]]
-    return Comparison((name, other_name), images, len(one) + len(two) - 2 * len(both), (data, other_data))
+    left_out = len(one) + len(two) - 2 * len(both)
+    return Comparison((name, other_name), images, left_out, (data, other_data), (decoder, other_decoder))
 
 
-_Loaded = tuple[str, pd.DataFrame, tuple[str, str] | None]
+_Loaded = tuple[str, pd.DataFrame, tuple[str, str] | None, str | None]
 
 
 def _load_both(first: str, second: str) -> tuple[_Loaded, _Loaded]:
@@ -200,7 +211,7 @@ def _load_both(first: str, second: str) -> tuple[_Loaded, _Loaded]:
 
 
 def load_predictions(reference: str, path: Path, result: dict[str, Any]) -> _Loaded:
-    """Read a run's predictions: what it is called, its ``id``, ``label`` and ``top1``, and its data where it says so.
+    """Read a run's predictions: its name, its ``id``, ``label`` and ``top1``, its data and decoder where it says so.
 
     Raises:
         BcdzooError: The file cannot be read, is damaged, or is none of the result.
@@ -221,7 +232,8 @@ def load_predictions(reference: str, path: Path, result: dict[str, Any]) -> _Loa
     if not checked and expected is None:
         say(f"{path} is unchecked: it has no hash, as older versions wrote it")
     data = (result["dataset"], result["fingerprint"]) if "fingerprint" in result else None
-    return path.stem if Path(reference).exists() else reference, frame, data
+    decoder = decoder_of(result) if result else None
+    return path.stem if Path(reference).exists() else reference, frame, data, decoder
 
 
 def find_predictions(reference: str) -> tuple[Path, dict[str, Any]]:

@@ -31,6 +31,7 @@ class Member:
         state: Hash of its network; "" where the run does not say.
         data: Name and fingerprint of its data; None where the run does not say.
         guesses: Top-1 predictions by image, and ``label``.
+        decoder: Decoder of its images; None where the run does not say.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Member:
     state: str
     data: tuple[str, str] | None
     guesses: pd.DataFrame
+    decoder: str | None = None
 
     @property
     def right(self) -> "pd.Series[bool]":
@@ -191,6 +193,8 @@ def _notes(groups: tuple[list[Member], ...]) -> list[str]:
         notes.append("not every run says which images it used: ids and labels agree, the images themselves may differ")
     elif len({member.data for member in members}) > 1:
         notes.append("the data have several names: ids, labels and sizes of files agree, the pixels may differ")
+    if len(decoders := {member.decoder for member in members if member.decoder}) > 1:
+        notes.append(f"the images were decoded by {' and '.join(sorted(decoders))}: pixels may differ")
     for group in groups:
         if len(networks := {member.network for member in group}) > 1:
             notes.append(f"one group is of several networks: {printable(', '.join(sorted(networks)), 200)}")
@@ -255,10 +259,10 @@ def _labelled(label: str) -> int:
 
 
 def _loaded(path: Path, result: dict[str, Any]) -> Member:
-    _, frame, data = load_predictions(str(path), path, result)
+    _, frame, data, decoder = load_predictions(str(path), path, result)
     build = "".join(f" {key}={value}" for key, value in sorted(result.get("build", {}).items()))
     network = f"{result.get('model', '')}{build}"
-    return Member(path.stem, network, str(result.get("state", "")), data, frame.set_index("id").sort_index())
+    return Member(path.stem, network, str(result.get("state", "")), data, frame.set_index("id").sort_index(), decoder)
 
 
 def _check_same(one: Member, other: Member) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def evaluate(
     layout: str | None = None,
     label_offset: int | None = None,
     columns: tuple[str, str] | None = None,
+    decoder: str | None = None,
     backend: str = "torch",
     amp: str | None = None,
     compile: bool = False,
@@ -77,6 +78,7 @@ def evaluate(
         layout: Data layout (:data:`bcdzoo.data.layouts.LAYOUTS`); detected if omitted.
         label_offset: As for :func:`bcdzoo.data.imagenet.open_dataset`.
         columns: As for :func:`bcdzoo.data.imagenet.open_dataset`.
+        decoder: One of :data:`bcdzoo.data.preprocess.DECODERS`; by default that of ``data``, Pillow for a path.
         backend: ``torch``, or ``packed`` for the 1-bit kernels on the CPU.
         amp: ``bf16`` for automatic mixed precision; None for full float32.
         compile: Whether to run through torch.compile.
@@ -141,6 +143,7 @@ def evaluate_all(
         running = list(_in_modes(loaded, options.modes))
         outputs = _common_outputs(running)
         images = data if isinstance(data, ImageSet) else _open(data, outputs, options)
+        images = replace(images, decoder=options.decoder or images.decoder)
         for each in loaded if processes.first else []:
             if each.preprocess_from == "assumed":
                 assume(each.name)

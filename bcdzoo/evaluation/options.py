@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bcdzoo.data.decode import require_decoder
 from bcdzoo.data.preprocess import Preprocess
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import FASTER, PACKED, Mode
@@ -34,6 +35,7 @@ class EvalOptions:
     layout: str | None = None
     label_offset: int | None = None
     columns: tuple[str, str] | None = None
+    decoder: str | None = None
     backend: str = "torch"
     amp: str | None = None
     compile: bool = False
@@ -56,6 +58,8 @@ class EvalOptions:
             for name in names:
                 if not right(value := getattr(self, name)):
                     raise BcdzooError(f"{name}: must be {wanted}, not {printable(repr(value), 60)}")
+        if self.decoder is not None:
+            require_decoder(self.decoder)
         modes = self.modes  # validates the fields of a mode
         if self.backend == "packed" and modes != (PACKED,):
             raise BcdzooError(
@@ -99,7 +103,7 @@ _WANTED: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("seed",), _whole(-(2**63), 2**64 - 1), "a whole number of 64 bits"),
     (_FLAGS, _of(bool), "True or False"),
     (("progress",), _none_or(_of(bool)), "True, False or None"),
-    (("layout",), _none_or(_of(str)), "a name or None"),
+    (("layout", "decoder"), _none_or(_of(str)), "a name or None"),
     (("manifest",), _none_or(_of(str, os.PathLike)), "a path or None"),
     (("weights",), _none_or(_of(str, os.PathLike)), "a tag, a path or None"),
     (("label",), _none_or(_label), "a line of 1 to 60 characters or None"),

@@ -33,7 +33,7 @@ def as_text(results: Sequence[EvalResult], style: str = "text") -> str:
     body = [_row(result, _flips(result, results)) for result in results]
     shown = _COLUMNS if any(row[-1] for row in body) else _COLUMNS[:-1]
     body = [row[: len(shown)] for row in body]
-    lines = [line for line in first.summary().splitlines() if line.startswith(("images", "labels", "speed"))]
+    lines = [line for line in first.summary().splitlines() if line.startswith(("images", "labels", "decoder", "speed"))]
     return "\n".join([*lines, "", table(shown, body, style)])
 
 

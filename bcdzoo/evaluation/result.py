@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from bcdzoo.data.classes import official_number, real_labels
 from bcdzoo.data.imagenet import ImageSet
 from bcdzoo.data.names import shown
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.evaluation.predictions import read_predictions
 from bcdzoo.evaluation.stats import wilson
 from bcdzoo.files import sha256_of
@@ -53,6 +54,7 @@ class EvalResult:
         labels_from: Origin of the labels.
         notes: Oddities of the data or the network.
         fingerprint: Hash of the dataset's ids, labels and file sizes.
+        decoder: Decoder of the images, one of :data:`bcdzoo.data.preprocess.DECODERS`.
         preprocess: Preset's name or a spec.
         preprocess_from: Origin of the preprocessing: ``given``, ``weights``, or ``assumed``.
         device: Torch device, such as ``cpu``.
@@ -113,6 +115,7 @@ class EvalResult:
     predictions_sha256: str
     versions: dict[str, str]
     label: str | None = None
+    decoder: str = DECODERS[0]
 
     @property
     def n(self) -> int:
@@ -209,6 +212,7 @@ class EvalResult:
             ("images", f"{self.n} of {self.dataset} ({self.layout}), {self.classes} of {self.outputs} classes"),
             ("labels", f"from {self.labels_from}"),
             ("preprocessing", f"{self.preprocess} ({_PREPROCESS_FROM[self.preprocess_from]})"),
+            *([("decoder", f"{self.decoder}; Pillow for all but colour JPEG")] if self.decoder != DECODERS[0] else []),
             (
                 "speed",
                 f"{self.images_per_second:.1f} images/s, {self.device}, {self.mode}, batch {self.batch_size}"
@@ -261,6 +265,7 @@ def result_of(predictions: Path, images: ImageSet, kept: bool, **facts: Any) -> 
         layout=images.layout,
         labels_from=as_utf8(images.labels_from),
         fingerprint=images.fingerprint,
+        decoder=images.decoder,
         predictions_file=predictions.name if kept else None,
         predictions_sha256=sha256_of(predictions),
         **facts,

@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.files import atomic_write, results_dir
 from bcdzoo.seal import DamagedError, read_json
@@ -58,6 +59,11 @@ def read_results() -> list[dict[str, Any]]:
 def run_id(run: str) -> str:
     """A run's short id, made from its name: it stays the same whatever else is in the store."""
     return hashlib.sha256(run.encode()).hexdigest()[:ID]
+
+
+def decoder_of(result: dict[str, Any]) -> str:
+    """The decoder of a run's images; older versions had one alone."""
+    return str(result.get("decoder", DECODERS[0]))
 
 
 def runs_of(model: str) -> list[dict[str, Any]]:
@@ -190,7 +196,7 @@ _NEEDED = {"model", "weights", "backend", "n", "top1", "top5", "ci95", "dataset"
 
 _RIGHT: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("model", "backend", "dataset", "started", "state", "data", "layout", "labels_from"), _text),
-    **dict.fromkeys(("fingerprint", "preprocess", "preprocess_from", "device", "precision"), _text),
+    **dict.fromkeys(("fingerprint", "preprocess", "preprocess_from", "device", "precision", "decoder"), _text),
     **dict.fromkeys(("weights", "sha256", "predictions_sha256", "label"), _none_or(_text)),
     **dict.fromkeys(("outputs", "classes", "batch_size", "processes", "threads", "resumed", "networks"), _count),
     **dict.fromkeys(("top1", "top5"), _percent),

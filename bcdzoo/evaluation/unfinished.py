@@ -91,6 +91,7 @@ def _identity(model: EvalModel, images: ImageSet, options: EvalOptions) -> dict[
         "weights": f"{model.loaded.label or 'as built'} {(model.loaded.sha256 or '')[:16]}".strip(),
         "preprocessing": model.preprocess.spec(),
         "data": f"{images.name}, {len(images)} images, fingerprint {images.fingerprint[:16]}",
+        "decoder": images.decoder,
         "precision": f"{model.mode} on {model.device.type}",
         "batch size": str(options.batch_size),
         "software": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -117,6 +118,7 @@ def _words(model: EvalModel, images: ImageSet, place: str, options: EvalOptions)
         "batch_size": str(options.batch_size),
         "skip_bad": str(options.skip_bad),
         "layout": images.layout,
+        "decoder": images.decoder,
     }
 
 

@@ -1,8 +1,9 @@
 """Convolutions of ±1 numbers with 8-bit integer instructions: the same bits as in float32, several times as fast.
 
 A backend that :func:`with_int8` puts into a network from outside, for inference; evaluation and benchmarks do. It is
-for x86 CPUs; elsewhere the ordinary convolution computes the same. The operation is oneDNN's, by the name under which
-torch.compile uses it for quantized networks.
+for x86 CPUs, and for GPUs (:mod:`bcdzoo.layers.int8_gemm`), on which it takes levels of several bits as well; elsewhere
+the ordinary convolution computes the same. The operation on the CPU is oneDNN's, by the name under which torch.compile
+uses it for quantized networks.
 """
 
 import functools
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.layers import int8_gemm
 from bcdzoo.layers.binary_conv import LowBitConv2d
 
 
 def with_int8(network: nn.Module) -> nn.Module:
-    """The same network, whose binary convolutions compute in 8-bit integers where that is possible.
+    """The same network, whose low-bit convolutions compute in 8-bit integers where that is possible.
 
     It shares parameters, buffers and all other modules with the given one, which is left as it is, and is returned
     itself if it has no such convolution.
@@ -31,10 +33,10 @@ def _with_int8(module: nn.Module, known: dict[int, nn.Module]) -> nn.Module:
         return known[id(module)]
     known[id(module)] = module
     parts = {name: part if part is None else _with_int8(part, known) for name, part in module._modules.items()}
-    is_binary = type(module) is LowBitConv2d and module.w_bits == module.a_bits == module.a_bases == 1
-    if is_binary or any(part is not module._modules[name] for name, part in parts.items()):
+    is_low_bit = type(module) is LowBitConv2d and max(module.w_bits, module.a_bits) <= int8_gemm.MOST_BITS
+    if is_low_bit or any(part is not module._modules[name] for name, part in parts.items()):
         # not copy.copy: some modules, such as DistributedDataParallel, are initialized again when copied
-        mine: nn.Module = object.__new__(Int8Conv2d if is_binary else type(module))
+        mine: nn.Module = object.__new__(Int8Conv2d if is_low_bit else type(module))
         mine.__dict__.update(module.__dict__, _modules=parts)
         known[id(module)] = mine
     return known[id(module)]
@@ -49,16 +51,22 @@ class _Packed(NamedTuple):
 
 
 class Int8Conv2d(LowBitConv2d):
-    """A binary convolution in 8-bit integers; as in float32 where these do not apply.
+    """A low-bit convolution in 8-bit integers; as in float32 where these do not apply.
 
-    It keeps the weights as the operation wants them for as long as they and the input's shape stay what they are:
-    making them costs more than the products of a linear layer.
+    On a CPU they are for ±1 alone. It keeps the weights as the operation wants them there for as long as they and the
+    input's shape stay what they are: making them costs more than the products of a linear layer. Whether the input
+    really is of integers, and its padding too, is looked at when a shape comes first.
     """
 
     _packed: _Packed | None = None
+    _looked_at: tuple[tuple[int, ...], bool] = ((), False)
 
     def multiply(self, x: Tensor, levels: Tensor, scale: Tensor, padding: int) -> Tensor:
-        if self.training or not applies(x):  # in training the levels may be relaxed, between integers
+        if self.training or not self._is_whole(x):  # in training the levels may be relaxed, between integers
+            return super().multiply(x, levels, scale, padding)
+        if int8_gemm.applies(x, levels, self.groups):
+            return int8_gemm.conv2d(x, levels, scale, self.stride, padding, self.dilation)
+        if not (self.w_bits == self.a_bits == self.a_bases == 1 and applies(x)):
             return super().multiply(x, levels, scale, padding)
         where = _where(self.stride, padding, self.dilation, self.groups)
         made_for, signs = (x.shape, where), levels.to(torch.int8)
@@ -66,6 +74,14 @@ class Int8Conv2d(LowBitConv2d):
         if not (packed and packed.made_for == made_for and np.array_equal(packed.signs, signs.numpy())):
             self._packed = packed = _Packed(made_for, signs.numpy(), _pack(signs, x, where))
         return _sums(x, packed.weights, len(signs), where).mul_(scale[:, None, None])
+
+    def _is_whole(self, x: Tensor) -> bool:
+        if torch.compiler.is_compiling():
+            return False
+        if self._looked_at[0] != x.shape:
+            most = 1 if self.a_bits == 1 else int8_gemm.LARGEST
+            self._looked_at = x.shape, bool(((x == x.round()) & (x.abs() <= most)).all())
+        return self._looked_at[1]
 
 
 def applies(x: Tensor) -> bool:

@@ -13,7 +13,9 @@ from importlib.resources import files
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.store import decoder_of
 from bcdzoo.ops.conventions import DAGGER, FULL, Convention, is_shipped
 from bcdzoo.registry import REGISTRY, find, is_pattern, list_models
 from bcdzoo.report import sheets
@@ -133,9 +135,9 @@ def best_of(results: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], A
 
 
 def is_strict(result: dict[str, Any]) -> bool:
-    """Whether a run is in float32 and without anything faster that was asked for."""
+    """Whether a run is in float32, of images that Pillow decoded, and without anything faster that was asked for."""
     fast = result.get("compiled") or result.get("channels_last") or result.get("precision", "float32") != "float32"
-    return not fast
+    return not fast and decoder_of(result) == DECODERS[0]
 
 
 def own_form(result: dict[str, Any], *free: str) -> bool:

@@ -155,7 +155,7 @@ class TrainingImages(Dataset[tuple[Tensor, int]]):
         try:
             image = decode(sample.read())
             if not self.crop_scale:
-                require_resizable(image, self.resize)
+                require_resizable(*image.size, self.resize)
         except Exception as error:  # Pillow's decoders may raise anything
             reason = printable(" ".join(str(error).split()), 300)
             raise BcdzooError(f"cannot read image {shown(sample.id)}: {reason}; replace or remove it") from error

@@ -11,6 +11,7 @@ from bcdzoo.evaluation.mode import STRICT
 from bcdzoo.layers import int8
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
+from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.packed.bench import runners
 
 pytestmark = pytest.mark.skipif(not int8._available(), reason="this CPU or build of torch lacks the operation")
@@ -48,6 +49,16 @@ def operations(network: nn.Module, x: torch.Tensor) -> set[str]:
 INTEGERS = "onednn::qconv2d_pointwise"
 
 
+@pytest.mark.parametrize(
+    ("before", "pad_value"), [(nn.BatchNorm2d(8), 0.0), (nn.ReLU(), 0.0), (nn.Hardtanh(), 0.0), (Sign(), 0.5)]
+)
+@torch.inference_mode()
+def test_what_is_not_of_whole_numbers_is_multiplied_as_it_is(before: nn.Module, pad_value: float) -> None:
+    network = nn.Sequential(before, LowBitConv2d(8, 16, 3, pad_value=pad_value)).eval()
+    images = torch.randn(2, 8, 9, 9)
+    assert torch.equal(with_int8(network)(images), network(images))
+
+
 @torch.inference_mode()
 def test_a_network_computes_in_8_bits_where_it_is_asked_to_and_gives_the_same() -> None:
     torch.manual_seed(0)
@@ -79,8 +90,8 @@ def test_evaluation_and_benchmarks_ask_for_it_and_an_audit_does_not() -> None:
     assert not watched(network, [images], "it").unknown
 
 
-def test_what_has_no_binary_convolution_stays_itself() -> None:
-    for other in (nn.Linear(2, 2), LowBitConv2d(2, 2, 1, a_bits=2), create_model("bcdnet-tiny", step=1)):
+def test_what_has_no_low_bit_convolution_stays_itself() -> None:
+    for other in (nn.Linear(2, 2), LowBitConv2d(2, 2, 1, a_bits=32), create_model("bcdnet-tiny", step=1)):
         assert with_int8(other) is other
 
 
