@@ -162,7 +162,9 @@ def _evaluation(home: Path) -> subprocess.Popen[str]:
     words = ["eval", "bcdnet-tiny", "--data", "demo", "--device", DEVICE.type, "--batch-size", "8", "--workers", "0"]
     return subprocess.Popen(
         [sys.executable, "-m", "bcdzoo", *words, "--format", "json"],
-        env=os.environ | {"BCDZOO_HOME": str(home), "PYTHONPATH": str(ROOT)},
+        env=os.environ
+        | {"BCDZOO_HOME": str(home), "PYTHONPATH": str(ROOT)}
+        | ({} if ON_GPU else {"OMP_NUM_THREADS": "1"}),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -326,6 +328,8 @@ def _ratio(row: dict[str, Any]) -> str:
 @click.option("--seconds", default=420.0, show_default=True, help="Time after which no further network is timed.")
 def main(out: str, seconds: float) -> None:
     end = time.monotonic() + seconds
+    if not ON_GPU:
+        torch.set_num_threads(1)
     found: dict[str, Any] = {"machine": machine()}
     click.echo(found["machine"]["device"], err=True)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
