@@ -9,7 +9,6 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,19 @@ from bcdzoo.interchange.qonnx_elements import ELEMENTS, QUANTIZING
 from bcdzoo.interchange.qonnx_maps import MAPS
 from bcdzoo.interchange.qonnx_values import Given, Refused, Stored, Value
 from bcdzoo.layers.grey import FirstChannel
-from bcdzoo.layers.qonnx import Affine, Dequantized, DequantizedToEven, Pad, PRelu, QonnxNetwork, Step, Uniform
+from bcdzoo.layers.qonnx import (
+    Affine,
+    Dequantized,
+    DequantizedToEven,
+    LevelsConv2d,
+    Pad,
+    PRelu,
+    QonnxNetwork,
+    ScaleShift,
+    Step,
+    Uniform,
+)
 from bcdzoo.text import printable, say
-from bcdzoo.weights.metadata import remember
 
 DOMAINS = {"onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general"}
 """Domains of QONNX's operators, as they were called over the years."""
@@ -33,33 +42,18 @@ _NODES = {**ELEMENTS, **MAPS}
 _LEFT_OUT = ("TopK", "ArgMax", "Softmax", "LogSoftmax")
 
 
-def is_qonnx_file(model: str) -> bool:
-    """Whether a network is given as an ONNX file."""
-    return model.endswith(".onnx")
-
-
-def load_qonnx(path: str | Path) -> nn.Module:
-    """Load the network of a QONNX file.
-
-    Args:
-        path: File that QONNX, Brevitas, FINN or ``bcdzoo export --as qonnx`` wrote.
-
-    Returns:
-        A module in evaluation mode, from images, float32 of (N, 3, side, side), to logits. Of a network for grey
-        images it takes the first channel. It has ``preprocess`` and ``class_names``, None if the file does not state
-        them, and ``input_size``, the side.
+def network_of(path: Path) -> tuple[QonnxNetwork, OnnxFile]:
+    """Build the network of a file, in evaluation mode.
 
     Raises:
-        BcdzooError: The file is damaged, or has something that is not read; the message names it.
+        BcdzooError: As for :func:`bcdzoo.interchange.importing.load_qonnx`.
     """
-    path = Path(path)
     file = read_onnx(path)
     try:
         network = Builder(file, path).network()
     except Refused as reason:
         raise BcdzooError(f"{path}: {reason}") from None
-    remember(network, file.preprocess, file.class_names)
-    return network.eval()
+    return network.eval(), file
 
 
 class Builder:
@@ -96,7 +90,7 @@ class Builder:
         if not isinstance(logits, Value):
             raise Refused("its output does not depend on the image")
         self._finish(logits)
-        return QonnxNetwork(_numbered(_needed(self.steps)), self.side)
+        return QonnxNetwork(_numbered(_merged(_needed(self.steps))), self.side)
 
     def _start(self) -> None:
         shape = self.file.shape
@@ -229,30 +223,72 @@ class Builder:
             raise Refused("its constants are much larger than the file")
 
 
-def _needed(steps: list[Step]) -> list[Step]:
-    """Steps that what the last one gives depends on, with an offset before and behind a PReLU taken into it."""
+def _needed(steps: list[Step]) -> dict[int, Step]:
+    """Steps that what the last one gives depends on, by their numbers."""
     needed = {len(steps)}
     for number in range(len(steps), 0, -1):
         if number in needed:
             needed |= set(steps[number - 1].inputs)
-    uses = Counter(value for number in needed - {0} for value in steps[number - 1].inputs)
-    alone = {
-        value: number for number in needed - {0} for value in steps[number - 1].inputs if uses[value] == 1 and value
-    }
-    made = {number: steps[number - 1] for number in sorted(needed - {0})}
-    place = {number: number for number in needed}  # where the value is made now
-    for number, step in list(made.items()):
-        before, after = step.inputs[0], alone.get(number, 0)
-        if not isinstance(step.module, PRelu) or alone.get(before) != number or not after:
-            continue
-        offsets = [made[each].module for each in (before, after)]
-        if all(isinstance(offset, Affine) and offset.kind == "Add" for offset in offsets):
-            shifts: list[Any] = [offset.numbers for offset in offsets]
-            made[number] = step._replace(module=step.module.between(*shifts), inputs=made[before].inputs)
-            del made[before], made[after]
-            place[after] = number
-    order = {0: 0} | {number: i for i, number in enumerate(made, 1)}
-    return [step._replace(inputs=tuple(order[place[value]] for value in step.inputs)) for step in made.values()]
+    return {number: steps[number - 1] for number in sorted(needed - {0})}
+
+
+def _merged(steps: dict[int, Step]) -> list[Step]:
+    """Steps with those in one that a layer of this zoo has in one, and so is counted and packed."""
+    uses = Counter(value for step in steps.values() for value in step.inputs)
+    alone = {value: number for number, step in steps.items() for value in step.inputs if uses[value] == 1 and value}
+    place = {0: 0} | {number: number for number in steps}  # the step that gives the value now
+
+    def take(first: int, second: int, module: nn.Module) -> None:
+        """Put a module in the place of two steps."""
+        steps[first] = steps[first]._replace(module=module)
+        place[second], alone[first] = first, alone.get(second, 0)
+        del steps[second]
+
+    for rule in (_sums_around, _scale_of_sums, _product_and_sum):
+        for number in list(steps):
+            while number in steps and (following := alone.get(number)) in steps:
+                assert following is not None
+                third = steps.get(alone.get(following, 0))
+                found = rule(steps[number].module, steps[following].module, third.module if third else None)
+                if found is None:
+                    break
+                if rule is _sums_around:
+                    take(following, alone[following], found)
+                take(number, following, found)
+    order = {0: 0} | {number: i for i, number in enumerate(steps, 1)}
+
+    def value(number: int) -> int:
+        while place[number] != number:
+            number = place[number]
+        return order[number]
+
+    return [step._replace(inputs=tuple(map(value, step.inputs))) for step in steps.values()]
+
+
+def _is(module: nn.Module | None, kind: str) -> bool:
+    return isinstance(module, Affine) and module.kind == kind
+
+
+def _sums_around(first: nn.Module, second: nn.Module, third: nn.Module | None) -> nn.Module | None:
+    """A PReLU between two offsets: ReActNet's."""
+    if not (isinstance(second, PRelu) and _is(first, "Add") and _is(third, "Add")) or second.shift_in is not None:
+        return None
+    assert isinstance(first, Affine) and isinstance(third, Affine)
+    return second.between(first.numbers, third.numbers)
+
+
+def _scale_of_sums(first: nn.Module, second: nn.Module, third: nn.Module | None) -> nn.Module | None:
+    """A convolution of few bits and what alone its sums are scaled with."""
+    if not isinstance(first, LevelsConv2d) or not isinstance(second, Affine) or second.kind != "Mul":
+        return None
+    return first.scaled(second.numbers) if bool((first.scale == 1).all()) else None
+
+
+def _product_and_sum(first: nn.Module, second: nn.Module, third: nn.Module | None) -> nn.Module | None:
+    """A normalization that is written as a product and a sum."""
+    if not isinstance(first, Affine) or first.kind != "Mul" or not isinstance(second, Affine) or second.kind != "Add":
+        return None
+    return ScaleShift(first.numbers, second.numbers)
 
 
 def _numbered(steps: list[Step]) -> list[Step]:

@@ -87,8 +87,9 @@ def _convolved(b: "Builder", x: Value, weight: Stored, window: Window) -> Value:
     integers, bits, scale = levels
     taken = x
     if x.quantizer is not None:
-        taken = b.once(f"levels {id(x.quantizer)}", x, lambda: deepcopy(x.quantizer))
-        scale = scale * np.float32(x.quantizer.scale)
+        quantizer = x.quantizer
+        taken = b.once(f"levels {id(quantizer)}", x, lambda: deepcopy(quantizer))
+        scale = scale * np.float32(quantizer.scale)
     elif x.is_signs:
         scale = scale * np.float32(x.scale)
     else:
@@ -127,7 +128,7 @@ def _real(weight: Array, window: Window) -> nn.Module:
     conv = nn.Conv2d(
         c_in * window.groups,
         c_out,
-        tuple(kernel),  # type: ignore[arg-type]
+        tuple(kernel),
         window.stride,
         (top, left) if is_even else 0,
         window.dilation,
@@ -169,7 +170,7 @@ def _max_pool(b: "Builder", given: Given) -> Value:
     if len(given.node.outputs) > 1 and given.node.outputs[1]:
         raise Refused("a max pooling that gives indices")
     x = b.around(x)
-    top, left, bottom, right = pads
+    top, left, bottom, right = pads = _even(pads, x, kernel, stride)
     if (top, left) != (bottom, right):
         pool: nn.Module = nn.Sequential(Pad(pads, -math.inf), nn.MaxPool2d(kernel, stride, 0, ceil_mode=ceil))
         x = b.plain(x)
@@ -179,15 +180,24 @@ def _max_pool(b: "Builder", given: Given) -> Value:
     return replace(found, is_signs=x.is_signs, scale=x.scale, quantizer=x.quantizer)
 
 
+def _even(pads: tuple[int, ...], x: Value, kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
+    """Padding with as much behind as before, where no window reaches what that adds."""
+    sizes = x.meta.shape[2:]
+    sums = [[sizes[i] + pads[i] + behind - kernel[i] for behind in (pads[i], pads[i + 2])] for i in (0, 1)]
+    same = all(even >= uneven and even // stride[i] == uneven // stride[i] for i, (even, uneven) in enumerate(sums))
+    return (*pads[:2], *pads[:2]) if same else pads
+
+
 def _average_pool(b: "Builder", given: Given) -> Value:
     _require_explicit(given)
     x = b.plain(given.value())
     _require_map(x)
     kernel, stride = _pair(given.attribute("kernel_shape"), (1, 1)), _pair(given.attribute("strides"), (1, 1))
-    top, left, bottom, right = pads = _pair(given.attribute("pads"), (0, 0, 0, 0))
+    pads = _pair(given.attribute("pads"), (0, 0, 0, 0))
     ceil, counts = bool(given.attribute("ceil_mode", 0)), bool(given.attribute("count_include_pad", 0))
     if _pair(given.attribute("dilations"), (1, 1)) != (1, 1):
         raise Refused("an average pooling with dilation")
+    top, left, bottom, right = pads = pads if counts else _even(pads, x, kernel, stride)
     if (top, left) == (bottom, right):
         ends = [(size - k) % s == 0 for size, k, s in zip(x.meta.shape[2:], kernel, stride, strict=True)]
         ceil = ceil or (not any(pads) and all(ends))  # there is nothing to round up then

@@ -6,6 +6,7 @@ A vector is a map of one pixel here, (N, C, 1, 1), and a linear layer a 1×1 con
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -93,6 +94,33 @@ class Affine(nn.Module):
 
     def extra_repr(self) -> str:
         return self.kind
+
+
+class ScaleShift(nn.Module):
+    """``x·alpha + beta``: a normalization, whose statistics are in its numbers.
+
+    Args:
+        alpha: One for each channel, or one for all.
+        beta: Likewise.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(self, alpha: Tensor, beta: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("alpha", alpha.reshape(-1, 1, 1))
+        self.register_buffer("beta", beta.reshape(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.alpha + self.beta
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        alpha, beta = torch.broadcast_tensors(self.alpha.flatten(), self.beta.flatten())
+        return plan.add("scale_shift", x=x, alpha=alpha.contiguous(), beta=beta.contiguous())
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
+        return {"norm": output.numel()}
 
 
 class Uniform(nn.Module):
@@ -417,6 +445,12 @@ class LevelsConv2d(nn.Module):
             return plan.add("low_bit_conv", x=levels, planes=weight_planes(self.weight, 1), scale=scale, **fields)
         return plan.add("scale_shift", x=self._sums(plan, levels, fields), alpha=scale, beta=torch.zeros_like(scale))
 
+    def scaled(self, scale: Tensor) -> "LevelsConv2d":
+        """The same with another scale."""
+        conv = copy(self)
+        conv._buffers = self._buffers | {"scale": scale.expand(len(self.weight), 1, 1).clone()}
+        return conv
+
     def _is_packed(self, is_levels: bool) -> bool:
         """Whether the sums are made of planes of bits."""
         if self.a_bits == 32 or self.w_bits * self.a_bits > _MOST_PLANES:
@@ -497,6 +531,11 @@ class QonnxNetwork(nn.Module):
         self._last_use = {value: number for number, step in enumerate(steps) for value in step.inputs}
         for step in steps:
             self.add_module(step.name, step.module)
+
+    @property
+    def assumed(self) -> str:
+        """The preprocessing that is assumed where none is stated: numbers from 0 to 1."""
+        return f"resize={self.input_size},crop={self.input_size},mean=0,std=1"
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[1:] != (3, self.input_size, self.input_size):
