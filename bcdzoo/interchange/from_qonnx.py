@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.interchange.onnx_file import Node, OnnxFile, read_onnx
 from bcdzoo.interchange.qonnx_constants import FOLDED, FOLDED_QUANTIZERS
@@ -109,10 +110,12 @@ class Builder:
     def _without_end(self) -> tuple[list[Node], str]:
         """The nodes without what only ranks the logits, and the name of these."""
         makers = {name: node for node in self.file.nodes for name in node.outputs if name}
-        ends = {makers[name].label: makers[name] for name in self.file.outputs if name in makers}
-        if len(ends) != 1:
+        if not self.file.outputs or any(name not in makers for name in self.file.outputs):
+            raise Refused("its output is not what a node gives")
+        name = self.file.outputs[0]
+        end = makers[name]
+        if any(makers[other] is not end for other in self.file.outputs):
             raise Refused(f"it has {len(self.file.outputs)} outputs: only networks of one, the logits, are read")
-        (end,), name = ends.values(), self.file.outputs[0]
         left: list[Node] = []
         while end.kind in _LEFT_OUT and not end.domain and end.inputs:
             left.append(end)
@@ -156,6 +159,9 @@ class Builder:
         plain = self.plain(logits)
         if len(plain.meta.shape) != 4 or plain.meta.shape[2:] != (1, 1):
             raise Refused(f"its output is of {'×'.join(map(str, plain.shape))}: not a vector of logits")
+        if self.file.preprocess and parse(self.file.preprocess).crop != self.side:
+            made = parse(self.file.preprocess).crop
+            raise Refused(f"its preprocessing gives images of {made}×{made}, and it takes {self.side}×{self.side}")
         if self.file.class_names and len(self.file.class_names) != plain.meta.shape[1]:
             raise Refused(f"it has {plain.meta.shape[1]} logits, and {len(self.file.class_names)} class names")
         self.label = "logits"

@@ -19,7 +19,7 @@ from bcdzoo.text import printable
 from bcdzoo.weights.metadata import check_class_names
 
 _LARGEST_FILE = (1 << 31) - 1  # protobuf's
-_MOST_NODES = 100_000
+_MOST_NODES = 10_000
 _MOST_DIMENSIONS = 8
 _KINDS = {
     *(TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16),
