@@ -25,7 +25,7 @@ class Written:
         self.plain_nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def __call__(self, kind: str, *inputs: str | Array, **attributes: Any) -> str:
+    def __call__(self, kind: str, *inputs: Any, **attributes: Any) -> str:
         names = [each if isinstance(each, str) else self.constant(each) for each in inputs]
         node = helper.make_node(kind, names, [f"v{len(self.nodes)}"], f"node {len(self.nodes)}", **attributes)
         self.nodes.append(node)

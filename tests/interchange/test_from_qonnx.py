@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,9 @@ from bcdzoo.interchange.to_qonnx import QonnxGraph
 from bcdzoo.packed.pack import plan_of
 from bcdzoo.plan.operations import Array
 from tests import mnist
+from tests.command import bcdzoo as bcdzoo_command
 from tests.interchange.networks import untrained
-from tests.interchange.qonnx_graphs import DOMAIN, Written
+from tests.interchange.qonnx_graphs import Written
 
 Example = Callable[[Written], str]
 EXAMPLES: dict[str, Example] = {}
@@ -177,3 +177,114 @@ def test_a_network_computes_what_onnx_runtime_computes_of_its_file(name: str, tm
     assert_close(logits_of(network, w.images()[:1]), expected[:1])
     if name != "a_zero_point_and_other_roundings":
         assert_close(logits_of(bcdzoo.pack(network), w.images()), expected)
+
+
+def test_rounding_that_no_plan_has_is_named_when_a_network_is_packed(tmp_path: Path) -> None:
+    w = Written()
+    network = loaded(w, a_zero_point_and_other_roundings(w), tmp_path)
+    with pytest.raises(BcdzooError, match=r"003_Conv: floor is no operation of a plan"):
+        bcdzoo.pack(network)(torch.from_numpy(w.images()))
+
+
+def cnv(w: Written) -> str:
+    """The graph that Brevitas writes of CNV-W1A1."""
+    x = w.quant(w("Sub", w("Mul", "x", np.float32(2)), np.ones(1, np.float32)), 8, 1 / 128)
+    c_in = 3
+    for number, c_out in enumerate((64, 64, 128, 128, 256, 256, 512, 512, 10)):
+        if number == 6:
+            x = w("Reshape", x, np.array([1, -1]))
+        if number < 6:
+            x = w.conv(x, c_in, c_out)
+        else:
+            x = w("MatMul", x, w("Transpose", w.bipolar(w.real(c_out, c_in)), perm=[1, 0]))
+        if number == 8:
+            return x
+        x = w("BatchNormalization", x, w.real(c_out), w.real(c_out), 9 * w.real(c_out), np.abs(w.real(c_out)))
+        x, c_in = w.bipolar(x), c_out
+        if number in (1, 3):
+            x = w("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    raise AssertionError
+
+
+def test_a_cnv_is_counted_packed_and_judged_as_the_one_of_the_zoo(tmp_path: Path) -> None:
+    w = Written((1, 3, 32, 32))
+    logits = cnv(w)
+    images = np.abs(w.images(2)) % 1
+    network = loaded(w, logits, tmp_path)
+    expected = w.by_onnx_runtime(logits, images)
+    np.testing.assert_array_equal(logits_of(network, images), expected)
+    np.testing.assert_array_equal(logits_of(bcdzoo.pack(network), images), expected)
+    for rules in ("full", "dagger"):
+        found, zoo = bcdzoo.count_ops(str(tmp_path / "net.onnx"), rules), bcdzoo.count_ops("finn-cnv-w1a1", rules)
+        extra = 3 * 32 * 32 if rules == "full" else 0  # the quantizer of the image, which the zoo has for free
+        assert (found.bops, found.flops - extra, found.unsupported) == (zoo.bops, zoo.flops, [])
+        assert found.bops == 70_347_776
+    layers = list(low_bit_layers(plan_of(network, (3, 32, 32))))
+    assert [reason for _, reason in layers] == ["activations of several bits or bases", *[""] * 8]
+    assert audit(str(tmp_path / "net.onnx")).verdict.startswith("binary weights: 9 layers, 100.0 %")
+
+
+def digits(real_data: Path) -> Tensor:
+    return torch.from_numpy(mnist.pixels(real_data, 100)[:, None] / np.float32(255)).expand(-1, 3, -1, -1)
+
+
+def test_tfc_guesses_what_the_zoo_s_and_qonnx_s_executor_guess_of_100_digits(real_data: Path) -> None:
+    path, images = real_data / "TFC_1W1A.onnx", digits(real_data)
+    network = bcdzoo.load_qonnx(path)
+    found = logits_of(network, np.asarray(images))
+    zoo = logits_of(bcdzoo.load_model("qonnx-tfc-w1a1", path), np.asarray(2 * images - 1))
+    assert_close(found, zoo)
+    assert (found.argmax(1) == zoo.argmax(1)).all()
+    assert_close(logits_of(bcdzoo.pack(network), np.asarray(images)), found)
+    for rules in ("full", "dagger"):
+        counted, wanted = bcdzoo.count_ops(network, rules), bcdzoo.count_ops("qonnx-tfc-w1a1", rules)
+        assert (counted.bops, counted.flops) == (wanted.bops, wanted.flops)
+    qonnx: Any = pytest.importorskip("qonnx.core.onnx_exec", reason="needs QONNX: pip install qonnx")
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    model: Any = ModelWrapper(str(path)).transform(InferShapes())
+    executed = [qonnx.execute_onnx(model, {"0": image[None, :1].numpy()})["74"] for image in images[:10]]
+    np.testing.assert_array_equal(found[:10], np.concatenate(executed))
+
+
+def test_tfc_is_binary_on_digits(real_data: Path, tmp_path: Path) -> None:
+    data = mnist.beginning(real_data, 32, tmp_path / "digits")
+    found = audit(str(real_data / "TFC_1W1A.onnx"), str(data))
+    assert (found.verdict, found.failure) == ("binary: 4 layers, 100.0 % of the multiply-accumulates", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["bcdnet-tiny", "finn-cnv-w1a1", "birealnet-18", pytest.param("meliusnet-22", marks=pytest.mark.slow)]
+)
+def test_what_was_exported_comes_back_with_the_same_logits_counts_and_units(name: str, tmp_path: Path) -> None:
+    side = {"bcdnet-tiny": 28, "finn-cnv-w1a1": 32}.get(name, 64)
+    network = untrained(name)
+    plan = plan_of(network, (3, side, side), name)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx_model(plan, QonnxGraph()).SerializeToString())
+    back: Any = bcdzoo.load_qonnx(path)
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(3)).numpy()
+    expected = logits_of(network, images)
+    np.testing.assert_allclose(logits_of(back, images), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    counts = [bcdzoo.count_ops(each, "dagger", side) for each in (back, network)]
+    assert counts[0].bops == counts[1].bops
+    assert counts[0].flops == counts[1].flops
+    kinds = [[each.kind for each in one.operations] for one in (plan_of(back, (3, side, side)), plan)]
+    for kind in ("binary_unit", "low_bit_conv", "pool", "prelu"):
+        assert kinds[0].count(kind) == kinds[1].count(kind)
+
+
+def test_a_file_of_this_zoo_brings_its_preprocessing_and_class_names(tmp_path: Path) -> None:
+    path, back = tmp_path / "tiny.onnx", tmp_path / "again.bcz"
+    assert bcdzoo_command("export", "bcdnet-tiny", "--as", "qonnx", "--out", str(path)).returncode == 0
+    network: Any = bcdzoo.load_qonnx(path)
+    trained: Any = bcdzoo.load_model("bcdnet-tiny")
+    assert (str(network.preprocess), network.class_names) == (str(trained.preprocess), trained.class_names)
+    done = bcdzoo_command("export", str(path), "--out", str(back))
+    assert (done.returncode, done.stderr) == (0, "")
+    counted = bcdzoo_command("count-ops", str(path), "--total")
+    assert "18,264,064" in counted.stdout
+    said = bcdzoo_command("bench", str(path), "--batch-size", "1", "--backend", "packed", "--set", "step=1")
+    assert said.returncode == 1
+    assert "takes no step" in said.stderr
