@@ -37,7 +37,7 @@ def _folded_bipolar(b: "Builder", given: Given) -> Stored:
         raise Refused("its scale is not above 0, or not finite")
     b.grow(2 * x.size)
     levels = np.where(x >= 0, np.float32(1), np.float32(-1))
-    product = levels * scale
+    product = levels if scale.size == 1 and scale == 1 else levels * scale
     if product.shape != levels.shape:
         raise Refused("its scale does not fit")
     return Stored(product, levels, scale, 1)

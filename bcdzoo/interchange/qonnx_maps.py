@@ -98,13 +98,7 @@ def _convolved(b: "Builder", x: Value, weight: Stored, window: Window) -> Value:
     conv = LevelsConv2d(
         torch.from_numpy(integers), bits, torch.from_numpy(scale), window, pad_value, x.quantizer, a_bits
     )
-    if conv.a_bits < 32 and _largest_sum(conv, integers) >= 1 << 24:
-        raise Refused("its sums have more digits than float32")
     return replace(b.run(conv, taken, shape=shape), is_sum=conv.a_bits < 32)
-
-
-def _largest_sum(conv: LevelsConv2d, integers: Array) -> float:
-    return float(np.abs(integers).reshape(len(integers), -1).sum(1).max() * 2**conv.a_bits)
 
 
 def _levels(weight: Stored, is_low: bool) -> tuple[Array, int, Array] | None:

@@ -19,6 +19,7 @@ from bcdzoo.layers.metadata import OpCounts
 from bcdzoo.layers.quantizers.base import Levels
 
 _MOST_PLANES = 16  # pairs of bits of weights and activations; with more, a real-valued convolution is faster
+_EXACT = 1 << 24  # largest sum that float32 holds
 
 
 class Window(NamedTuple):
@@ -454,6 +455,8 @@ class LevelsConv2d(nn.Module):
     def _is_packed(self, is_levels: bool) -> bool:
         """Whether the sums are made of planes of bits."""
         if self.a_bits == 32 or self.w_bits * self.a_bits > _MOST_PLANES:
+            return False
+        if math.prod(self.weight.shape[1:]) << (self.w_bits + self.a_bits) > _EXACT:
             return False
         if is_levels and not (self.offset.is_integer() and 0 <= self.offset + self.pad_value < 2**self.a_bits):
             return False
