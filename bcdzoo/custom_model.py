@@ -25,6 +25,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
             return network
 
 
+def is_onnx_file(model: str) -> bool:
+    """Whether a network is given as an ONNX file, which :mod:`bcdzoo.interchange.importing` reads."""
+    return model.endswith(".onnx")
+
+
 def import_network(spec: str, **build: Any) -> nn.Module:
     """Import and build a network.
 

@@ -117,7 +117,7 @@ def audit(
         ) from error
     loaded = replace(loaded, model=network)
     spec_of_images = preprocess or loaded.preprocess
-    how = parse(spec_of_images) if spec_of_images else assume(name)
+    how = parse(spec_of_images) if spec_of_images else assume(name, loaded.assumed)
     subject = EvalModel(loaded, how, "", torch.device("cpu"))
     with torch.no_grad():
         subject.try_out()

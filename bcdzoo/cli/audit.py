@@ -38,9 +38,9 @@ from bcdzoo.errors import BcdzooError
 def command(model: str, check: bool, style: str, build: dict[str, Any], **options: Any) -> None:
     """Check whether a network is really binary: what each layer multiplies, observed while it runs on real images.
 
-    The argument is one of the zoo's .safetensors files, the name of a network, or package.module:callable for your
-    own. Without images only the weights are checked. The verdict is a result: the exit code is 0 whatever it says,
-    unless --check is given. Networks that are not of the zoo claim to be binary.
+    The argument is one of the zoo's .safetensors files, the name of a network, a QONNX file (.onnx), or
+    package.module:callable for your own. Without images only the weights are checked. The verdict is a result: the exit
+    code is 0 whatever it says, unless --check is given. Networks that are not of the zoo claim to be binary.
     """
     from bcdzoo.audit.audit import audit
     from bcdzoo.audit.show import as_json, as_text

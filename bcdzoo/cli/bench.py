@@ -42,16 +42,15 @@ def command(
     Of a packed network also the share of the limit: the images per second if its binary operations ran at the bare
     kernel's rate, its real-valued products at a matrix product's, and nothing else took time.
 
-    MODEL is a network of the zoo, package.module:callable for your own, or a plan's file (.bcz).
+    MODEL is a network of the zoo, package.module:callable for your own, a QONNX file (.onnx), or a plan's (.bcz).
     """
     import torch
 
-    from bcdzoo.custom_model import import_network
+    from bcdzoo.interchange.importing import build_network
     from bcdzoo.packed import bench, native
     from bcdzoo.packed.checkpoint import is_packed_file, load_packed
     from bcdzoo.packed.module import EngineModule
     from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
-    from bcdzoo.registry import create_model, find
 
     if threads:
         torch.set_num_threads(threads)
@@ -59,16 +58,14 @@ def command(
         if build:
             raise click.UsageError(f"{model} is a plan: it takes no arguments")
         network: Any = load_packed(model)
+        size = network.plan.input_shape[1]
     else:
-        network = import_network(model, **build) if ":" in model else create_model(model, **build)
+        network, size = build_network(model, **build)
+        size = input_size or size
     if isinstance(network, EngineModule):
         if backends not in ((), ("packed",)) or (input_size and isinstance(network, PlanNetwork)):
             raise click.UsageError(f"{model} is packed: it has one backend, and a plan has one size")
         backends = ("packed",)
-    if isinstance(network, PlanNetwork):
-        size = network.plan.input_shape[1]
-    else:
-        size = input_size or (224 if ":" in model else find(model).input_size)
     network.eval()
     draw = torch.Generator().manual_seed(0)
     if layers:

@@ -53,8 +53,9 @@ def command(
 ) -> None:
     """Count BOPs, FLOPs and OPs of MODEL for one image.
 
-    MODEL is a network of the zoo, a pattern such as 'reactnet-*', or package.module:callable, which is called to build
-    your own. Several networks, conventions or sizes are one table, with a line for each combination.
+    MODEL is a network of the zoo, a pattern such as 'reactnet-*', a QONNX file (.onnx), or package.module:callable,
+    which is called to build your own. Several networks, conventions or sizes are one table, with a line for each
+    combination.
     """
     found = [find_convention(one) for one in conventions]
     rules = list({one.name: one for one in found}.values())

@@ -86,10 +86,10 @@ def command(
     style: str,
     **options: Any,
 ) -> None:
-    """Evaluate each MODEL, top-1 and top-5: a name, a pattern such as 'bcdnet*', package.module:callable or a plan.
+    """Evaluate each MODEL, top-1 and top-5: a name or pattern, package.module:callable, a plan or a QONNX file (.onnx).
 
-    All are evaluated in one pass over the data: ImageNet's validation set in any layout. A run that was interrupted
-    continues when the same command is run again.
+    All are evaluated in one pass over the data: ImageNet's validation set in any layout. A pattern is one such as
+    'bcdnet*'. A run that was interrupted continues when the same command is run again.
     """
     if options["weights"] and len(models) > 1:
         raise click.UsageError("--weights is for one MODEL")

@@ -22,8 +22,8 @@ def command(
 ) -> None:
     """Explain why published and computed operations of MODEL differ, figure by figure, and whose top-1 is which.
 
-    MODEL is a network of the zoo, or package.module:callable, of which is said what is counted and where. With --plan
-    it may be a plan's file (.bcz) too.
+    MODEL is a network of the zoo, package.module:callable or a QONNX file (.onnx), of which is said what is counted and
+    where. With --plan it may be a plan's file (.bcz) too.
     """
     if plan:
         if convention is not None:
@@ -44,15 +44,14 @@ def command(
 
 def _of_plan(model: str, input_size: int | None, build: dict[str, Any]) -> dict[str, Any]:
     """Facts about the plan of a network with random weights, or of a file."""
-    from bcdzoo.custom_model import import_network
+    from bcdzoo.interchange.importing import build_network
     from bcdzoo.packed.checkpoint import is_packed_file, load_packed
     from bcdzoo.packed.explain import explain_network, explain_plan
-    from bcdzoo.registry import create_model, find
 
     if ":" not in model and is_packed_file(Path(model)):
         if input_size or build:
             raise click.UsageError(f"{model} is a plan, for images of one size: omit --input-size and --set")
         return explain_plan(load_packed(model).plan)
-    network = import_network(model, **build) if ":" in model else create_model(model, **build)
-    size = input_size or (224 if ":" in model else find(model).input_size)
+    network, size = build_network(model, **build)
+    size = input_size or size
     return explain_network(network.float().cpu().eval(), (3, size, size), model)

@@ -30,7 +30,7 @@ def command(
     """Write MODEL with its weights as a plan, all that the 1-bit engine needs, in one file.
 
     `bcdzoo eval` takes the file as MODEL or as --weights, `bcdzoo.load_packed` loads it. With --as it is written for
-    other people's runtimes; MODEL may then be a plan.
+    other people's runtimes; MODEL may then be a plan. It may be a QONNX file (.onnx) in any case.
     """
     if packed and kind:
         raise click.UsageError("--packed and --as exclude each other")

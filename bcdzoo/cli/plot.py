@@ -151,7 +151,7 @@ def cam(model: str, image: Path, weights: str | None, target: int | None, out: P
     found = _loaded(model, weights, build)
     found.try_out()
     if found.preprocess_from == "assumed":
-        assume(found.name)
+        assume(found.name, str(found.preprocess))
     _save(draw(found.network, image, found.preprocess, found.name, target), out)
 
 

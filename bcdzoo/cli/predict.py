@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     type=CHECKPOINT,
     required=True,
     metavar="MODEL",
-    help="Network of the zoo, package.module:callable, hf-hub:OWNER/NAME, or a plan's file (.bcz).",
+    help="Network of the zoo, package.module:callable, hf-hub:OWNER/NAME, or a QONNX file (.onnx) or plan's (.bcz).",
 )
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Number of classes, at most all.")
 @weights_option

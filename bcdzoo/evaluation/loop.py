@@ -146,7 +146,7 @@ def evaluate_all(
         images = replace(images, decoder=options.decoder or images.decoder)
         for each in loaded if processes.first else []:
             if each.preprocess_from == "assumed":
-                assume(each.name)
+                assume(each.name, str(each.preprocess))
         notes = _preflight(images, outputs, options.check, processes)
         _check_labels(images, outputs)
         with unfinished_runs(running, images, _place(data), options, processes) as runs:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from bcdzoo.custom_model import import_network
+from bcdzoo.custom_model import import_network, is_onnx_file
 from bcdzoo.data.preprocess import Preprocess, parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.mode import STRICT, Mode
 from bcdzoo.evaluation.options import EvalOptions
 from bcdzoo.files import open_regular, require_regular, sha256_of
+from bcdzoo.interchange.importing import resolve_qonnx
 from bcdzoo.packed.checkpoint import is_packed_file, resolve_packed
 from bcdzoo.packed.module import EngineModule
 from bcdzoo.registry import find
@@ -211,7 +212,7 @@ def load_eval_model(model: nn.Module | str, options: EvalOptions, device: torch.
     preprocess = options.preprocess
     preprocess_from = "given" if preprocess else "weights" if loaded.preprocess else "assumed"
     if not isinstance(preprocess, Preprocess):
-        preprocess = parse(preprocess or loaded.preprocess or assumed(loaded.name))
+        preprocess = parse(preprocess or loaded.preprocess or loaded.assumed or assumed(loaded.name))
     if isinstance(loaded.model, EngineModule):
         device = torch.device("cpu")  # the engine's
     loaded = replace(loaded, model=loaded.model.to(device, torch.float32).eval())
@@ -228,6 +229,10 @@ def load_network(
     """
     if isinstance(model, str) and is_address(model):
         return resolve(model, weights, manifest, **build)
+    if isinstance(model, str) and is_onnx_file(model):
+        if weights is not None:
+            raise BcdzooError(f"{model} has weights of its own: omit the others")
+        return resolve_qonnx(model, **build)
     if isinstance(model, str) and ":" not in model and is_packed_file(Path(model)):
         if weights is not None or build:
             raise BcdzooError(f"{model} is a packed network with weights of its own: omit weights and arguments")

@@ -177,7 +177,7 @@ class Predictor:
     def _of_pixels(self, pixels: Tensor, ids: list[str]) -> list[Prediction]:
         if self._is_assumed:
             self._is_assumed = False
-            assume(self._model.name)
+            assume(self._model.name, str(self._model.preprocess))
         return self._of_images(self._model.normalized(pixels), ids)
 
     def _of_images(self, images: Tensor, ids: list[str]) -> list[Prediction]:

@@ -191,6 +191,8 @@ class _Unit:
             operation = self.graph.maker(value)
         if operation is not None and operation.kind == "pool":
             value, operation = self._before_pooling(value, operation)
+        elif operation is not None and operation.kind == "reshape":
+            value, operation = self._before_reshape(value, operation)
         if operation is None or operation.kind != "binarize":
             return None
         return value - 1, operation
@@ -209,6 +211,20 @@ class _Unit:
             return value, pool
         self.graph.put(value - 1, replace(pool, inputs={"x": sign.inputs["x"]}))
         return value, replace(sign, inputs={"x": value})
+
+    def _before_reshape(self, value: int, reshape: Operation) -> tuple[int, Operation | None]:
+        """A sign of a map that is flattened and then convolved becomes the sign of the flattened map, which is the same.
+
+        It is where each new channel is of one channel of the map.
+        """
+        sign = self.graph.maker(reshape.inputs["x"])
+        before, after = self.graph.shapes[reshape.inputs["x"]][0], self.graph.shapes[value][0]
+        is_read_alone = self.graph.only_user(value) is not None
+        if not is_read_alone or sign is None or sign.kind != "binarize" or "threshold" in sign.inputs or after % before:
+            return value, reshape
+        constants = {key: np.repeat(_spread(array, before), after // before) for key, array in sign.constants.items()}
+        self.graph.put(value - 1, replace(reshape, inputs={"x": sign.inputs["x"]}))
+        return value, replace(sign, inputs={"x": value}, constants=constants)
 
     def _next(self, kind: str) -> tuple[int, Operation] | None:
         """What alone reads the unit's output so far, if it is of a kind."""

@@ -18,15 +18,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from bcdzoo.custom_model import import_network, unwrapped
+from bcdzoo.custom_model import import_network, is_onnx_file, unwrapped
 from bcdzoo.errors import BcdzooError
+from bcdzoo.interchange.importing import build_network
 from bcdzoo.layers.metadata import Counted, OpCounts
+from bcdzoo.layers.qonnx import QonnxNetwork
 from bcdzoo.ops.conventions import BINARY, Convention, find_convention
 from bcdzoo.registry import create_model, find, zoo_name
 from bcdzoo.text import html_table, printable
 from bcdzoo.trace.known import FREE, NORMS, packets
 from bcdzoo.trace.products import Multiplication
 from bcdzoo.trace.running import MAKES, Running
+from bcdzoo.weights.metadata import carried_preprocess
 
 aten = torch.ops.aten
 
@@ -153,12 +156,12 @@ def count_ops(
     """Count the operations of a network for one image of 3 channels.
 
     Args:
-        model: Zoo name, ``package.module:callable``, or a module that takes (N, 3, H, W), which is not changed, except
-            that lazy parameters get their sizes.
+        model: Zoo name, ``package.module:callable``, QONNX file, or a module that takes (N, 3, H, W), which is not
+            changed, except that lazy parameters get their sizes.
         convention: Counting convention: "full", "dagger", the path of a TOML file of one's own (docs/counting.md), or
             a :class:`bcdzoo.ops.conventions.Convention`.
-        input_size: Height and width of the image in pixels; by default that of the zoo's network, the crop of
-            ``preprocess``, or 224 for any other module.
+        input_size: Height and width of the image in pixels; by default that of the zoo's network or of the QONNX
+            file, the crop of ``preprocess``, or 224 for any other module.
         data: Images in any layout, on which to observe the bits of layers that do not state theirs; by default a random
             image.
         preprocess: Preprocessing of these images, as for :func:`bcdzoo.evaluate`; ImageNet's by default.
@@ -172,12 +175,14 @@ def count_ops(
     if input_size is not None and (type(input_size) is not int or input_size < 1):
         raise BcdzooError(f"input_size: must be a whole number of pixels, not {printable(repr(input_size), 60)}")
     rules = find_convention(convention)
-    is_named = isinstance(model, str) and ":" not in model
+    is_named = isinstance(model, str) and ":" not in model and not is_onnx_file(model)
     if isinstance(model, str) and is_named:
         name = zoo_name(model)
         with torch.device("meta"):
             model = create_model(name, **arguments)
         input_size = input_size or find(name).input_size
+    elif isinstance(model, str) and is_onnx_file(model):
+        name, (model, _) = model, build_network(model, **arguments)
     elif isinstance(model, str):
         name, model = model, unwrapped(import_network(model, **arguments))
     else:
@@ -187,6 +192,9 @@ def count_ops(
         from bcdzoo.packed.pack import unpacked  # not needed for the zoo's networks
 
         model = unpacked(model, "counting", name)
+    if isinstance(model, QonnxNetwork):
+        input_size = input_size or model.input_size
+        preprocess = preprocess or (None if data is None else str(carried_preprocess(model) or model.assumed))
     if data is not None or preprocess is not None:
         from bcdzoo.ops.observed import crop_of
 

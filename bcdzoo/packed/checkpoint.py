@@ -107,7 +107,7 @@ def exported_plan(found: LoadedModel) -> Plan:
     """
     if isinstance(found.model, PlanNetwork):
         return found.model.plan
-    preprocess = parse(found.preprocess) if found.preprocess else assume(found.name)
+    preprocess = parse(found.preprocess) if found.preprocess else assume(found.name, found.assumed)
     names = getattr(found.model, "class_names", None) or ()
     shape = (3, preprocess.crop, preprocess.crop)
     with torch.no_grad():
@@ -125,6 +125,8 @@ def exported_plan(found: LoadedModel) -> Plan:
         "bcdzoo": importlib.metadata.version("bcdzoo"),
         "torch": torch.__version__,
     }
+    if found.assumed and not found.preprocess:
+        provenance["assumed"] = found.assumed
     names = tuple(names) if len(names) == plan.outputs else ()
     # In full: the engine reads it without knowing the presets.
     said = preprocess.spec() if found.preprocess else ""
@@ -185,7 +187,8 @@ def resolve_packed(path: Path, name: str | None = None) -> LoadedModel:
     if not isinstance(build, dict):
         raise BcdzooError(f"{path} does not say how its network is built; make it again with `bcdzoo export`")
     network.__dict__["num_classes"] = build.get("num_classes")  # so that nobody takes features for logits
-    return LoadedModel(network, plan.model, str(path), sha256, plan.preprocess or None, build)
+    assumed = plan.provenance.get("assumed") or None
+    return LoadedModel(network, plan.model, str(path), sha256, plan.preprocess or None, build, assumed)
 
 
 def _read(path: Path) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.custom_model import is_onnx_file
 from bcdzoo.data.classes import classes_of
 from bcdzoo.data.preprocess import PRESETS, Preprocess, parse
 from bcdzoo.errors import BcdzooError
@@ -52,6 +53,7 @@ class LoadedModel:
         sha256: Hash of the published file, or of the user's file, if there is one.
         preprocess: Preset that the weights were trained with; None if unknown.
         build: Arguments of :func:`bcdzoo.create_model` that the weights need.
+        assumed: Preset to assume if there is none; None for :func:`assumed`.
     """
 
     model: nn.Module
@@ -60,6 +62,7 @@ class LoadedModel:
     sha256: str | None = None
     preprocess: str | None = None
     build: dict[str, Any] = field(default_factory=dict)
+    assumed: str | None = None
 
 
 def load_model(
@@ -180,7 +183,7 @@ def checkpoint_argument(checkpoint: str, weights: str | Path | None = None) -> t
     if is_address(checkpoint) and weights is None:
         path, _ = from_address(checkpoint)
         return _model_in(path, checkpoint), path
-    if ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
+    if is_onnx_file(checkpoint) or ":" in checkpoint or not (path.exists() or path.suffix or len(path.parts) > 1):
         return checkpoint, weights
     require_regular(path)
     if path.suffix == ".bcz":
@@ -403,9 +406,14 @@ def assumed(name: str) -> str:
     return "imagenet" if size == usual else f"resize={size},crop={size}"
 
 
-def assume(who: str) -> Preprocess:
-    """Return the assumed preprocessing of a network that has none, and print a note."""
-    preprocess = assumed(who)
+def assume(who: str, preprocess: str | None = None) -> Preprocess:
+    """Return the assumed preprocessing of a network that has none, and print a note.
+
+    Args:
+        who: Name of the network.
+        preprocess: What is assumed; None for :func:`assumed`.
+    """
+    preprocess = preprocess or assumed(who)
     say(f"{who}: its preprocessing is not stated; preprocess={preprocess}: assumed")
     return parse(preprocess)
 
