@@ -114,8 +114,8 @@ def _show(found: dict[str, Any], style: str) -> None:
     columns = [
         *([Column("network")] if several else []),
         Column("backend"),
-        Column("batch size", right=True),
-        *(Column(head, right=True) for head in ("images/s", "ms/image", "median")),
+        Column("batch", right=True),
+        *(Column(head, right=True) for head in ("images/s", "ms", "median")),
         *([Column("of the limit", right=True)] if has_limit else []),
         *([Column("J/image", right=True)] if has_energy else []),
     ]

@@ -1,4 +1,4 @@
-"""Stored benchmarks beside the other figures of networks: which of them can be compared, and what the fastest way is."""
+"""Stored benchmarks beside the other figures of networks: which can be compared, and what is the fastest."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple

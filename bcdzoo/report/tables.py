@@ -69,8 +69,8 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
 
     Returns:
         Rows with ``table``, ``method``, ``model``, ``wa``, the keys of :data:`PUBLISHED` (``Decimal``, with the printed
-        digits), :data:`COMPUTED` (raw counts), :data:`MEASURED` and :data:`TIMED`; None where nothing is known. With a convention
-        its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
+        digits), :data:`COMPUTED` (raw counts), :data:`MEASURED` and :data:`TIMED`; None where nothing is known. With a
+        convention its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
     """
     published = _published_figures()
     measured = best_results(results)
@@ -327,7 +327,10 @@ def _differs_under(row: Row, what: str, mark: str) -> bool:
 def _layout(
     convention: Convention | None, columns: Sequence[str] | None, style: str, timed: bool = False
 ) -> list[Field]:
-    """What is shown, times among it if there are any. Figures under somebody's own convention do not stand beside published ones."""
+    """What is shown, with the times if there are any.
+
+    Figures under somebody's own convention do not stand beside published ones.
+    """
     known = fields(convention)
     if columns:
         return [known[key]._replace(column=replace(known[key].column, rank=rank)) for rank, key in enumerate(columns)]

@@ -1,5 +1,6 @@
 """The clock beside the formula: accuracy over measured time, and measured time over counted operations."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def _points(speeds: Speeds) -> list[Point]:
 
 
 def _is_real(row: Row) -> bool:
-    return row["computed_bops"] == 0
+    return bool(row["computed_bops"] == 0)
 
 
 def _ops(point: Point) -> float:
@@ -166,6 +167,4 @@ def _finish(axes: Axes, placed: Sequence[tuple[Point, float, float]]) -> None:
 
 
 def _wrapped(text: str) -> str:
-    import textwrap
-
     return textwrap.fill(text, 100)
