@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def _count(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value) and value >= 0
+    return type(value) in (int, float) and 0 <= value < 1e300
 
 
 def _positive(value: Any) -> bool:

@@ -70,7 +70,8 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
     Returns:
         Rows with ``table``, ``method``, ``model``, ``wa``, the keys of :data:`PUBLISHED` (``Decimal``, with the printed
         digits), :data:`COMPUTED` (raw counts), :data:`MEASURED` and :data:`TIMED`; None where nothing is known. With a
-        convention its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
+        convention its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and
+        ``computed_ops`` are under it.
     """
     published = _published_figures()
     measured = best_results(results)
