@@ -90,7 +90,8 @@ def speed_of(seconds: list[float], images: int) -> Speed:
 
 
 def times(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds: int) -> dict[str, list[float]]:
-    return timing.times({name: partial(network, images) for name, network in networks.items()}, rounds)
+    found = timing.times({name: partial(network, images) for name, network in networks.items()}, rounds)
+    return {name: [each.wall for each in calls] for name, calls in found.items()}
 
 
 def memory(backend: str, threads: int) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bcdzoo.bench.backends import CALIBRATION, Variant, Wanted, require, variants
 from bcdzoo.bench.energy import Meter
 from bcdzoo.bench.machine import load, machine
-from bcdzoo.bench.timing import times
+from bcdzoo.bench.timing import Time, times
 from bcdzoo.custom_model import import_network
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed.bench import Limit, Rates, limit, rates
@@ -132,12 +132,12 @@ def _records(
         for number, each in enumerate(subjects)
         for way, variant in enumerate(found[number])
     }
-    seconds = times(calls, rounds, meter.of)
+    timed = times(calls, rounds, meter.of)
     for number, each in enumerate(subjects):
         best: dict[tuple[str, str], dict[str, Any]] = {}
         of_limit = None
         for way, variant in enumerate(found[number]):
-            result = _result(variant, seconds[number, way], batch_size, meter.joules.get((number, way)))
+            result = _result(variant, timed[number, way], batch_size, meter.joules.get((number, way)))
             if variant.network is not None and reached and (of_limit := _limit(variant.network, each.size, reached)):
                 result["share_of_limit"] = result["images_per_second"] / of_limit.images_per_second
             key = (variant.backend, variant.precision)  # whose numbers of streams are ways to the same
@@ -184,8 +184,9 @@ def _ready(each: Subject, wanted: Wanted, images: Mapping[int, Tensor]) -> list[
     return works
 
 
-def _result(variant: Variant, seconds: list[float], images: int, joules: float | None) -> dict[str, Any]:
-    best, middle = min(seconds), median(seconds)
+def _result(variant: Variant, calls: list[Time], images: int, joules: float | None) -> dict[str, Any]:
+    wall, processor = zip(*calls, strict=True)
+    best, middle = min(wall), median(wall)
     return {
         "backend": variant.backend,
         "precision": variant.precision,
@@ -193,10 +194,12 @@ def _result(variant: Variant, seconds: list[float], images: int, joules: float |
         "images_per_second_median": images / middle,
         "ms_per_image": 1000 * best / images,
         "ms_per_image_median": 1000 * middle / images,
-        "calls": len(seconds),
+        "cpu_ms_per_image": 1000 * min(processor) / images,
+        "cpu_ms_per_image_median": 1000 * median(processor) / images,
+        "calls": len(calls),
         **({"streams": variant.streams} if variant.streams else {}),
         **({"calibration": f"{CALIBRATION} random images"} if variant.precision == "int8" else {}),
-        **({} if joules is None else {"joules_per_image": joules / (len(seconds) * images)}),
+        **({} if joules is None else {"joules_per_image": joules / (len(calls) * images)}),
     }
 
 

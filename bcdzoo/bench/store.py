@@ -127,5 +127,6 @@ _OF_RESULT: dict[str, Callable[[Any], bool]] = {
     "backend": _text,
     "precision": _text,
     **dict.fromkeys(("ms_per_image", "ms_per_image_median"), _positive),
+    **dict.fromkeys(("cpu_ms_per_image", "cpu_ms_per_image_median"), _positive),
     **dict.fromkeys(("images_per_second", "images_per_second_median"), _positive),
 }

@@ -52,7 +52,8 @@ def command(
 ) -> None:
     """Measure images per second and milliseconds per image of each MODEL with random weights, on the CPU.
 
-    All networks on all backends take turns; shown are the shortest and the middle one of their calls. Of a packed
+    All networks on all backends take turns; shown are the shortest and the middle one of their calls, and the least
+    time that the processor worked on one, all threads together, which other programs do not lengthen. Of a packed
     network also the share of the limit: the images per second if its binary operations ran at the bare kernel's rate,
     its real-valued products at a matrix product's, and nothing else took time.
 
@@ -115,8 +116,8 @@ def _show(found: dict[str, Any], style: str) -> None:
         *([Column("network")] if several else []),
         Column("backend"),
         Column("batch", right=True),
-        *(Column(head, right=True) for head in ("images/s", "ms", "median")),
-        *([Column("of the limit", right=True)] if has_limit else []),
+        *(Column(head, right=True) for head in ("images/s", "ms", "median", "CPU ms")),
+        *([Column("of the limit", right=True, rank=1)] if has_limit else []),
         *([Column("J/image", right=True)] if has_energy else []),
     ]
     body = [
@@ -127,6 +128,7 @@ def _show(found: dict[str, Any], style: str) -> None:
             f"{result['images_per_second']:.1f}",
             f"{result['ms_per_image']:.2f}",
             f"{result['ms_per_image_median']:.2f}",
+            f"{result['cpu_ms_per_image']:.2f}",
             *([f"{100 * result['share_of_limit']:.0f} %" if "share_of_limit" in result else "–"] if has_limit else []),
             *([f"{result['joules_per_image']:.3g}"] if has_energy else []),
         ]

@@ -13,6 +13,12 @@ from bcdzoo.text import printable
 FEWEST = 1
 """Images at once in tables: how long one takes."""
 
+CLOCKS = {
+    "wall": ("ms_per_image", ""),
+    "processor": ("cpu_ms_per_image", "processor time of all threads, "),
+}
+"""What is compared, by name: the key of a result, and what it is called."""
+
 HOW_TO = "`bcdzoo bench MODEL... --batch-size {batch} --store` makes them"
 
 
@@ -25,7 +31,6 @@ class Speed(NamedTuple):
         backend: What ran it.
         precision: In which number format.
         ms: Milliseconds, those of the shortest call.
-        median: Milliseconds of the middle call.
     """
 
     model: str
@@ -33,7 +38,6 @@ class Speed(NamedTuple):
     backend: str
     precision: str
     ms: float
-    median: float
 
     @property
     def how(self) -> str:
@@ -80,13 +84,16 @@ class Speeds(NamedTuple):
 NONE = Speeds([], "", 0)
 
 
-def comparable(benchmarks: Sequence[dict[str, Any]], batch_size: int = FEWEST, threads: int | None = None) -> Speeds:
+def comparable(
+    benchmarks: Sequence[dict[str, Any]], batch_size: int = FEWEST, threads: int | None = None, clock: str = "wall"
+) -> Speeds:
     """The records that can be compared: of one machine and number of threads, those of the latest benchmark that fits.
 
     Args:
         benchmarks: Stored benchmarks (:func:`bcdzoo.bench.store.read_benchmarks`), oldest first.
         batch_size: Images at once.
         threads: Number of threads; None for the latest.
+        clock: Key of :data:`CLOCKS`.
 
     Returns:
         Where a way to run a network was measured several times, the latest.
@@ -116,23 +123,22 @@ def comparable(benchmarks: Sequence[dict[str, Any]], batch_size: int = FEWEST, t
                 record["build"],
                 result["backend"],
                 result["precision"],
-                result["ms_per_image"],
-                result["ms_per_image_median"],
+                result[CLOCKS[clock][0]],
             )
             found[speed.model, str(sorted(speed.build.items())), speed.how] = speed
     count = last["threads"]
-    at_once = f"batch {batch_size}, {count} thread{'s' * (count != 1)}"
+    at_once = f"{CLOCKS[clock][1]}batch {batch_size}, {count} thread{'s' * (count != 1)}"
     conditions = f"{at_once}, {machine}, {' and '.join(dict.fromkeys([min(days), max(days)]))}"
     return Speeds(list(found.values()), printable(conditions, 600), len(records) - used)
 
 
-def require(benchmarks: Sequence[dict[str, Any]], batch_size: int, threads: int | None) -> Speeds:
+def require(benchmarks: Sequence[dict[str, Any]], batch_size: int, threads: int | None, clock: str) -> Speeds:
     """Like :func:`comparable`.
 
     Raises:
         BcdzooError: There are none.
     """
-    found = comparable(benchmarks, batch_size, threads)
+    found = comparable(benchmarks, batch_size, threads, clock)
     if not found.measured:
         on = f" on {threads} threads" if threads else ""
         how_to = HOW_TO.format(batch=batch_size) + (f" (--threads {threads})" if threads else "")

@@ -29,6 +29,7 @@ def measured(times: dict[str, dict[str, float]], day: int = 1, **conditions: Any
             backend, _, precision = how.partition(" ")
             speeds = {"images_per_second": 1000 / ms, "images_per_second_median": 500 / ms}
             of_time = {"ms_per_image": ms, "ms_per_image_median": 2 * ms}
+            of_time |= {"cpu_ms_per_image": 1.5 * ms, "cpu_ms_per_image_median": 3 * ms}
             results.append({"backend": backend, "precision": precision or "bits", **of_time, **speeds})
         records.append(benchmark()["records"][0] | {"model": model, "results": results} | conditions)
     return benchmark(started=f"2026-11-{day:02}T12:00:00Z", machine=of, records=records)
@@ -71,6 +72,8 @@ def test_only_one_machine_and_number_of_threads_is_compared_the_latest() -> None
     assert speeds.others == 3 and "batch 1, 2 threads, P, 2 cores" in speeds.conditions
     assert "2026-11-02 and 2026-11-04" in speeds.conditions
     assert [speed.ms for speed in comparable([first, more], threads=4).measured] == [2]
+    worked = comparable([first], clock="processor")
+    assert [speed.ms for speed in worked.measured] == [7.5, 12] and "processor time of all" in worked.conditions
     assert comparable([first], batch_size=2).measured == [] == comparable([]).measured
 
 

@@ -38,7 +38,9 @@ class Point(NamedTuple):
 
 
 @styled
-def accuracy_speed(benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, threads: int | None = None) -> Figure:
+def accuracy_speed(
+    benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, threads: int | None = None, clock: str = "wall"
+) -> Figure:
     """Draw networks by the measured milliseconds of an image and their published accuracy on ImageNet.
 
     Of each number format that was measured of a network the fastest backend is drawn.
@@ -47,11 +49,12 @@ def accuracy_speed(benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, th
         benchmarks: Stored benchmarks (:func:`bcdzoo.bench.store.read_benchmarks`).
         batch_size: Images at once.
         threads: Number of threads; None for those of the latest benchmark.
+        clock: "wall", or "processor" for the time that the processor worked, all threads together.
 
     Raises:
         BcdzooError: No benchmark fits, or none of a network with a published accuracy.
     """
-    speeds = require(benchmarks, batch_size, threads)
+    speeds = require(benchmarks, batch_size, threads, clock)
     points = [point for point in _points(speeds) if point.row["top1"] is not None]
     if not points:
         raise BcdzooError("no network with a published accuracy on ImageNet is among the stored benchmarks")
@@ -70,7 +73,9 @@ def accuracy_speed(benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, th
 
 
 @styled
-def speed_ops(benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, threads: int | None = None) -> Figure:
+def speed_ops(
+    benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, threads: int | None = None, clock: str = "wall"
+) -> Figure:
     """Draw the measured milliseconds of networks over their counted operations, with what OPs promise.
 
     If OPs = FLOPs + BOPs/64 told the time, all networks would lie on one line through the real-valued ones: the lines
@@ -80,11 +85,12 @@ def speed_ops(benchmarks: Sequence[dict[str, Any]], batch_size: int = 1, threads
         benchmarks: Stored benchmarks (:func:`bcdzoo.bench.store.read_benchmarks`).
         batch_size: Images at once.
         threads: Number of threads; None for those of the latest benchmark.
+        clock: "wall", or "processor" for the time that the processor worked, all threads together.
 
     Raises:
         BcdzooError: No benchmark fits, or none of a network that was counted.
     """
-    speeds = require(benchmarks, batch_size, threads)
+    speeds = require(benchmarks, batch_size, threads, clock)
     points = [point for point in _points(speeds) if point.row["computed_ops"]]
     if not points:
         raise BcdzooError("no network whose operations are counted is among the stored benchmarks")
