@@ -173,4 +173,4 @@ def _finish(axes: Axes, placed: Sequence[tuple[Point, float, float]]) -> None:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100)
+    return textwrap.fill(text, 85, break_on_hyphens=False)
