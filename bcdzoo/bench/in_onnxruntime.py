@@ -27,13 +27,18 @@ def runs(plan: Plan, precision: str, shape: tuple[int, ...]) -> dict[int, Callab
     """
     if precision in _WHY_NOT:
         raise LacksError(_WHY_NOT[precision])
-    model = onnx_model(plan)
-    content = (_quantized(model, plan.input_shape) if precision == "int8" else model).SerializeToString()
+    content = graph(plan, precision).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return {0: lambda images: session.run(None, {"images": images.numpy()})[0]}
+
+
+def graph(plan: Plan, precision: str) -> onnx.ModelProto:
+    """The ONNX model of a plan, in float32 or quantized to int8."""
+    model = onnx_model(plan)
+    return _quantized(model, plan.input_shape) if precision == "int8" else model
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc] # untyped
