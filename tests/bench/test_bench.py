@@ -93,12 +93,13 @@ def test_a_runtime_computes_the_network_in_each_number_format(backend: str, need
             expected = network(images).numpy()
         found, left = variants(network, Wanted((backend,), (), SHAPE))
         formats = {variant.precision for variant in found}
-        binary = isinstance(network, Plain)
-        assert not left and "float32" in formats and ("int8" in formats) == binary
-        assert ("bits" in formats) == (backend == "openvino" and not binary)
+        binary = not isinstance(network, Plain)
+        assert not left and "float32" in formats and ("int8" in formats) != binary
+        assert ("bits" in formats) == (backend == "openvino" and binary)
         for variant in found:
             wrong = np.abs(variant.run(images) - expected).max() / np.abs(expected).max()
-            assert wrong < tolerance[variant.precision], variant.name
+            flips = 0.4 if binary and variant.precision == "bfloat16" else 0  # of signs, whose values are rounded
+            assert wrong < tolerance[variant.precision] + flips, variant.name
 
 
 def test_scales_in_the_weights_change_nothing_but_roundings() -> None:
