@@ -13,6 +13,7 @@ gives; with ``--authors``, a checkout of Sense-GVT/BCDNet, BCDNet-A as its autho
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -22,10 +23,11 @@ import torch
 from torch import Tensor
 
 import bcdzoo
+from bcdzoo.bench import timing
 from bcdzoo.bits import REAL
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
-from bcdzoo.packed.bench import Rates, limit, rates, times
+from bcdzoo.packed.bench import Rates, limit, rates
 from bcdzoo.packed.pack import PackedNetwork
 from bcdzoo.registry import find
 from bcdzoo.text_table import Column, table
@@ -85,6 +87,11 @@ class Speed(NamedTuple):
 
 def speed_of(seconds: list[float], images: int) -> Speed:
     return Speed(images / min(seconds), images / median(seconds))
+
+
+def times(networks: dict[str, Callable[[Tensor], Any]], images: Tensor, rounds: int) -> dict[str, list[float]]:
+    found = timing.times({name: partial(network, images) for name, network in networks.items()}, rounds)
+    return {name: [each.wall for each in calls] for name, calls in found.items()}
 
 
 def memory(backend: str, threads: int) -> float:

@@ -36,6 +36,7 @@ ORDER = (
         "ops",
         "push",
         "versions",
+        "bench",
         "evaluation",
     ),
     *("audit", "report", "train", "storage", "doctor", "cli", "__main__"),

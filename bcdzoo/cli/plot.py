@@ -78,6 +78,47 @@ def accuracy_ops(
     _save(figure, out)
 
 
+def _benchmark_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--threads", type=click.IntRange(1), help="Number of threads; default: the latest's.")(
+        command
+    )
+    command = click.option(
+        "--clock",
+        type=click.Choice(["wall", "processor"]),
+        default="wall",
+        show_default=True,
+        help="Time that passed, or that the processor worked, which other programs do not lengthen.",
+    )(command)
+    return click.option(
+        "--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Images at once in the benchmarks."
+    )(command)
+
+
+@command.command("accuracy-speed")
+@_benchmark_options
+@_out("accuracy-speed")
+def accuracy_speed(batch_size: int, threads: int | None, clock: str, out: Path) -> None:
+    """Plot published top-1 over the measured milliseconds of an image, of what `bcdzoo bench --store` stored.
+
+    Shown are benchmarks of one machine and number of threads, and of each number format the fastest backend.
+    """
+    from bcdzoo.bench.store import read_benchmarks
+    from bcdzoo.report.plots.speed import accuracy_speed as draw
+
+    _save(draw(read_benchmarks(), batch_size, threads, clock), out)
+
+
+@command.command("speed-ops")
+@_benchmark_options
+@_out("speed-ops")
+def speed_ops(batch_size: int, threads: int | None, clock: str, out: Path) -> None:
+    """Plot measured milliseconds over counted operations, and what OPs = FLOPs + BOPs/64 promise."""
+    from bcdzoo.bench.store import read_benchmarks
+    from bcdzoo.report.plots.speed import speed_ops as draw
+
+    _save(draw(read_benchmarks(), batch_size, threads, clock), out)
+
+
 @command.command("layers")
 @click.argument("model", type=MODEL)
 @_convention

@@ -21,6 +21,7 @@ def command(own: tuple[str, ...], file: str | None, build: dict[str, Any], out: 
     """
     from tqdm import tqdm
 
+    from bcdzoo.bench.store import read_benchmarks
     from bcdzoo.evaluation.store import read_results
     from bcdzoo.files import atomic_write
     from bcdzoo.report.page.build import report
@@ -28,7 +29,10 @@ def command(own: tuple[str, ...], file: str | None, build: dict[str, Any], out: 
     results = read_results()
     mine = own_rows(own, file, build, results)
     counted = [(model, build) for model in own]
-    page = report(results, mine, counted, lambda names: tqdm(names, "counting", disable=None, file=sys.stderr))
+    benchmarks = read_benchmarks()
+    page = report(
+        results, mine, counted, lambda names: tqdm(names, "counting", disable=None, file=sys.stderr), benchmarks
+    )
     with atomic_write(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
     click.echo(out)

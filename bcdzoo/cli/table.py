@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
+from bcdzoo.bench.store import read_benchmarks
 from bcdzoo.cli.options import COLUMN, FILE, MODEL, PATTERN, build_settings, convention_option, format_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.ops.conventions import find_convention
-from bcdzoo.report import reproduced, tables
+from bcdzoo.report import reproduced, speeds, tables
 from bcdzoo.report.sheets import STYLES
 from bcdzoo.text import near_ones, printable
 
@@ -74,15 +75,18 @@ def command(
     asked = ctx.get_parameter_source("which") != click.core.ParameterSource.DEFAULT
     searched = chosen.get(which, (which,)) if asked or not patterns else tables.SHIPPED
     searched = () if only_own and not asked else searched
-    found = tables.rows(searched, results, rules)
+    measured = speeds.comparable(read_benchmarks())
+    found = speeds.with_speeds(tables.rows(searched, results, rules), measured)
     if own or file:
         from bcdzoo.report.own_rows import counted_row, rows_of_file
 
-        found += [counted_row(model, build, results, rules) for model in dict.fromkeys(own)]
-        found += rows_of_file(Path(file), results, rules) if file else []
+        counted = [counted_row(model, build, results, rules) for model in dict.fromkeys(own)]
+        found += speeds.with_speeds(counted, measured, build)
+        found += speeds.with_speeds(rows_of_file(Path(file), results, rules), measured) if file else []
     found = tables.matching(found, patterns)
     found = tables.arranged(found, key, direction == "desc") if key else found
-    click.echo(tables.render(found, style, shown, rules))
+    notes = [speeds.note(measured)] if any(row["measured_ms"] for row in found) else []
+    click.echo(tables.render(found, style, shown, rules, notes))
 
 
 def _known(name: str, known: dict[str, tables.Field], option: str) -> str:

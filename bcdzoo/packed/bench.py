@@ -1,24 +1,20 @@
-"""Measure how fast a network is on each backend, side by side in one run."""
+"""What the kernels' arithmetic allows on this processor, and how much of it a packed network reaches."""
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcdzoo.errors import BcdzooError
-from bcdzoo.layers.int8 import with_int8
 from bcdzoo.packed import native
-from bcdzoo.packed.module import EngineModule
-from bcdzoo.packed.pack import PackedNetwork, PlanNetwork, pack
+from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan.plan import Plan
 from bcdzoo.plan.work import Work, bit_products, work, work_of
 
-_SECONDS = 0.5  # of one measurement, at least
 _PRODUCT_SIZE = 1024
 
 
@@ -65,44 +61,6 @@ class Limit(NamedTuple):
     def images_per_second(self) -> float:
         """Images per second at these rates."""
         return 1 / sum(count / rate for count, rate in zip(self.work, self.rates, strict=True))
-
-
-def runners(model: nn.Module, backends: tuple[str, ...]) -> dict[str, Callable[[Tensor], Any]]:
-    """Prepare the network for each backend.
-
-    Raises:
-        BcdzooError: The kernels are requested but missing, or nothing can be packed.
-    """
-    made: dict[str, Callable[[Tensor], Any]] = {}
-    for backend in backends:
-        if backend == "packed":
-            packed = model if isinstance(model, EngineModule) else pack(model)
-            if isinstance(packed, PackedNetwork) and not packed.is_packed:
-                raise BcdzooError("the 1-bit kernels are missing: omit the backend packed")
-            made[backend] = packed
-        else:
-            made[backend] = torch.compile(model) if backend == "torch.compile" else with_int8(model)
-    return made
-
-
-def measure(networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, float]:
-    """Measure seconds per call of each network, the best of several rounds in which they alternate."""
-    return {name: min(seconds) for name, seconds in times(networks, images, rounds).items()}
-
-
-@torch.inference_mode()
-def times(networks: Mapping[str, Callable[[Tensor], Any]], images: Tensor, rounds: int = 3) -> dict[str, list[float]]:
-    """Measure seconds of each call of each network, in several rounds in which they alternate."""
-    found: dict[str, list[float]] = {name: [] for name in networks}
-    for network in networks.values():
-        network(images)  # compiles, allocates
-    for _ in range(rounds):
-        for name, network in networks.items():
-            end = time.perf_counter() + _SECONDS
-            while (start := time.perf_counter()) < end:
-                network(images)
-                found[name].append(time.perf_counter() - start)
-    return found
 
 
 def layers(packed: nn.Module, images: Tensor, repeats: int = 5) -> list[LayerTime]:

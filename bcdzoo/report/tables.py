@@ -57,6 +57,8 @@ UNITS = {"bops": Decimal(10**9), "flops": Decimal(10**8), "ops": Decimal(10**8)}
 
 COMPUTED = tuple(f"computed_{what}{dagger}" for dagger in ("", "_dagger") for what in UNITS)
 MEASURED = ("measured_top1", "measured_top5", "measured_n")
+TIMED = ("measured_ms", "measured_by")
+"""Keys of :func:`bcdzoo.report.speeds.with_speeds`; None without benchmarks."""
 
 
 def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: Convention | None = None) -> list[Row]:
@@ -69,8 +71,9 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
 
     Returns:
         Rows with ``table``, ``method``, ``model``, ``wa``, the keys of :data:`PUBLISHED` (``Decimal``, with the printed
-        digits), :data:`COMPUTED` (raw counts) and :data:`MEASURED`; None where nothing is known. With a convention
-        its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and ``computed_ops`` are under it.
+        digits), :data:`COMPUTED` (raw counts), :data:`MEASURED` and :data:`TIMED`; None where nothing is known. With a
+        convention its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and
+        ``computed_ops`` are under it.
     """
     published = _published_figures()
     measured = best_results(results)
@@ -97,6 +100,7 @@ def row_of(
         **{key: Decimal(entry[key]) if key in entry else None for key in PUBLISHED},
         **computed(counts()[entry["model"]]["kinds"] if entry["model"] in counts() else None, convention),
         **_measured(measured.get(entry["model"])),
+        **dict.fromkeys(TIMED),
     }
 
 
@@ -222,6 +226,14 @@ COMBINED: dict[str, Field] = {
 }
 """The columns if nobody chooses: both conventions in one; on a terminal those of a high rank may be missing."""
 
+_TIME = Field(
+    Column("ms (measured)", right=True, rank=2),
+    lambda row: "–" if row["measured_ms"] is None else f"{row['measured_ms']:.2f} ({row['measured_by']})",
+    "measured",
+    "ms",
+)
+"""Another, where there are benchmarks."""
+
 COLUMNS = tuple(field.column for field in COMBINED.values())
 HEADERS = tuple(column.head for column in COLUMNS)
 
@@ -288,6 +300,8 @@ def fields(convention: Convention | None) -> dict[str, Field]:
     for key, name in (("measured_top1", "Top-1"), ("measured_top5", "Top-5"), ("measured_n", "images")):
         cell = _of_key(key) if key == "measured_n" else _of_percent(key)
         found[key] = Field(Column(f"measured {name}", right=True), cell, "measured", name)
+    found["measured_ms"] = Field(Column("ms (measured)", right=True), _of_percent("measured_ms"), "measured", "ms")
+    found["measured_by"] = Field(Column("measured by"), _of_key("measured_by"), "measured", "by")
     return found
 
 
@@ -313,16 +327,22 @@ def _differs_under(row: Row, what: str, mark: str) -> bool:
     return differs(row | computed(counts()[row["model"]]["kinds"], None), key)
 
 
-def _layout(convention: Convention | None, columns: Sequence[str] | None, style: str) -> list[Field]:
-    """What is shown. Figures under somebody's own convention do not stand beside published ones."""
+def _layout(
+    convention: Convention | None, columns: Sequence[str] | None, style: str, timed: bool = False
+) -> list[Field]:
+    """What is shown, with the times if there are any.
+
+    Figures under somebody's own convention do not stand beside published ones.
+    """
     known = fields(convention)
     if columns:
         return [known[key]._replace(column=replace(known[key].column, rank=rank)) for rank, key in enumerate(columns)]
     ours = convention is None or is_shipped(convention)
     if style == "latex":
         without = ("table", "model", "convention", "computed_bops_dagger", *(() if ours else _UNLIKE))
+        without += () if timed else TIMED
         return [field for key, field in known.items() if key not in without]
-    shown = dict(COMBINED)
+    shown = COMBINED | ({"measured_ms": _TIME} if timed else {})
     if convention:
         for key in ("computed_flops", "computed_ops"):
             name, column = known[key].column.head, replace(known[key].column, rank=COMBINED[key].column.rank)
@@ -455,7 +475,11 @@ def _footnotes(table_rows: list[Row], shown: list[Field], convention: Convention
 
 
 def render(
-    table_rows: list[Row], style: str, columns: Sequence[str] | None = None, convention: Convention | None = None
+    table_rows: list[Row],
+    style: str,
+    columns: Sequence[str] | None = None,
+    convention: Convention | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The rows as text.
 
@@ -464,8 +488,9 @@ def render(
         style: One of :data:`bcdzoo.report.sheets.STYLES`.
         columns: Some of :func:`fields`, in the order in which they are shown; None for those that suit the style.
         convention: Counting convention of the rows, as for :func:`rows`.
+        notes: Further notes under them.
     """
-    shown = _layout(convention, columns, style)
+    shown = _layout(convention, columns, style, any(row["measured_ms"] for row in table_rows))
     bodies: dict[Table, list[Row]] = {}
     for row in table_rows:
         bodies.setdefault(row["table"], []).append(row)
@@ -475,9 +500,9 @@ def render(
             [field.column for field in shown],
             [[field.cell(row) for field in shown] for row in body],
             [(field.group, field.short or field.column.head) for field in shown],
-            _footnotes(body, shown, convention),
+            [*_footnotes(body, shown, convention), *notes],
         )
         for table, body in bodies.items()
     ]
     records = [{key: row[key] for key in columns} for row in table_rows] if columns else table_rows
-    return sheets.render(parts, legend(table_rows, convention), records, style)
+    return sheets.render(parts, (*legend(table_rows, convention), *notes), records, style)

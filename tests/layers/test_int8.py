@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 from bcdzoo import create_model
 from bcdzoo.audit.audit import watched
+from bcdzoo.bench.backends import Wanted, variants
 from bcdzoo.evaluation.mode import STRICT
 from bcdzoo.layers import int8
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.int8 import with_int8
 from bcdzoo.layers.quantizers.sign import Sign
-from bcdzoo.packed.bench import runners
 
 pytestmark = pytest.mark.skipif(not int8._available(), reason="this CPU or build of torch lacks the operation")
 
@@ -85,8 +85,8 @@ def test_evaluation_and_benchmarks_ask_for_it_and_an_audit_does_not() -> None:
     network = create_model("bcdnet-tiny").eval()
     images = torch.randn(2, 3, 28, 28)
     assert INTEGERS in operations(STRICT.prepare(network), images)
-    (timed,) = runners(network, ("torch",)).values()
-    assert isinstance(timed, nn.Module) and INTEGERS in operations(timed, images)
+    ((timed,), _) = variants(network, Wanted(("torch",), (), (2, 3, 28, 28)))
+    assert isinstance(timed.run, nn.Module) and INTEGERS in operations(timed.run, images)
     assert not watched(network, [images], "it").unknown
 
 

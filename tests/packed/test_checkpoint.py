@@ -198,7 +198,7 @@ def test_bench_prints_the_speed_of_each_backend_and_of_each_block(capsys: pytest
 def test_bench_prints_the_limit_where_it_runs_a_packed_network(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bcdzoo.packed.bench._SECONDS", 0.02)
+    monkeypatch.setattr("bcdzoo.bench.timing.SECONDS", 0.02)
     path = tmp_path / "net.bcz"
     export("bcdnet-tiny", path)
     for words in ([str(path)], ["bcdnet-tiny", "--backend", "packed", "--backend", "torch"]):

@@ -164,6 +164,8 @@ def test_json_has_the_published_keys_and_raw_counts() -> None:
         "measured_top1": 71.812,
         "measured_top5": 90.31,
         "measured_n": 50000,
+        "measured_ms": None,
+        "measured_by": None,
     }
 
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import combinations
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bcdzoo import versions
+from bcdzoo.bench.machine import described
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.compare import compare
 from bcdzoo.evaluation.stats import SIGNIFICANT
@@ -24,6 +26,7 @@ from bcdzoo.registry import list_models
 from bcdzoo.report.listing import details
 from bcdzoo.report.own_rows import own_run
 from bcdzoo.report.plots.accuracy_ops import accuracy_ops, undrawn
+from bcdzoo.report.plots.speed import accuracy_speed, speed_ops
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
 from bcdzoo.report.sheets import Row
@@ -54,14 +57,16 @@ def report(
     own: Sequence[Row] = (),
     networks: Sequence[tuple[str, dict[str, Any]]] = (),
     progress: Callable[[list[str]], Iterable[str]] = iter,
+    benchmarks: Results = (),
 ) -> str:
-    """Build the page: tables, figures, every network layer by layer, evaluation runs and their comparisons.
+    """Build the page: tables, figures, every network layer by layer, evaluation runs and their comparisons, benchmarks.
 
     Args:
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
         own: Rows of one's own (:mod:`bcdzoo.report.own_rows`).
         networks: Names and arguments of the networks that the first of these rows were counted for.
         progress: Wrapper of the names of networks, which shows progress.
+        benchmarks: Stored benchmarks (:func:`bcdzoo.bench.store.read_benchmarks`).
 
     Returns:
         Self-contained HTML with styles, script and figures.
@@ -84,7 +89,13 @@ def report(
         headers=HEADERS,
         tables=shown,
         legend=legend([row for table in tables.values() for row in table]),
-        figures=list(_figures(results, own)),
+        figures=[*_figures(results, own), *_speed_figures(benchmarks)],
+        times=[
+            {"record": record, "result": result, "started": benchmark["started"], "machine": _machine(benchmark)}
+            for benchmark in reversed(benchmarks)
+            for record in benchmark["records"]
+            for result in record["results"]
+        ],
         networks=[
             *(_network(name, manifest, results) for name in progress(list_models())),
             *(
@@ -147,6 +158,19 @@ def _figures(results: Results, own: Sequence[Row]) -> Iterator[dict[str, Any]]:
         "source": _embedded(tradeoff(results)),
         "notes": ["The digitised numbers were read off the picture of the paper's poster, which prints none."],
     }
+
+
+def _speed_figures(benchmarks: Results) -> Iterator[dict[str, Any]]:
+    """Those that the benchmarks of one image at a time give, if any do."""
+    draw = {"Accuracy over measured time": accuracy_speed, "Measured time over operations": speed_ops}
+    for title, figure in draw.items():
+        with suppress(BcdzooError):
+            yield {"title": title, "source": _embedded(figure(benchmarks)), "notes": []}
+
+
+def _machine(benchmark: dict[str, Any]) -> str:
+    of = benchmark["machine"]
+    return f"{described(of)}; load {of['load_before']:g} before, {of['load_after']:g} after"
 
 
 def _embedded(figure: Figure) -> str:
