@@ -25,15 +25,6 @@ _SHOWN = (
 _KEYS = (*_COLUMNS, "observed", "counts")
 
 _TOTALS = ("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported")
-_LINES = (
-    Column("network", fold=True),
-    Column("image", right=True),
-    Column("convention"),
-    Column("BOPs", right=True),
-    Column("FLOPs", right=True),
-    Column("OPs", right=True),
-    Column("parameters", right=True, rank=1),
-)
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
@@ -42,12 +33,9 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
         return json.dumps(_as_json(report, per_layer), indent=1)
     if style == "csv":
         return _as_csv(_COLUMNS, map(_fields, report.layers)) if per_layer else _as_csv(_TOTALS, [_totals(report)])
-    totals = [
-        ("BOPs", f"{report.bops:,}", f"{report.bops / 1e9:.3f}e9"),
-        ("FLOPs", f"{report.flops:,}", f"{report.flops / 1e8:.4f}e8"),
-        ("OPs", f"{report.ops:,}", f"{report.ops / 1e8:.4f}e8"),
-        ("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"),
-    ]
+    numbers = report.rules.totals(report.counts).values()
+    totals = [(name, f"{number:,}", short) for number, (name, short) in zip(numbers, report.shorts(), strict=True)]
+    totals.append(("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"))
     parts = [_layers(report, style)] if per_layer else []
     names, counts, shorts = (max(map(len, column)) for column in zip(*totals, strict=True))
     parts.append("\n".join(f"{name:<{names}}  {count:>{counts}}  {short:>{shorts}}" for name, count, short in totals))
@@ -80,8 +68,17 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
         + [f"{number:,}" for number in (report.bops, report.flops, report.ops, report.params)]
         for report in reports
     ]
-    parts.append(table(_LINES, rows, style))
     rules = {report.convention: report.rules for report in reports}
+    called = [tuple(one.called.values()) for one in rules.values()]
+    names = [" or ".join(dict.fromkeys(column)) for column in zip(*called, strict=True)]
+    columns = [
+        Column("network", fold=True),
+        Column("image", right=True),
+        Column("convention"),
+        *(Column(name, right=True) for name in names),
+        Column("parameters", right=True, rank=1),
+    ]
+    parts.append(table(columns, rows, style))
     parts += [f"{one.line}. {one.formula}." for one in rules.values()]
     parts += dict.fromkeys(
         f"Note: {printable(report.model, 100)}: {warning}." for report in reports for warning in report.warnings

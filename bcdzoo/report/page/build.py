@@ -21,9 +21,10 @@ from bcdzoo.files import results_dir
 from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
 from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.registry import list_models
+from bcdzoo.report.counts import counts
 from bcdzoo.report.listing import details
-from bcdzoo.report.own_rows import own_run
-from bcdzoo.report.plots.accuracy_ops import accuracy_ops, undrawn
+from bcdzoo.report.own_rows import counted_row, own_run
+from bcdzoo.report.plots.accuracy_ops import accuracy_ops, row_convention, undrawn
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
 from bcdzoo.report.sheets import Row
@@ -37,6 +38,7 @@ from bcdzoo.report.tables import (
     best_of,
     best_results,
     cells,
+    computed,
     is_strict,
     legend,
     own_form,
@@ -84,7 +86,7 @@ def report(
         headers=HEADERS,
         tables=shown,
         legend=legend([row for table in tables.values() for row in table]),
-        figures=list(_figures(results, own)),
+        figures=list(_figures(results, own, networks)),
         networks=[
             *(_network(name, manifest, results) for name in progress(list_models())),
             *(
@@ -135,12 +137,18 @@ def _line(row: Row, anchor: str, best: dict[str, dict[str, Any]]) -> dict[str, A
     return {"names": f"{row['method']} {row['model']}", "cells": cells_of_row}
 
 
-def _figures(results: Results, own: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    for convention in CONVENTIONS:
+def _figures(
+    results: Results, own: Sequence[Row], networks: Sequence[tuple[str, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    for rules in CONVENTIONS.values():
+        mine = own
+        if one := row_convention(rules):
+            mine = [counted_row(*network, results, one) for network in networks]
+            mine += [row | computed(counts().get(row["model"], {}).get("kinds"), one) for row in own[len(networks) :]]
         yield {
-            "title": f"Accuracy over operations, {convention} convention",
-            "source": _embedded(accuracy_ops(results, convention=convention, own=own)),
-            "notes": undrawn(own, convention),
+            "title": f"Accuracy over operations, {rules.name} convention",
+            "source": _embedded(accuracy_ops(results, convention=rules, own=mine)),
+            "notes": undrawn(mine, rules),
         }
     yield {
         "title": "The trade-off between convolutional and MLP blocks",
