@@ -75,7 +75,8 @@ class PokeConvolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer, side in zip(self.layers, self.sides, strict=True):
-            out: Tensor = layer(x.new_zeros(1, layer.kernel_shape[1] * layer.groups, side, side))
+            channels = int(layer.kernel_shape[1] * layer.groups)  # type: ignore[operator, index]
+            out: Tensor = layer(x.new_zeros(1, channels, side, side))
         return out
 
 
