@@ -61,9 +61,8 @@ def rectangles(axes: Axes) -> list[Rectangle]:
 def test_accuracy_over_operations_shows_every_network_where_it_was_counted_and_published(convention: str) -> None:
     figure = accuracy_ops([], convention=convention)
     power, label = CONVENTIONS[convention].power, figure.axes[0].get_xlabel()
-    assert label.startswith(
-        {"ace": "ACE (1e9) = real-valued ACE + BOPs,"}.get(convention, "OPs (1e8) = FLOPs + BOPs/64,")
-    )
+    formula = "ACE (1e9) = real-valued ACE + BOPs" if convention == "ace" else "OPs (1e8) = FLOPs + BOPs/64"
+    assert label.startswith(f"{formula}, {convention} convention")
     published = {"meliusnet-22": 63.6, "meliusnet-42": 69.2, "meliusnet-59": 71.0, "reactnet-a": 69.4}
     published |= {"reactnet-b": 70.1, "reactnet-c": 71.4, "bcdnet-a": 71.8, "bcdnet-b": 72.3}
     assert points(figure) == {
@@ -79,11 +78,11 @@ def test_labels_do_not_collide_and_are_inside_the_figure(patterns: tuple[str, ..
 
 def test_labels_do_not_collide_where_half_of_ninety_networks_have_the_same_operations(tmp_path: Path) -> None:
     others = ["quicknet", "bcdnet-a", "meliusnet-42", "meliusnet-22", "binarydensenet-45", "quicknet-small", "bnext-s"]
-    rows = [
-        f'[[row]]\nmethod = "Method {i}"\nmodel = "{"irnet-r18" if i % 2 else others[i % 7]}"\ntop1 = {57 + i % 23 * 0.6}\n'
-        for i in range(46)
-    ]
-    (tmp_path / "rows.toml").write_text("".join(rows))
+    text = ""
+    for i in range(46):
+        model = "irnet-r18" if i % 2 else others[i % 7]
+        text += f'[[row]]\nmethod = "Method {i}"\nmodel = "{model}"\ntop1 = {57 + i % 23 * 0.6}\n'
+    (tmp_path / "rows.toml").write_text(text)
     assert_legible(accuracy_ops([], ["*"], own=rows_of_file(tmp_path / "rows.toml", ())))
 
 

@@ -100,6 +100,7 @@ def report(
     )
 
 
+_COMPUTED = [f"computed_{what}" for what in UNITS]
 _KINDS = ("", "", *("published", "computed") * 3, "published", "published", *("measured",) * 3)
 """Where the numbers of each of :data:`HEADERS` come from."""
 
@@ -143,8 +144,10 @@ def _figures(
     for rules in CONVENTIONS.values():
         mine = own
         if one := row_convention(rules):
-            mine = [counted_row(*network, results, one) for network in networks]
-            mine += [row | computed(counts().get(row["model"], {}).get("kinds"), one) for row in own[len(networks) :]]
+            again = [counted_row(*network, results, one) for network in networks]
+            kinds = [counts().get(row["model"], {}).get("kinds") for row in own[len(networks) :]]
+            again += [computed(counted, one) for counted in kinds]
+            mine = [row | {key: new[key] for key in _COMPUTED} for row, new in zip(own, again, strict=True)]
         yield {
             "title": f"Accuracy over operations, {rules.name} convention",
             "source": _embedded(accuracy_ops(results, convention=rules, own=mine)),
