@@ -12,16 +12,6 @@ from bcdzoo.text import printable
 from bcdzoo.text_table import Column, folded, table
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
-_SHOWN = (
-    Column("layer"),
-    Column("type", rank=1),
-    Column("W", right=True),
-    Column("A", right=True),
-    Column("output", right=True, rank=2),
-    Column("BOPs", right=True),
-    Column("FLOPs", right=True),
-    Column("parameters", right=True, rank=3),
-)
 _KEYS = (*_COLUMNS, "observed", "counts")
 
 _TOTALS = ("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported")
@@ -98,7 +88,17 @@ def _joined(parts: list[str], style: str) -> str:
 
 
 def _layers(report: OpsReport, style: str) -> str:
-    return table(_SHOWN, [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers], style)
+    columns = (
+        Column("layer"),
+        Column("type", rank=1),
+        Column("W", right=True),
+        Column("A", right=True),
+        Column("output", right=True, rank=2),
+        Column("BOPs", right=True),
+        Column(report.rules.real, right=True),
+        Column("parameters", right=True, rank=3),
+    )
+    return table(columns, [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers], style)
 
 
 def _cell(layer: LayerOps, column: str) -> str:

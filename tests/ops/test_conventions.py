@@ -103,6 +103,12 @@ def test_ace_takes_real_numbers_for_bfloat16_whatever_is_beside_them() -> None:
     assert report.under(CONVENTIONS["full"]).shorts()[2][0] == "OPs"
 
 
+def test_layers_are_headed_by_what_the_convention_calls_their_numbers() -> None:
+    text = bcdzoo("count-ops", "bcdnet-tiny", "--convention", "ace", "--format", "text", COLUMNS="120").stdout
+    assert text.splitlines()[0].split()[:4] == ["layer", "type", "W", "A"]
+    assert " real-valued ACE " in text.splitlines()[0] and "FLOPs" not in text and "BOPs/64" not in text
+
+
 def test_a_convention_says_what_its_totals_are_called_and_their_unit(tmp_path: Path) -> None:
     text = 'name = "m"\ntotal = "work"\nreal = "rest"\npower = 6\n[cost]\nmac = 1'
     done = bcdzoo("count-ops", "bcdnet-tiny", "--convention", str(written(tmp_path, text)), "--total")
