@@ -29,7 +29,7 @@ from bcdzoo.text_table import Column
 from bcdzoo.weights.manifest import load_manifest
 
 OTHER, MINE = "other", "your own"
-_STATES = {"shipped": "shipped", "manual": "by hand"}
+_STATES = {"package": "shipped", "manual": "by hand"}
 
 
 def with_facts(rows: Iterable[Row]) -> list[Row]:
@@ -132,7 +132,8 @@ def _shown(convention: Convention | None, style: str) -> list[Field]:
 
 _NOTE = (
     "Top-1: published, by the networks' own authors or those of their weights; measured: the run of `bcdzoo eval` on "
-    "the most images. Weights: public (`bcdzoo fetch`), by hand (their host wants a browser), or missing."
+    "the most images. Weights: public (`bcdzoo fetch`), shipped with this package, by hand (their host wants a browser) "
+    "or missing."
 )
 
 
@@ -165,7 +166,7 @@ def render(rows: Sequence[Row], style: str, columns: Sequence[str] | None, conve
     heads = [(field.group, field.short or field.column.head) for field in shown]
     differs = [DIFFERS] * any(" ≠" in cell for line in body for cell in line)
     of = FULL if style == "latex" and convention is None and not columns else convention
-    notes = [_NOTE, counts_note(of, "BOPs, FLOPs, OPs"), *differs, *sources(rows)]
+    notes = [_NOTE, counts_note(of, ", ".join((of or FULL).called.values())), *differs, *sources(rows)]
     footnotes = [f"Params in 1e6, {units_note(convention or FULL)}.", *notes]
     sheet = Sheet(TITLES["beyond"], [field.column for field in shown], body, heads, footnotes)
     records = [{key: row[key] for key in columns} for row in rows] if columns else rows
