@@ -132,8 +132,8 @@ def _shown(convention: Convention | None, style: str) -> list[Field]:
 
 _NOTE = (
     "Top-1: published, by the networks' own authors or those of their weights; measured: the run of `bcdzoo eval` on "
-    "the most images. Weights: public (`bcdzoo fetch`), shipped with this package, by hand (their host wants a browser) "
-    "or missing."
+    "the most images. Weights: public (`bcdzoo fetch`), shipped with this package, by hand (their host wants a "
+    "browser) or missing."
 )
 
 
