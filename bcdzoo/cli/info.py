@@ -8,6 +8,7 @@ import click
 
 from bcdzoo.cli.options import MODEL, format_option, manifest_option
 from bcdzoo.evaluation.store import read_results
+from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.report.listing import details
 from bcdzoo.text import masked, printable
 from bcdzoo.text_table import facts
@@ -21,7 +22,14 @@ from bcdzoo.weights.manifest import load_manifest
 def command(model: str, manifest: Path | None, style: str) -> None:
     """Show all that is known about MODEL: paper, operations, published and measured accuracy, checkpoints, licences."""
     known = details(load_manifest(manifest), model, read_results())
-    click.echo(json.dumps(known, indent=1) if style == "json" else "\n".join(_lines(known, "")))
+    if style == "json":
+        click.echo(json.dumps(known, indent=1))
+        return
+    counted = {
+        name: {CONVENTIONS[name].called[what].lower(): number for what, number in totals.items()}
+        for name, totals in known["counts"].items()
+    }
+    click.echo("\n".join(_lines(known | {"counts": counted}, "")))
 
 
 def _lines(known: dict[str, Any], indent: str) -> list[str]:

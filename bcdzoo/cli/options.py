@@ -120,7 +120,7 @@ def convention_option(multiple: bool = False, default: str | None = "full") -> C
         "--convention",
         "conventions" if multiple else "convention",
         type=_Convention("convention", lambda ctx: CONVENTIONS, files=True),
-        metavar="full|dagger|FILE",
+        metavar=f"{'|'.join(CONVENTIONS)}|FILE",
         multiple=multiple,
         default=([default] if multiple else default) if default else None,
         show_default=default or False,

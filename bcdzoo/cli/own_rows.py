@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bcdzoo.cli.options import FILE, MODEL, build_settings
+from bcdzoo.ops.conventions import Convention
 from bcdzoo.report.sheets import Row
 
 
@@ -26,9 +27,13 @@ def own_rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def own_rows(
-    own: Sequence[str], file: str | None, build: dict[str, Any], results: Sequence[dict[str, Any]]
+    own: Sequence[str],
+    file: str | None,
+    build: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    convention: Convention | None = None,
 ) -> list[Row]:
-    """The rows that the options ask for.
+    """The rows that the options ask for, under a counting convention or both of the papers.
 
     Raises:
         UsageError: ``--set`` without ``--row``.
@@ -40,5 +45,5 @@ def own_rows(
         return []
     from bcdzoo.report.own_rows import counted_row, rows_of_file
 
-    rows = [counted_row(model, build, results) for model in own]
-    return rows + (rows_of_file(Path(file), results) if file else [])
+    rows = [counted_row(model, build, results, convention) for model in own]
+    return rows + (rows_of_file(Path(file), results, convention) if file else [])

@@ -10,6 +10,7 @@ import click
 from bcdzoo.cli.options import CHECKPOINT, MODEL, PATTERN, build_settings, out_option, weights_option
 from bcdzoo.cli.own_rows import own_rows, own_rows_options
 from bcdzoo.errors import BcdzooError
+from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.text import say
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _convention = click.option(
     "--convention",
-    type=click.Choice(["full", "dagger"]),
+    type=click.Choice(list(CONVENTIONS)),
     default="full",
     show_default=True,
     help="What counts as a FLOP (docs/counting.md).",
@@ -55,11 +56,18 @@ def command() -> None:
 
 @command.command("accuracy-ops")
 @click.argument("patterns", type=PATTERN, nargs=-1, metavar="[PATTERN]...")
+@click.option("--all", "everything", is_flag=True, help="Every network with an accuracy on ImageNet.")
 @_convention
 @own_rows_options
 @_out("accuracy-ops")
 def accuracy_ops(
-    patterns: tuple[str, ...], convention: str, own: tuple[str, ...], file: str | None, build: dict[str, Any], out: Path
+    patterns: tuple[str, ...],
+    everything: bool,
+    convention: str,
+    own: tuple[str, ...],
+    file: str | None,
+    build: dict[str, Any],
+    out: Path,
 ) -> None:
     """Plot top-1 over operations, the paper's first figure: MeliusNet, ReActNet and BCDNet, or what matches PATTERN.
 
@@ -67,12 +75,14 @@ def accuracy_ops(
     are stars.
     """
     from bcdzoo.evaluation.store import read_results
-    from bcdzoo.report.plots.accuracy_ops import FAMILIES, undrawn
+    from bcdzoo.report.plots.accuracy_ops import FAMILIES, row_convention, undrawn
     from bcdzoo.report.plots.accuracy_ops import accuracy_ops as draw
 
+    if everything and patterns:
+        raise click.UsageError("--all draws every network: name none beside it")
     results = read_results()
-    rows = own_rows(own, file, build, results)
-    figure = draw(results, patterns or FAMILIES, convention, rows)
+    rows = own_rows(own, file, build, results, row_convention(CONVENTIONS[convention]))
+    figure = draw(results, ["*"] if everything else patterns or FAMILIES, convention, rows)
     for sentence in undrawn(rows, convention):
         say(sentence)
     _save(figure, out)

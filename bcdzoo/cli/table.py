@@ -9,7 +9,7 @@ from bcdzoo.bench.store import read_benchmarks
 from bcdzoo.cli.options import COLUMN, FILE, MODEL, PATTERN, build_settings, convention_option, format_option
 from bcdzoo.evaluation.store import read_results
 from bcdzoo.ops.conventions import find_convention
-from bcdzoo.report import reproduced, speeds, tables
+from bcdzoo.report import beyond, reproduced, speeds, tables
 from bcdzoo.report.sheets import STYLES
 from bcdzoo.text import near_ones, printable
 
@@ -21,8 +21,9 @@ from bcdzoo.text import near_ones, printable
     type=click.Choice(["1", "2", "all", "beyond", "cifar10", "mnist", "reproduced"]),
     default="all",
     show_default=True,
-    help="Table 1 or 2 of the paper, or both (all); beyond: other ImageNet networks; cifar10 or mnist: their networks; "
-    "reproduced: published accuracies that were measured again. Where a MODEL is named, all but the last are searched.",
+    help="Table 1 or 2 of the paper, or both (all); beyond: other ImageNet networks, by backbone; cifar10 or mnist: "
+    "their networks; reproduced: published accuracies that were measured again. Where a MODEL is named, all but the "
+    "last are searched.",
 )
 @format_option(*STYLES)
 @click.option("--columns", type=COLUMN, metavar="NAME,…", help="Columns to show in this order: keys of --format json.")
@@ -62,7 +63,8 @@ def command(
         click.echo(reproduced.render(tables.matching(reproduced.reproduced(results), patterns), style))
         return
     rules = find_convention(convention) if convention is not None else None
-    known = tables.fields(rules)
+    alone = which == "beyond"
+    known = beyond.beyond_fields(rules) if alone else tables.fields(rules)
     shown = [_known(name, known, "--columns") for name in columns.split(",")] if columns is not None else None
     if shown and len({*shown}) < len(shown):
         raise click.BadParameter("a column is named twice", param_hint="--columns")
@@ -84,9 +86,10 @@ def command(
         found += speeds.with_speeds(counted, measured, build)
         found += speeds.with_speeds(rows_of_file(Path(file), results, rules), measured) if file else []
     found = tables.matching(found, patterns)
+    found = beyond.by_backbone(beyond.with_facts(found)) if alone else found
     found = tables.arranged(found, key, direction == "desc") if key else found
     notes = [speeds.note(measured)] if any(row["measured_ms"] for row in found) else []
-    click.echo(tables.render(found, style, shown, rules, notes))
+    click.echo((beyond if alone else tables).render(found, style, shown, rules, notes))
 
 
 def _known(name: str, known: dict[str, tables.Field], option: str) -> str:

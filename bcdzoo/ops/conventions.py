@@ -22,6 +22,7 @@ KINDS = {
     BINARY: "multiply-accumulate of two low-bit numbers, times the bits of both",
     "mac": "multiply-accumulate with a real-valued operand, in a convolution or linear layer",
     "mac_bits": "the same, times the bits of both operands, of which a real-valued one has 32",
+    "mac_bits16": "the same, of which a real-valued one has 16",
     "distillation_head_mac": "multiply-accumulate of a second classifier that is averaged with the first",
     "sign": "1-bit quantization of an element (a threshold folds into it)",
     "add": "addition of two maps: a shortcut",
@@ -34,8 +35,11 @@ KINDS = {
     "norm": "batch normalization of an element (folds into a neighbour)",
 }
 
+MACS_AGAIN = ("mac_bits", "mac_bits16")
+"""Kinds that are those of ``mac`` in another measure."""
+
 _MOST = 10**6  # of a cost, and of BOPs in an operation
-_LONGEST = {"name": 40, "description": 500}
+_LONGEST = {"name": 40, "description": 500, "total": 20, "real": 20}
 
 
 class UnknownConventionError(BcdzooError):
@@ -51,6 +55,9 @@ class Convention:
         description: What is counted.
         cost: Cost in FLOPs of each kind of operation but binary ones; a kind without a cost is free.
         bops_per_op: BOPs that are one of the OPs.
+        total: What the OPs under it are called.
+        real: What the FLOPs under it are called, their real-valued part.
+        power: Power of ten that both are printed in.
 
     Raises:
         BcdzooError: One of them cannot be.
@@ -60,16 +67,22 @@ class Convention:
     description: str
     cost: Mapping[str, int | float | Decimal]
     bops_per_op: int = 64
+    total: str = "OPs"
+    real: str = "FLOPs"
+    power: int = 8
 
     def __post_init__(self) -> None:
         for key, most in _LONGEST.items():
             text = getattr(self, key)
             if not isinstance(text, str) or len(text) > most or not text.isprintable() or text != text.strip():
                 raise BcdzooError(f"{key}: must be one line of {most} characters at most")
-        if not self.name:
-            raise BcdzooError("name: must not be empty")
+        for key in ("name", "total", "real"):
+            if not getattr(self, key):
+                raise BcdzooError(f"{key}: must not be empty")
         if type(self.bops_per_op) is not int or not 1 <= self.bops_per_op <= _MOST:
             raise BcdzooError(f"bops_per_op: must be a whole number from 1 to {_MOST}, not {_shown(self.bops_per_op)}")
+        if type(self.power) is not int or not 0 <= self.power <= 15:
+            raise BcdzooError(f"power: must be a whole number from 0 to 15, not {_shown(self.power)}")
         if not isinstance(self.cost, Mapping):
             raise BcdzooError(f"cost: must be a table of kinds, not {_shown(self.cost)}")
         for kind, cost in self.cost.items():
@@ -94,7 +107,22 @@ class Convention:
     @property
     def formula(self) -> str:
         """How its OPs are made of its FLOPs and BOPs."""
-        return "OPs = FLOPs + BOPs" + (f"/{self.bops_per_op}" if self.bops_per_op > 1 else "")
+        return f"{self.total} = {self.real} + {self.price}"
+
+    @property
+    def price(self) -> str:
+        """What BOPs count as in its OPs."""
+        return f"BOPs/{self.bops_per_op}" if self.bops_per_op > 1 else "BOPs"
+
+    @property
+    def called(self) -> dict[str, str]:
+        """What its totals are called."""
+        return {"bops": "BOPs", "flops": self.real, "ops": self.total}
+
+    @property
+    def units(self) -> dict[str, int]:
+        """The powers of ten that its totals are printed in."""
+        return {"bops": 9, "flops": self.power, "ops": self.power}
 
 
 def _check_cost(kind: object, cost: object) -> None:
@@ -119,7 +147,7 @@ def read_convention(path: Path) -> Convention:
         BcdzooError: It cannot be read, or something in it is wrong; the message says what.
     """
     content = read_toml(path, "counting convention", parse_float=decimal)
-    known = ("name", "description", "bops_per_op", "cost")
+    known = ("name", "description", "bops_per_op", "total", "real", "power", "cost")
     if unknown := content.keys() - set(known):
         near = near_ones(min(unknown), known)
         hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
@@ -136,13 +164,15 @@ def _shipped(name: str) -> Convention:
     return read_convention(Path(str(files("bcdzoo") / "ops" / "shipped" / f"{name}.toml")))
 
 
-FULL, DAGGER = _shipped("full"), _shipped("dagger")
-CONVENTIONS = {convention.name: convention for convention in (FULL, DAGGER)}
+FULL, DAGGER, ACE = _shipped("full"), _shipped("dagger"), _shipped("ace")
+CONVENTIONS = {convention.name: convention for convention in (FULL, DAGGER, ACE)}
+OF_PAPERS = (FULL, DAGGER)
+"""Those that the figures in published.toml are under."""
 
 
-def is_shipped(convention: Convention) -> bool:
+def is_of_papers(convention: Convention) -> bool:
     """Whether published figures can be compared with those under a convention."""
-    return convention in CONVENTIONS.values()
+    return convention in OF_PAPERS
 
 
 def find_convention(given: str | Path | Convention) -> Convention:

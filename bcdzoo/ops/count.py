@@ -7,6 +7,7 @@ network runs on the CPU, where it may read values, and bits that its layers do n
 (:mod:`bcdzoo.ops.observed`).
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -129,15 +130,22 @@ class OpsReport:
     def _repr_html_(self) -> str:
         return html_table(self._lines())
 
+    def shorts(self, places: int | None = None) -> list[tuple[str, str]]:
+        """What its totals are called under its convention, and each in the unit of tables."""
+        totals, units = self.rules.totals(self.counts), self.rules.units
+        digits = {what: places if places is not None else 3 if what == "bops" else 4 for what in totals}
+        return [
+            (name, f"{totals[what] / 10 ** units[what]:.{digits[what]}f}e{units[what]}")
+            for what, name in self.rules.called.items()
+        ]
+
     def _lines(self) -> list[tuple[str, str]]:
         known = [("warnings", self.warnings), ("not counted", self.unsupported)]
         return [
             ("model", printable(self.model, 100)),
             ("image", f"3×{self.input_size}×{self.input_size}"),
             ("convention", self.convention),
-            ("BOPs", f"{self.bops / 1e9:.3f}e9"),
-            ("FLOPs", f"{self.flops / 1e8:.4f}e8"),
-            ("OPs", f"{self.ops / 1e8:.4f}e8"),
+            *self.shorts(),
             ("parameters", f"{self.params / 1e6:.2f}e6"),
             ("layers", str(len(self.layers))),
             *((name, str(len(entries))) for name, entries in known if entries),
@@ -158,8 +166,8 @@ def count_ops(
     Args:
         model: Zoo name, ``package.module:callable``, QONNX file, or a module that takes (N, 3, H, W), which is not
             changed, except that lazy parameters get their sizes.
-        convention: Counting convention: "full", "dagger", the path of a TOML file of one's own (docs/counting.md), or
-            a :class:`bcdzoo.ops.conventions.Convention`.
+        convention: Counting convention: "full", "dagger", "ace", the path of a TOML file of one's own
+            (docs/counting.md), or a :class:`bcdzoo.ops.conventions.Convention`.
         input_size: Height and width of the image in pixels; by default that of the zoo's network or of the QONNX
             file, the crop of ``preprocess``, or 224 for any other module.
         data: Images in any layout, on which to observe the bits of layers that do not state theirs; by default a random
@@ -237,7 +245,9 @@ def _fill(report: OpsReport, trace: "Trace") -> None:
         multiplies = BINARY in counts or "mac" in counts
         w_bits, a_bits = trace.bits.get(path) or (getattr(module, "w_bits", 32), getattr(module, "a_bits", 32))
         if "mac" in counts:  # beside binary ones they are not of the layer's own bits
-            counts["mac_bits"] = counts["mac"] * (32 * 32 if BINARY in counts else w_bits * a_bits)
+            bits = (32, 32) if BINARY in counts else (w_bits, a_bits)
+            counts["mac_bits"] = counts["mac"] * math.prod(bits)
+            counts["mac_bits16"] = counts["mac"] * math.prod(16 if one == 32 else one for one in bits)
         report.layers.append(
             LayerOps(
                 name=path,

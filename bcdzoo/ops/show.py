@@ -12,28 +12,9 @@ from bcdzoo.text import printable
 from bcdzoo.text_table import Column, folded, table
 
 _COLUMNS = ("name", "type", "w_bits", "a_bits", "output_shape", "bops", "flops", "params")
-_SHOWN = (
-    Column("layer"),
-    Column("type", rank=1),
-    Column("W", right=True),
-    Column("A", right=True),
-    Column("output", right=True, rank=2),
-    Column("BOPs", right=True),
-    Column("FLOPs", right=True),
-    Column("parameters", right=True, rank=3),
-)
 _KEYS = (*_COLUMNS, "observed", "counts")
 
 _TOTALS = ("model", "convention", "input_size", "bops", "flops", "ops", "params", "unsupported")
-_LINES = (
-    Column("network", fold=True),
-    Column("image", right=True),
-    Column("convention"),
-    Column("BOPs", right=True),
-    Column("FLOPs", right=True),
-    Column("OPs", right=True),
-    Column("parameters", right=True, rank=1),
-)
 
 
 def show(report: OpsReport, style: str, per_layer: bool) -> str:
@@ -42,12 +23,9 @@ def show(report: OpsReport, style: str, per_layer: bool) -> str:
         return json.dumps(_as_json(report, per_layer), indent=1)
     if style == "csv":
         return _as_csv(_COLUMNS, map(_fields, report.layers)) if per_layer else _as_csv(_TOTALS, [_totals(report)])
-    totals = [
-        ("BOPs", f"{report.bops:,}", f"{report.bops / 1e9:.3f}e9"),
-        ("FLOPs", f"{report.flops:,}", f"{report.flops / 1e8:.4f}e8"),
-        ("OPs", f"{report.ops:,}", f"{report.ops / 1e8:.4f}e8"),
-        ("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"),
-    ]
+    numbers = report.rules.totals(report.counts).values()
+    totals = [(name, f"{number:,}", short) for number, (name, short) in zip(numbers, report.shorts(), strict=True)]
+    totals.append(("parameters", f"{report.params:,}", f"{report.params / 1e6:.2f}e6"))
     parts = [_layers(report, style)] if per_layer else []
     names, counts, shorts = (max(map(len, column)) for column in zip(*totals, strict=True))
     parts.append("\n".join(f"{name:<{names}}  {count:>{counts}}  {short:>{shorts}}" for name, count, short in totals))
@@ -80,8 +58,17 @@ def show_several(reports: Sequence[OpsReport], style: str, per_layer: bool) -> s
         + [f"{number:,}" for number in (report.bops, report.flops, report.ops, report.params)]
         for report in reports
     ]
-    parts.append(table(_LINES, rows, style))
     rules = {report.convention: report.rules for report in reports}
+    called = [tuple(one.called.values()) for one in rules.values()]
+    names = [" or ".join(dict.fromkeys(column)) for column in zip(*called, strict=True)]
+    columns = [
+        Column("network", fold=True),
+        Column("image", right=True),
+        Column("convention"),
+        *(Column(name, right=True) for name in names),
+        Column("parameters", right=True, rank=1),
+    ]
+    parts.append(table(columns, rows, style))
     parts += [f"{one.line}. {one.formula}." for one in rules.values()]
     parts += dict.fromkeys(
         f"Note: {printable(report.model, 100)}: {warning}." for report in reports for warning in report.warnings
@@ -101,7 +88,17 @@ def _joined(parts: list[str], style: str) -> str:
 
 
 def _layers(report: OpsReport, style: str) -> str:
-    return table(_SHOWN, [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers], style)
+    columns = (
+        Column("layer"),
+        Column("type", rank=1),
+        Column("W", right=True),
+        Column("A", right=True),
+        Column("output", right=True, rank=2),
+        Column("BOPs", right=True),
+        Column(report.rules.real, right=True),
+        Column("parameters", right=True, rank=3),
+    )
+    return table(columns, [[_cell(layer, column) for column in _COLUMNS] for layer in report.layers], style)
 
 
 def _cell(layer: LayerOps, column: str) -> str:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bcdzoo.ops.conventions import BINARY, CONVENTIONS, DAGGER, KINDS, Convention, is_shipped
+from bcdzoo.ops.conventions import BINARY, DAGGER, KINDS, MACS_AGAIN, OF_PAPERS, Convention, is_of_papers
 from bcdzoo.ops.count import LayerOps, OpsReport, count_ops
 from bcdzoo.registry import REGISTRY, find
 from bcdzoo.report.reproduced import reproduced
@@ -40,23 +40,23 @@ def explain(
 
     Args:
         model: A zoo name or ``package.module:callable``.
-        convention: Counting convention besides the shipped ones, or the only one of these.
+        convention: Counting convention besides those of papers' figures, or the only one of these.
         input_size: Height and width of the image in pixels; by default the network's own.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
         **build: Arguments of the network.
 
     Returns:
-        ``model``, ``input_size``, ``source`` (where its figures are printed), ``figures`` (published, computed, their
-        difference, whether they agree, the largest layers), ``reasons``, ``kinds`` (number, cost and layers of each
-        kind of operation), ``top1`` (each accuracy with its source), ``notes``, ``unsupported`` and ``warnings``; None
-        where nothing is known.
+        ``model``, ``input_size``, ``source`` (where its figures are printed), ``figures`` (what each is called,
+        published, computed, their difference, whether they agree, the largest layers), ``reasons``, ``kinds`` (number,
+        cost and layers of each kind of operation), ``top1`` (each accuracy with its source), ``notes``, ``unsupported``
+        and ``warnings``; None where nothing is known.
 
     Raises:
         BcdzooError: It cannot be built or counted.
     """
     report = count_ops(model, "full", input_size, **build)
     name = report.model
-    shown = [convention] if convention and is_shipped(convention) else [*CONVENTIONS.values(), convention]
+    shown = [convention] if convention in OF_PAPERS else [*OF_PAPERS, convention]
     reports = [report.under(rules) for rules in shown if rules]
     compared = name in REGISTRY and report.input_size == find(name).input_size
     compared = compared and own_form({"model": name, "build": build})
@@ -105,6 +105,7 @@ def _figures(reports: Sequence[OpsReport], row: Row | None) -> Iterator[dict[str
             near = rounded(count, what, printed) if printed is not None else None
             yield {
                 "figure": what,
+                "called": report.rules.called[what],
                 "convention": None if what == "bops" else report.convention,
                 "published": printed,
                 "computed": count,
@@ -117,7 +118,7 @@ def _figures(reports: Sequence[OpsReport], row: Row | None) -> Iterator[dict[str
 
 def _printed(row: Row, what: str, rules: Convention) -> Decimal | None:
     if what == "bops" or rules != DAGGER or _is_single(row):
-        found = row[what] if what == "bops" or is_shipped(rules) else None
+        found = row[what] if what == "bops" or is_of_papers(rules) else None
     else:
         found = row[f"{what}_dagger"]
     number: Decimal | None = found
@@ -143,7 +144,7 @@ def _reason(reason: dict[str, Any], report: OpsReport) -> dict[str, Any]:
 def _kinds(report: OpsReport, shown: Sequence[Convention]) -> Iterator[dict[str, Any]]:
     totals = report.counts
     for kind in KINDS:
-        if kind not in totals or (kind == "mac_bits" and not any(kind in rules.cost for rules in shown)):
+        if kind not in totals or (kind in MACS_AGAIN and not any(kind in rules.cost for rules in shown)):
             continue
         layers = Counter({layer.name or "(network)": layer.counts.get(kind, 0) for layer in report.layers})
         most, _ = layers.most_common(1)[0]
@@ -222,7 +223,12 @@ def _in_unit(number: Decimal | None, figure: dict[str, Any]) -> str:
 
 
 def _called(figure: dict[str, Any]) -> str:
-    return " ".join(filter(None, (HEADS[figure["figure"]][0], figure["convention"])))
+    return _under(figure["called"], figure["convention"] or "")
+
+
+def _under(called: str, convention: str) -> str:
+    """What a total is called, and its convention unless that is in it already."""
+    return called if not convention or convention.lower() in called.lower().split() else f"{called} {convention}"
 
 
 def _answer(facts: dict[str, Any], figure: dict[str, Any]) -> str:
@@ -253,11 +259,11 @@ def _made_of(figure: dict[str, Any]) -> str:
 
 
 def _kind_table(facts: dict[str, Any], style: str) -> str:
-    named = list(facts["kinds"][0]["flops"]) if facts["kinds"] else []
+    called = {one["convention"]: one["called"] for one in facts["figures"] if one["figure"] == "flops"}
     columns = [
         Column("operation"),
         Column("number", right=True),
-        *(Column(f"FLOPs {name}", right=True) for name in named),
+        *(Column(_under(called[name], name), right=True) for name in called),
         Column("layers", right=True, rank=1),
         Column("most in", rank=2),
     ]
@@ -265,7 +271,7 @@ def _kind_table(facts: dict[str, Any], style: str) -> str:
         [
             one["kind"],
             f"{one['number']:,}",
-            *("BOPs" if one["kind"] == BINARY else f"{one['flops'][name]:,}" for name in named),
+            *("BOPs" if one["kind"] == BINARY else f"{one['flops'][name]:,}" for name in called),
             f"{one['layers']}",
             printable(one["most_in"], 60),
         ]

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.store import decoder_of
-from bcdzoo.ops.conventions import DAGGER, FULL, Convention, is_shipped
+from bcdzoo.ops.conventions import DAGGER, FULL, OF_PAPERS, Convention, is_of_papers
 from bcdzoo.registry import REGISTRY, find, is_pattern, list_models
 from bcdzoo.report import sheets
 from bcdzoo.report.counts import counts, forms_of
@@ -53,7 +53,8 @@ CIFAR-10's is computed from its labels in order (cleanlab/label-errors@6d5d6b3),
 PUBLISHED = ("bops", "flops", "flops_dagger", "ops", "ops_dagger", "top1", "top5")
 """Keys of published.toml; bops in 1e9, flops and ops in 1e8, accuracies in percent."""
 
-UNITS = {"bops": Decimal(10**9), "flops": Decimal(10**8), "ops": Decimal(10**8)}
+UNITS = {what: Decimal(10**power) for what, power in FULL.units.items()}
+"""Of :data:`PUBLISHED`."""
 
 COMPUTED = tuple(f"computed_{what}{dagger}" for dagger in ("", "_dagger") for what in UNITS)
 MEASURED = ("measured_top1", "measured_top5", "measured_n")
@@ -67,7 +68,7 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
     Args:
         which: Some of :data:`SHIPPED`.
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
-        convention: Counting convention of what is computed; None for both shipped ones.
+        convention: Counting convention of what is computed; None for both of the papers.
 
     Returns:
         Rows with ``table``, ``method``, ``model``, ``wa``, the keys of :data:`PUBLISHED` (``Decimal``, with the printed
@@ -75,7 +76,7 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
         convention its name is the key ``convention``, and ``computed_bops``, ``computed_flops`` and
         ``computed_ops`` are under it.
     """
-    published = _published_figures()
+    published = published_figures()
     measured = best_results(results)
     return [
         row_of(number, entry, measured, convention)
@@ -85,7 +86,8 @@ def rows(which: Iterable[Table], results: Iterable[dict[str, Any]], convention: 
 
 
 @cache
-def _published_figures() -> dict[str, Any]:
+def published_figures() -> dict[str, Any]:
+    """The entries of published.toml, by table."""
     text = (files("bcdzoo") / "report" / "published.toml").read_text(encoding="utf-8")
     return tomllib.loads(text, parse_float=Decimal)
 
@@ -106,7 +108,7 @@ def row_of(
 
 def computed(kinds: dict[str, int] | None, convention: Convention | None) -> Row:
     """The operations of a row, from those of its network by kind; None where it is not counted."""
-    rules = {"": convention} if convention else {"": FULL, "_dagger": DAGGER}
+    rules = {"": convention} if convention else dict(zip(("", "_dagger"), OF_PAPERS, strict=True))
     totals = {suffix: one.totals(kinds) if kinds is not None else {} for suffix, one in rules.items()}
     named = {"convention": convention.name} if convention else {}
     return named | {f"computed_{what}{suffix}": found.get(what) for suffix, found in totals.items() for what in UNITS}
@@ -264,9 +266,16 @@ def _count(row: Row, what: str, suffix: str, marked: bool) -> str:
     """A computed number with the digits of the published one; under another convention it is of the same kind."""
     count = row[f"computed_{what}{suffix}"]
     if not count:
-        return "–" if count is None else "0"
+        return _alone(count, UNITS[what])
     digits = row[what] or _digits((row.get(f"computed_{what}") or count) / UNITS[what])
     return f"{rounded(count, what, digits):f}" + " ≠" * marked
+
+
+def _alone(count: int | None, unit: Decimal) -> str:
+    """A computed number that no published one is beside."""
+    if not count:
+        return "–" if count is None else "0"
+    return f"{(count / unit).quantize(_digits(count / unit), ROUND_HALF_UP):f}"
 
 
 def _digits(value: Decimal) -> Decimal:
@@ -312,9 +321,12 @@ def _computed_field(what: str, suffix: str, convention: Convention | None) -> Fi
         column = Column(f"computed {name}{dagger} ({unit})", right=True)
         published = what + suffix if what + suffix in PUBLISHED else what
         return Field(column, lambda row: _count(row, what, suffix, differs(row, published)), name, f"c{dagger}")
+    if not is_of_papers(convention):
+        called, power = convention.called[what], convention.units[what]
+        head = called if convention.name.lower() in called.lower().split() else f"{convention.name} {called}"
+        column = Column(f"{head} (1e{power})", right=True)
+        return Field(column, lambda row: _alone(row[f"computed_{what}"], Decimal(10**power)), called, convention.name)
     column = Column(f"{convention.name} {name} ({unit})", right=True)
-    if not is_shipped(convention):
-        return Field(column, lambda row: _count(row | {what: None}, what, "", False), name, convention.name)
     mark = "†" if convention == DAGGER else ""
     return Field(column, lambda row: _count(row, what, "", _differs_under(row, what, mark)), name, f"c{mark}")
 
@@ -337,7 +349,7 @@ def _layout(
     known = fields(convention)
     if columns:
         return [known[key]._replace(column=replace(known[key].column, rank=rank)) for rank, key in enumerate(columns)]
-    ours = convention is None or is_shipped(convention)
+    ours = convention is None or is_of_papers(convention)
     if style == "latex":
         without = ("table", "model", "convention", "computed_bops_dagger", *(() if ours else _UNLIKE))
         without += () if timed else TIMED
@@ -406,8 +418,8 @@ _UNMARKED = (
     "Unmarked columns are published, in the paper's tables or by a network's own authors; a dash: not published, or "
     "not counted or measured here."
 )
-_COMPUTED = "computed: counted by bcdzoo at the size of the data's images, 224×224 for ImageNet"
-_DIFFERS = (
+_COUNTED = "counted by bcdzoo at the size of the data's images, 224×224 for ImageNet"
+DIFFERS = (
     "≠: the computed number differs from the published one in the last printed digit (where one number is printed: "
     "under both conventions); docs/counting.md and `bcdzoo explain` say why."
 )
@@ -432,20 +444,32 @@ SMALL = (
 )
 
 
-_UNLIKE_NOTE = "FLOPs and OPs under this convention are not comparable with published ones."
-
-
 def legend(table_rows: list[Row], convention: Convention | None = None) -> tuple[str, ...]:
     """The notes under some rows, a sentence or two each."""
-    shipped = convention is None or is_shipped(convention)
+    differs = DIFFERS if convention is None or is_of_papers(convention) else _unlike(convention)
+    return (_UNMARKED, counts_note(convention), differs, _MEASURED, *sources(table_rows))
+
+
+def _unlike(rules: Convention) -> str:
+    return f"{rules.real} and {rules.total} under this convention are not comparable with published ones."
+
+
+def units_note(rules: Convention) -> str:
+    """The units that totals under a convention are printed in."""
+    units = rules.units
+    return ", ".join(f"{called} in 1e{units[what]}" for what, called in rules.called.items()) + " of one image"
+
+
+def counts_note(convention: Convention | None, what: str = "computed") -> str:
+    """How something is counted, in a sentence or two."""
     under = f"; the full convention, and in brackets † the dagger convention. {_OF_COUNTS}"
     if convention:
         under = f", under {convention.line}. {convention.formula}."
-    about = _COMPUTED + under
-    return (_UNMARKED, about, _DIFFERS if shipped else _UNLIKE_NOTE, _MEASURED, *_sources(table_rows))
+    return f"{what}: {_COUNTED}{under}"
 
 
-def _sources(table_rows: list[Row]) -> tuple[str, ...]:
+def sources(table_rows: Sequence[Row]) -> tuple[str, ...]:
+    """Where the figures of some rows are printed."""
     tables = {row["table"] for row in table_rows}
     return (
         (BEYOND if "beyond" in tables else ())
@@ -459,19 +483,19 @@ def _footnotes(table_rows: list[Row], shown: list[Field], convention: Convention
     marks = {field.short for field in shown}
     full = "the full convention (per element also signs, shortcuts, activations, gates and global pooling)"
     dagger = "the dagger convention (convolutions and linear layers only)"
-    notes = ["BOPs in 10⁹, FLOPs and OPs in 10⁸ of one image."]
+    notes = [f"{units_note(convention or FULL)}."]
     notes += ["p: published."] * bool({"p", "p†"} & marks)
     if convention is None:
         notes += [f"c: counted by bcdzoo under {full}."] * ("c" in marks) + [f"†: {dagger}."] * ("c†" in marks)
     else:
         notes += [f"Counted by bcdzoo under {convention.line}."]
-        notes += [] if is_shipped(convention) else [_UNLIKE_NOTE]
+        notes += [] if is_of_papers(convention) else [_unlike(convention)]
     notes += [f"{convention.formula if convention else FULL.formula}."]
     if any(" ≠" in field.cell(row) for field in shown for row in table_rows):
         notes += ["≠: not the published number in its last digit (where one is printed: under both conventions)."]
     if any(row["measured_n"] for row in table_rows):
         notes += ["measured: by `bcdzoo eval`; fewer than 50000 images of ImageNet are a sample."]
-    return [*notes, *_sources(table_rows)]
+    return [*notes, *sources(table_rows)]
 
 
 def render(

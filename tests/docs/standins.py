@@ -105,7 +105,7 @@ FILES: dict[str, Callable[[Path], object]] = {
     "/imagenet": _images,
     "/mnist": stripes,
     "/usr/share/datasets/fashion-mnist": stripes,
-    "ace.toml": _convention,
+    "bits.toml": _convention,
     "bcdnet-a.safetensors": _converted("bcdnet-a"),
     "best.pth": _weights_of_the_package,
     "finn-bnn-pynq.tar.gz": _lfc,

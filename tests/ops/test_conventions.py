@@ -6,17 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 from bcdzoo import count_ops
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
+from bcdzoo.layers.quantizers.dorefa import DoReFaWeight
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, KINDS, Convention, find_convention
 from tests.command import bcdzoo
 from tests.docs.blocks import ROOT
 
 ACE = """
-name = "ace"
+name = "bits"
 description = "multiply-accumulates, times the bits of both operands"
 bops_per_op = 1
 [cost]
@@ -49,9 +50,76 @@ def test_macs_times_bits_of_both_operands_can_be_said(tmp_path: Path) -> None:
     assert report.bops == 25 * (binary + two)
 
 
+class PokeConvolutions(nn.Module):
+    """The multiplications of PokeBNN (arXiv:2112.00133; google/aqt, pokebnn.py), of an image of 224×224, one by one."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([of_bits(8, 3, 32, 4, 4), of_bits(8, 32, 64, 3, groups=32)])
+        self.sides = [224, 56]
+        wide, side = 64, 56
+        for stage, (depth, channels) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
+            narrow = int(width * channels)
+            for block in range(depth):
+                halves = 2 if stage and not block else 1
+                for c_in, c_out, kernel, stride in (
+                    (wide, narrow, 1, 1), (narrow, narrow, 3, halves), (narrow, 4 * narrow, 1, 1)
+                ):  # fmt: skip
+                    gate = [of_bits(4, c_in, c_in // 8, 1), of_bits(4, c_in // 8, c_out, 1)]
+                    self.layers.extend([of_bits(1, c_in, c_out, kernel, stride), *gate])
+                    self.sides += [side, 1, 1]
+                    side //= stride
+                wide = 4 * narrow
+        self.layers.append(of_bits(8, wide, 1000, 1))
+        self.sides.append(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer, side in zip(self.layers, self.sides, strict=True):
+            channels = int(layer.kernel_shape[1] * layer.groups)  # type: ignore[operator, index]
+            out: Tensor = layer(x.new_zeros(1, channels, side, side))
+        return out
+
+
+def of_bits(bits: int, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> LowBitConv2d:
+    weight = DoReFaWeight(bits) if bits > 1 else None
+    padding = 0 if kernel == stride else "symmetric"
+    return LowBitConv2d(c_in, c_out, kernel, stride, weight, a_bits=bits, padding=padding, groups=groups)
+
+
+def test_ace_is_what_pokebnns_abstract_prints_of_its_own_networks_and_of_reactnets() -> None:
+    assert f"{count_ops('reactnet-a', 'ace').ops / 1e9:.1f}" == "7.9"
+    for width, printed in ((0.75, "2.6"), (1.4, "7.8")):
+        report = count_ops(PokeConvolutions(width), "ace", input_size=224)
+        assert (f"{report.ops / 1e9:.1f}", report.flops, report.bops) == (printed, 0, report.ops)
+
+
+def test_ace_takes_real_numbers_for_bfloat16_whatever_is_beside_them() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 1), LowBitConv2d(4, 4, 1), LowBitConv2d(4, 4, 1, a_bits=2), LowBitConv2d(4, 4, 1, a_bits=32)
+    )
+    report = count_ops(net, "ace", input_size=5)
+    assert report.flops == 25 * (12 * 16 * 16 + 16 * 16) and report.ops == report.flops + 25 * (16 + 16 * 2)
+    assert [name for name, _ in report.shorts()] == ["BOPs", "real-valued ACE", "ACE"]
+    assert report.under(CONVENTIONS["full"]).shorts()[2][0] == "OPs"
+
+
+def test_layers_are_headed_by_what_the_convention_calls_their_numbers() -> None:
+    text = bcdzoo("count-ops", "bcdnet-tiny", "--convention", "ace", "--format", "text", COLUMNS="120").stdout
+    assert text.splitlines()[0].split()[:4] == ["layer", "type", "W", "A"]
+    assert " real-valued ACE " in text.splitlines()[0] and "FLOPs" not in text and "BOPs/64" not in text
+
+
+def test_a_convention_says_what_its_totals_are_called_and_their_unit(tmp_path: Path) -> None:
+    text = 'name = "m"\ntotal = "work"\nreal = "rest"\npower = 6\n[cost]\nmac = 1'
+    done = bcdzoo("count-ops", "bcdnet-tiny", "--convention", str(written(tmp_path, text)), "--total")
+    count = count_ops("bcdnet-tiny", "dagger")
+    assert f"work {count.ops:>17,}  {count.ops / 1e6:.4f}e6" in done.stdout and "work = rest + BOPs/64" in done.stdout
+    assert "FLOPs" not in done.stdout
+
+
 def test_a_convention_may_be_an_object_a_path_or_its_text(tmp_path: Path) -> None:
     path = written(tmp_path, ACE)
-    made = Convention("ace", "multiply-accumulates, times the bits of both operands", {"mac_bits": 1}, 1)
+    made = Convention("bits", "multiply-accumulates, times the bits of both operands", {"mac_bits": 1}, 1)
     assert find_convention(path) == find_convention(str(path)) == find_convention(made) == made
     assert find_convention("full") is CONVENTIONS["full"]
     with pytest.raises(BcdzooError, match="name: full is a shipped convention"):
@@ -104,6 +172,10 @@ def test_costs_are_exact_whatever_their_digits(tmp_path: Path) -> None:
         ('name = "m"\nbops_per_op = 0\n[cost]', "bops_per_op: must be a whole number from 1"),
         ('name = "m"\nbops_per_op = 64.0\n[cost]', "bops_per_op: must be a whole number from 1 to 1000000, not 64.0"),
         ('name = "m"\nbops_per_op = true\n[cost]', "bops_per_op: must be"),
+        ('name = "m"\ntotal = ""\n[cost]', "total: must not be empty"),
+        (f'name = "m"\nreal = "{"x" * 21}"\n[cost]', "real: must be one line of 20"),
+        ('name = "m"\npower = 1.5\n[cost]', "power: must be a whole number from 0 to 15, not 1.5"),
+        ('name = "m"\npower = 16\n[cost]', "power: must be a whole number from 0 to 15, not 16"),
         ("mac = = 1", "is not a counting convention"),
         ("#" * (1 << 18) + "\n", "it has more than"),
         ("x = " + "[" * 5000, "is not a counting convention"),

@@ -129,7 +129,7 @@ def test_anybodys_operations_are_counted_by_kind_and_unknown_ones_are_named() ->
     for layer in report.layers:
         for kind, number in layer.counts.items():
             total[kind] = total.get(kind, 0) + number
-    assert total.pop("mac_bits") == 32 * 32 * total["mac"]
+    assert total.pop("mac_bits") == 32 * 32 * total["mac"] and total.pop("mac_bits16") == 16 * 16 * total["mac"]
     assert total == {
         "mac": 27 * 8 * 256 + 9 * 8 * 64 + 8 * 5,
         "activation": 8 * 256 + 8,

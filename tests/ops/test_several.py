@@ -30,11 +30,11 @@ def test_every_combination_is_a_line_and_each_number_that_of_its_own_count(tmp_p
         (model, size, convention)
         for model in list_models("*-tiny")
         for size in (28, 32)
-        for convention in ("full", "ace")
+        for convention in ("full", "bits")
     ]
     for line in lines:
         report = count_ops(
-            str(line["model"]), ace if line["convention"] == "ace" else "full", int(str(line["input_size"]))
+            str(line["model"]), ace if line["convention"] == "bits" else "full", int(str(line["input_size"]))
         )
         assert [line[key] for key in ("bops", "flops", "ops", "params")] == [
             report.bops, report.flops, report.ops, report.params
@@ -80,7 +80,7 @@ def test_two_conventions_of_one_name_are_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text(ACE.replace("mac_bits = 1", "mac_bits = 2"))
     done = bcdzoo("count-ops", "bcdnet-tiny", "--convention", str(one), "--convention", str(other))
-    assert done.returncode == 2 and "two conventions are called ace" in done.stderr
+    assert done.returncode == 2 and "two conventions are called bits" in done.stderr
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
@@ -89,5 +89,5 @@ def test_lines_fit_the_terminal_and_say_whose_convention_they_are_under(columns:
     words = ("bcdnet-?", "--convention", "full", "--convention", ace, "--format", "text")
     done = bcdzoo("count-ops", *words, COLUMNS=columns)
     assert max(map(columns_wide, done.stdout.splitlines())) <= int(columns)
-    assert "4,816,896,000" in done.stdout and "\nace: multiply-accumulates" in done.stdout
+    assert "4,816,896,000" in done.stdout and "\nbits: multiply-accumulates" in done.stdout
     assert "OPs = FLOPs + BOPs." in done.stdout

@@ -126,7 +126,7 @@ def test_a_network_of_ones_own_is_what_is_counted_and_where() -> None:
 def test_a_convention_of_ones_own_is_named_and_has_nothing_published(tmp_path: Path) -> None:
     done = zoo("explain", "reactnet-a", "--convention", str(written(tmp_path, ACE)), "--format", "json")
     facts = json.loads(done.stdout)
-    mine = [figure for figure in facts["figures"] if figure["convention"] == "ace"]
+    mine = [figure for figure in facts["figures"] if figure["convention"] == "bits"]
     assert [(one["figure"], one["published"], one["agrees"]) for one in mine] == [
         ("flops", None, None), ("ops", None, None)
     ]  # fmt: skip

@@ -25,6 +25,7 @@ from bcdzoo.cli import main
 from bcdzoo.data.preprocess import parse
 from bcdzoo.errors import BcdzooError
 from bcdzoo.evaluation.stats import wilson
+from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.ops.count import count_ops
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.report.counts import counts
@@ -36,6 +37,7 @@ from bcdzoo.report.plots.cam import cam, class_words
 from bcdzoo.report.plots.layers import by_unit, layers
 from bcdzoo.report.plots.operations import MAPS, operation
 from bcdzoo.report.plots.tradeoff import tradeoff
+from tests.command import bcdzoo as zoo
 from tests.docs.blocks import ROOT
 
 RUN = {"model": "bcdnet-a", "dataset": "imagenet", "n": 50000, "top1": 71.9, "top5": 90.4, "started": "2026-11-01"}
@@ -55,20 +57,36 @@ def rectangles(axes: Axes) -> list[Rectangle]:
     return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
 
 
-@pytest.mark.parametrize("convention", ["full", "dagger"])
+@pytest.mark.parametrize("convention", list(CONVENTIONS))
 def test_accuracy_over_operations_shows_every_network_where_it_was_counted_and_published(convention: str) -> None:
     figure = accuracy_ops([], convention=convention)
+    power, label = CONVENTIONS[convention].power, figure.axes[0].get_xlabel()
+    formula = "ACE (1e9) = real-valued ACE + BOPs" if convention == "ace" else "OPs (1e8) = FLOPs + BOPs/64"
+    assert label.startswith(f"{formula}, {convention} convention")
     published = {"meliusnet-22": 63.6, "meliusnet-42": 69.2, "meliusnet-59": 71.0, "reactnet-a": 69.4}
     published |= {"reactnet-b": 70.1, "reactnet-c": 71.4, "bcdnet-a": 71.8, "bcdnet-b": 72.3}
     assert points(figure) == {
-        (round(counts()[name][convention]["ops"] / 1e8, 3), top1) for name, top1 in published.items()
+        (round(counts()[name][convention]["ops"] / 10**power, 3), top1) for name, top1 in published.items()
     }
 
 
 @pytest.mark.parametrize("patterns", [FAMILIES, ("*",)])
-@pytest.mark.parametrize("convention", ["full", "dagger"])
+@pytest.mark.parametrize("convention", list(CONVENTIONS))
 def test_labels_do_not_collide_and_are_inside_the_figure(patterns: tuple[str, ...], convention: str) -> None:
-    figure = accuracy_ops([RUN], patterns, convention)
+    assert_legible(accuracy_ops([RUN], patterns, convention))
+
+
+def test_labels_do_not_collide_where_half_of_ninety_networks_have_the_same_operations(tmp_path: Path) -> None:
+    others = ["quicknet", "bcdnet-a", "meliusnet-42", "meliusnet-22", "binarydensenet-45", "quicknet-small", "bnext-s"]
+    text = ""
+    for i in range(46):
+        model = "irnet-r18" if i % 2 else others[i % 7]
+        text += f'[[row]]\nmethod = "Method {i}"\nmodel = "{model}"\ntop1 = {57 + i % 23 * 0.6}\n'
+    (tmp_path / "rows.toml").write_text(text)
+    assert_legible(accuracy_ops([], ["*"], own=rows_of_file(tmp_path / "rows.toml", ())))
+
+
+def assert_legible(figure: Figure) -> None:
     figure.draw_without_rendering()  # lays it out
     boxes = {label.get_text(): Text.get_window_extent(label) for label in figure.axes[0].texts}  # without their lines
     assert len(boxes) == len(figure.axes[0].texts) >= 8  # and no two have one name
@@ -149,6 +167,23 @@ def test_ones_own_network_is_where_its_run_measured_it() -> None:
     trained = RUN | {"build": {"num_classes": 1000, "step": 2, "mlp_groups": 4}}  # as a file of weights says it
     assert counted_row("bcdnet-a", {"mlp_groups": 4}, [trained])["measured_top1"] == 71.9
     assert counted_row("bcdnet-a", {"mlp_groups": 4, "step": 1}, [trained])["measured_top1"] is None
+
+
+def test_all_networks_are_asked_for_by_a_word_or_by_a_pattern(tmp_path: Path) -> None:
+    for word, file in (("--all", "all.svg"), ("*", "star.svg")):
+        done = zoo("plot", "accuracy-ops", word, "--convention", "ace", "--out", str(tmp_path / file))
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "all.svg").read_bytes() == (tmp_path / "star.svg").read_bytes()
+    assert zoo("plot", "accuracy-ops", "--all", "quicknet").returncode == 2
+
+
+def test_the_figures_of_operations_say_what_they_are_of_under_any_convention() -> None:
+    for name, total in (("full", "OPs"), ("dagger", "OPs"), ("ace", "ACE")):
+        drawn = layers(count_ops("bcdnet-tiny", name))
+        assert drawn.axes[0].get_xlabel().startswith(f"{total} (1e6)")
+        words = [text.get_text() for text in drawn.legends[0].get_texts()] + [drawn.legends[0].get_title().get_text()]
+        assert any("BOPs/64" in word for word in words) == (name != "ace")
+        assert any("FLOPs" in word for word in words) == (name != "ace")
 
 
 def test_a_pattern_that_no_network_has_is_one_clear_line() -> None:

@@ -3,6 +3,7 @@ import io
 import json
 from decimal import Decimal
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import bcdzoo
 from bcdzoo.errors import BcdzooError
 from bcdzoo.ops.conventions import DAGGER, FULL, find_convention
+from bcdzoo.report.counts import counts
 from bcdzoo.report.own_rows import counted_row, rows_of_file
 from bcdzoo.report.tables import HEADERS, best_results, cells, differs, fields, legend, render, rows
 from tests.command import bcdzoo as zoo
@@ -403,10 +405,62 @@ def test_figures_of_somebodys_convention_bear_its_name_and_stand_beside_no_publi
 ) -> None:
     words = ("table", "--which", "1", "--convention", str(written(tmp_path, ACE)), "--format", style)
     text = zoo(*words, COLUMNS="200").stdout
-    assert "ace" in text and "not comparable with published ones" in " ".join(text.split())
+    assert "bits" in text and "not comparable with published ones" in " ".join(text.split())
     assert "≠" not in text and "neq" not in text and "†" not in text
     assert "1.57" not in text  # ReActNet-C's published FLOPs
     assert "148.37" not in text and "1483.69" in text  # its OPs in 1e8: MACs of 32 by 32 bits
+
+
+def test_under_ace_nothing_is_called_flops_or_ops(tmp_path: Path) -> None:
+    for words in (("--which", "1"), ("--which", "beyond")):
+        for style in ("text", "markdown", "html", "latex"):
+            text = zoo("table", *words, "--convention", "ace", "--format", style, COLUMNS="200").stdout
+            shown = text.split("Top-1: published")[0].split("Unmarked columns")[0].split("BOPs in 1e9")[0]
+            assert "real-valued ACE" in shown and "FLOPs" not in shown and " OPs" not in shown, style
+            assert "BOPs/64" not in text and "≠" not in shown
+    (row,) = json.loads(zoo("table", "reactnet-a", "--which", "1", "--convention", "ace", "--format", "json").stdout)
+    assert (row["convention"], row["computed_ops"]) == ("ace", 4_816_896_000 + 256 * 11_862_016)
+
+
+def test_the_table_beyond_is_grouped_by_backbone_and_then_sorted_by_top_1() -> None:
+    found = json.loads(zoo("table", "--which", "beyond", "--format", "json").stdout)
+    assert set(found[0]) == set(rows(("beyond",), ())[0]) | {"backbone", "year", "params", "weights"}
+    groups = [row["backbone"] for row in found]
+    assert len({*groups}) == 1 + sum(one != other for one, other in pairwise(groups))  # each together
+    for backbone in groups:
+        known = [row["top1"] for row in found if row["backbone"] == backbone]
+        assert known == sorted(known, key=lambda top1: (top1 is None, top1 or 0))
+    (one,) = [row for row in found if row["model"] == "quicknet"]
+    assert (one["year"], one["params"], one["weights"]) == (2021, counts()["quicknet"]["params"], "public")
+    assert not {row["backbone"] for row in found} & {None, "", "other"}
+
+
+def test_a_row_of_ones_own_is_the_last_of_the_table_beyond_and_what_is_unknown_of_it_a_dash(tmp_path: Path) -> None:
+    (tmp_path / "rows.toml").write_text(ROWS)
+    words = ("table", "quicknet", "--which", "beyond", "--rows", str(tmp_path / "rows.toml"))
+    text = zoo(*words, "--format", "markdown").stdout
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    assert [line[:3] for line in lines[1:]] == [
+        ["QuickNet", "QuickNet", "2021"], ["your own", "Ours #1 & {more}", "–"], ["", "ReActNet-A, again", "2020"]
+    ]  # fmt: skip
+    for style in ("text", "csv", "json", "html", "latex"):
+        assert zoo(*words, "--format", style).returncode == 0
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_beyond_fits_a_terminal_with_whole_names_of_networks(width: int) -> None:
+    lines = zoo("table", "--which", "beyond", "--format", "text", COLUMNS=str(width)).stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    names = [row["method"] for row in rows(("beyond",), ())]
+    assert sum(any(name in line for line in lines) for name in names) >= len(names) - 1  # but for the longest
+
+
+def test_columns_of_the_table_beyond_can_be_chosen() -> None:
+    words = ("table", "--which", "beyond", "--columns", "year,model,weights", "--sort", "year:desc", "--format", "json")
+    found = json.loads(zoo(*words).stdout)
+    assert list(found[0]) == ["year", "model", "weights"]
+    assert [row["year"] for row in found] == sorted((row["year"] for row in found), reverse=True)
+    assert zoo("table", "--which", "1", "--columns", "year").returncode == 2
 
 
 def test_marks_are_the_same_under_one_convention_as_under_both() -> None:

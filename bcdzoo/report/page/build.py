@@ -23,9 +23,10 @@ from bcdzoo.files import results_dir
 from bcdzoo.ops.conventions import CONVENTIONS, DAGGER
 from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.registry import list_models
+from bcdzoo.report.counts import counts
 from bcdzoo.report.listing import details
-from bcdzoo.report.own_rows import own_run
-from bcdzoo.report.plots.accuracy_ops import accuracy_ops, undrawn
+from bcdzoo.report.own_rows import counted_row, own_run
+from bcdzoo.report.plots.accuracy_ops import accuracy_ops, row_convention, undrawn
 from bcdzoo.report.plots.speed import accuracy_speed, speed_ops
 from bcdzoo.report.plots.style import render
 from bcdzoo.report.plots.tradeoff import tradeoff
@@ -40,6 +41,7 @@ from bcdzoo.report.tables import (
     best_of,
     best_results,
     cells,
+    computed,
     is_strict,
     legend,
     own_form,
@@ -89,7 +91,7 @@ def report(
         headers=HEADERS,
         tables=shown,
         legend=legend([row for table in tables.values() for row in table]),
-        figures=[*_figures(results, own), *_speed_figures(benchmarks)],
+        figures=[*_figures(results, own, networks), *_speed_figures(benchmarks)],
         times=[
             {"record": record, "result": result, "started": benchmark["started"], "machine": _machine(benchmark)}
             for benchmark in reversed(benchmarks)
@@ -109,6 +111,7 @@ def report(
     )
 
 
+_COMPUTED = [f"computed_{what}" for what in UNITS]
 _KINDS = ("", "", *("published", "computed") * 3, "published", "published", *("measured",) * 3)
 """Where the numbers of each of :data:`HEADERS` come from."""
 
@@ -146,12 +149,20 @@ def _line(row: Row, anchor: str, best: dict[str, dict[str, Any]]) -> dict[str, A
     return {"names": f"{row['method']} {row['model']}", "cells": cells_of_row}
 
 
-def _figures(results: Results, own: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    for convention in CONVENTIONS:
+def _figures(
+    results: Results, own: Sequence[Row], networks: Sequence[tuple[str, dict[str, Any]]]
+) -> Iterator[dict[str, Any]]:
+    for rules in CONVENTIONS.values():
+        mine = own
+        if one := row_convention(rules):
+            again = [counted_row(*network, results, one) for network in networks]
+            kinds = [counts().get(row["model"], {}).get("kinds") for row in own[len(networks) :]]
+            again += [computed(counted, one) for counted in kinds]
+            mine = [row | {key: new[key] for key in _COMPUTED} for row, new in zip(own, again, strict=True)]
         yield {
-            "title": f"Accuracy over operations, {convention} convention",
-            "source": _embedded(accuracy_ops(results, convention=convention, own=own)),
-            "notes": undrawn(own, convention),
+            "title": f"Accuracy over operations, {rules.name} convention",
+            "source": _embedded(accuracy_ops(results, convention=rules, own=mine)),
+            "notes": undrawn(mine, rules),
         }
     yield {
         "title": "The trade-off between convolutional and MLP blocks",

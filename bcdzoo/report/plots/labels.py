@@ -10,7 +10,24 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-_DISTANCES = (7, 9, 12, 16, 22, 30, 40, 52, 66, 82, 100, 120)  # from a label to its point, in points (1/72 inch)
+_DISTANCES = (
+    7,
+    9,
+    12,
+    16,
+    22,
+    30,
+    40,
+    52,
+    66,
+    82,
+    100,
+    120,
+    145,
+    175,
+    210,
+    250,
+)  # from a label to its point, in points (1/72 inch)
 _DIRECTIONS = [2 * pi * turn / 24 for turn in range(24)]
 _MARKER = 6  # half the side of a marker and the air around it, in points
 _LINE_COST = 6  # cost of every 5 points of line under a label, or of label under its leader, in points of distance

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from bcdzoo.ops.conventions import MACS_AGAIN
 from bcdzoo.ops.count import LayerOps, OpsReport
 from bcdzoo.report.plots.style import BLUE, ORANGE, VERMILION, new_figure, styled
 from bcdzoo.text import printable
 
-_MULTIPLIES = ("mac", "mac_bits", "distillation_head_mac")
+_MULTIPLIES = ("mac", *MACS_AGAIN, "distillation_head_mac")
 
 
 @styled
@@ -30,9 +31,9 @@ def layers(report: OpsReport) -> Figure:
     ]
     others = [sum(layer.flops for layer in unit) - macs for unit, macs in zip(units.values(), multiplies, strict=True)]
     parts: list[tuple[str, Sequence[float], str, str]] = [
-        (cost.formula.rpartition("+ ")[2], binary, BLUE, ""),
-        ("FLOPs: real-valued multiply-accumulates", multiplies, VERMILION, "////"),
-        ("FLOPs: other operations", others, ORANGE, "...."),
+        (cost.price, binary, BLUE, ""),
+        (f"{cost.real}: real-valued multiply-accumulates", multiplies, VERMILION, "////"),
+        (f"{cost.real}: other operations", others, ORANGE, "...."),
     ]
     figure, axes = new_figure(6.5, 1.4 + 0.17 * len(units))
     places, left = list(range(len(units))), [0.0] * len(units)
@@ -56,16 +57,14 @@ def layers(report: OpsReport) -> Figure:
     axes.set_ylim(len(units) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * max(left) / 1e6)
     axes.grid(axis="y", visible=False)
-    axes.set_xlabel(f"OPs (1e6) of one image, computed, {report.convention} convention")
+    axes.set_xlabel(f"{cost.total} (1e6) of one image, computed, {report.convention} convention")
     figure.legend(loc="outside upper left", ncols=1, fontsize=8, title=_title(report), alignment="left")
     return figure
 
 
 def _title(report: OpsReport) -> str:
-    return (
-        f"{printable(report.model, 50)} at {report.input_size}×{report.input_size}: {report.bops / 1e9:.2f}e9 BOPs, "
-        f"{report.flops / 1e8:.2f}e8 FLOPs, {report.ops / 1e8:.2f}e8 OPs"
-    )
+    totals = ", ".join(f"{short} {name}" for name, short in report.shorts(places=2))
+    return f"{printable(report.model, 50)} at {report.input_size}×{report.input_size}: {totals}"
 
 
 def by_unit(records: list[LayerOps]) -> dict[str, list[LayerOps]]:

@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from bcdzoo.evaluation.stats import wilson
+from bcdzoo.ops.conventions import find_convention
 from bcdzoo.ops.count import OpsReport, count_ops
 from bcdzoo.report.counts import forms_of
 from bcdzoo.report.digitised import digitised
@@ -31,9 +32,10 @@ def tradeoff(results: Sequence[dict[str, Any]], convention: str = "full") -> Fig
 
     Args:
         results: Evaluation runs (:func:`bcdzoo.evaluation.store.read_results`).
-        convention: "full" or "dagger".
+        convention: Counting convention, as for :func:`bcdzoo.count_ops`.
     """
-    reports = [count_ops(MODEL, convention, mlp_groups=groups) for groups in GROUPS]
+    rules = find_convention(convention)
+    reports = [count_ops(MODEL, rules, mlp_groups=groups) for groups in GROUPS]
     figure, (top1, top5, lower) = new_figure(6.5, 7.5, nrows=3, sharex=True, height_ratios=(3, 3, 2.4))
     bottom = [0.0] * len(reports)
     for label, values, color, hatch in _parts(reports):
@@ -43,7 +45,7 @@ def tradeoff(results: Sequence[dict[str, Any]], convention: str = "full") -> Fig
         lower.annotate(f"{height:.3f}", (groups, height), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     lower.set_xticks(GROUPS, digitised()["tradeoff"]["blocks"])
     lower.set_xlabel("convolutional blocks, the stem among them / MLP blocks")
-    lower.set_ylabel(f"OPs (1e8), computed,\n{convention} convention")
+    lower.set_ylabel(f"{rules.total} (1e{rules.power}), computed,\n{rules.name} convention")
     lower.grid(axis="x", visible=False)
     lower.set_ylim(0, 1.15 * max(bottom))
     figure.legend(*lower.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
@@ -58,12 +60,15 @@ def tradeoff(results: Sequence[dict[str, Any]], convention: str = "full") -> Fig
 
 def _parts(reports: list[OpsReport]) -> list[tuple[str, list[float], str, str]]:
     def binary(report: OpsReport, mlp: bool) -> float:
-        return sum(layer.bops for layer in report.layers if layer.name.startswith("mlp.") == mlp) / 64e8
+        bops = sum(layer.bops for layer in report.layers if layer.name.startswith("mlp.") == mlp)
+        return bops / rules.bops_per_op / unit
 
+    rules = reports[0].rules
+    unit = float(10**rules.power)
     return [
-        ("BOPs/64, convolutional blocks", [binary(report, mlp=False) for report in reports], BLUE, ""),
-        ("BOPs/64, MLP stage", [binary(report, mlp=True) for report in reports], SKY, "////"),
-        ("FLOPs", [report.flops / 1e8 for report in reports], ORANGE, "...."),
+        (f"{rules.price}, convolutional blocks", [binary(report, mlp=False) for report in reports], BLUE, ""),
+        (f"{rules.price}, MLP stage", [binary(report, mlp=True) for report in reports], SKY, "////"),
+        (rules.real, [report.flops / unit for report in reports], ORANGE, "...."),
     ]
 
 
