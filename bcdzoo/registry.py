@@ -95,6 +95,7 @@ _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks,
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
+_ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
 
@@ -116,6 +117,7 @@ _SPECS = [
     ModelSpec("adabin-r18-cifar10", "adabin:adabin_r18_cifar10", _ADABIN, **_CIFAR10_TRAINED),
     ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", _ADABIN, **_CIFAR10_TRAINED),
     ModelSpec("adabin-vgg-small", "adabin:adabin_vgg_small", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adambnn", "reactnet:reactnet_a", _ADAMBNN, recipe="adambnn"),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
