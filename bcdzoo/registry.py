@@ -98,6 +98,7 @@ _ADABIN = "Tu et al., AdaBin, ECCV 2022"
 _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
+_RECU = "Xu et al., ReCU: Reviving the Dead Weights in Binary Neural Networks, ICCV 2021"
 
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
@@ -185,6 +186,12 @@ _SPECS = [
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET, recipe="reactnet-r18"),
     ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
+    ModelSpec("recu-r18", "recu:recu_r18", _RECU, recipe="recu"),
+    ModelSpec("recu-r18-cifar10", "recu:recu_r18_cifar10", _RECU, **_CIFAR10_TRAINED),
+    ModelSpec("recu-r34", "recu:recu_r34", _RECU, recipe="recu"),
+    ModelSpec("recu-react-r18", "recu:recu_react_r18", _RECU),
+    ModelSpec("recu-resnet20", "recu:recu_resnet20", _RECU, **_CIFAR10_TRAINED),
+    ModelSpec("recu-vgg-small", "recu:recu_vgg_small", _RECU, **_CIFAR10_TRAINED),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),

@@ -12,6 +12,7 @@ _FILES = (
     "reactnet",
     "bcdnet",
     "bnext",
+    "recu",  # before rbnn, which would leave tau over
     "rbnn",
     "larq_h5",
     "bitorch",
