@@ -94,6 +94,7 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
+_ABBNN = "Ma et al., A&B BNN: Add&Bit-Operation-Only Hardware-Friendly Binary Neural Network, CVPR 2024"
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
 _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
@@ -109,6 +110,9 @@ _CIFAR10_TRAINED: dict[str, Any] = _CIFAR10 | {"recipe": "cifar10"}
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
+    ModelSpec("abbnn-a", "abbnn:abbnn_a", _ABBNN),
+    ModelSpec("abbnn-r18", "abbnn:abbnn_r18", _ABBNN, (Bits(1, 32), BINARY)),
+    ModelSpec("abbnn-r34", "abbnn:abbnn_r34", _ABBNN, (Bits(1, 32), BINARY)),
     ModelSpec(
         "abcnet-r18-5x5",
         "abcnet:abcnet_r18_5x5",

@@ -20,6 +20,7 @@ _FILES = (
     "finn",
     "qonnx",
     "adabin",
+    "abbnn",
     "timm",
     "pytorchcv",
     "torchvision",
