@@ -94,9 +94,12 @@ _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
+_ABBNN = "Ma et al., A&B BNN: Add&Bit-Operation-Only Hardware-Friendly Binary Neural Network, CVPR 2024"
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
+_ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
+_RECU = "Xu et al., ReCU: Reviving the Dead Weights in Binary Neural Networks, ICCV 2021"
 
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
@@ -107,15 +110,22 @@ _CIFAR10_TRAINED: dict[str, Any] = _CIFAR10 | {"recipe": "cifar10"}
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
 
 _SPECS = [
+    ModelSpec("abbnn-a", "abbnn:abbnn_a", _ABBNN),
+    ModelSpec("abbnn-r18", "abbnn:abbnn_r18", _ABBNN, (Bits(1, 32), BINARY)),
+    ModelSpec("abbnn-r34", "abbnn:abbnn_r34", _ABBNN, (Bits(1, 32), BINARY)),
     ModelSpec(
         "abcnet-r18-5x5",
         "abcnet:abcnet_r18_5x5",
         "Lin et al., Towards Accurate Binary Convolutional Neural Network, NeurIPS 2017",
         bits=(Bits(1, 1, 5, 5),),
     ),
+    ModelSpec("adabin-r18", "adabin:adabin_r18", _ADABIN, recipe="adabin"),
     ModelSpec("adabin-r18-cifar10", "adabin:adabin_r18_cifar10", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-r34", "adabin:adabin_r34", _ADABIN, recipe="adabin"),
     ModelSpec("adabin-resnet20", "adabin:adabin_resnet20", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adabin-star-r18", "adabin:adabin_r18", _ADABIN),
     ModelSpec("adabin-vgg-small", "adabin:adabin_vgg_small", _ADABIN, **_CIFAR10_TRAINED),
+    ModelSpec("adambnn", "reactnet:reactnet_a", _ADAMBNN, recipe="adambnn"),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
@@ -183,6 +193,12 @@ _SPECS = [
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET, recipe="reactnet-r18"),
     ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
+    ModelSpec("recu-r18", "recu:recu_r18", _RECU, recipe="recu"),
+    ModelSpec("recu-r18-cifar10", "recu:recu_r18_cifar10", _RECU, **_CIFAR10_TRAINED),
+    ModelSpec("recu-r34", "recu:recu_r34", _RECU, recipe="recu"),
+    ModelSpec("recu-react-r18", "recu:recu_react_r18", _RECU),
+    ModelSpec("recu-resnet20", "recu:recu_resnet20", _RECU, **_CIFAR10_TRAINED),
+    ModelSpec("recu-vgg-small", "recu:recu_vgg_small", _RECU, **_CIFAR10_TRAINED),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),

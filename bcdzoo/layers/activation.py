@@ -1,4 +1,4 @@
-"""ReActNet's activation (ReActNet, section 4.2)."""
+"""ReActNet's activation (ReActNet, section 4.2), and A&B BNN's."""
 
 import torch
 from torch import Tensor, nn
@@ -6,11 +6,13 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.lowering import Lowering, Value
 from bcdzoo.layers.metadata import OpCounts
+from bcdzoo.layers.quantizers.sign import straight_through
 
 
 class RPReLU(nn.Module):
     """``PReLU(x + shift_in) + shift_out``; both shifts and the slope are learnable per channel; (N, C, H, W)."""
 
+    slope: nn.Parameter | None
     shifts = ("shift_in", "shift_out")
 
     def __init__(self, channels: int) -> None:
@@ -19,11 +21,28 @@ class RPReLU(nn.Module):
         self.slope = nn.Parameter(torch.full((channels,), 0.25))
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
+    def slopes(self) -> Tensor:
+        """Slope of each channel below 0."""
+        assert self.slope is not None
+        return self.slope
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x + self.shift_in[:, None, None], self.slope).add_(self.shift_out[:, None, None])
+        return F.prelu(x + self.shift_in[:, None, None], self.slopes()).add_(self.shift_out[:, None, None])
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        return plan.add("prelu", x=x, slope=self.slope, shift_in=self.shift_in, shift_out=self.shift_out)
+        return plan.add("prelu", x=x, slope=self.slopes(), shift_in=self.shift_in, shift_out=self.shift_out)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"rprelu": output.numel()}
+
+
+class PowerRPReLU(RPReLU):
+    """The same with slopes ``2^round(exponent)``, which shift bits; the rounding has the derivative 1 (A&B BNN)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.slope = None
+        self.exponent = nn.Parameter(torch.full((channels,), -3.0))
+
+    def slopes(self) -> Tensor:
+        return torch.exp2(straight_through(self.exponent.round(), self.exponent))

@@ -1,5 +1,7 @@
 """AdaBin's convolution (Tu et al., ECCV 2022): weights and activations take two values each that are learned."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +48,8 @@ class AdaBinConv2d(nn.Module):
         threshold = least_reaching(lambda x: ((x - self.beta) / self.alpha >= 0) ^ (self.alpha < 0), 1)
         falls = constant(1.0) if self.alpha < 0 else None
         sums = self.conv.lower(plan, plan.add("binarize", x=x, threshold=threshold, falls=falls))
-        fixed = self.conv.lower(plan, plan.add("fill", x=x, value=1.0))
+        ones = plan.add("binarize", x=x, threshold=constant(-math.inf))
+        fixed = self.conv.lower(plan, ones)
         shift = plan.add("scale_shift", x=fixed, alpha=self.beta[None], beta=constant(0.0))
         return plan.add("scale_shift", x=plan.add("add", a=sums, b=shift), alpha=self.alpha[None], beta=constant(0.0))
 

@@ -1,14 +1,16 @@
-"""AdaBin (Tu et al., ECCV 2022), for images of 32×32.
+"""AdaBin (Tu et al., ECCV 2022), for ImageNet and for images of 32×32.
 
-The authors' code has the two ResNets. VGG-Small is a reconstruction: that of IR-Net's code with AdaBin's convolution
-and activation.
+The authors' code has the ResNets. VGG-Small is a reconstruction: that of IR-Net's code with AdaBin's convolution and
+activation. In training call :func:`bcdzoo.layers.quantizers.base.set_training_progress` every epoch.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from bcdzoo.layers.adabin import AdaBinConv2d, Maxout
 from bcdzoo.models import small
-from bcdzoo.models.trunks import RESNET_WIDTHS, Block, projection
+from bcdzoo.models.trunks import RESNET_WIDTHS, BinaryResNet, Block, projection
 
 
 class AdaBinUnit(nn.Module):
@@ -28,6 +30,21 @@ class AdaBinUnit(nn.Module):
 
 def _unit(shortcut: small.Shortcut) -> Block:
     return lambda c_in, c_out, stride: AdaBinUnit(c_in, c_out, stride, shortcut(c_in, c_out, stride))
+
+
+def adabin_r18(num_classes: int = 1000) -> nn.Module:
+    """ResNet-18, and its form that the paper marks with a star, which is the same trained in two steps."""
+    return _imagenet((4, 4, 4, 4), num_classes)
+
+
+def adabin_r34(num_classes: int = 1000) -> nn.Module:
+    """ResNet-34."""
+    return _imagenet((6, 8, 12, 6), num_classes)
+
+
+def _imagenet(depths: Sequence[int], num_classes: int) -> nn.Module:
+    activation, norm = Maxout(RESNET_WIDTHS[0]), nn.BatchNorm1d(RESNET_WIDTHS[-1])
+    return BinaryResNet(AdaBinUnit, depths, num_classes, stem_activation=activation, norm=norm)
 
 
 def adabin_resnet20(num_classes: int = 10) -> nn.Module:

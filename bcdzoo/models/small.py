@@ -21,20 +21,32 @@ Shortcut = Callable[[int, int, int], nn.Module | None]
 """Builds a shortcut from input channels, output channels and stride; None where it is the identity."""
 
 
-class PaddedShortcut(nn.Module):
-    """ResNet's shortcut of type A: every second pixel, and channels of zeros around; (N, C, H, W) to (N, 2C, …)."""
+class ZeroChannels(nn.Module):
+    """Channels of zeros around; (N, C, H, W) to (N, 2C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         quarter = x.shape[1] // 2
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
+        return F.pad(x, (0, 0, 0, 0, quarter, quarter))
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {}
 
 
+class PaddedShortcut(ZeroChannels):
+    """ResNet's shortcut of type A: every second pixel, and channels of zeros around; (N, C, H, W) to (N, 2C, …)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, :, ::2, ::2])
+
+
 def padded_shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     """:class:`PaddedShortcut` if the width changes, else None."""
     return None if c_in == c_out else PaddedShortcut()
+
+
+def averaged_shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
+    """The same with the average of 2×2 pixels in place of every second one."""
+    return None if c_in == c_out else nn.Sequential(OrderedDict(pool=nn.AvgPool2d(2), pad=ZeroChannels()))
 
 
 class BasicBlock(nn.Module):
@@ -95,21 +107,24 @@ def small_resnet(
     )
 
 
-def hardtanh_resnet20(num_classes: int, sign: Callable[[], nn.Module], conv: Block, bireal: bool) -> nn.Module:
-    """ResNet-20 of 18 binary convolutions with hardtanh as activation and shortcuts of type A.
+def hardtanh_resnet20(
+    num_classes: int, sign: Callable[[], nn.Module], conv: Block, bireal: bool, shortcut: Shortcut = padded_shortcut
+) -> nn.Module:
+    """ResNet-20 of 18 binary convolutions with hardtanh as activation and shortcuts without weights.
 
     Args:
         num_classes: Number of outputs.
         sign: Function that builds the sign before a convolution.
         conv: Function that builds a binary 3×3 convolution.
         bireal: Whether there is a shortcut around each convolution, or around two.
+        shortcut: Function that builds the shortcut.
     """
 
     def unit(c_in: int, c_out: int, stride: int) -> nn.Module:
-        shortcut = padded_shortcut(c_in, c_out, stride)
-        return BinaryUnit(sign(), conv(c_in, c_out, stride), c_out, nn.Hardtanh(), shortcut)
+        around = shortcut(c_in, c_out, stride)
+        return BinaryUnit(sign(), conv(c_in, c_out, stride), c_out, nn.Hardtanh(), around)
 
-    build, depth = (unit, 6) if bireal else (_basic_block(sign, conv, padded_shortcut), 3)
+    build, depth = (unit, 6) if bireal else (_basic_block(sign, conv, shortcut), 3)
     return small_resnet(num_classes, RESNET20_WIDTHS, depth, build, nn.Hardtanh())
 
 

@@ -68,12 +68,15 @@ def pooled(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
-def projection(c_in: int, c_out: int, stride: int) -> nn.Module | None:
-    """Shortcut of type B: a real-valued 1×1 with stride → BN if the width changes, else None."""
-    if c_in == c_out:
-        return None
+def strided_shortcut(c_in: int, c_out: int, stride: int = 2) -> nn.Module:
+    """A real-valued 1×1 with stride → BN."""
     conv = nn.Conv2d(c_in, c_out, 1, stride=stride, bias=False)
     return nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
+def projection(c_in: int, c_out: int, stride: int) -> nn.Module | None:
+    """Shortcut of type B: :func:`strided_shortcut` if the width changes, else None."""
+    return None if c_in == c_out else strided_shortcut(c_in, c_out, stride)
 
 
 def hardtanh_resnet18(
@@ -99,6 +102,12 @@ def hardtanh_resnet18(
     return ResNet18(resnet_stem(nn.Hardtanh()), block, classifier(num_classes, norm=nn.BatchNorm1d(512)))
 
 
+def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
+    """2×2 average pooling → real-valued 1×1 → BN."""
+    conv = nn.Conv2d(c_in, c_out, 1, bias=False)
+    return nn.Sequential(OrderedDict(pool=HalvingPool(), conv=conv, bn=nn.BatchNorm2d(c_out)))
+
+
 class BinaryResNet(nn.Module):
     """ResNet-18/34 with a shortcut around every binary 3×3 convolution.
 
@@ -111,6 +120,8 @@ class BinaryResNet(nn.Module):
         padding: Padding of the stem, see :func:`bcdzoo.layers.padding.split_padding`; the units have their own.
         bn_eps: Epsilon of every batch normalization.
         stem_activation: Activation of 64 channels, after the stem's batch normalization.
+        shortcut: Function of input and output channels that builds a downsampling shortcut.
+        norm: Module between the 512 pooled features and the linear layer.
 
     Shape:
         (N, 3, H, W) to (N, num_classes), float32.
@@ -124,6 +135,8 @@ class BinaryResNet(nn.Module):
         padding: str = "symmetric",
         bn_eps: float = 1e-5,
         stem_activation: nn.Module | None = None,
+        shortcut: Callable[[int, int], nn.Module] = downsampling_shortcut,
+        norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if not 0 < bn_eps < 1:
@@ -141,8 +154,9 @@ class BinaryResNet(nn.Module):
         self.stages = nn.Sequential()
         c_in = 64
         for depth, c_out in zip(depths, RESNET_WIDTHS, strict=True):
-            self.stages.append(stage(residual, depth, c_in, c_out))
+            self.stages.append(stage(residual, depth, c_in, c_out, shortcut))
             c_in = c_out
+        self.norm = norm or nn.Identity()
         self.fc = linear(c_in, num_classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -150,21 +164,21 @@ class BinaryResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stages(self.stem(x))
-        logits: Tensor = self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+        logits: Tensor = self.fc(self.norm(F.adaptive_avg_pool2d(x, 1).flatten(1)))
         return logits
 
 
-def stage(residual: Residual, depth: int, c_in: int, c_out: int) -> nn.Sequential:
+def stage(
+    residual: Residual,
+    depth: int,
+    c_in: int,
+    c_out: int,
+    shortcut: Callable[[int, int], nn.Module] = downsampling_shortcut,
+) -> nn.Sequential:
     """Units of one width; the first has stride 2 and a downsampling shortcut where the width changes."""
     widens = c_in != c_out
-    first = residual(c_in, c_out, 2 if widens else 1, downsampling_shortcut(c_in, c_out) if widens else None)
+    first = residual(c_in, c_out, 2 if widens else 1, shortcut(c_in, c_out) if widens else None)
     return nn.Sequential(first, *(residual(c_out, c_out, 1, None) for _ in range(depth - 1)))
-
-
-def downsampling_shortcut(c_in: int, c_out: int) -> nn.Module:
-    """2×2 average pooling → real-valued 1×1 → BN."""
-    conv = nn.Conv2d(c_in, c_out, 1, bias=False)
-    return nn.Sequential(OrderedDict(pool=HalvingPool(), conv=conv, bn=nn.BatchNorm2d(c_out)))
 
 
 class AlexNet(nn.Module):

@@ -21,12 +21,11 @@ from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan import reference
 from bcdzoo.plan.plan import Plan
 from bcdzoo.registry import find
-from bcdzoo.report.counts import counts
 from tests.packed.unsettled import unsettle
+from tests.siblings import marked
 
 TABLE = Path(__file__).with_name("fused.csv")
 COLUMNS = ("network", "operations", "fused", "units", "alone", "why", "slow")
-LARGE = [name for name in bcdzoo.list_models() if counts().get(name, {"params": 0})["params"] > 10**8]
 SEEDS = {"meliusnet-42": 2}  # of 1 a value is within one rounding of its threshold: its sign is a matter of order
 # one for each kind of operation and order
 IN_NUMPY = (
@@ -83,9 +82,7 @@ def close(got: Tensor, expected: Tensor, tolerance: float) -> None:
     assert (got - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in bcdzoo.list_models()]
-)
+@pytest.mark.parametrize("name", marked(bcdzoo.list_models()))
 def test_a_network_is_fused_as_the_table_says_and_gives_its_logits(name: str) -> None:
     plain = network(name)
     plan, fused = recorded(plain, name)

@@ -29,17 +29,11 @@ from bcdzoo.report.counts import counts, derived_forms
 from bcdzoo.report.listing import summary
 from bcdzoo.report.tables import SHIPPED, rows
 from bcdzoo.weights.manifest import load_manifest
+from tests.siblings import marked
 from tests.weights import authors
 
 NAMES = bcdzoo.list_models()
-# Networks of gigabytes are slow to build; their smaller siblings run the same code. AlexNets are held by larq's own
-# logits (tests/weights/test_larq.py).
-ARITHMETIC = [
-    pytest.param(name, marks=pytest.mark.slow)
-    if counts().get(name, {"params": 0})["params"] > 10**8 or "alexnet" in name
-    else name
-    for name in NAMES
-]
+ARITHMETIC = marked(NAMES, slow="alexnet")  # these are held by larq's own logits (tests/weights/test_larq.py)
 OURS = {"bcdnet-tiny", "bcdnet-tiny-real", "reactnet-tiny"}  # in no table
 SIZE = 64  # of the images here, for networks of larger ones: nearly all are fully convolutional
 
@@ -185,14 +179,14 @@ def takes_step(name: str) -> bool:
 STEP1 = [name for name in NAMES if takes_step(name)]
 
 
-@pytest.mark.parametrize("name", STEP1)
+@pytest.mark.parametrize("name", marked(STEP1))
 def test_step_1_is_the_same_network_with_ordinary_convolutions(name: str) -> None:
     step1, step2 = build(name, step=1), described(name, num_classes=10)
     shapes = {key: t.shape for key, t in step2.state_dict().items()}
     assert {key: t.shape for key, t in step1.state_dict().items()} == shapes
-    real = [m for m in step1.modules() if isinstance(m, LowBitConv2d)]
-    assert {(m.w_bits, m.a_bits) for m in real} == {(32, 1)}
-    assert len(real) == len([m for m in step2.modules() if isinstance(m, LowBitConv2d)])
+    real, binary = ([m for m in step.modules() if isinstance(m, LowBitConv2d)] for step in (step1, step2))
+    assert {m.w_bits for m in real} == {32} and 1 in {m.a_bits for m in real}
+    assert [m.a_bits for m in real] == [m.a_bits for m in binary]
     step1.train()(images(2, name)).sum().backward()
     report = bcdzoo.count_ops(name, "dagger", step=1)
     known = counts()[name]["dagger"]

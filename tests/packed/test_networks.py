@@ -25,6 +25,7 @@ from bcdzoo.report.counts import counts
 from tests.graph.test_plans import SEEDS
 from tests.packed.instructions import each_instruction_set, forced
 from tests.packed.unsettled import unsettle
+from tests.siblings import marked
 
 LOW_BIT = [name for name in bcdzoo.list_models() if any(bits.a_bits < 32 for bits in REGISTRY[name].bits)]
 LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}
@@ -53,9 +54,7 @@ def agree(plain: nn.Module, packed: nn.Module, x: Tensor, chaotic: bool = False)
     assert chaotic or torch.equal(got.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LARGE or "alexnet" in n else n for n in LOW_BIT]
-)
+@pytest.mark.parametrize("name", marked(LOW_BIT, slow="alexnet"))
 def test_a_packed_network_gives_the_logits_of_the_plain_one(name: str) -> None:
     plain = network(name)
     before = copy.deepcopy(plain.state_dict())

@@ -24,7 +24,9 @@ from tests.weights import authors
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_shipped_recipe_is_complete(name: str) -> None:
     stages = load_recipe(name, {})
-    assert [stage.name for stage in stages] == (["train"] if name == "cifar10" else ["step1", "step2"])
+    assert [stage.name for stage in stages] == (
+        ["train"] if name in ("adabin", "cifar10", "recu") else ["step1", "step2"]
+    )
     assert all(stage.weight_decay == 0 for stage in stages[1:])  # the paper: weight decay in step 1 alone
 
 
@@ -169,7 +171,7 @@ def test_an_option_that_is_left_out_is_named(tmp_path: Path) -> None:
 
 
 def test_no_such_recipe_says_which_there_are() -> None:
-    with pytest.raises(BcdzooError, match="no recipe fast: use one of bcdnet"):
+    with pytest.raises(BcdzooError, match="no recipe fast: use one of adabin"):
         load_recipe("fast", {})
 
 

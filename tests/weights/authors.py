@@ -33,6 +33,8 @@ def tensor(key: str, shape: list[int]) -> Tensor:
         return torch.full(shape, 0.9**512)  # BNext's after the last of its 512 epochs
     if key.endswith("running_var") or (re.search(r"\.(bn|norm)", key) and key.endswith("weight")):
         values = random.uniform(0.5, 1.5, shape)
+    elif key.endswith("L_alpha"):
+        values = random.uniform(-4, 0, shape)  # A&B BNN's exponents
     elif "prelu" in key:
         values = random.uniform(0.1, 0.4, shape)
     elif len(shape) >= 2 and "move" not in key:
@@ -44,8 +46,11 @@ def tensor(key: str, shape: list[int]) -> Tensor:
 
 
 def state(keys: dict[str, list[int]], stored_as_signs: bool = False) -> dict[str, Tensor]:
-    """A whole state dict; with the binary weights stored as exactly ±1, as in some released files."""
-    tensors = {key: tensor(key, shape) for key, shape in keys.items()}
+    """A whole state dict; with the binary weights stored as exactly ±1, as in some released files.
+
+    AdaBin's activations are around 1, so that maps stay of order 1.
+    """
+    tensors = {key: tensor(key, shape) + key.endswith("alpha_a") for key, shape in keys.items()}
     if stored_as_signs:
         for key in tensors:
             if "binary" in key:

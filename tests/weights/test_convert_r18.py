@@ -1,4 +1,4 @@
-"""IR-Net's and RBNN's own code on ResNet-18: the same weights in, the same logits out."""
+"""The authors' own code on ResNet-18, ResNet-34 and ReActNet-A: the same weights in, the same logits out."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,20 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.weights.convert import convert_state
 from tests.weights import authors
 
+NAMES = [
+    *("irnet-r18", "rbnn-r18", "recu-r18", "recu-react-r18", "adabin-r18", "abbnn-r18", "abbnn-a"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("recu-r34", "adabin-r34", "abbnn-r34")),
+]
 
-@pytest.mark.parametrize("name", ["irnet-r18", "rbnn-r18"])
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(name: str) -> None:
     record = authors.record(name)
     model = create_model(name)
     model.load_state_dict(convert_state(authors.state(record["keys"]), model, name))
-    model = model.double().eval()
+    model, side = model.double().eval(), record.get("pixels", 224)
     with torch.inference_mode():
-        logits = model(authors.images().double())
+        logits = model(authors.images()[:, :, :side, :side].double())
     expected = torch.tensor(record["logits"], dtype=torch.float64)
     torch.testing.assert_close(logits[:, : expected.shape[1]], expected, atol=1e-5, rtol=0)
     assert logits.argmax(1).tolist() == record["top1"]

@@ -13,14 +13,14 @@ from tests.weights import authors
 NAMES = (
     *("irnet-resnet20", "irnet-r18-cifar10", "irnet-vgg-small"),
     *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
+    *("recu-resnet20", "recu-r18-cifar10", "recu-vgg-small"),
     "adabin-r18-cifar10",
 )
 
 
 def state(name: str) -> dict[str, torch.Tensor]:
-    """Weights under the authors' keys; AdaBin's activations are around 1, so that maps stay of order 1."""
-    tensors = authors.state(authors.record(name)["keys"])
-    return {key: tensor + 1 if key.endswith("alpha_a") else tensor for key, tensor in tensors.items()}
+    """Weights under the authors' keys."""
+    return authors.state(authors.record(name)["keys"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,7 +34,7 @@ def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(name: s
     torch.testing.assert_close(found, torch.tensor(record["logits"][:1], dtype=torch.float64), atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["irnet-resnet20", "rbnn-resnet20", "rbnn-vgg-small"])
+@pytest.mark.parametrize("name", ["irnet-resnet20", "rbnn-resnet20", "rbnn-vgg-small", "recu-resnet20"])
 def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: str, tmp_path: Path) -> None:
     tensors = {f"module.{key}": tensor for key, tensor in state(name).items()}
     torch.save({"epoch": 7, "state_dict": tensors, "best_prec1": 80.0}, tmp_path / "model_best.pth.tar")
@@ -53,6 +53,9 @@ def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: st
         ("irnet-r18-cifar10", "rbnn-r18-cifar10"),
         ("irnet-r18-cifar10", "irnet-r18"),
         ("rbnn-vgg-small", "irnet-vgg-small"),
+        ("recu-resnet20", "rbnn-resnet20-bireal"),
+        ("rbnn-vgg-small", "recu-vgg-small"),
+        ("recu-vgg-small", "irnet-vgg-small"),
     ],
 )
 def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ _FILES = (
     "reactnet",
     "bcdnet",
     "bnext",
+    "recu",  # before rbnn, which would leave tau over
     "rbnn",
     "larq_h5",
     "bitorch",
@@ -19,6 +20,7 @@ _FILES = (
     "finn",
     "qonnx",
     "adabin",
+    "abbnn",
     "timm",
     "pytorchcv",
     "torchvision",

@@ -1,0 +1,88 @@
+"""z-hXu/ReCU, imagenet/, imagenet_two-stage/ and cifar/: blocks of two convolutions, or of one in its form of ReActNet.
+
+tau is the state of training that the clamp of the weights depends on, no sign of theirs.
+"""
+
+import re
+
+from bcdzoo.weights.keys.family import Family, Layout, Rule, shifted
+
+
+def _unit(match: re.Match[str]) -> str:
+    """Name the unit of a convolution by stage, block and position in the block (groups 1 to 3)."""
+    return f"stages.{int(match[1]) - 1}.{2 * int(match[2]) + int(match[3]) - 1}"
+
+
+def _shortcut(match: re.Match[str]) -> str:
+    """Name the shortcut of a block's first unit."""
+    return f"stages.{int(match[1]) - 1}.{2 * int(match[2])}.shortcut"
+
+
+def _in_block(match: re.Match[str]) -> str:
+    """Name the same where one shortcut is around both convolutions."""
+    return f"stages.{int(match[1]) - 1}.{match[2]}.{'first' if match[3] == '1' else 'second'}"
+
+
+_TAU: Rule = (r".*\.tau$", None)
+_STEM: Rule = (r"(conv|bn)1\.", r"stem.\1.")
+_UNITS: list[Rule] = [
+    _TAU,
+    _STEM,
+    (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_unit(m)}.conv.weight"),
+    (r"layer(\d)\.(\d)\.conv([12])\.alpha", lambda m: f"{_unit(m)}.conv.quantizer.alpha"),
+    (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_unit(m)}.bn."),
+    (r"bn2\.", "norm."),
+]
+_RESNET = Layout(
+    [
+        *_UNITS,
+        (r"layer(\d)\.(\d)\.downsample\.0\.", lambda m: f"{_shortcut(m)}.conv."),
+        (r"layer(\d)\.(\d)\.downsample\.1\.", lambda m: f"{_shortcut(m)}.bn."),
+        (r"fc\.", "fc."),
+    ],
+    preprocess="imagenet",
+)
+_REACTNET = Layout(
+    [
+        _TAU,
+        (r"(conv|bn)\.", r"stem.\1."),
+        (r"layer(\d)\.(\d+)\.move0\.bias", shifted(1, -1, r"stages.{n}.\2.sign.bias")),
+        (r"layer(\d)\.(\d+)\.conv\.weight", shifted(1, -1, r"stages.{n}.\2.conv.weight")),
+        (r"layer(\d)\.(\d+)\.conv\.alpha", shifted(1, -1, r"stages.{n}.\2.conv.quantizer.alpha")),
+        (r"layer(\d)\.(\d+)\.bn\.", shifted(1, -1, r"stages.{n}.\2.bn.")),
+        (r"layer(\d)\.(\d+)\.move1\.bias", shifted(1, -1, r"stages.{n}.\2.activation.shift_in")),
+        (r"layer(\d)\.(\d+)\.nonlinear\.weight", shifted(1, -1, r"stages.{n}.\2.activation.slope")),
+        (r"layer(\d)\.(\d+)\.move2\.bias", shifted(1, -1, r"stages.{n}.\2.activation.shift_out")),
+        (r"layer(\d)\.(\d+)\.downsample\.1\.", shifted(1, -1, r"stages.{n}.\2.shortcut.conv.")),
+        (r"layer(\d)\.(\d+)\.downsample\.2\.", shifted(1, -1, r"stages.{n}.\2.shortcut.bn.")),
+        (r"fc\.", "fc."),
+    ],
+    preprocess="imagenet",
+)
+_SMALL = "resize=32,crop=32"
+_RESNET20 = Layout([*_UNITS, (r"linear\.", "fc.")], preprocess=_SMALL)
+_RESNET18 = Layout(
+    [
+        _TAU,
+        _STEM,
+        (r"layer(\d)\.(\d)\.conv([12])\.weight", lambda m: f"{_in_block(m)}.conv.weight"),
+        (r"layer(\d)\.(\d)\.conv([12])\.alpha", lambda m: f"{_in_block(m)}.conv.quantizer.alpha"),
+        (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_in_block(m)}.bn."),
+        (r"bn2\.", "norm."),
+        (r"linear\.", "fc."),
+    ],
+    preprocess=_SMALL,
+)
+_VGG = Layout(
+    [
+        _TAU,
+        (r"conv0\.weight", "features.0.conv.weight"),
+        (r"conv([1-5])\.weight", r"features.\1.conv.conv.weight"),
+        (r"conv([1-5])\.alpha", r"features.\1.conv.conv.quantizer.alpha"),
+        (r"bn([0-5])\.", r"features.\1.bn."),
+        (r"fc\.", "fc."),
+    ],
+    preprocess=_SMALL,
+)
+
+FAMILY = Family((_RESNET, _REACTNET, _RESNET20, _RESNET18, _VGG))

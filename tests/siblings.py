@@ -1,0 +1,20 @@
+"""Networks whose code another one runs too: what they compute is looked at in the slow tests alone."""
+
+import pytest
+
+from bcdzoo.registry import REGISTRY
+from bcdzoo.report.counts import counts
+
+
+def has_sibling(name: str) -> bool:
+    """Whether a smaller network, or one that is built alike, runs the same code."""
+    alike = [spec.name for spec in REGISTRY.values() if spec.build == REGISTRY[name].build]
+    return counts().get(name, {"params": 0})["params"] > 10**8 or name.endswith("-r34") or name != alike[-1]
+
+
+def marked(names: list[str], slow: str = "") -> list[object]:
+    """The names for a test's table; those with a sibling, and those that contain a word, for the slow tests."""
+    return [
+        pytest.param(name, marks=pytest.mark.slow) if has_sibling(name) or (slow and slow in name) else name
+        for name in names
+    ]
