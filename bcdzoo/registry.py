@@ -96,6 +96,7 @@ _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
+_RESTE = "Wu et al., Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator, ICCV 2023"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
 
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
@@ -184,6 +185,9 @@ _SPECS = [
     ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
+    ModelSpec("reste-r18", "reste:reste_r18", _RESTE, recipe="reste"),
+    ModelSpec("reste-resnet20", "reste:reste_resnet20", _RESTE, **_CIFAR10_TRAINED),
+    ModelSpec("reste-resnet20-bireal", "reste:reste_resnet20_bireal", _RESTE, **_CIFAR10_TRAINED),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),

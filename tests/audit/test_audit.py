@@ -485,6 +485,8 @@ VERDICTS = {
     "rbnn-resnet20": "binary: 18 layers",
     "rbnn-resnet20-bireal": "binary: 18 layers",
     "rbnn-vgg-small": "binary: 5 layers",
+    "reste-resnet20": "binary: 18 layers",
+    "reste-resnet20-bireal": "binary: 18 layers",
 }
 
 

@@ -13,6 +13,7 @@ from tests.weights import authors
 NAMES = (
     *("irnet-resnet20", "irnet-r18-cifar10", "irnet-vgg-small"),
     *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
+    *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
 )
 
