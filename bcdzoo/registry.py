@@ -89,6 +89,8 @@ _MELIUSNET = (
     "Bethge et al., MeliusNet: Can Binary Neural Networks Achieve MobileNet-level Accuracy?, arXiv:2001.05936, 2020"
 )
 _REALTOBINARY = "Martinez et al., Training Binary Neural Networks with Real-to-Binary Convolutions, ICLR 2020"
+_RBONN = "Xu et al., Recurrent Bilinear Optimization for Binary Neural Networks, ECCV 2022"
+_REBNN = "Xu et al., Resilient Binary Neural Network, AAAI 2023"
 _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
@@ -178,12 +180,14 @@ _SPECS = [
     ModelSpec("rbnn-resnet20", "rbnn:rbnn_resnet20", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("rbnn-resnet20-bireal", "rbnn:rbnn_resnet20_bireal", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("rbnn-vgg-small", "rbnn:rbnn_vgg_small", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbonn-r18", "rbonn:rbonn_r18", _RBONN),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-r18", "reactnet:reactnet_r18", _REACTNET, recipe="reactnet-r18"),
     ModelSpec("reactnet-tiny", "tiny:reactnet_tiny", _REACTNET, **_TINY),
     ModelSpec("real-to-binary-r18", "realtobinary:real_to_binary_r18", _REALTOBINARY),
+    ModelSpec("rebnn-r18", "rebnn:rebnn_r18", _REBNN),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
     ModelSpec("reste-r18", "reste:reste_r18", _RESTE, recipe="reste"),
     ModelSpec("reste-resnet20", "reste:reste_resnet20", _RESTE, **_CIFAR10_TRAINED),

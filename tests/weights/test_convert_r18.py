@@ -1,4 +1,4 @@
-"""IR-Net's, RBNN's and ReSTE's own code on ResNet-18: the same weights in, the same logits out."""
+"""IR-Net's, RBNN's, ReSTE's, RBONN's and ReBNN's own code on ResNet-18: the same weights in, the same logits out."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from bcdzoo.weights.convert import convert_state
 from tests.weights import authors
 
 
-@pytest.mark.parametrize("name", ["irnet-r18", "rbnn-r18", "reste-r18"])
+@pytest.mark.parametrize("name", ["irnet-r18", "rbnn-r18", "reste-r18", "rbonn-r18", "rebnn-r18"])
 def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(name: str) -> None:
     record = authors.record(name)
     model = create_model(name)

@@ -12,6 +12,7 @@ _FILES = (
     "reactnet",
     "bcdnet",
     "bnext",
+    "rbonn",
     "rbnn",
     "larq_h5",
     "bitorch",
