@@ -97,6 +97,9 @@ _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks,
 _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
+_FRACBNN = (
+    "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
+)
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RESTE = "Wu et al., Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator, ICCV 2023"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
@@ -161,6 +164,8 @@ _SPECS = [
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
     ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
+    ModelSpec("fracbnn", "fracbnn:fracbnn", _FRACBNN, (BINARY, Bits(1, 2))),
+    ModelSpec("fracbnn-resnet20", "fracbnn:fracbnn_resnet20", _FRACBNN, (BINARY, Bits(1, 2)), **_CIFAR10),
     ModelSpec("irnet-r18", "irnet:irnet_r18", _IRNET),
     ModelSpec("irnet-r18-cifar10", "irnet:irnet_r18_cifar10", _IRNET, **_CIFAR10_TRAINED),
     ModelSpec("irnet-resnet20", "irnet:irnet_resnet20", _IRNET, **_CIFAR10_TRAINED),

@@ -15,6 +15,7 @@ NAMES = (
     *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
     *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
+    *("fracbnn", "fracbnn-resnet20"),
 )
 
 

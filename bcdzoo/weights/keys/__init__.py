@@ -13,6 +13,7 @@ _FILES = (
     "bcdnet",
     "bnext",
     "rbonn",
+    "fracbnn",
     "rbnn",
     "larq_h5",
     "bitorch",
