@@ -31,7 +31,7 @@ class _ReconstructedSign(torch.autograd.Function):
         error = weight - alpha * step
         of_weight = gamma * error + alpha * grad
         of_alpha = (grad * weight - gamma * error * step).sum(dim=(1, 2, 3), keepdim=True)
-        ctx.quantizer.before = of_weight
+        ctx.quantizer.note(of_weight)
         return of_weight, of_alpha, None
 
 
@@ -45,16 +45,15 @@ class ReconstructedWeight(WeightQuantizer):
     Args:
         channels: Output channels.
         gamma: γ.
-
-    Attributes:
-        before: Gradient of the weights in the latest backward pass.
     """
 
     def __init__(self, channels: int, gamma: float) -> None:
         super().__init__()
         self.gamma = gamma
         self.scale = nn.Parameter(torch.randn(channels, 1, 1, 1))
-        self.before: Tensor | None = None
+
+    def note(self, gradient: Tensor) -> None:
+        """Take note of the weights' gradient; nothing by default."""
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = _ReconstructedSign.apply(weight, self.scale.abs(), self)
@@ -65,11 +64,18 @@ class RecurrentWeight(ReconstructedWeight):
     """RBONN's: in training, ``w - u·G`` is quantized in place of w, with a learned u of each output channel.
 
     G is the weights' gradient of the update before, in the channels that :func:`backtracked` selects.
+
+    Attributes:
+        before: Gradient of the weights in the latest backward pass; no part of the state dict.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, gamma=1e-4)
         self.u = nn.Parameter(torch.full((channels, 1, 1, 1), 0.2))
+        self.before: Tensor | None = None
+
+    def note(self, gradient: Tensor) -> None:
+        self.before = gradient
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         if self.training and self.before is not None:
