@@ -89,6 +89,8 @@ _MELIUSNET = (
     "Bethge et al., MeliusNet: Can Binary Neural Networks Achieve MobileNet-level Accuracy?, arXiv:2001.05936, 2020"
 )
 _REALTOBINARY = "Martinez et al., Training Binary Neural Networks with Real-to-Binary Convolutions, ICLR 2020"
+_RBONN = "Xu et al., Recurrent Bilinear Optimization for Binary Neural Networks, ECCV 2022"
+_REBNN = "Xu et al., Resilient Binary Neural Network, AAAI 2023"
 _SABNN = "Liu et al., SA-BNN: State-Aware Binary Neural Network, AAAI 2021"
 
 _SLB = "Yang et al., Searching for Low-Bit Weights in Quantized Neural Networks, NeurIPS 2020"
@@ -97,7 +99,11 @@ _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 _ABBNN = "Ma et al., A&B BNN: Add&Bit-Operation-Only Hardware-Friendly Binary Neural Network, CVPR 2024"
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
 _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
+_FRACBNN = (
+    "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
+)
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
+_RESTE = "Wu et al., Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator, ICCV 2023"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
 _RECU = "Xu et al., ReCU: Reviving the Dead Weights in Binary Neural Networks, ICCV 2021"
 
@@ -168,6 +174,8 @@ _SPECS = [
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),
     ModelSpec("finn-lfc-w1a1", "finn:finn_lfc_w1a1", _FINN, **_MNIST),
+    ModelSpec("fracbnn", "fracbnn:fracbnn", _FRACBNN, (BINARY, Bits(1, 2))),
+    ModelSpec("fracbnn-resnet20", "fracbnn:fracbnn_resnet20", _FRACBNN, (BINARY, Bits(1, 2)), **_CIFAR10),
     ModelSpec("irnet-r18", "irnet:irnet_r18", _IRNET),
     ModelSpec("irnet-r18-cifar10", "irnet:irnet_r18_cifar10", _IRNET, **_CIFAR10_TRAINED),
     ModelSpec("irnet-resnet20", "irnet:irnet_resnet20", _IRNET, **_CIFAR10_TRAINED),
@@ -187,6 +195,7 @@ _SPECS = [
     ModelSpec("rbnn-resnet20", "rbnn:rbnn_resnet20", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("rbnn-resnet20-bireal", "rbnn:rbnn_resnet20_bireal", _RBNN, **_CIFAR10_TRAINED),
     ModelSpec("rbnn-vgg-small", "rbnn:rbnn_vgg_small", _RBNN, **_CIFAR10_TRAINED),
+    ModelSpec("rbonn-r18", "rbonn:rbonn_r18", _RBONN),
     ModelSpec("reactnet-a", "reactnet:reactnet_a", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-b", "reactnet:reactnet_b", _REACTNET, recipe="reactnet"),
     ModelSpec("reactnet-c", "reactnet:reactnet_c", _REACTNET, recipe="reactnet"),
@@ -199,7 +208,11 @@ _SPECS = [
     ModelSpec("recu-react-r18", "recu:recu_react_r18", _RECU),
     ModelSpec("recu-resnet20", "recu:recu_resnet20", _RECU, **_CIFAR10_TRAINED),
     ModelSpec("recu-vgg-small", "recu:recu_vgg_small", _RECU, **_CIFAR10_TRAINED),
+    ModelSpec("rebnn-r18", "rebnn:rebnn_r18", _REBNN),
     ModelSpec("resnet-18", "float:resnet_18", "He et al., Deep Residual Learning, CVPR 2016", (REAL,)),
+    ModelSpec("reste-r18", "reste:reste_r18", _RESTE, recipe="reste"),
+    ModelSpec("reste-resnet20", "reste:reste_resnet20", _RESTE, **_CIFAR10_TRAINED),
+    ModelSpec("reste-resnet20-bireal", "reste:reste_resnet20_bireal", _RESTE, **_CIFAR10_TRAINED),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),

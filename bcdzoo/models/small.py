@@ -50,24 +50,31 @@ def averaged_shortcut(c_in: int, c_out: int, stride: int) -> nn.Module | None:
 
 
 class BasicBlock(nn.Module):
-    """ResNet's block: one shortcut around two convolutions, hardtanh between them and after the addition.
+    """ResNet's block: one shortcut around two convolutions.
 
     Args:
         first: First convolution with its sign and batch normalization.
         second: Second one.
         shortcut: Module that brings the input to the output's shape, if it differs.
+        activation: Function that builds the activation between them and that after the addition.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
     """
 
-    def __init__(self, first: nn.Module, second: nn.Module, shortcut: nn.Module | None) -> None:
+    def __init__(
+        self,
+        first: nn.Module,
+        second: nn.Module,
+        shortcut: nn.Module | None,
+        activation: Callable[[], nn.Module] = nn.Hardtanh,
+    ) -> None:
         super().__init__()
         self.first = first
-        self.inner = nn.Hardtanh()
+        self.inner = activation()
         self.second = second
         self.shortcut = shortcut or nn.Identity()
-        self.activation = nn.Hardtanh()
+        self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.activation(self.second(self.inner(self.first(x))) + self.shortcut(x))
@@ -75,7 +82,12 @@ class BasicBlock(nn.Module):
 
 
 def small_resnet(
-    num_classes: int, widths: Sequence[int], depth: int, block: Block, activation: nn.Module | None = None
+    num_classes: int,
+    widths: Sequence[int],
+    depth: int,
+    block: Block,
+    activation: nn.Module | None = None,
+    inner: nn.Module | None = None,
 ) -> nn.Module:
     """A ResNet whose first convolution is 3×3, without pooling.
 
@@ -85,6 +97,7 @@ def small_resnet(
         depth: Number of blocks in a stage.
         block: Function that builds one.
         activation: Activation after the first batch normalization.
+        inner: Activation before it.
     """
     stages = nn.Sequential()
     c_in = widths[0]
@@ -92,12 +105,11 @@ def small_resnet(
         first = block(c_in, c_out, 1 if c_in == c_out else 2)
         stages.append(nn.Sequential(first, *(block(c_out, c_out, 1) for _ in range(depth - 1))))
         c_in = c_out
-    stem = OrderedDict(conv=nn.Conv2d(3, widths[0], 3, padding=1, bias=False), bn=nn.BatchNorm2d(widths[0]))
-    if activation is not None:
-        stem["activation"] = activation
+    conv = nn.Conv2d(3, widths[0], 3, padding=1, bias=False)
+    stem = {"conv": conv, "inner": inner, "bn": nn.BatchNorm2d(widths[0]), "activation": activation}
     return nn.Sequential(
         OrderedDict(
-            stem=nn.Sequential(stem),
+            stem=nn.Sequential(OrderedDict((name, part) for name, part in stem.items() if part is not None)),
             stages=stages,
             pool=nn.AdaptiveAvgPool2d(1),
             flatten=nn.Flatten(),

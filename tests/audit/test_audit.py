@@ -477,6 +477,7 @@ VERDICTS = {
     "bmxnet-r18-first-real": "binary: 15 layers",
     "finn-cnv-w1a1": "mixed: 8 binary, 1 low-bit (w1a8)",
     "finn-lfc-w1a1": "binary: 4 layers",
+    "fracbnn-resnet20": "binary: 19 layers",
     "irnet-r18-cifar10": "binary: 16 layers",
     "irnet-resnet20": "binary: 18 layers",
     "irnet-vgg-small": "binary: 5 layers",
@@ -485,6 +486,8 @@ VERDICTS = {
     "rbnn-resnet20": "binary: 18 layers",
     "rbnn-resnet20-bireal": "binary: 18 layers",
     "rbnn-vgg-small": "binary: 5 layers",
+    "reste-resnet20": "binary: 18 layers",
+    "reste-resnet20-bireal": "binary: 18 layers",
 }
 
 

@@ -371,7 +371,7 @@ def test_the_operations_of_cifar10s_frames_are_those_of_the_formulas() -> None:
         return c_in * c_out * kernel**2 * side**2
 
     resnet20 = 6 * conv(16, 16, 32) + conv(16, 32, 16) + 5 * conv(32, 32, 16) + conv(32, 64, 8) + 5 * conv(64, 64, 8)
-    for name in ("irnet-resnet20", "rbnn-resnet20", "rbnn-resnet20-bireal"):
+    for name in ("irnet-resnet20", "rbnn-resnet20", "rbnn-resnet20-bireal", "reste-resnet20", "reste-resnet20-bireal"):
         report = count_ops(name, "dagger")
         assert (report.bops, report.flops) == (resnet20, conv(3, 16, 32) + 64 * 10)
     vgg = conv(128, 128, 32) + conv(128, 256, 16) + conv(256, 256, 16) + conv(256, 512, 8) + conv(512, 512, 8)

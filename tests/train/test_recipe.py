@@ -25,7 +25,7 @@ from tests.weights import authors
 def test_a_shipped_recipe_is_complete(name: str) -> None:
     stages = load_recipe(name, {})
     assert [stage.name for stage in stages] == (
-        ["train"] if name in ("adabin", "cifar10", "recu") else ["step1", "step2"]
+        ["train"] if name in ("adabin", "cifar10", "recu", "reste") else ["step1", "step2"]
     )
     assert all(stage.weight_decay == 0 for stage in stages[1:])  # the paper: weight decay in step 1 alone
 

@@ -14,7 +14,9 @@ NAMES = (
     *("irnet-resnet20", "irnet-r18-cifar10", "irnet-vgg-small"),
     *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
     *("recu-resnet20", "recu-r18-cifar10", "recu-vgg-small"),
+    *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
+    *("fracbnn", "fracbnn-resnet20"),
 )
 
 

@@ -13,6 +13,8 @@ _FILES = (
     "bcdnet",
     "bnext",
     "recu",  # before rbnn, which would leave tau over
+    "rbonn",
+    "fracbnn",
     "rbnn",
     "larq_h5",
     "bitorch",

@@ -1,6 +1,6 @@
-"""lmbxmu/RBNN, imagenet/ and cifar/, and htqin/IR-Net, ImageNet/ and CIFAR-10/, which name their parts alike.
+"""lmbxmu/RBNN, htqin/IR-Net and DravenALG/ReSTE, ImageNet's and CIFAR-10's networks, which name their parts alike.
 
-Neither uses the bn3 of its ImageNet network.
+RBNN and IR-Net do not use the bn3 of its ImageNet network.
 """
 
 import re

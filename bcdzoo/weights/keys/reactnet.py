@@ -31,16 +31,13 @@ UNIT_NAMES = {
 
 _MOBILENET = Layout([*HALVES, (r"fc\.", "fc.")], preprocess="imagenet")
 
-_RESNET = Layout(
-    [
-        (r"(conv|bn)1\.", r"stem.\1."),
-        (r"layer(\d)\.(\d+)\.binary_conv\.weights?$", shifted(1, -1, r"stages.{n}.\2.conv.weight")),
-        (rf"layer(\d)\.(\d+)({UNIT})", lambda m: f"stages.{int(m[1]) - 1}.{m[2]}{UNIT_NAMES[m[3]]}"),
-        (r"layer(\d)\.(\d+)\.downsample\.1\.", shifted(1, -1, r"stages.{n}.\2.shortcut.conv.")),
-        (r"layer(\d)\.(\d+)\.downsample\.2\.", shifted(1, -1, r"stages.{n}.\2.shortcut.bn.")),
-        (r"fc\.", "fc."),
-    ],
-    preprocess="imagenet",
-)
+RESNET: list[Rule] = [
+    (r"(conv|bn)1\.", r"stem.\1."),
+    (r"layer(\d)\.(\d+)\.binary_conv\.weights?$", shifted(1, -1, r"stages.{n}.\2.conv.weight")),
+    (rf"layer(\d)\.(\d+)({UNIT})", lambda m: f"stages.{int(m[1]) - 1}.{m[2]}{UNIT_NAMES[m[3]]}"),
+    (r"layer(\d)\.(\d+)\.downsample\.1\.", shifted(1, -1, r"stages.{n}.\2.shortcut.conv.")),
+    (r"layer(\d)\.(\d+)\.downsample\.2\.", shifted(1, -1, r"stages.{n}.\2.shortcut.bn.")),
+    (r"fc\.", "fc."),
+]
 
-FAMILY = Family((_MOBILENET, _RESNET))
+FAMILY = Family((_MOBILENET, Layout(RESNET, preprocess="imagenet")))
