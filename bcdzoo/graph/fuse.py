@@ -213,7 +213,7 @@ class _Unit:
         return value, replace(sign, inputs={"x": value})
 
     def _before_reshape(self, value: int, reshape: Operation) -> tuple[int, Operation | None]:
-        """A sign of a map that is flattened and then convolved becomes the sign of the flattened map: it is the same.
+        """A sign whose map is flattened and then convolved becomes the sign of the flattened map, which is the same.
 
         It is where each new channel is of one channel of the map.
         """
