@@ -101,8 +101,8 @@ def variants(network: nn.Module, wanted: Wanted) -> tuple[list[Variant], list[st
     for backend in wanted.backends:
         try:
             made = list(_MAKE[backend](network, wanted, left))
-        except BcdzooError as error:
-            left.append(f"{backend}: {error}")
+        except Exception as error:  # other people's networks, compilers and quantizers raise what they like
+            left.append(f"{backend}: {printable(error, 300)}")
             continue
         found += made
     return found, left

@@ -161,7 +161,7 @@ def _ready(each: Subject, wanted: Wanted, images: Mapping[int, Tensor]) -> list[
         try:
             with torch.inference_mode():
                 variant.run(images[each.size])
-        except Exception as error:  # other people's networks, compilers and runtimes raise what they like
+        except Exception as error:  # as in variants
             left.append(f"{variant.name}: {printable(error, 300)}")
         else:
             works.append(variant)

@@ -143,6 +143,7 @@ def test_several_networks_are_measured_stored_and_written(own_home: Path, tmp_pa
     assert found["machine"]["cores"] == len(os.sched_getaffinity(0))
 
 
+CONV = ("torch.nn:Conv2d", "--set", "out_channels=4", "--set", "kernel_size=3", "--backend", "onnxruntime", "--set")
 LINEAR = ("torch.nn:Linear", "--set", "in_features=4", "--set", "out_features=2")
 
 
@@ -150,6 +151,8 @@ LINEAR = ("torch.nn:Linear", "--set", "in_features=4", "--set", "out_features=2"
     ("words", "why"),
     [
         (("bcdnet-tiny", "--precision", "int8", "--backend", "packed"), "no backend has this precision"),
+        ((*CONV, "in_channels=1"), "onnxruntime: Given groups=1"),
+        ((*CONV, "in_channels=3"), "onnxruntime: the last operation does not give logits"),
         ((*LINEAR, "--backend", "torch"), "torch: mat1 and mat2 shapes cannot be multiplied"),
     ],
 )

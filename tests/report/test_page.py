@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
+from bcdzoo.bench.store import store
 from bcdzoo.cli import main
 from bcdzoo.report.counts import counts
 from bcdzoo.report.tables import rows
+from tests.report.test_speeds import MANY
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -89,6 +91,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
             with pytest.raises(SystemExit, match="0"):
                 main(["eval", network, "--data", images, "--workers", "0", *spec])
         (folder / "home" / "results" / "imagenet.json").write_text(json.dumps(_imagenet_run()))
+        of = MANY["machine"] | {"processor": "<i>P</i>"}
+        store(MANY | {"machine": of})
         (folder / "rows.toml").write_text(OWN_ROWS)
         own = ["--rows", str(folder / "rows.toml"), "--row", "bcdnet-tiny", "--row", OTHER, "--set", "step=1"]
         with pytest.raises(SystemExit, match="0"):
@@ -139,7 +143,7 @@ def test_a_column_is_sorted_by_its_value_and_what_is_unknown_stays_last(page: st
     assert [int(value) for value in seen["down"]] == computed[::-1]
     assert seen["measured"] == ["71.81", *[""] * 19]
     assert seen["opened"] is True
-    assert seen["images"] == [True] * 4
+    assert seen["images"] == [True] * 6
     assert "CONSOLE" not in log
 
 
@@ -241,6 +245,16 @@ def test_runs_have_their_intervals_and_pairs_their_answer(page: str) -> None:
     pairs = page[page.index('id="pairs"') : page.index('id="networks"')]
     assert ">bcdnet-tiny</a>" in pairs and f">{OTHER}</a>" in pairs
     assert "is better" in pairs  # trained weights than random ones
+
+
+def test_times_are_shown_with_their_machine_and_in_two_figures(page: str) -> None:
+    speed = page[page.index('id="speed"') : page.index('id="networks"')]
+    assert speed.count("<tr data-names=") == sum(len(record["results"]) for record in MANY["records"])
+    assert '<tr data-names="mobilenet-v2">' in speed and '<td class="number" data-sort="2.7">2.70</td>' in speed
+    assert "&lt;i&gt;P&lt;/i&gt;, 2 cores, avx2, kernels avx2; load 0.5 before, 1 after" in speed
+    assert {"Accuracy over measured time", "Measured time over operations"} <= {
+        *re.findall('img [^>]*alt="([^"]*)"', page)
+    }
 
 
 def test_every_network_has_its_layers_and_their_sum(page: str) -> None:
