@@ -29,7 +29,12 @@ from tests.siblings import marked
 
 LOW_BIT = [name for name in bcdzoo.list_models() if any(bits.a_bits < 32 for bits in REGISTRY[name].bits)]
 LARGE = {name for name in LOW_BIT if counts().get(name, {"params": 0})["params"] > 10**8}
-UNPACKED = {"binaryalexnet": ["convolutions.0.conv: real-valued activations"]}
+_SHORTCUTS = [f"stages.{stage}.0.shortcut.conv: real-valued activations" for stage in (1, 2, 3)]
+UNPACKED = {
+    "binaryalexnet": ["convolutions.0.conv: real-valued activations"],
+    "abbnn-r18": _SHORTCUTS,
+    "abbnn-r34": _SHORTCUTS,
+}
 SMALLER = [name for name in LOW_BIT if name not in LARGE]
 
 
