@@ -2,7 +2,14 @@
 set(plan_sources operations.cpp plan.cpp plan_file.cpp reference.cpp sha256.cpp)
 set(network_sources
   analysis.cpp binary_tasks.cpp build_bits.cpp build_real.cpp instructions.cpp layouts.cpp loaded.cpp network.cpp pixels.cpp
-  prepare.cpp real_tasks.cpp schedule.cpp threads.cpp)
+  prepare.cpp real_tasks.cpp schedule.cpp)
+# Where there are no threads, single_thread.h stands in for them.
+option(BCDZOO_SINGLE_THREAD "Build the engine without threads" OFF)
+if(BCDZOO_SINGLE_THREAD)
+  add_compile_definitions(BCDZOO_SINGLE_THREAD)
+else()
+  list(APPEND network_sources threads.cpp)
+endif()
 set(kernel_sources kernels/portable.cpp)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND kernel_sources kernels/avx2.cpp kernels/avx512.cpp)

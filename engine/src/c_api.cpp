@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstring>
 #include <system_error>
-#include <thread>
 
 #include "bcdzoo/engine.h"
 #include "loaded.h"
+#include "threads.h"
 
 struct bcdzoo_network {
   bcdzoo::Loaded loaded;
@@ -103,8 +103,7 @@ bcdzoo_status run_images(const bcdzoo_network* network, const void* images, int 
            "the images must be 0 to " + std::to_string(kMostImages));
     demand(threads >= 0 && threads <= kMostThreads, BCDZOO_BAD_ARGUMENT,
            "threads must be 0 to " + std::to_string(kMostThreads));
-    const int processors = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
-    run(network->loaded, threads ? threads : processors, kernels_of(instructions));
+    run(network->loaded, threads ? threads : Pool::processors(), kernels_of(instructions));
   });
 }
 

@@ -16,7 +16,7 @@
  * Threads. A network never changes: any number of threads may run it at the same time, and its results do not depend on
  * how many threads work on them. The library's own threads are shared by all networks, and wait for the next call;
  * calls that each ask for several threads take turns. A process may be forked at any time: the child makes threads of
- * its own.
+ * its own. A library built with BCDZOO_SINGLE_THREAD has none, and is for programs of one thread.
  *
  * Versions. Within a major version nothing is removed or changed, and the shared library's name stays.
  */
