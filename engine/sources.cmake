@@ -13,7 +13,7 @@ endif()
 set(kernel_sources kernels/portable.cpp)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND kernel_sources kernels/avx2.cpp kernels/avx512.cpp)
-elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|^arm")
   list(APPEND kernel_sources kernels/neon.cpp)
 endif()
 foreach(list plan_sources network_sources kernel_sources)
@@ -21,6 +21,9 @@ foreach(list plan_sources network_sources kernel_sources)
 endforeach()
 set(engine_sources ${plan_sources} ${network_sources} ${kernel_sources})
 set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/src/kernels/avx2.cpp PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma")
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux" AND CMAKE_SIZEOF_VOID_P EQUAL 4)
+  set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/src/kernels/neon.cpp PROPERTIES COMPILE_OPTIONS "-mfpu=neon-vfpv4")
+endif()
 # GCC tunes for any processor otherwise, and keeps pointers in vector registers.
 set_source_files_properties(
   ${CMAKE_CURRENT_LIST_DIR}/src/kernels/avx512.cpp

@@ -71,17 +71,19 @@ void demand(bool holds, bcdzoo_status status, const std::string& message) {
   if (!holds) throw Refusal{status, message};
 }
 
-bcdzoo_status load(Content (*give)(const void*, size_t), const void* from, size_t size, const std::string& name,
-                   bcdzoo_network** network, bcdzoo_error* error) noexcept {
+// `make` gives a new network.
+template <class Make>
+bcdzoo_status load(const Make& make, const void* from, const char* name, bcdzoo_network** network,
+                   bcdzoo_error* error) noexcept {
   if (network) *network = nullptr;
   return guarded(error, [&] {
     demand(network && from, BCDZOO_BAD_ARGUMENT, "a pointer is NULL");
     try {
-      *network = new bcdzoo_network{{give(from, size), true, false}};
+      *network = make();
     } catch (const FileError& missing) {
-      throw FileError("cannot read " + name + ": " + missing.what());
+      throw FileError(std::string("cannot read ") + name + ": " + missing.what());
     } catch (const PlanError& refused) {
-      throw PlanError(name + " cannot be used as a plan: " + refused.what() + "; make it again with `bcdzoo export`");
+      throw PlanError(std::string(name) + " cannot be used as a plan: " + refused.what() + "; make it again with `bcdzoo export`");
     }
   });
 }
@@ -114,17 +116,25 @@ extern "C" {
 int bcdzoo_engine_version(void) { return BCDZOO_ENGINE_VERSION; }
 
 bcdzoo_status bcdzoo_load(const char* path, bcdzoo_network** network, bcdzoo_error* error) {
-  const auto give = [](const void* from, size_t) { return content_of(static_cast<const char*>(from)); };
-  return load(give, path, 0, path ? path : "", network, error);
+  return load([&] { return new bcdzoo_network{{content_of(path), true, false}}; }, path, path, network, error);
 }
 
 bcdzoo_status bcdzoo_load_memory(const void* content, size_t size, bcdzoo_network** network, bcdzoo_error* error) {
-  const auto give = [](const void* from, size_t size) {
-    const uint8_t* const bytes = static_cast<const uint8_t*>(from);
+  const uint8_t* const bytes = static_cast<const uint8_t*>(content);
+  const auto make = [&] {
     constants_begin(bytes, size);  // before so many bytes are copied
-    return Content(bytes, bytes + size);
+    return new bcdzoo_network{{Content(bytes, bytes + size), true, false}};
   };
-  return load(give, content, size, "the content", network, error);
+  return load(make, content, "the content", network, error);
+}
+
+bcdzoo_status bcdzoo_load_in_place(const void* content, size_t size, bcdzoo_network** network, bcdzoo_error* error) {
+  const uint8_t* const bytes = static_cast<const uint8_t*>(content);
+  const auto make = [&] {
+    demand(reinterpret_cast<uintptr_t>(bytes) % 64 == 0, BCDZOO_BAD_ARGUMENT, "the content is not at a multiple of 64");
+    return new bcdzoo_network{{bytes, size, true, false}};
+  };
+  return load(make, content, "the content", network, error);
 }
 
 void bcdzoo_free(bcdzoo_network* network) { delete network; }

@@ -240,8 +240,13 @@ extern const Kernels kPortable;
 #if defined(__x86_64__)
 // These need avx2 and fma; and besides avx512f, avx512dq, avx512bw, avx512vl and avx512vpopcntdq.
 extern const Kernels kAvx2, kAvx512;
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || (defined(__linux__) && defined(__ARM_PCS_VFP))
+#define BCDZOO_NEON
+// Of 32 bits it needs neon and vfpv4.
 extern const Kernels kNeon;
 #endif
+
+// The instruction sets of this processor and build, the fastest first.
+std::vector<const Kernels*> all_kernels();
 
 }  // namespace bcdzoo
