@@ -33,6 +33,9 @@ void* __dso_handle = NULL;
 void _init(void) {}
 void _fini(void) {}
 
+/* C++'s own would print the name of an exception that nobody catches, and needs 20 kB for that. */
+void _ZN9__gnu_cxx27__verbose_terminate_handlerEv(void) { abort(); }
+
 void reset(void) {
   *(volatile uint32_t*)0xE000ED88 |= 0xFu << 20; /* CPACR: the FPU may be used */
   __asm volatile("dsb\n isb");

@@ -55,6 +55,7 @@ Pixels::Pixels(const std::string& spec) {
   for (const float each : std)
     if (each <= 0) return;
   is_bgr_ = values["channels"] == "bgr";
+  numbers_.reserve(3 * 256);
   for (int channel = 0; channel < 3; ++channel)
     for (int value = 0; value < 256; ++value)
       numbers_.push_back((static_cast<float>(value) / 255 - mean[channel]) / std[channel]);

@@ -1,5 +1,6 @@
 // For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8
-// channels, four of them a panel; real-valued tiles of 2 x 16.
+// channels, four of them a panel; real-valued tiles of 2 x 16. On microcontrollers, which have few registers and little
+// flash, 1 x 4 and 1 x 16.
 #include "../kernels.h"
 
 namespace bcdzoo {
@@ -9,9 +10,13 @@ constexpr int kWidth = 4;
 #include "vectors.inl"
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
-constexpr int kNV = 2, kMR = 2, kSpinMR = 2, kSpinNV = 2;
+#ifdef BCDZOO_MICROCONTROLLER
+constexpr int kNV = 1, kMR = 1, kSpinMR = 1, kSpinNV = 1, kFloatMR = 1;
+#else
+constexpr int kNV = 2, kMR = 2, kSpinMR = 2, kSpinNV = 2, kFloatMR = 2;
+#endif
 constexpr bool kPlain = true;
-constexpr int kFloatMR = 2, kFloatNV = 4;
+constexpr int kFloatNV = 4;
 
 #include "plain.inl"
 
