@@ -57,6 +57,8 @@ bcdzoo_status guarded(bcdzoo_error* error, const Job& job) noexcept {
     fail(BCDZOO_BAD_ARGUMENT, refused.what());
   } catch (const std::bad_alloc&) {
     fail(BCDZOO_NO_MEMORY, "out of memory");
+  } catch (const std::length_error&) {  // more than a pointer of 32 bits reaches
+    fail(BCDZOO_NO_MEMORY, "out of memory");
   } catch (const std::system_error&) {
     fail(BCDZOO_NO_THREADS, "the system gives no more threads: ask for fewer");
   } catch (const std::exception& fault) {

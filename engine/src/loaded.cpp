@@ -1,3 +1,4 @@
+#define _FILE_OFFSET_BITS 64  // or where pointers have 32 bits large files would be none
 #include "loaded.h"
 
 #include <fcntl.h>

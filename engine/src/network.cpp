@@ -99,7 +99,9 @@ void Network::run(const Images& images, float* out, int threads, const Kernels& 
   const int64_t out_size = output().count();
   const int whole = images.count / threads * threads;  // images that keep every thread busy by themselves
   const int columns = last_ ? last_->columns : 0;
-  Floats features(static_cast<size_t>(columns) * images.count);
+  const int64_t numbers = int64_t{columns} * images.count;
+  if (numbers > PTRDIFF_MAX / 4) throw std::bad_alloc();
+  Floats features(static_cast<size_t>(numbers));
   std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
   Failure failure;
   std::atomic<int> wrong{images.count};  // the first image that is not finite
