@@ -52,6 +52,7 @@ std::shared_ptr<BitMap> Builder::bit_map(int i) {
   map->bottom = sliding.behind[0];
   map->right = sliding.behind[1];
   spend(int64_t{map->height} * map->width);
+  map->pixel_at.reserve(static_cast<size_t>(map->height) * map->width);
   for (int y = 0; y < map->height; ++y)
     for (int x = 0; x < map->width; ++x)
       map->pixel_at.push_back(((y + map->top) * map->padded_width() + x + map->left) * map->dwords);
@@ -233,6 +234,7 @@ void Builder::add_terms(UnitTask* task, int i) {
     const int first = static_cast<int>(branch) * outputs;
     Plane plane = plane_of(op.constant("planes").words, first, outputs, sliding.taps(), c_in);
     Term term;
+    term.acc_init.reserve(classes.missing.size() * static_cast<size_t>(all));
     for (const std::vector<int>& taps : classes.missing)
       for (int row = 0; row < all; ++row)  // a border bit counts as -1
         term.acc_init.push_back(static_cast<int32_t>(int64_t{sliding.taps()} * c_in + border * plane.sum(row, taps)));

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <cstring>
 #include <system_error>
-#include <thread>
 
 #include "bcdzoo/engine.h"
 #include "loaded.h"
+#include "threads.h"
 
 struct bcdzoo_network {
   bcdzoo::Loaded loaded;
@@ -57,6 +57,8 @@ bcdzoo_status guarded(bcdzoo_error* error, const Job& job) noexcept {
     fail(BCDZOO_BAD_ARGUMENT, refused.what());
   } catch (const std::bad_alloc&) {
     fail(BCDZOO_NO_MEMORY, "out of memory");
+  } catch (const std::length_error&) {  // more than a pointer of 32 bits reaches
+    fail(BCDZOO_NO_MEMORY, "out of memory");
   } catch (const std::system_error&) {
     fail(BCDZOO_NO_THREADS, "the system gives no more threads: ask for fewer");
   } catch (const std::exception& fault) {
@@ -71,17 +73,19 @@ void demand(bool holds, bcdzoo_status status, const std::string& message) {
   if (!holds) throw Refusal{status, message};
 }
 
-bcdzoo_status load(Content (*give)(const void*, size_t), const void* from, size_t size, const std::string& name,
-                   bcdzoo_network** network, bcdzoo_error* error) noexcept {
+// `make` gives a new network.
+template <class Make>
+bcdzoo_status load(const Make& make, const void* from, const char* name, bcdzoo_network** network,
+                   bcdzoo_error* error) noexcept {
   if (network) *network = nullptr;
   return guarded(error, [&] {
     demand(network && from, BCDZOO_BAD_ARGUMENT, "a pointer is NULL");
     try {
-      *network = new bcdzoo_network{{give(from, size), true, false}};
+      *network = make();
     } catch (const FileError& missing) {
-      throw FileError("cannot read " + name + ": " + missing.what());
+      throw FileError(std::string("cannot read ") + name + ": " + missing.what());
     } catch (const PlanError& refused) {
-      throw PlanError(name + " cannot be used as a plan: " + refused.what() + "; make it again with `bcdzoo export`");
+      throw PlanError(std::string(name) + " cannot be used as a plan: " + refused.what() + "; make it again with `bcdzoo export`");
     }
   });
 }
@@ -103,8 +107,7 @@ bcdzoo_status run_images(const bcdzoo_network* network, const void* images, int 
            "the images must be 0 to " + std::to_string(kMostImages));
     demand(threads >= 0 && threads <= kMostThreads, BCDZOO_BAD_ARGUMENT,
            "threads must be 0 to " + std::to_string(kMostThreads));
-    const int processors = std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
-    run(network->loaded, threads ? threads : processors, kernels_of(instructions));
+    run(network->loaded, threads ? threads : Pool::processors(), kernels_of(instructions));
   });
 }
 
@@ -115,17 +118,25 @@ extern "C" {
 int bcdzoo_engine_version(void) { return BCDZOO_ENGINE_VERSION; }
 
 bcdzoo_status bcdzoo_load(const char* path, bcdzoo_network** network, bcdzoo_error* error) {
-  const auto give = [](const void* from, size_t) { return content_of(static_cast<const char*>(from)); };
-  return load(give, path, 0, path ? path : "", network, error);
+  return load([&] { return new bcdzoo_network{{content_of(path), true, false}}; }, path, path, network, error);
 }
 
 bcdzoo_status bcdzoo_load_memory(const void* content, size_t size, bcdzoo_network** network, bcdzoo_error* error) {
-  const auto give = [](const void* from, size_t size) {
-    const uint8_t* const bytes = static_cast<const uint8_t*>(from);
+  const uint8_t* const bytes = static_cast<const uint8_t*>(content);
+  const auto make = [&] {
     constants_begin(bytes, size);  // before so many bytes are copied
-    return Content(bytes, bytes + size);
+    return new bcdzoo_network{{Content(bytes, bytes + size), true, false}};
   };
-  return load(give, content, size, "the content", network, error);
+  return load(make, content, "the content", network, error);
+}
+
+bcdzoo_status bcdzoo_load_in_place(const void* content, size_t size, bcdzoo_network** network, bcdzoo_error* error) {
+  const uint8_t* const bytes = static_cast<const uint8_t*>(content);
+  const auto make = [&] {
+    demand(reinterpret_cast<uintptr_t>(bytes) % 64 == 0, BCDZOO_BAD_ARGUMENT, "the content is not at a multiple of 64");
+    return new bcdzoo_network{{bytes, size, true, false}};
+  };
+  return load(make, content, "the content", network, error);
 }
 
 void bcdzoo_free(bcdzoo_network* network) { delete network; }

@@ -1,4 +1,9 @@
-#include "network.h"
+#include "kernels.h"
+
+#if defined(BCDZOO_NEON) && !defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 namespace bcdzoo {
 
@@ -13,6 +18,9 @@ std::vector<const Kernels*> all_kernels() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
 #elif defined(__aarch64__)
   found.push_back(&kNeon);
+#elif defined(BCDZOO_NEON)
+  const unsigned long has = getauxval(AT_HWCAP);
+  if ((has & HWCAP_NEON) && (has & HWCAP_VFPv4)) found.push_back(&kNeon);
 #endif
   found.push_back(&kPortable);
   return found;

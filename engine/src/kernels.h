@@ -11,6 +11,9 @@
 #include <utility>
 #include <vector>
 
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#define BCDZOO_MICROCONTROLLER
+#endif
 #define BCDZOO_INLINE static inline __attribute__((always_inline))
 
 namespace bcdzoo {
@@ -21,6 +24,12 @@ constexpr int kPanel = 32;  // output channels of a panel of weights
 static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 static inline int round_up(int a, int b) { return ceil_div(a, b) * b; }
 
+#ifdef BCDZOO_MICROCONTROLLER
+constexpr std::align_val_t kCacheLine{8};  // there are none
+#else
+constexpr std::align_val_t kCacheLine{64};
+#endif
+
 // Memory that starts on a cache line; new elements of numbers are not set.
 template <class T>
 struct Aligned {
@@ -28,8 +37,8 @@ struct Aligned {
   Aligned() = default;
   template <class U>
   Aligned(const Aligned<U>&) {}
-  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{64}); }
+  T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kCacheLine)); }
+  void deallocate(T* p, std::size_t) { ::operator delete(p, kCacheLine); }
   template <class U>
   void construct(U* p) {
     ::new (static_cast<void*>(p)) U;
@@ -240,8 +249,13 @@ extern const Kernels kPortable;
 #if defined(__x86_64__)
 // These need avx2 and fma; and besides avx512f, avx512dq, avx512bw, avx512vl and avx512vpopcntdq.
 extern const Kernels kAvx2, kAvx512;
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || (defined(__linux__) && defined(__ARM_PCS_VFP))
+#define BCDZOO_NEON
+// Of 32 bits it needs neon and vfpv4.
 extern const Kernels kNeon;
 #endif
+
+// The instruction sets of this processor and build, the fastest first.
+std::vector<const Kernels*> all_kernels();
 
 }  // namespace bcdzoo

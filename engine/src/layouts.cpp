@@ -81,6 +81,7 @@ Windows Sliding::windows(int columns, int64_t step, int length) const {
     for (int column = 0; column < (whole_rows ? 1 : kernel[1]); ++column)
       made.run_at.push_back(at(int64_t{row} * dilation[0], int64_t{column} * dilation[1]));
   made.length = whole_rows ? length * kernel[1] : length;
+  made.window_at.reserve(static_cast<size_t>(pixels()));
   for (int y = 0; y < out[0]; ++y)
     for (int x = 0; x < out[1]; ++x) made.window_at.push_back(at(int64_t{y} * stride[0], int64_t{x} * stride[1]));
   return made;
@@ -156,6 +157,7 @@ void skip_padding(BinaryConv& conv, const Sliding& sliding, const Plane& plane, 
     conv.first_run.insert(conv.first_run.end(), sliding.out[1], static_cast<uint8_t>(first * row_runs));
     conv.end_run.insert(conv.end_run.end(), sliding.out[1], static_cast<uint8_t>(end * row_runs));
   }
+  conv.padding_popcounts.reserve(static_cast<size_t>(conv.windows.runs()) * plane.padded_rows);
   for (int run = 0; run < conv.windows.runs(); ++run)
     for (int row = 0; row < plane.padded_rows; ++row) {
       int ones = 0;
@@ -169,6 +171,7 @@ std::vector<int32_t> samples(int height, int width, int dwords, bool is_long) {
   const int rows = is_long ? height / 2 : 1, columns = is_long ? width / 2 : 1;
   const auto rolled = [](int at, int by, int size) { return ((at + by) % size + size) % size; };
   std::vector<int32_t> found;
+  found.reserve(static_cast<size_t>(height) * width * 4);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
       const std::pair<int, int> from[4] = {{rolled(y, -rows, height), x},

@@ -1,3 +1,4 @@
+#define _FILE_OFFSET_BITS 64  // or where pointers have 32 bits large files would be none
 #include "loaded.h"
 
 #include <fcntl.h>
@@ -64,6 +65,9 @@ Loaded::Loaded(Content content, bool hashed, bool map)
     : content_(std::move(content)),
       network_(read_plan(content_.data(), content_.size(), hashed, map)),
       pixels_(plan().preprocess) {}
+
+Loaded::Loaded(const uint8_t* content, size_t size, bool hashed, bool map)
+    : network_(read_plan(content, size, hashed, map)), pixels_(plan().preprocess) {}
 
 void Loaded::require_pixels() const {
   require(plan().image.channels() == 3, "this network's images do not have the 3 channels of pixels: give it float32");

@@ -23,6 +23,8 @@ class Loaded {
  public:
   // As for read_plan.
   Loaded(Content content, bool hashed, bool map);
+  // The same of content that is not copied.
+  Loaded(const uint8_t* content, size_t size, bool hashed, bool map);
 
   const Network& network() const { return network_; }
   const Plan& plan() const { return network_.plan(); }

@@ -76,7 +76,7 @@ std::vector<int> Network::slow() const {
 
 std::unique_ptr<Network::Arena> Network::borrow() const {
   {
-    const std::lock_guard<std::mutex> lock(fork_safe());
+    const std::lock_guard lock(fork_safe());
     if (!idle_.empty()) {
       auto arena = std::move(idle_.back());
       idle_.pop_back();
@@ -89,17 +89,19 @@ std::unique_ptr<Network::Arena> Network::borrow() const {
 }
 
 void Network::give_back(std::unique_ptr<Arena> arena) const {
-  const std::lock_guard<std::mutex> lock(fork_safe());
+  const std::lock_guard lock(fork_safe());
   idle_.push_back(std::move(arena));
 }
 
 void Network::run(const Images& images, float* out, int threads, const Kernels& kernels, int64_t* nanoseconds) const {
   threads = static_cast<int>(
-      std::clamp(cost_ * images.count / kWorthAThread, 1.0, static_cast<double>(std::max(threads, 1))));
+      std::clamp(cost_ * images.count / kWorthAThread, 1.0, static_cast<double>(std::clamp(threads, 1, Pool::kMost))));
   const int64_t out_size = output().count();
   const int whole = images.count / threads * threads;  // images that keep every thread busy by themselves
   const int columns = last_ ? last_->columns : 0;
-  Floats features(static_cast<size_t>(columns) * images.count);
+  const int64_t numbers = int64_t{columns} * images.count;
+  if (numbers > PTRDIFF_MAX / 4) throw std::bad_alloc();
+  Floats features(static_cast<size_t>(numbers));
   std::vector<std::vector<int64_t>> spent(nanoseconds ? threads : 0, std::vector<int64_t>(plan_->operations.size()));
   Failure failure;
   std::atomic<int> wrong{images.count};  // the first image that is not finite

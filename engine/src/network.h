@@ -61,7 +61,4 @@ class Network {
   mutable std::vector<std::unique_ptr<Arena>> idle_;
 };
 
-// The instruction sets of this processor and build, the fastest first.
-std::vector<const Kernels*> all_kernels();
-
 }  // namespace bcdzoo

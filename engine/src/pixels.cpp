@@ -1,10 +1,10 @@
 #include "pixels.h"
 
 #include <array>
+#include <clocale>
 #include <cmath>
-#include <locale>
+#include <cstdlib>
 #include <map>
-#include <sstream>
 
 namespace bcdzoo {
 namespace {
@@ -23,12 +23,12 @@ std::vector<std::string> split(const std::string& text, char separator) {
 }
 
 bool read_number(const std::string& text, float& number) {
-  std::istringstream stream(text);
-  stream.imbue(std::locale::classic());  // a point is a point in every country
-  double value = 0;
-  stream >> std::noskipws >> value;
-  number = static_cast<float>(value);
-  return stream && stream.peek() == std::istringstream::traits_type::eof() && std::isfinite(number);
+  if (text.find_first_not_of("+-.0123456789eE") != std::string::npos) return false;
+  std::string local;  // what a point is called in this country; streams would do that, too, but need much code
+  for (const char c : text) c == '.' ? local += std::localeconv()->decimal_point : local += c;
+  char* end;
+  number = static_cast<float>(std::strtod(local.c_str(), &end));
+  return end != local.c_str() && !*end && std::isfinite(number);
 }
 
 // One number for all channels, or three.
@@ -55,6 +55,7 @@ Pixels::Pixels(const std::string& spec) {
   for (const float each : std)
     if (each <= 0) return;
   is_bgr_ = values["channels"] == "bgr";
+  numbers_.reserve(3 * 256);
   for (int channel = 0; channel < 3; ++channel)
     for (int value = 0; value < 256; ++value)
       numbers_.push_back((static_cast<float>(value) / 255 - mean[channel]) / std[channel]);

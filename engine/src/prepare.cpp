@@ -7,8 +7,6 @@
 namespace bcdzoo {
 namespace {
 
-// Of a map, and of all indices and constants: indices are 32 bits wide.
-constexpr int64_t kMostBytes = int64_t{1} << 32;
 constexpr int64_t kSlack = 256;  // bytes behind a slot, for vectors that read and write whole panels
 
 }  // namespace

@@ -12,8 +12,7 @@ namespace {
 constexpr int64_t kLargeMap = 512 << 10;
 constexpr int64_t kBandBytes = 256 << 10;
 constexpr int64_t kRatio = 8;  // of the largest to the smallest map of bands: of fewer rows they get too thin
-constexpr int64_t kMostBytes = int64_t{1} << 32;  // of the arena
-constexpr int64_t kLightBytes = 16 << 10;         // of a band of tasks that are light
+constexpr int64_t kLightBytes = 16 << 10;  // of a band of tasks that are light
 
 bool is_large(const Task& task) { return task.by_rows && task.row_bytes * task.rows > kLargeMap; }
 

@@ -2,6 +2,7 @@
 // that they use are made once for a plan; running them touches nothing but an arena.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "reference.h"
 
 namespace bcdzoo {
+
+// Of a map, of an arena, and of all indices and constants: indices are 32 bits wide, and so may be pointers.
+constexpr int64_t kMostBytes = std::min<int64_t>(int64_t{1} << 32, PTRDIFF_MAX);
 
 // A piece of the arena, alive from its first task to its last one.
 struct Slot {

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 namespace bcdzoo {
@@ -50,6 +51,10 @@ Pool& Pool::instance() {
     owner = getpid();
   }
   return *pool;
+}
+
+int Pool::processors() {
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost);
 }
 
 void Pool::grow(int threads) {

@@ -1,6 +1,10 @@
 // Threads that wait for work; one job at a time, with a barrier inside it.
 #pragma once
 
+#ifdef BCDZOO_SINGLE_THREAD
+#include "single_thread.h"
+#else
+
 #include <atomic>
 #include <condition_variable>
 #include <exception>
@@ -51,6 +55,9 @@ class Failure {
 
 class Pool {
  public:
+  static constexpr int kMost = 1024;  // threads
+  // How many can run at the same time.
+  static int processors();
   // The process's pool; a forked process gets one of its own, because threads do not survive a fork.
   static Pool& instance();
   // Calls job(0) here and job(1) … job(threads - 1) in other threads, and waits for all; a thread may call it at a
@@ -69,3 +76,5 @@ class Pool {
 };
 
 }  // namespace bcdzoo
+
+#endif

@@ -111,6 +111,19 @@ static void refusals(const bcdzoo_network* network, const char* path) {
   expect_refused(bcdzoo_load_memory(content, size - 1, &none, &error), BCDZOO_BAD_PLAN, &error,
                  "the content cannot be used");
   expect_refused(bcdzoo_load_memory(content, (size_t)-1, &none, &error), BCDZOO_BAD_PLAN, &error, "it has ");
+
+  char *const room = malloc(size + 128), *const aligned = room + (64 - (uintptr_t)room % 64);
+  images[SIZE - 1] = 0;
+  memcpy(aligned, content, size);
+  expect(bcdzoo_load_in_place(aligned, size, &none, &error) == BCDZOO_OK, "it is loaded where it lies");
+  expect(bcdzoo_run(none, images, 1, logits, 1, NULL, &error) == BCDZOO_OK, "it runs where it lies");
+  expect(!memcmp(aligned, content, size), "it is left as it is");
+  bcdzoo_free(none);
+  memmove(aligned + 1, aligned, size);
+  expect_refused(bcdzoo_load_in_place(aligned + 1, size, &none, &error), bad, &error, "multiple of 64");
+  expect_refused(bcdzoo_load_in_place(NULL, size, &none, &error), bad, &error, "NULL");
+  free(room);
+
   content[size - 1] ^= 1;
   expect_refused(bcdzoo_load_memory(content, size, &none, &error), BCDZOO_BAD_PLAN, &error, "does not match its hash");
   free(content);

@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "sets.h"
+#include "kernels.h"
 
 using namespace bcdzoo;
 
@@ -267,7 +267,7 @@ void convolutions_of_bits(const char* what) {
           bits[r][c.pixel_at[r][pixel] + panel] = dword;
         }
     }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats out = c.before;
       std::vector<Dwords> written = c.written;
       BinaryMaps maps = c.maps;
@@ -311,7 +311,7 @@ void bits_of_floats(const char* what) {
                    << c % 32;
         truth[at[pixel] + first / 32] = dword;
       }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Dwords got = before;
       kernels->binarize(x.data(), step, channels, threshold.data(), with_falls ? falls.data() : nullptr, got.data(),
                         at.data(), begin, end);
@@ -357,7 +357,7 @@ void planes_of_levels(const char* what) {
           dword |= uint32_t(whole >> plane & 1) << c % 32;
         }
       }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Dwords got = before;
       kernels->level_bits(levels, x.data(), step, channels, got.data(), plane_step, at.data(), begin, end);
       compare_bits(kernels->name, what, got, truth);
@@ -406,7 +406,7 @@ void real_convolutions(const char* what) {
                         conv.panels[(int64_t{c / kPanel} * depth + i) * kPanel + c % kPanel], v);
         truth[pixel * step + c] = affine(conv, v, c);
       }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats got = before;
       kernels->float_conv(conv, in.data(), got.data(), step, begin, end, first, last);
       compare(kernels->name, what, got, truth, before, pixels, step, begin, end, first * kPanel, last * kPanel,
@@ -439,7 +439,7 @@ void depthwise_convolutions(const char* what) {
                         conv.weights[tap * padded + c], v);
         truth[pixel * step + c] = affine(conv, v, c);
       }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats got = before;
       kernels->depthwise_conv(conv, in.data(), got.data(), step, begin, end);
       compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step),
@@ -462,7 +462,7 @@ void products_with_a_vector(const char* what) {
         for (int i = 0; i < half; ++i) sums[i] = sums[i] + sums[i + half];
       truth[row] = bias.empty() ? sums[0] : sums[0] + bias[row];
     }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats got = before;
       kernels->linear(weights.data(), bias.empty() ? nullptr : bias.data(), x.data(), columns, got.data(), begin, end);
       compare(kernels->name, what, got, truth, before, rows, 1, begin, end, 0, 1, 1);
@@ -514,7 +514,7 @@ void poolings(const char* what) {
           }
         truth[pixel * step + c] = p.is_max ? v : v / static_cast<float>(count);
       }
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats got = before;
       kernels->pool(p, 0, in.data(), in_step, got.data(), step, channels, begin, end);
       compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step), channels);
@@ -581,7 +581,7 @@ void steps_of_numbers(const char* what) {
       for (int c = 0; c < channels; ++c)
         truth[pixel * out_step + c] =
             plain_step(step, x[pixel * x_step + c], other[pixel * other_step + (single ? 0 : c)], c);
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       Floats got = before;
       kernels->pointwise(step, in_place ? got.data() : x.data(), x_step, {other.data(), other_step, single}, got.data(),
                          out_step, channels, begin, end);
@@ -602,7 +602,7 @@ void sums_of_channels(const char* what) {
     std::vector<double> truth = before;
     for (int c = 0; c < channels; ++c)
       for (int pixel = begin; pixel < end; ++pixel) truth[c] += static_cast<double>(x[pixel * step + c]);
-    for (const Kernels* kernels : available()) {
+    for (const Kernels* kernels : all_kernels()) {
       std::vector<double> got = before;
       kernels->sum(x.data(), step, channels, got.data(), begin, end);
       if (got != truth) fail(kernels->name, what, text("%d channels, %d pixels", channels, end - begin, 0, 0));
@@ -611,7 +611,7 @@ void sums_of_channels(const char* what) {
 }
 
 void bare_rates(const char* what) {
-  for (const Kernels* kernels : available())
+  for (const Kernels* kernels : all_kernels())
     if (!(kernels->spin(9, 3) > 0 && kernels->float_spin(9, 3) > 0)) fail(kernels->name, what, "no work");
 }
 
@@ -628,7 +628,7 @@ int main() {
   steps_of_numbers("a step of each number gives what its definition says");
   sums_of_channels("sums of channels are those of double precision");
   bare_rates("the bare kernels do some work");
-  for (const Kernels* kernels : available()) std::printf("%s ", kernels->name);
+  for (const Kernels* kernels : all_kernels()) std::printf("%s ", kernels->name);
   std::printf("%s\n", failures ? "failed" : "passed");
   return failures != 0;
 }

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <ctime>
 
-#include "sets.h"
+#include "kernels.h"
 
 using namespace bcdzoo;
 
@@ -163,7 +163,7 @@ void depthwise(const Kernels& kernels, double peak, int channels, int side) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (const Kernels* kernels : available()) {
+  for (const Kernels* kernels : all_kernels()) {
     if (argc > 1 && std::strcmp(argv[1], kernels->name) != 0) continue;
     const double peak = rate([&] { return kernels->spin(144, 4000); });
     std::printf("%s: %.0f G/s binary\n", kernels->name, peak * 1e-9);

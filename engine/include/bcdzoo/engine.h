@@ -16,7 +16,7 @@
  * Threads. A network never changes: any number of threads may run it at the same time, and its results do not depend on
  * how many threads work on them. The library's own threads are shared by all networks, and wait for the next call;
  * calls that each ask for several threads take turns. A process may be forked at any time: the child makes threads of
- * its own.
+ * its own. A library built with BCDZOO_SINGLE_THREAD has none, and is for programs of one thread.
  *
  * Versions. Within a major version nothing is removed or changed, and the shared library's name stays.
  */
@@ -63,6 +63,10 @@ BCDZOO_API int bcdzoo_engine_version(void);
 BCDZOO_API bcdzoo_status bcdzoo_load(const char* path, bcdzoo_network** network, bcdzoo_error* error);
 BCDZOO_API bcdzoo_status bcdzoo_load_memory(const void* content, size_t size, bcdzoo_network** network,
                                             bcdzoo_error* error);
+/* The same of content that is not copied, such as that of flash memory or a mapped file: it begins at a multiple of 64
+ * bytes, and stays as it is until the network is freed. */
+BCDZOO_API bcdzoo_status bcdzoo_load_in_place(const void* content, size_t size, bcdzoo_network** network,
+                                              bcdzoo_error* error);
 
 /* Frees a network that nobody runs any more; NULL is fine. Texts that it gave end with it. */
 BCDZOO_API void bcdzoo_free(bcdzoo_network* network);

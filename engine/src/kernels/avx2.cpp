@@ -15,7 +15,8 @@ constexpr int kNV = 2, kMR = 4, kSpinMR = 2, kSpinNV = 2;
 constexpr bool kPlain = false;
 constexpr int kFloatMR = 6, kFloatNV = 2;
 
-BCDZOO_INLINE I add_popcount(I sum, I x) {
+typedef I Counts;
+BCDZOO_INLINE Counts add_popcount(Counts sum, I x) {
   const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                          0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i low = _mm256_set1_epi8(0x0f), bits = (__m256i)x;
@@ -23,7 +24,7 @@ BCDZOO_INLINE I add_popcount(I sum, I x) {
   const __m256i upper = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi16(bits, 4), low));
   return (I)_mm256_add_epi8((__m256i)sum, _mm256_add_epi8(lower, upper));
 }
-BCDZOO_INLINE I widen(I bytes) {
+BCDZOO_INLINE I widen(Counts bytes) {
   const __m256i words = _mm256_maddubs_epi16((__m256i)bytes, _mm256_set1_epi8(1));
   return (I)_mm256_madd_epi16(words, _mm256_set1_epi16(1));
 }

@@ -15,8 +15,9 @@ constexpr int kRoom = 0, kNV = 2, kMR = 4, kSpinMR = 4, kSpinNV = 4;
 constexpr bool kPlain = false;
 constexpr int kFloatMR = 8, kFloatNV = 2;
 
-BCDZOO_INLINE I add_popcount(I sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }
-BCDZOO_INLINE I widen(I x) { return x; }
+typedef I Counts;
+BCDZOO_INLINE Counts add_popcount(Counts sum, I x) { return sum + (I)_mm512_popcnt_epi32((__m512i)x); }
+BCDZOO_INLINE I widen(Counts x) { return x; }
 // a * b + c, rounded once.
 BCDZOO_INLINE F fmadd(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 BCDZOO_INLINE uint32_t cmp_ge_mask(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }

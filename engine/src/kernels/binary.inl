@@ -1,6 +1,6 @@
 // Convolutions of bits, once for every instruction set, which provides
-// - add_popcount(sum, x), which adds the ones of each lane of x, and widen(sum), which makes numbers of kRoom such
-//   sums; kRoom is 0 where they are numbers at once
+// - Counts, vectors of ones that were counted: add_popcount(counts, x) adds those of x, and widen(counts) makes numbers
+//   of kRoom such sums; kRoom is 0 where they are numbers at once
 // - kMR: pixels of a tile; kNV: vectors of a panel that are counted together
 // - kSpinMR, kSpinNV: the tile that is fastest where there is nothing else to do
 // - kPlain: whether there are no vectors to be counted on, so that small code counts for more and fmadd() is slow
@@ -79,11 +79,11 @@ struct BinaryPanel {
 // Ones of MR windows XOR NV vectors of a panel; run r of pixel p begins at at(p, r).
 template <int MR, int NV, class At>
 BCDZOO_INLINE void popcount_part(const At& at, int runs, int length, const uint32_t* w, I (&sums)[MR][NV]) {
-  I partial[MR][NV];
+  Counts partial[MR][NV];
 #pragma GCC unroll 16
   for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) partial[p][v] = sums[p][v] = I{};
+    for (int v = 0; v < NV; ++v) partial[p][v] = Counts{}, sums[p][v] = I{};
   int room = kRoom;
   for (int run = 0; run < runs; ++run) {
     const uint32_t* x[MR];
@@ -112,7 +112,7 @@ BCDZOO_INLINE void popcount_part(const At& at, int runs, int length, const uint3
 #pragma GCC unroll 8
           for (int v = 0; v < NV; ++v) {
             sums[p][v] += widen(partial[p][v]);
-            partial[p][v] = I{};
+            partial[p][v] = Counts{};
           }
         room = kRoom;
       }
@@ -121,7 +121,7 @@ BCDZOO_INLINE void popcount_part(const At& at, int runs, int length, const uint3
 #pragma GCC unroll 16
   for (int p = 0; p < MR; ++p)
 #pragma GCC unroll 8
-    for (int v = 0; v < NV; ++v) sums[p][v] = kRoom ? sums[p][v] + widen(partial[p][v]) : partial[p][v];
+    for (int v = 0; v < NV; ++v) sums[p][v] += widen(partial[p][v]);
 }
 
 template <int MR, int NV, class At>
@@ -466,8 +466,9 @@ double spin(int dwords, int repeats) {
     for (uint32_t& x : row) x = static_cast<uint32_t>(&x - pixels[0]) * 2246822519u;
   I all{};
   for (int repeat = 0; repeat < repeats; ++repeat) {
-    I sums[kMost], partial[kMost];
-    for (int i = 0; i < kMost; ++i) sums[i] = partial[i] = I{};
+    I sums[kMost];
+    Counts partial[kMost];
+    for (int i = 0; i < kMost; ++i) sums[i] = I{}, partial[i] = Counts{};
     for (int done = 0; done < dwords;) {
       int depth = dwords - done < kDepth ? dwords - done : kDepth;
       if (kRoom && depth > kRoom) depth = kRoom;
@@ -487,11 +488,11 @@ double spin(int dwords, int repeats) {
       if (kRoom)
         for (int i = 0; i < kMost; ++i) {
           sums[i] += widen(partial[i]);
-          partial[i] = I{};
+          partial[i] = Counts{};
         }
       done += depth;
     }
-    for (int i = 0; i < kMost; ++i) all += kRoom ? sums[i] : partial[i];
+    for (int i = 0; i < kMost; ++i) all += kRoom ? sums[i] : widen(partial[i]);
     pixels[repeat % kSpinMR][0] ^= 1;  // so that it is not computed once for all
   }
   volatile int32_t sink = all[0];

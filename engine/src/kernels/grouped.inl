@@ -46,7 +46,7 @@ BCDZOO_INLINE void grouped_tile(const GroupedConv& conv, const float* in, float*
 
 template <int kIn, int kOut>
 void grouped_as(const GroupedConv& conv, const float* in, float* out, int64_t out_step, int begin, int end) {
-  constexpr int kTile = 6;
+  constexpr int kTile = kPlain ? kFloatMR : 6;
   int pixel = begin;
   for (; pixel + kTile <= end; pixel += kTile)
     for (int first = 0; first < conv.vectors() * kLanes; first += kWidth)

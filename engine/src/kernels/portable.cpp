@@ -1,5 +1,6 @@
 // For any processor, in vectors of four that compilers split where there are none: binary tiles of 2 pixels x 8
-// channels, four of them a panel; real-valued tiles of 2 x 16.
+// channels, four of them a panel; real-valued tiles of 2 x 16. On microcontrollers, which have few registers and little
+// flash, 1 x 4 and 1 x 16.
 #include "../kernels.h"
 
 namespace bcdzoo {
@@ -9,65 +10,27 @@ constexpr int kWidth = 4;
 #include "vectors.inl"
 
 constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
-constexpr int kNV = 2, kMR = 2, kSpinMR = 2, kSpinNV = 2;
+#ifdef BCDZOO_MICROCONTROLLER
+constexpr int kNV = 1, kMR = 1, kSpinMR = 1, kSpinNV = 1, kFloatMR = 1;
+#else
+constexpr int kNV = 2, kMR = 2, kSpinMR = 2, kSpinNV = 2, kFloatMR = 2;
+#endif
 constexpr bool kPlain = true;
-constexpr int kFloatMR = 2, kFloatNV = 4;
+constexpr int kFloatNV = 4;
 
-typedef uint32_t U __attribute__((vector_size(4 * kWidth)));
+#include "plain.inl"
 
-BCDZOO_INLINE I add_popcount(I sum, I bits) {
+typedef I Counts;
+BCDZOO_INLINE I add_popcount(Counts sum, I bits) {
   U x = (U)bits;
   x -= (x >> 1) & 0x55555555u;
   x = (x & 0x33333333u) + ((x >> 2) & 0x33333333u);
   return (I)((U)sum + ((x + (x >> 4)) & 0x0f0f0f0fu));
 }
-BCDZOO_INLINE I widen(I bytes) {
+BCDZOO_INLINE I widen(Counts bytes) {
   U x = (U)bytes;
   x = (x & 0x00ff00ffu) + ((x >> 8) & 0x00ff00ffu);
   return (I)((x & 0xffffu) + (x >> 16));
-}
-typedef float HalfF __attribute__((vector_size(2 * kWidth)));
-typedef double D __attribute__((vector_size(4 * kWidth)));
-typedef int64_t L __attribute__((vector_size(4 * kWidth)));
-
-template <int kHalf>
-BCDZOO_INLINE D half(F x) {
-  return __builtin_convertvector(__builtin_shufflevector(x, x, 2 * kHalf, 2 * kHalf + 1), D);
-}
-
-// a * b + c, rounded once. In double the product is exact and the sum rounded, which makes no difference to the float
-// unless it lies half-way between two floats, or is so small (but not 0) that floats have fewer bits there.
-BCDZOO_INLINE F fmadd(F a, F b, F c) {
-  constexpr int kHigh = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, kLow = 1 - kHigh;
-  const D first = half<0>(a) * half<0>(b) + half<0>(c), second = half<1>(a) * half<1>(b) + half<1>(c);
-  const I low = __builtin_shufflevector((I)first, (I)second, kLow, kLow + 2, kLow + 4, kLow + 6);
-  const I high = __builtin_shufflevector((I)first, (I)second, kHigh, kHigh + 2, kHigh + 4, kHigh + 6);
-  const U small = (U)(high & 0x7fffffff) - 1u < 0x381fffffu;  // below 2^-125
-  const L doubtful = (L)((I)small | ((low & 0x1fffffff) == 0x10000000));
-  if (__builtin_expect((doubtful[0] | doubtful[1]) != 0, 0)) {
-    for (int i = 0; i < kWidth; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
-    return c;
-  }
-  const HalfF lower = __builtin_convertvector(first, HalfF), upper = __builtin_convertvector(second, HalfF);
-  return __builtin_shufflevector(lower, upper, 0, 1, 2, 3);
-}
-BCDZOO_INLINE uint32_t movemask(I x) {
-  const U one = (U)x >> 31;
-  return one[0] | one[1] << 1 | one[2] << 2 | one[3] << 3;
-}
-BCDZOO_INLINE uint32_t cmp_ge_mask(F a, F b) { return movemask((I)(a >= b)); }
-// a > b ? a : b, so b if one is a NaN.
-BCDZOO_INLINE F max(F a, F b) { return a > b ? a : b; }
-BCDZOO_INLINE F rint(F x) {
-  for (int i = 0; i < kWidth; ++i) x[i] = __builtin_rintf(x[i]);
-  return x;
-}
-
-// Floats as doubles.
-BCDZOO_INLINE D to_doubles(const float* x) {
-  D all;
-  for (int i = 0; i < kDoubles; ++i) all[i] = static_cast<double>(x[i]);
-  return all;
 }
 
 #include "binary.inl"
