@@ -242,6 +242,8 @@ extern const Kernels kPortable;
 extern const Kernels kAvx2, kAvx512;
 #elif defined(__aarch64__)
 extern const Kernels kNeon;
+#elif defined(__wasm_simd128__)
+extern const Kernels kWasm;
 #endif
 
 }  // namespace bcdzoo

@@ -14,6 +14,8 @@ inline std::vector<const bcdzoo::Kernels*> available() {
     all.push_back(&bcdzoo::kAvx512);
 #elif defined(__aarch64__)
   all.push_back(&bcdzoo::kNeon);
+#elif defined(__wasm_simd128__)
+  all.push_back(&bcdzoo::kWasm);
 #endif
   return all;
 }
