@@ -9,7 +9,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   list(APPEND kernel_sources kernels/neon.cpp)
 elseif(EMSCRIPTEN)
-  list(APPEND kernel_sources kernels/wasm.cpp)
+  set(kernel_sources kernels/wasm.cpp)  # a module with vectors runs nowhere without them
 endif()
 foreach(list plan_sources network_sources kernel_sources)
   list(TRANSFORM ${list} PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)

@@ -13,10 +13,12 @@ std::vector<const Kernels*> all_kernels() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kAvx2);
 #elif defined(__aarch64__)
   found.push_back(&kNeon);
-#elif defined(__wasm_simd128__)
-  found.push_back(&kWasm);
 #endif
+#if defined(__wasm_simd128__)
+  found.push_back(&kWasm);
+#else
   found.push_back(&kPortable);
+#endif
   return found;
 }
 

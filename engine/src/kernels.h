@@ -236,7 +236,7 @@ struct Kernels {
   double (*float_spin)(int length, int repeats);
 };
 
-extern const Kernels kPortable;
+extern const Kernels kPortable;  // not in WebAssembly
 #if defined(__x86_64__)
 // These need avx2 and fma; and besides avx512f, avx512dq, avx512bw, avx512vl and avx512vpopcntdq.
 extern const Kernels kAvx2, kAvx512;

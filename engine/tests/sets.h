@@ -6,6 +6,9 @@
 #include "../src/kernels.h"
 
 inline std::vector<const bcdzoo::Kernels*> available() {
+#if defined(__wasm_simd128__)
+  return {&bcdzoo::kWasm};
+#else
   std::vector<const bcdzoo::Kernels*> all{&bcdzoo::kPortable};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(&bcdzoo::kAvx2);
@@ -14,8 +17,7 @@ inline std::vector<const bcdzoo::Kernels*> available() {
     all.push_back(&bcdzoo::kAvx512);
 #elif defined(__aarch64__)
   all.push_back(&bcdzoo::kNeon);
-#elif defined(__wasm_simd128__)
-  all.push_back(&bcdzoo::kWasm);
 #endif
   return all;
+#endif
 }
