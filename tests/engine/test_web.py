@@ -1,4 +1,4 @@
-"""The engine as WebAssembly, in node and in a browser, and its page: of the build that BCDZOO_WEB_BUILD names, or of one."""
+"""The engine as WebAssembly in node and in a browser, and its page; BCDZOO_WEB_BUILD may name a build of it."""
 
 import base64
 import json
