@@ -1,6 +1,6 @@
 #!/bin/sh
-# The engine as WebAssembly, and its page: every kernel against its definition in node, random plans against numpy, and
-# in node and Chromium trained networks, random plans and the page. Needs cmake, Debian's emscripten, node and chromium,
+# The engine as WebAssembly, and its page: every kernel against its definition in node; in node and Chromium trained
+# networks and random plans against native kernels; and the page. Needs cmake, Debian's emscripten, node and chromium,
 # and the test environment's python on the PATH; of trained networks it takes those in BCDZOO_TEST_DATA.
 #   scripts/web.sh [BUILD]      BUILD/web is the page afterwards; a temporary folder if omitted
 set -eu

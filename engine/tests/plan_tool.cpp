@@ -126,14 +126,9 @@ std::string run_network(const std::string& path) {
   require(in.good(), "there are too few numbers");
   const int64_t row = image.width(), channel = row * image.height();
   const Images images{pixels.data(), 1, image.count(), channel, row, 1};
-#ifdef __EMSCRIPTEN__
-  constexpr int kMost = 1;
-#else
-  constexpr int kMost = 3;
-#endif
   std::vector<float> first;
   for (const Kernels* kernels : all_kernels())
-    for (int threads = 1; threads <= kMost; ++threads) {
+    for (int threads = 1; threads <= 3; ++threads) {
       std::vector<float> out(network.output().count());
       network.run(images, out.data(), threads, *kernels, nullptr);
       if (first.empty()) first = out;

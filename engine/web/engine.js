@@ -1,4 +1,5 @@
-// The engine as JavaScript sees it, in a browser or node; what emcc makes of the C interface (bcdzooModule) is in front of it.
+// The engine as JavaScript sees it, in a browser or node. What emcc makes of the C interface, bcdzooModule, is in front
+// of it.
 //
 //   const engine = await bcdzoo();
 //   const network = engine.load(bytes);            // a Uint8Array: a plan file (net.bcz)

@@ -1,8 +1,7 @@
 // Convolutions of narrow groups, once for every instruction set.
 
 // Input channel `c` of every lane's group, of kWidth outputs from one on: `at` is where the first one's group begins.
-BCDZOO_INLINE F group_operand(const float* at, int c, int group_in, int group_out,
-                             [[maybe_unused]] F loaded) {
+BCDZOO_INLINE F group_operand(const float* at, int c, int group_in, int group_out, [[maybe_unused]] F loaded) {
   if (group_out >= kWidth) return splat(at[c]);
 #ifndef __clang__  // which has no shuffle by a variable
   if (kWidth / group_out * group_in <= kWidth) {

@@ -1,5 +1,5 @@
-// WebAssembly with vectors of 128 bits: binary tiles of 2 pixels x 8 channels (the ones of bytes, then widened), four of
-// them a panel; real-valued tiles of 2 x 16.
+// WebAssembly with vectors of 128 bits: binary tiles of 2 pixels x 8 channels (the ones of bytes, then widened), four
+// of them a panel; real-valued tiles of 2 x 16.
 #include <wasm_simd128.h>
 
 #include "../kernels.h"
@@ -16,7 +16,8 @@ constexpr bool kPlain = true;
 constexpr int kFloatMR = 2, kFloatNV = 4;
 
 BCDZOO_INLINE F narrow(D first, D second) {
-  const F lower = (F)wasm_f32x4_demote_f64x2_zero((v128_t)first), upper = (F)wasm_f32x4_demote_f64x2_zero((v128_t)second);
+  const F lower = (F)wasm_f32x4_demote_f64x2_zero((v128_t)first);
+  const F upper = (F)wasm_f32x4_demote_f64x2_zero((v128_t)second);
   return __builtin_shufflevector(lower, upper, 0, 1, 4, 5);
 }
 BCDZOO_INLINE bool any(I mask) { return wasm_v128_any_true((v128_t)mask); }
