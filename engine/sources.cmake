@@ -15,6 +15,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND kernel_sources kernels/avx2.cpp kernels/avx512.cpp)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|^arm")
   list(APPEND kernel_sources kernels/neon.cpp)
+elseif(EMSCRIPTEN)
+  set(kernel_sources kernels/wasm.cpp)  # a module with vectors runs nowhere without them
 endif()
 foreach(list plan_sources network_sources kernel_sources)
   list(TRANSFORM ${list} PREPEND ${CMAKE_CURRENT_LIST_DIR}/src/)

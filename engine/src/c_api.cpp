@@ -85,7 +85,8 @@ bcdzoo_status load(const Make& make, const void* from, const char* name, bcdzoo_
     } catch (const FileError& missing) {
       throw FileError(std::string("cannot read ") + name + ": " + missing.what());
     } catch (const PlanError& refused) {
-      throw PlanError(std::string(name) + " cannot be used as a plan: " + refused.what() + "; make it again with `bcdzoo export`");
+      throw PlanError(std::string(name) + " cannot be used as a plan: " + refused.what() +
+                      "; make it again with `bcdzoo export`");
     }
   });
 }

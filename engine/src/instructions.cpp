@@ -22,7 +22,11 @@ std::vector<const Kernels*> all_kernels() {
   const unsigned long has = getauxval(AT_HWCAP);
   if ((has & HWCAP_NEON) && (has & HWCAP_VFPv4)) found.push_back(&kNeon);
 #endif
+#if defined(__wasm_simd128__)
+  found.push_back(&kWasm);
+#else
   found.push_back(&kPortable);
+#endif
   return found;
 }
 

@@ -245,7 +245,7 @@ struct Kernels {
   double (*float_spin)(int length, int repeats);
 };
 
-extern const Kernels kPortable;
+extern const Kernels kPortable;  // not in WebAssembly
 #if defined(__x86_64__)
 // These need avx2 and fma; and besides avx512f, avx512dq, avx512bw, avx512vl and avx512vpopcntdq.
 extern const Kernels kAvx2, kAvx512;
@@ -253,6 +253,8 @@ extern const Kernels kAvx2, kAvx512;
 #define BCDZOO_NEON
 // Of 32 bits it needs neon and vfpv4.
 extern const Kernels kNeon;
+#elif defined(__wasm_simd128__)
+extern const Kernels kWasm;
 #endif
 
 // The instruction sets of this processor and build, the fastest first.

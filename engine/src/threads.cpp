@@ -53,9 +53,7 @@ Pool& Pool::instance() {
   return *pool;
 }
 
-int Pool::processors() {
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost);
-}
+int Pool::processors() { return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMost); }
 
 void Pool::grow(int threads) {
   while (static_cast<int>(threads_.size()) < threads - 1) {

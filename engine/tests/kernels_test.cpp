@@ -1,11 +1,11 @@
 // Every kernel of every instruction set that this processor has, against what kernels.h says, written down as plainly
 // as can be: bit for bit, on random sizes. Prints a line for each failure.
+#include "kernels.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-
-#include "kernels.h"
 
 using namespace bcdzoo;
 

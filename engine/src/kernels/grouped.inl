@@ -1,13 +1,15 @@
 // Convolutions of narrow groups, once for every instruction set.
 
 // Input channel `c` of every lane's group, of kWidth outputs from one on: `at` is where the first one's group begins.
-BCDZOO_INLINE F group_operand(const float* at, int c, int group_in, int group_out, F loaded) {
+BCDZOO_INLINE F group_operand(const float* at, int c, int group_in, int group_out, [[maybe_unused]] F loaded) {
   if (group_out >= kWidth) return splat(at[c]);
+#ifndef __clang__  // which has no shuffle by a variable
   if (kWidth / group_out * group_in <= kWidth) {
     I index;
     for (int i = 0; i < kWidth; ++i) index[i] = i / group_out * group_in + c;
     return __builtin_shuffle(loaded, index);
   }
+#endif
   F gathered;
   for (int i = 0; i < kWidth; ++i) gathered[i] = at[i / group_out * group_in + c];
   return gathered;

@@ -12,7 +12,7 @@ namespace {
 constexpr int kWidth = 4;
 #include "vectors.inl"
 
-constexpr int kRoom = 31;  // dwords that a byte can count: 8 ones each
+constexpr int kRoom = 31;   // dwords that a byte can count: 8 ones each
 typedef uint8x16_t Counts;  // not I: with two types for one value compilers move it from register to register
 BCDZOO_INLINE Counts add_popcount(Counts sum, I x) { return vaddq_u8(sum, vcntq_u8((uint8x16_t)x)); }
 BCDZOO_INLINE I widen(Counts bytes) { return (I)vpaddlq_u16(vpaddlq_u8(bytes)); }
