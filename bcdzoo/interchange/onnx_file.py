@@ -20,7 +20,9 @@ from bcdzoo.weights.metadata import check_class_names
 
 _LARGEST_FILE = (1 << 31) - 1  # protobuf's
 _MOST_NODES = 10_000
+_MOST_PARTS = 1_000_000  # fields of all messages: what an empty one takes when it is parsed is 75 times its size
 _MOST_DIMENSIONS = 8
+_VARINT, _BYTES, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; sizes of those that have one
 _KINDS = {
     *(TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16),
     *(TensorProto.INT64, TensorProto.INT32, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL),
@@ -100,10 +102,47 @@ def _parsed(path: Path) -> tuple[onnx.ModelProto, int]:
         raise BcdzooError(f"{path} has more than {_LARGEST_FILE} bytes, and no ONNX file has")
     model = onnx.ModelProto()
     try:
+        if _parts(memoryview(content), onnx.ModelProto.DESCRIPTOR, _MOST_PARTS) < 0:
+            raise BcdzooError(f"{path} is of more than {_MOST_PARTS} parts: no network is")
         model.ParseFromString(content)
-    except (DecodeError, ValueError):
+    except (DecodeError, ValueError, IndexError, RecursionError):
         raise BcdzooError(f"{path} is no ONNX file, or damaged") from None
     return model, len(content)
+
+
+def _parts(content: memoryview, kind: Any, room: int) -> int:
+    """What is left of room for fields after those of a message and of all in it; negative as soon as nothing is.
+
+    Raises:
+        IndexError: The message ends too early.
+    """
+    at = 0
+    while at < len(content) and room >= 0:
+        room -= 1
+        tag, at = _varint(content, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == _VARINT:
+            _, at = _varint(content, at)
+        elif wire == _BYTES:
+            size, at = _varint(content, at)
+            field = kind.fields_by_number.get(number)
+            if field is not None and field.message_type is not None:
+                room = _parts(content[at : at + size], field.message_type, room)
+            at += size
+        elif wire in _FIXED:
+            at += _FIXED[wire]
+        else:
+            raise IndexError("a field of a kind that no ONNX file has")
+    return room
+
+
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and where it ends."""
+    number = shift = 0
+    while content[at] & 0x80 and shift < 63:
+        number |= (content[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return number | content[at] << shift, at + 1
 
 
 def _content(model: onnx.ModelProto, size: int) -> OnnxFile:

@@ -198,6 +198,39 @@ def test_what_is_no_onnx_file_is_refused(content: bytes, tmp_path: Path) -> None
         bcdzoo.load_qonnx(path)
 
 
+@pytest.mark.parametrize("kind", ["node", "initializer", "value_info", "attribute"])
+def test_a_file_of_very_many_empty_parts_is_refused_before_it_is_parsed(kind: str, tmp_path: Path) -> None:
+    tags = {"node": b"\x0a\x00", "initializer": b"\x2a\x00", "value_info": b"\x6a\x00"}
+    many = tags.get(kind, b"\x2a\x00") * 2_000_000
+    graph = b"\x0a" + _length(len(many)) + many if kind == "attribute" else many  # those of one node
+    path = tmp_path / "net.onnx"
+    path.write_bytes(sound().SerializeToString() + b"\x3a" + _length(len(graph)) + graph)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BcdzooError, match="more than 1000000 parts"):
+        bcdzoo.load_qonnx(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB; parsed it takes 150 MB
+
+
+def _length(size: int) -> bytes:
+    varint = bytearray()
+    while size > 0x7F:
+        varint.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([*varint, size])
+
+
+def test_graphs_in_graphs_without_end_are_refused(tmp_path: Path) -> None:
+    graph = b""
+    for _ in range(2000):  # a node's attribute that is a graph
+        attribute = b"\x32" + _length(len(graph)) + graph
+        node = b"\x2a" + _length(len(attribute)) + attribute
+        graph = b"\x0a" + _length(len(node)) + node
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x3a" + _length(len(graph)) + graph)
+    with pytest.raises(BcdzooError, match="no ONNX file, or damaged"):
+        bcdzoo.load_qonnx(path)
+
+
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.onnx")
     for name, reason in ((".", "is a folder"), ("pipe.onnx", "a named pipe"), ("none.onnx", "no file")):

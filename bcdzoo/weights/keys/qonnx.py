@@ -18,7 +18,7 @@ _OUTPUT = ["BipolarQuant", "Transpose", "MatMul", "Sub", "Pow", "Div", "Mul", "A
 _OPERATIONS = _INPUT + _LAYER * _HIDDEN + _OUTPUT
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _EPS = 1e-5
-_LARGEST = 64 << 20
+_LARGEST = 4 << 20  # TFC has 0.24 MB; what is parsed may take 75 times its size
 
 
 def _holds(path: Path, head: bytes) -> bool:
