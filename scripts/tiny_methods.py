@@ -14,17 +14,25 @@ from typing import Any
 from torch import nn
 
 from bcdzoo.errors import BcdzooError
+from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.binary_conv import REAL_VALUED, LowBitConv2d, Quantizers
+from bcdzoo.layers.gated_precision import GatedPrecisionConv2d
+from bcdzoo.layers.quantizers.abbnn import StandardizedSignWeight
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
 from bcdzoo.layers.quantizers.dorefa import PactActivation
 from bcdzoo.layers.quantizers.fixed_point import FixedPointInput
+from bcdzoo.layers.quantizers.fracbnn import SymmetricSteps
 from bcdzoo.layers.quantizers.irnet import BalancedWeight, DecayingEstimator
 from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight
-from bcdzoo.layers.quantizers.sign import ClippedSignWeight, Sign, SignWeight, clipped_sign
+from bcdzoo.layers.quantizers.rbonn import RecurrentWeight
+from bcdzoo.layers.quantizers.recu import RectifiedWeight, ScaledEstimator
+from bcdzoo.layers.quantizers.reste import PowerEstimator, PowerSignWeight
+from bcdzoo.layers.quantizers.sign import ClippedSignWeight, RSign, Sign, SignWeight, clipped_sign
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import XnorWeight
-from bcdzoo.layers.unit import BinaryUnit
-from bcdzoo.models import bcdnet, bnn, dorefa, finn, quicknet, xnornet
+from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
+from bcdzoo.models import bcdnet, bnn, dorefa, finn, fracbnn, quicknet, xnornet
+from bcdzoo.models.abbnn import NormFreeUnit
 from bcdzoo.models.abcnet import MultiBaseBlock
 from bcdzoo.models.adabin import AdaBinUnit
 from bcdzoo.models.bmxnet import PreActivationBlock, counting_conv
@@ -125,6 +133,29 @@ def _conv(weight: Callable[[], WeightQuantizer], a_bits: int = 1) -> Conv:
     return lambda c_in, c_out, stride: LowBitConv2d(c_in, c_out, 3, stride, weight(), a_bits)
 
 
+def _norm_free(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
+    return NormFreeUnit(StandardizedSignWeight, c_in, c_out, 3, stride, 1.0, shortcut)
+
+
+def _gated(c_in: int, c_out: int, stride: int) -> nn.Module:
+    parts = [SymmetricSteps(4), *([HalvingPool(), Duplicate()] if c_in != c_out else [])]
+    return fracbnn.FracUnit(GatedPrecisionConv2d(c_in, c_out, 3, stride), c_out, nn.Sequential(*parts))
+
+
+def _fracbnn() -> nn.Module:
+    units = nn.Sequential(*(_gated(c_in, c_out, 1 if c_in == c_out else 2) for c_in, c_out in pairwise(WIDTHS)))
+    return _framed(units, stem=fracbnn._stem(WIDTHS[0], 2, (0.5,) * 3, (0.5,) * 3))  # what the recipe subtracts
+
+
+def _reconstructed(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
+    conv = LowBitConv2d(c_in, c_out, 3, stride, RecurrentWeight(c_out))
+    return BinaryUnit(RSign(c_in), conv, c_out, RPReLU(c_out), shortcut)
+
+
+def _rectified(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return LowBitConv2d(c_in, c_out, 3, stride, RectifiedWeight(c_out))
+
+
 def _rotated(c_in: int, c_out: int, stride: int) -> nn.Module:
     return LowBitConv2d(c_in, c_out, 3, stride, RotatedWeight((c_out, c_in, 3, 3)))
 
@@ -194,6 +225,7 @@ def _hardtanh(channels: int) -> nn.Module:
 
 
 METHODS: dict[str, Callable[[], nn.Module]] = {
+    "abbnn": lambda: _residual(_norm_free),
     "abcnet": lambda: _framed(MultiBaseBlock(WIDTHS[0], WIDTHS[-1], 2)),
     "adabin": lambda: _residual(AdaBinUnit),
     "bcdnet-a": _bcdnet_a,
@@ -209,17 +241,21 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "dorefa-w2a2": lambda: _blocks(DoReFaBlock),
     "fdabnn": lambda: _residual(fda_residual),
     "finn": _finn,
+    "fracbnn": _fracbnn,
     "irnet": lambda: _quantized(lambda: Sign(DecayingEstimator()), _conv(BalancedWeight), _hardtanh),
     "lqnet": lambda: _blocks(LearnedBasisBlock),
     "meliusnet": _meliusnet,
     "qonnx-tfc": lambda: create_model("qonnx-tfc-w1a1"),
     "quicknet": _quicknet,
     "rbnn": lambda: _quantized(CentredSign, _rotated, _hardtanh),
+    "rbonn": lambda: _residual(_reconstructed),
     "reactnet": lambda: _residual(partial(react_residual, quantizers=BINARY)),
     "real-to-binary": lambda: _residual(
         partial(GatedUnit, quantizers=Quantizers(ClippedSignWeight), padding="symmetric")
     ),
     "real-valued": lambda: _residual(partial(react_residual, quantizers=REAL_VALUED)),
+    "recu": lambda: _quantized(lambda: Sign(ScaledEstimator()), _rectified, _hardtanh),
+    "reste": lambda: _quantized(lambda: Sign(PowerEstimator()), _conv(PowerSignWeight), inner=lambda _: nn.ReLU()),
     "sabnn": lambda: _residual(state_aware_residual),
     "slb-w1a1": lambda: _quantized(clipped_sign, _conv(SearchedWeight), inner=nn.PReLU),
     "slb-w1a8": lambda: _quantized(lambda: PactActivation(8), _conv(SearchedWeight, 8), inner=nn.PReLU),

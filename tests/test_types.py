@@ -23,6 +23,7 @@ result = bcdzoo.evaluate(model, "imagenet", batch_size=64)
 reveal_type(result)
 reveal_type((result.top1, result.n, result.ci95, result.predictions))
 reveal_type(bcdzoo.predict(model, "photo.jpg"))
+reveal_type(bcdzoo.load_qonnx("net.onnx"))
 bcdzoo.evaluate(model, "imagenet", batch_size="64")
 bcdzoo.evalute(model, "imagenet")
 """
@@ -37,8 +38,9 @@ SAID = """\
 12: note: Revealed type is "bcdzoo.evaluation.result.EvalResult"
 13: note: Revealed type is "tuple[float, int, dict[str, list[float]], pandas.core.frame.DataFrame]"
 14: note: Revealed type is "list[bcdzoo.evaluation.predict.Prediction]"
-15: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
-16: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
+15: note: Revealed type is "torch.nn.modules.module.Module"
+16: error: Argument "batch_size" to "evaluate" has incompatible type "str"; expected "int"  [arg-type]
+17: error: Module has no attribute "evalute"; maybe "evaluate"?  [attr-defined]
 """
 
 

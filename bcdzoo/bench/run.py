@@ -19,7 +19,7 @@ from bcdzoo.interchange.importing import build_network
 from bcdzoo.packed.bench import Limit, Rates, limit, rates
 from bcdzoo.packed.checkpoint import is_packed_file, load_packed
 from bcdzoo.packed.module import EngineModule
-from bcdzoo.packed.pack import PackedNetwork
+from bcdzoo.packed.pack import PackedNetwork, PlanNetwork
 from bcdzoo.text import printable, say
 from bcdzoo.versions import installed, package_version
 
@@ -59,6 +59,8 @@ def subject(model: str, build: dict[str, Any], input_size: int | None) -> Subjec
         plan = load_packed(model)
         return Subject(model, {}, plan, plan.plan.input_shape[1])
     network, size = build_network(model, **build)
+    if isinstance(network, PlanNetwork):  # of one's own function
+        return Subject(model, build, network, network.plan.input_shape[1])
     return Subject(model, build, network.eval(), input_size or size)
 
 

@@ -39,7 +39,6 @@ NOT_RUN = {
     "bcdzoo export bcdnet-tiny --as openvino": "it needs OpenVINO: tests/interchange/test_openvino.py runs it",
     "bcdzoo bench bcdnet-a mobilenet-v2": "it needs OpenVINO and ONNX Runtime: tests/bench runs them where they are",
     "bcdzoo bench bcdnet-a bcdnet-b": "as above; and it takes minutes",
-    "bcdzoo bench resnet-18 mobilenet-v1": "as above",
     "pip install .": "it would install into the environment that these tests run in",
 }
 

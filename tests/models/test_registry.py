@@ -24,6 +24,7 @@ from bcdzoo.layers.quantizers.dorefa import DoReFaActivation
 from bcdzoo.layers.quantizers.sign import Sign
 from bcdzoo.models import tiny
 from bcdzoo.models.bcdnet import tradeoff_widths
+from bcdzoo.ops.conventions import CONVENTIONS
 from bcdzoo.registry import REGISTRY, ModelSpec, find, list_models
 from bcdzoo.report.counts import counts, derived_forms
 from bcdzoo.report.listing import summary
@@ -99,12 +100,14 @@ def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
     report = bcdzoo.count_ops(name, "full")
     assert report.unsupported == []
     assert report.params == sum(p.numel() for p in described(name).parameters())
+    ace = report.under(CONVENTIONS["ace"])
     macs = sum(layer.counts.get("mac", 0) for layer in report.layers)  # the FLOPs under the other convention
     assert counts()[name] == {
         "params": report.params,
         "kinds": report.counts,
         "full": {"bops": report.bops, "flops": report.flops, "ops": report.ops},
         "dagger": {"bops": report.bops, "flops": macs, "ops": macs + round(report.bops / 64)},
+        "ace": {"bops": ace.bops, "flops": ace.flops, "ops": ace.ops},
         "forms": derived_forms(name),
     }
 
