@@ -10,7 +10,9 @@ more than the tolerance over what is written down ends the script with 1; ``--wr
 """
 
 import ctypes
+import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
@@ -66,23 +68,22 @@ def write_case(name: str, path: Path) -> None:
     write_plan(path, plan_of(network.eval(), shape))
 
 
-def run_cases(folder: Path) -> None:
-    """In a process under valgrind: run each plan once, and once more while it is counted."""
-    import torch
+def run_cases(folder: Path, engine: Path) -> None:
+    """In a process under valgrind, without torch, which takes long there: run each plan, and again while it counts."""
+    import numpy as np
 
-    import bcdzoo
-    from bcdzoo.packed import native
-
-    torch.set_num_threads(1)
-    if native.chosen() != INSTRUCTIONS:
-        raise SystemExit(f"the engine runs with {native.chosen()}, not {INSTRUCTIONS}")
+    spec = importlib.util.spec_from_file_location(ENGINE, engine)
+    assert spec is not None and spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     requests = ctypes.CDLL(str(folder / "requests.so"))
     for path in sorted(folder.glob("*.bcz")):
-        network = bcdzoo.load_packed(path)
-        image = torch.randn(1, *network.plan.input_shape, generator=torch.Generator().manual_seed(0))
-        network(image)
+        network = module.Network(np.fromfile(path, np.uint8), hashed=True, map=False)
+        image = np.random.default_rng(0).standard_normal((1, *network.input), np.float32)
+        logits = np.empty((1, math.prod(network.output)), np.float32)
+        network.run(image, logits, 1, INSTRUCTIONS)
         requests.start()
-        network(image)
+        network.run(image, logits, 1, INSTRUCTIONS)
         requests.stop(path.stem.encode())
 
 
@@ -94,9 +95,16 @@ def count(names: list[str]) -> dict[str, int]:
         for number, case in enumerate(names):
             write_case(case, folder / f"{number}.bcz")
         tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no", "--compress-strings=no", "--compress-pos=no")
-        command = [*tool, f"--callgrind-out-file={folder / 'counts'}", sys.executable, __file__, "--run", str(folder)]
-        variables = os.environ | {"BCDZOO_KERNELS": INSTRUCTIONS, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=variables, capture_output=True, text=True)
+        command = [
+            *tool,
+            f"--callgrind-out-file={folder / 'counts'}",
+            sys.executable,
+            __file__,
+            "--run",
+            str(folder),
+            _engine(),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"valgrind: {' '.join(done.stderr.split())[-500:]}")
         dumps = {label: cost for path in folder.glob("counts.*") for label, cost in [_of_engine(path.read_text())]}
@@ -129,23 +137,28 @@ def _of_engine(dump: str) -> tuple[str, int]:
     return label, total
 
 
-def compiler() -> str:
-    """The compiler that the engine was built with, as the file says."""
+def _engine() -> str:
+    """The engine's compiled file."""
     from bcdzoo.packed import native
 
     module: Any = native.kernels()
-    found = re.search(rb"(GCC: \([^)]*\) [\d.]+|clang version [\d.]+)", Path(module.__file__).read_bytes())
+    return str(module.__file__)
+
+
+def compiler() -> str:
+    """The compiler that the engine was built with, as the file says."""
+    found = re.search(rb"(GCC: \([^)]*\) [\d.]+|clang version [\d.]+)", Path(_engine()).read_bytes())
     return found[1].decode() if found else "unknown"
 
 
 @click.command()
 @click.argument("cases", nargs=-1)
 @click.option("--write", is_flag=True, help="Write down what is found.")
-@click.option("--run", type=click.Path(path_type=Path), hidden=True)
-def main(cases: tuple[str, ...], write: bool, run: Path | None) -> None:
+@click.option("--run", type=click.Path(path_type=Path), nargs=2, hidden=True)
+def main(cases: tuple[str, ...], write: bool, run: tuple[Path, Path] | None) -> None:
     """Count the instructions of CASES (all, if none is named), and compare them with what is written down."""
     if run:
-        run_cases(run)
+        run_cases(*run)
         return
     known: dict[str, Any] = json.loads(FIGURES.read_text()) if FIGURES.exists() else {"instructions": {}}
     if (built := compiler()) != known.get("compiler", built):

@@ -33,9 +33,6 @@ fn=pack
 """
 
 
-SOME = ["a whole network", "3×3 and 1×1", "two bits"]  # in every run of the suite
-
-
 def test_what_the_engine_calls_is_not_counted() -> None:
     assert _of_engine(DUMP) == ("3", 1070)
 
@@ -50,8 +47,7 @@ def test_what_needs_more_and_what_nobody_knows_is_named() -> None:
     assert slower(found, before) == ["more", "new"]
 
 
-@pytest.mark.parametrize("cases", [SOME, pytest.param(sorted(set(CASES) - set(SOME)), marks=pytest.mark.slow)])
-def test_the_engine_needs_no_more_instructions_than_are_written_down(cases: list[str]) -> None:
+def test_the_engine_needs_no_more_instructions_than_are_written_down() -> None:
     if not shutil.which("valgrind") or not Path("/usr/include/valgrind/callgrind.h").exists():
         pytest.skip("valgrind is not installed")
     if INSTRUCTIONS not in native.instruction_sets():
@@ -59,7 +55,7 @@ def test_the_engine_needs_no_more_instructions_than_are_written_down(cases: list
     known = json.loads(FIGURES.read_text())
     if known["compiler"] != compiler():
         pytest.skip(f"built with {compiler()}, the figures are of {known['compiler']}")
-    words = [sys.executable, "-m", "scripts.count_instructions", *cases]
+    words = [sys.executable, "-m", "scripts.count_instructions"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(case in done.stdout for case in cases)
+    assert all(case in done.stdout for case in CASES)

@@ -95,7 +95,8 @@ def _by_torchvision(encoded: bytes) -> npt.NDArray[np.uint8] | None:
             return None
     content = torch.from_numpy(np.frombuffer(encoded, np.uint8).copy())  # torch wants it writable
     try:
-        with _quiet():  # libjpeg writes warnings directly to stderr
+        with _quiet(), warnings.catch_warnings():  # libjpeg writes warnings directly to stderr
+            warnings.simplefilter("ignore")  # torchvision announces the end of its decoders: require_decoder
             pixels: npt.NDArray[np.uint8] = decode_jpeg(content, ImageReadMode.RGB).permute(1, 2, 0).numpy()
     except RuntimeError:
         return None
