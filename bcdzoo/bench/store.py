@@ -22,7 +22,7 @@ def store(benchmark: dict[str, Any]) -> Path:
     Raises:
         BcdzooError: It cannot be written.
     """
-    names = "-".join(dict.fromkeys(record["model"] for record in benchmark["records"]))
+    names = "-".join(models_of(benchmark))
     path = folder() / re.sub(r"[^\w.-]", "_", f"{benchmark['started']}-{names[:80]}.json")
     try:
         write_json(path, benchmark)
@@ -32,16 +32,17 @@ def store(benchmark: dict[str, Any]) -> Path:
 
 
 def read_benchmark(path: Path) -> dict[str, Any]:
-    """Read a benchmark.
+    """Read a benchmark; adds its file's name as ``run``.
 
     Raises:
         BcdzooError: It is damaged, or no benchmark.
         OSError: It cannot be read.
     """
     found, checked = read_json(path)
-    if problem := (None if checked else "it has no hash") or _problem(found):
+    named = None if _text(path.stem) else "its file's name is not UTF-8"
+    if problem := (None if checked else "it has no hash") or _problem(found) or named:
         raise DamagedError(f"{path} is no benchmark of bcdzoo bench: {problem}")
-    return found
+    return found | {"run": path.stem}
 
 
 def read_benchmarks() -> list[dict[str, Any]]:
@@ -53,6 +54,25 @@ def read_benchmarks() -> list[dict[str, Any]]:
         except (BcdzooError, OSError) as error:
             say(f"{path} is left out: {str(error).removeprefix(f'{path} ').removeprefix('is ')}")
     return sorted(found, key=lambda benchmark: str(benchmark["started"]))
+
+
+def models_of(benchmark: dict[str, Any]) -> list[str]:
+    """The networks that were measured, each once."""
+    return list(dict.fromkeys(record["model"] for record in benchmark["records"]))
+
+
+def remove_benchmark(benchmark: dict[str, Any]) -> Path:
+    """Delete a stored benchmark; its file, which is gone.
+
+    Raises:
+        BcdzooError: It cannot be deleted.
+    """
+    path = folder() / f"{benchmark['run']}.json"
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BcdzooError(f"cannot delete {path}: {error.strerror}") from None
+    return path
 
 
 def _problem(found: dict[str, Any]) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from bcdzoo.bench.machine import described
+from bcdzoo.bench.store import models_of, read_benchmarks, remove_benchmark
 from bcdzoo.cli.options import format_option
 from bcdzoo.data.preprocess import DECODERS
 from bcdzoo.evaluation.store import decoder_of, find_run, read_results, remove_run, run_id
@@ -34,6 +36,15 @@ _COLUMNS = (
     Column("device", rank=5),
     Column("preprocessing", rank=6),
 )
+_BENCHMARK_COLUMNS = (
+    Column("id"),
+    Column("models"),
+    Column("images at once", right=True),
+    Column("threads", right=True),
+    Column("load", right=True, rank=1),
+    Column("started (UTC)"),
+    Column("machine", rank=2),
+)
 _LONGEST = {"model": 28, "label": 20, "dataset": 14, "weights": 20}  # so that a run is a line of 100 characters
 
 
@@ -42,16 +53,19 @@ _LONGEST = {"model": 28, "label": 20, "dataset": 14, "weights": 20}  # so that a
 @click.option("--dataset", help="Show only runs on this data set, such as imagenet.")
 @click.option("--since", metavar="DATE", help="Show only runs started on or after this date, such as 2026-11-01.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show only the latest N runs.")
+@click.option("--benchmarks", is_flag=True, help="List what `bcdzoo bench --store` has stored instead.")
 @format_option("text", "markdown", "csv", "json")
-def command(words: tuple[str, ...], dataset: str | None, since: str | None, limit: int | None, style: str) -> None:
+def command(
+    words: tuple[str, ...], dataset: str | None, since: str | None, limit: int | None, benchmarks: bool, style: str
+) -> None:
     """List evaluation runs in the results store, oldest first, of networks whose names match PATTERN.
 
-    `bcdzoo results rm RUN...` deletes runs with their predictions. A RUN is an id from the first column, the label that
-    `bcdzoo eval --label` gave, or a run's name or the beginning of it; `bcdzoo compare` takes the same.
+    `bcdzoo results rm RUN...` deletes runs with their predictions, or benchmarks. A RUN is an id from the first column,
+    the label that `bcdzoo eval --label` gave, or a run's name or the beginning of it; `bcdzoo compare` takes the same.
     """
     if words[:1] == ("rm",):
-        if dataset or since or limit:
-            raise click.UsageError("rm takes runs; --dataset, --since and --limit are for listing")
+        if dataset or since or limit or benchmarks:
+            raise click.UsageError("rm takes runs; --dataset, --since, --limit and --benchmarks are for listing")
         if len(words) == 1:
             raise click.UsageError("rm: name a run")
         _remove(words[1:])
@@ -59,12 +73,17 @@ def command(words: tuple[str, ...], dataset: str | None, since: str | None, limi
     if len(words) > 1:
         raise click.UsageError(f"one PATTERN at a time: {printable(' '.join(words), 100)}")
     pattern = words[0] if words else "*"
-    pattern = pattern if is_pattern(pattern) else zoo_name(pattern)
+    pattern = (pattern if is_pattern(pattern) else zoo_name(pattern)).lower()
+    if benchmarks:
+        if dataset or style == "csv":
+            raise click.UsageError("benchmarks have no data set, and are listed as text, markdown or JSON")
+        _list_benchmarks(pattern, since or "", limit, style)
+        return
     stored = read_results()
     found = [
         result | {"id": run_id(result["run"])}
         for result in stored
-        if fnmatch.fnmatch(result["model"].lower(), pattern.lower())
+        if fnmatch.fnmatch(result["model"].lower(), pattern)
         and dataset in (None, result["dataset"])
         and result["started"] >= (since or "")
     ]
@@ -85,10 +104,42 @@ def command(words: tuple[str, ...], dataset: str | None, since: str | None, limi
         click.echo(table([_COLUMNS[i] for i in used], [[row[i] for i in used] for row in shown], style))
 
 
-def _remove(runs: tuple[str, ...]) -> None:
-    found = {result["run"]: result for result in map(find_run, runs)}  # all are known before any is gone
-    for result in found.values():
-        for path in remove_run(result):
+def _list_benchmarks(pattern: str, since: str, limit: int | None, style: str) -> None:
+    stored = read_benchmarks()
+    found = [
+        benchmark | {"id": run_id(benchmark["run"])}
+        for benchmark in stored
+        if any(fnmatch.fnmatch(model.lower(), pattern) for model in models_of(benchmark))
+        and benchmark["started"] >= since
+    ]
+    found = found[-limit:] if limit else found
+    if style == "json":
+        click.echo(json.dumps(found, indent=1))
+    elif not found and style == "text":
+        click.echo("no benchmarks" + " that match" * bool(stored) + ": `bcdzoo bench MODEL... --store` stores them")
+    else:
+        click.echo(table(_BENCHMARK_COLUMNS, [_shown_benchmark(benchmark) for benchmark in found], style))
+
+
+def _shown_benchmark(benchmark: dict[str, Any]) -> list[str]:
+    records, of = benchmark["records"], benchmark["machine"]
+    models = models_of(benchmark)
+    more = f" and {len(models) - 1} more" if len(models) > 1 else ""
+    return [
+        benchmark["id"],
+        printable(models[0], _LONGEST["model"]) + more,
+        *(", ".join(map(str, sorted({record[key] for record in records}))) for key in ("batch_size", "threads")),
+        f"{of['load_before']:.1f}",
+        benchmark["started"][:16].replace("T", " "),
+        printable(described(of), 200),
+    ]
+
+
+def _remove(references: tuple[str, ...]) -> None:
+    stored = [*read_results(), *read_benchmarks()]
+    found = {run["run"]: run for run in (find_run(reference, stored) for reference in references)}
+    for run in found.values():  # all are known before any is gone
+        for path in [remove_benchmark(run)] if "records" in run else remove_run(run):
             click.echo(printable(f"deleted {path}"))
 
 

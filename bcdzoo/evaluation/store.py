@@ -5,7 +5,7 @@ Reading it imports neither torch nor pandas.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,17 @@ def runs_of(model: str) -> list[dict[str, Any]]:
     return [result for result in read_results() if result["model"] == model]
 
 
-def find_run(reference: str) -> dict[str, Any]:
+def find_run(reference: str, among: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
     """One run of the store.
 
     Args:
         reference: Its id, its name, its label, or the beginning of its name.
+        among: The runs to look among; None for all evaluations.
 
     Raises:
         BcdzooError: It is none, or could be several.
     """
-    results = read_results()
+    results = read_results() if among is None else among
     found: list[dict[str, Any]] = []
     if reference:
         ways: tuple[Callable[[dict[str, Any]], bool], ...] = (

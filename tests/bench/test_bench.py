@@ -1,5 +1,6 @@
 """Networks side by side on every backend, and what is stored of it."""
 
+import contextlib
 import json
 import os
 import time
@@ -16,7 +17,9 @@ import bcdzoo
 from bcdzoo.bench import energy, machine, timing
 from bcdzoo.bench.backends import LacksError, Wanted, plan_for, require, scaled_weights, variants
 from bcdzoo.bench.store import folder, read_benchmark, read_benchmarks, store
+from bcdzoo.cli import main
 from bcdzoo.errors import BcdzooError
+from bcdzoo.evaluation.store import run_id
 from bcdzoo.seal import DamagedError, sealed
 from tests.bench.test_energy import count, zone
 from tests.command import bcdzoo as command
@@ -129,7 +132,7 @@ def test_several_networks_are_measured_stored_and_written(own_home: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert "Brightness: left out: packed: Brightness cannot be packed" in done.stderr
     (found,) = read_benchmarks()
-    assert found == read_benchmark(tmp_path / "x.json")
+    assert found == read_benchmark(tmp_path / "x.json") | {"run": found["run"]}
     assert [(record["model"], record["batch_size"], record["input_size"]) for record in found["records"]] == [
         ("bcdnet-tiny", 2, 28),
         ("tests.own_networks:Brightness", 2, 28),
@@ -205,12 +208,32 @@ def test_a_processor_is_told_from_others_of_its_name(tmp_path: Path, monkeypatch
 
 def test_a_stored_benchmark_is_read_again_and_a_damaged_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     path = store(benchmark())
-    assert read_benchmarks() == [benchmark()] and path.parent == folder()
+    assert read_benchmarks() == [benchmark() | {"run": path.stem}] and path.parent == folder()
     path.write_text(path.read_text().replace("4.0", "1.0"))
     assert read_benchmarks() == []
     assert f"{path} is left out: damaged: its content does not match its hash" in capsys.readouterr().err
     with pytest.raises(DamagedError):
         read_benchmark(path)
+
+
+def test_benchmarks_are_listed_and_deleted_like_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*words: str) -> str:
+        with contextlib.suppress(SystemExit):
+            main(["results", *words])
+        return capsys.readouterr().out
+
+    assert shown("--benchmarks", "--format", "text").startswith("no benchmarks: ")
+    old, new = (store(benchmark(started=f"2026-11-2{day}T12:00:00Z")) for day in (7, 8))
+    assert [line.split()[0] for line in shown("--benchmarks", "--format", "text").splitlines()[1:3]] == [
+        run_id(old.stem),
+        run_id(new.stem),
+    ]
+    assert [
+        found["run"] for found in json.loads(shown("--benchmarks", "bcd*", "--since", "2026-11-28", "--format", "json"))
+    ] == [new.stem]
+    assert shown("--benchmarks", "meliusnet*", "--format", "text").startswith("no benchmarks that match: ")
+    assert shown("rm", run_id(old.stem)) == f"deleted {old}\n"
+    assert [found["run"] for found in read_benchmarks()] == [new.stem]
 
 
 def _changed(*keys: Any, to: Any) -> dict[str, Any]:
