@@ -9,7 +9,7 @@ from bcdzoo.graph.fuse import low_bit_layers
 from bcdzoo.graph.record import NotLoweredError
 from bcdzoo.packed.pack import PlanNetwork, fused, recorded, unpacked
 from bcdzoo.packed.run import PlanRunner
-from bcdzoo.plan.operations import Operation
+from bcdzoo.plan.operations import LOW_BIT, Operation
 from bcdzoo.plan.plan import Plan
 from bcdzoo.text import printable
 from bcdzoo.text_table import Column, table
@@ -52,7 +52,7 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
         what is in its unit, or why it stands alone.
     """
     runner = PlanRunner(plan)
-    slow = {each.name for each in runner.slow if each.kind in ("binary_unit", "low_bit_conv")}
+    slow = {each.name for each in runner.slow if each.kind in LOW_BIT}
     units = {each.name: each for each in plan.operations if each.kind == "binary_unit"}
     layers = [
         {"name": name, "unit": "" if why else in_words(units[name], name in slow), "why_alone": why}

@@ -10,9 +10,9 @@ from torch import Tensor
 from bcdzoo.errors import BcdzooError
 from bcdzoo.packed import native
 from bcdzoo.plan.file import encode
-from bcdzoo.plan.operations import Operation
+from bcdzoo.plan.operations import LOW_BIT, Operation
 from bcdzoo.plan.plan import Plan, shapes_of
-from bcdzoo.text import printable
+from bcdzoo.text import printable, say
 
 
 class PlanRunner:
@@ -44,6 +44,12 @@ class PlanRunner:
                 self._native = module.Network(content, hashed=False, map=True)
             except (ValueError, MemoryError) as error:
                 raise BcdzooError(f"this network cannot be packed: {printable(str(error), 300)}") from None
+            if slow := sum(each.kind in LOW_BIT for each in self.slow):
+                of = printable(self.plan.model or "this plan", 100)
+                say(
+                    f"{of}: {slow} of its low-bit convolutions {'runs' if slow == 1 else 'run'} by the engine's slow "
+                    "reference: `bcdzoo explain MODEL --plan` names them"
+                )
         return self._native
 
     @property

@@ -23,6 +23,9 @@ WORD = 64
 LARGEST_SIZE = 1 << 24
 """Largest dimension of a value, and largest whole number in a field."""
 
+LOW_BIT = ("binary_unit", "low_bit_conv")
+"""Kinds of operations on bits."""
+
 MOST_WEIGHT_BITS = 8
 """Most bits of a weight of a low-bit convolution."""
 

@@ -4,10 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bcdzoo.plan.operations import Operation, Shape, window
+from bcdzoo.plan.operations import LOW_BIT, Operation, Shape, window
 from bcdzoo.plan.plan import Plan, shapes_of
-
-_OF_BITS = ("binary_unit", "low_bit_conv")
 
 
 class Work(NamedTuple):
@@ -44,7 +42,7 @@ def bit_products(plan: Plan) -> list[int]:
 
 
 def _bit_products(plan: Plan, operation: Operation, shapes: Sequence[Shape], out: Shape) -> int:
-    if operation.kind not in _OF_BITS:
+    if operation.kind not in LOW_BIT:
         return 0
     kernel: Any = operation.fields["kernel"]
     return _planes(plan, operation, shapes) * math.prod((*kernel, *out[-2:]))
@@ -63,7 +61,7 @@ def _planes(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> int:
 def _work(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> Work:
     shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
     fields: Any = operation.fields
-    if operation.kind in _OF_BITS:
+    if operation.kind in LOW_BIT:
         return Work(_planes(plan, operation, shapes) * _pairs(operation, shape, fields["kernel"]), 0)
     if operation.kind == "conv":
         c_out, c_in, *kernel = constants["weight"].shape

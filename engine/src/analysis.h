@@ -46,6 +46,11 @@ class Analysis {
   Sliding sliding_of(int i) const;
   // Channels that a unit computes.
   int c_out(int i) const;
+  // Of a convolution of bits: channels that a group reads, and their dwords, with which each group begins.
+  int group_in(int i) const { return shape(input(i)).channels() / operation(i).whole("groups"); }
+  int group_dwords(int i) const { return ceil_div(group_in(i), 32); }
+  // Whether the groups' channels lie in their bits as in their floats.
+  bool bits_are_dense(int i) const { return operation(i).whole("groups") == 1 || group_in(i) % 32 == 0; }
   bool appends(int i) const { return operation(i).whole("append") != 0; }
   bool has_shortcut(int i, const char* kind) const { return operation(i).word("shortcut") == kind; }
   bool adds_to_last(int i) const { return has_shortcut(i, "same") && c_out(i) < shape(input(i)).channels(); }
@@ -80,6 +85,7 @@ class Analysis {
   enum class Role { kOther, kUnit, kLowBit };
 
   bool fits_kernels(int i) const;
+  bool bit_groups_fit(int i) const;
   bool unit_fits(int i, const Sliding& sliding) const;
   bool low_bit_fits(int i, const Sliding& sliding) const;
   void find_level_makers();

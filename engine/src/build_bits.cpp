@@ -7,10 +7,10 @@ namespace bcdzoo {
 namespace {
 
 // Bits where a comparison falls, so that they are the other way round.
-Dwords falling(const Constant& falls, int channels) {
-  Dwords made(ceil_div(channels, 32), 0);
-  for (int c = 0; c < channels; ++c)
-    if (falls.floats[falls.count() == 1 ? 0 : c] != 0.0f) made[c / 32] |= 1u << (c % 32);
+Dwords falling(const Constant& falls, int first, int count) {
+  Dwords made(ceil_div(count, 32), 0);
+  for (int c = 0; c < count; ++c)
+    if (falls.floats[falls.count() == 1 ? 0 : first + c] != 0.0f) made[c / 32] |= 1u << (c % 32);
   return made;
 }
 
@@ -27,7 +27,7 @@ void Builder::write_bits(int maker) {
   if (known_.is_unit(maker)) return;
   for (const auto& [reader, origin] : known_.bit_readers(maker + 1)) {
     begin_bits(reader);
-    BitsTask* const task = add_bits(reader, place(maker + 1), 0, origin.first);
+    BitsTask* const task = add_bits(reader, place(maker + 1), 0, origin.first / 32);
     task->threshold = thresholds(reader, origin.first, origin.count);
   }
 }
@@ -43,7 +43,7 @@ std::shared_ptr<BitMap> Builder::bit_map(int i) {
   const Shape& in = shape(input(i));
   const Sliding sliding = known_.sliding_of(i);
   auto map = std::make_shared<BitMap>();
-  map->dwords = ceil_div(in.channels(), 32);
+  map->dwords = known_.group_dwords(i) * operation(i).whole("groups");
   map->planes = in.levels() * (known_.is_low_bit(i) ? known_.levels_of(i)->planes : 1);
   map->height = in.height();
   map->width = in.width();
@@ -75,29 +75,39 @@ BitMap& Builder::begin_bits(int i) {
   return map;
 }
 
-BitsTask* Builder::add_bits(int i, const Place& from, int plane, int channel) {
+BitsTask* Builder::add_bits(int i, const Place& from, int plane, int dword) {
   BitsTask* const task = add<BitsTask>(bits_[i]->height);
   task->from = from;
   task->to = bits_[i];
   task->first_plane = plane;
-  task->first_dword = channel / 32;
+  task->first_dword = dword;
   task->reads = {from.slot};
   task->writes = {bits_[i]->slot};
   task->row_bytes = 4 * padded(from.shape.channels()) * from.shape.width();
   return task;
 }
 
+// Parts of a convolution's channels whose bits begin at dwords of their own.
+std::vector<Builder::Channels> Builder::parts_of(int i) const {
+  if (known_.bits_are_dense(i)) return {{0, shape(input(i)).channels(), 0}};
+  std::vector<Channels> parts;
+  for (int group = 0; group < operation(i).whole("groups"); ++group)
+    parts.push_back({group * known_.group_in(i), known_.group_in(i), group * known_.group_dwords(i)});
+  return parts;
+}
+
 // Bits of a unit whose thresholds are given for each image, or whose input's channels do not begin at dwords.
 void Builder::add_own_bits(int i) {
   begin_bits(i);
-  const int channels = shape(input(i)).channels();
-  const Place limits = given(i, "threshold", channels);
-  BitsTask* const task = add_bits(i, place(input(i)), 0, 0);
-  if (limits.slot) {
-    task->limits = limits;
-    reads(task, limits);
-  } else {
-    task->threshold = thresholds(i, 0, channels);
+  const Place limits = given(i, "threshold", shape(input(i)).channels());
+  for (const Channels& part : parts_of(i)) {
+    BitsTask* const task = add_bits(i, part.of(place(input(i))), 0, part.first_dword);
+    if (limits.slot) {
+      task->limits = part.of(limits);
+      reads(task, limits);
+    } else {
+      task->threshold = thresholds(i, part.first, part.count);
+    }
   }
 }
 
@@ -214,7 +224,11 @@ void Builder::set_up(UnitTask* task, int i) {
   read(task->gate, true);
   read(task->offset, true);
   spend(2 * sliding.pixels());  // and its classes
-  task->conv.windows = sliding.windows(map.padded_width(), map.dwords, map.dwords);
+  BinaryConv& conv = task->conv;
+  conv.windows = sliding.windows(map.padded_width(), map.dwords, known_.group_dwords(i));
+  const int groups = operation(i).whole("groups");
+  for (int panel = 0; groups > 1 && panel < conv.panel_count(); ++panel)
+    conv.panel_at.push_back(panel * kPanel / (conv.c_out / groups) * known_.group_dwords(i));
 }
 
 void Builder::add_terms(UnitTask* task, int i) {
@@ -222,13 +236,13 @@ void Builder::add_terms(UnitTask* task, int i) {
   const Sliding sliding = known_.sliding_of(i);
   const BitMap& map = *bits_[i];
   BinaryConv& conv = task->conv;
-  const int c_in = shape(input(i)).channels(), outputs = conv.c_out, all = conv.padded_out();
+  const int c_in = known_.group_in(i), outputs = conv.c_out, all = conv.padded_out();
   const int border = 1 + static_cast<int>(border_of(op, sliding));
   Classes classes = classes_of(sliding, map.height, map.width);
   const auto& samplings = op.fields.at("samplings").words;
   task->sampled.resize(samplings.size());
   for (size_t branch = 0; branch < samplings.size(); ++branch) {
-    const int64_t dwords = sliding.taps() * int64_t{map.dwords};
+    const int64_t dwords = sliding.taps() * int64_t{known_.group_dwords(i)};
     costs(task, 0, 32.0 * static_cast<double>(sliding.pixels()) * all * static_cast<double>(dwords));
     spend(int64_t{all} * (dwords + static_cast<int64_t>(classes.missing.size())));
     const int first = static_cast<int>(branch) * outputs;
@@ -270,11 +284,15 @@ void Builder::emit_low_bit(int i) {
 
 // Bits of a value's levels from one plane on: from what they are made of, if that is possible.
 void Builder::add_levels(int i, int value, int plane) {
+  for (const Channels& part : parts_of(i)) add_levels_of(i, value, plane, part);
+}
+
+void Builder::add_levels_of(int i, int value, int plane, const Channels& part) {
   const auto [signs, planes] = *known_.levels_of(i);
   const int maker = value - 1;
   const bool direct = known_.gives_bits(maker);
-  BitsTask* const task = add_bits(i, place(direct ? input(maker) : value), plane, 0);
-  const int channels = task->from.shape.channels(), all = round_up(channels, 32);
+  BitsTask* const task = add_bits(i, part.of(place(direct ? input(maker) : value)), plane, part.first_dword);
+  const int all = round_up(part.count, 32);
   if (direct && operation(maker).kind == "quantize") {
     const Operation& op = operation(maker);
     const float offset = static_cast<float>(op.whole("offset"));
@@ -283,8 +301,10 @@ void Builder::add_levels(int i, int value, int plane) {
   } else if (direct && operation(maker).kind == "encode") {
     task->sums.push_back(sum_bits(operation(maker).constant("basis")));
   } else if (direct) {
-    task->threshold = filled(operation(maker).constant("threshold"), channels, all, INFINITY);
-    if (operation(maker).has("falls")) task->falls = falling(operation(maker).constant("falls"), channels);
+    const Constant& threshold = operation(maker).constant("threshold");
+    task->threshold = filled(threshold, part.first, part.count, all, INFINITY);
+    if (operation(maker).has("falls"))
+      task->falls = falling(operation(maker).constant("falls"), part.first, part.count);
   } else if (signs) {
     task->threshold = Floats(all, 0.0f);
   } else {
@@ -301,7 +321,7 @@ void Builder::add_low_bit_terms(UnitTask* task, int i) {
   const Constant &words = op.constant("planes"), &factors = op.constant("a_scale");
   const auto [signs, planes] = *known_.levels_of(i);
   const int w_bits = words.shape.sizes[0], w_bases = op.whole("w_bases"), all = conv.padded_out();
-  const int64_t plane_words = words.count() / w_bits, dwords = sliding.taps() * int64_t{map.dwords};
+  const int64_t plane_words = words.count() / w_bits, dwords = sliding.taps() * int64_t{known_.group_dwords(i)};
   Classes classes = classes_of(sliding, map.height, map.width);
   if (!signs) classes = {{}, {{}}};  // a level of 0 adds nothing
   const double each = 32.0 * static_cast<double>(sliding.pixels()) * all * static_cast<double>(dwords);
@@ -310,8 +330,8 @@ void Builder::add_low_bit_terms(UnitTask* task, int i) {
   for (int basis = 0; basis < w_bases; ++basis) {
     std::vector<Plane> weights;
     for (int j = 0; j < w_bits; ++j)
-      weights.push_back(plane_of(words.words + j * plane_words, basis * conv.c_out, conv.c_out, sliding.taps(),
-                                 shape(input(i)).channels()));
+      weights.push_back(
+          plane_of(words.words + j * plane_words, basis * conv.c_out, conv.c_out, sliding.taps(), known_.group_in(i)));
     Term term = low_bit_term(i, weights, classes, basis * w_bits);
     term.scale = scales_of(op.constant("scale"), basis * conv.c_out, conv.c_out);
     conv.terms.push_back(std::move(term));
@@ -331,7 +351,7 @@ Term Builder::low_bit_term(int i, const std::vector<Plane>& planes, const Classe
   const Levels levels = *known_.levels_of(i);
   const Sliding sliding = known_.sliding_of(i);
   const int all = planes[0].padded_rows, border = 1 + static_cast<int>(border_of(operation(i), sliding));
-  const int64_t inside = int64_t{sliding.taps()} * shape(input(i)).channels();
+  const int64_t inside = int64_t{sliding.taps()} * known_.group_in(i);
   std::vector<int> every(sliding.taps());
   std::iota(every.begin(), every.end(), 0);
   Term term;

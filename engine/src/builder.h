@@ -99,9 +99,20 @@ class Builder {
   void write_bits(int maker);
   std::shared_ptr<BitMap> bit_map(int i);
   BitMap& begin_bits(int i);
-  BitsTask* add_bits(int i, const Place& from, int plane, int channel);
+  // Some channels of a map, whose bits begin at a dword.
+  struct Channels {
+    int first, count, first_dword;
+    Place of(Place all) const {
+      all.channel += first;
+      all.shape.sizes[all.shape.rank == 4 ? 1 : 0] = count;
+      return all;
+    }
+  };
+  std::vector<Channels> parts_of(int i) const;
+  BitsTask* add_bits(int i, const Place& from, int plane, int dword);
   void add_own_bits(int i);
   void add_levels(int i, int value, int plane);
+  void add_levels_of(int i, int value, int plane, const Channels& part);
   Floats thresholds(int unit, int first, int count) const;
   Place given(int i, const char* role, int channels);
   Place shortcut_of(int i, const Shape& out, int& repeats);

@@ -94,6 +94,7 @@ struct Term {
 struct BinaryConv {
   int c_out = 0;
   Windows windows;
+  std::vector<int32_t> panel_at;  // [panels]: dword of each run where a panel's channels begin (of groups); empty: 0
   std::vector<Dwords> panels;     // of each plane of weights: [panels][runs * length][kPanel]
   std::vector<Term> terms;        // several: sampled branches, or bases
   std::vector<float> factors;     // of bases of activations: terms are in their sequence; empty: one, without a factor
@@ -101,7 +102,7 @@ struct BinaryConv {
   // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of
   // padding are not counted but taken from padding_popcounts, [run][padded c_out]; `acc_init` is the same. Only of one
   // term and one pair.
-  std::vector<uint8_t> first_run, end_run;
+  std::vector<uint16_t> first_run, end_run;
   Ints padding_popcounts;
   // [padded c_out] each; empty: nothing of that kind is done
   Floats inner_slope, alpha, beta, shift_in, slope, shift_out;

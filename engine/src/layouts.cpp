@@ -51,14 +51,14 @@ float basis_sum(const Constant& basis, uint32_t code) {
 
 }  // namespace
 
-Floats filled(const Constant& constant, int count, int padded, float rest) {
+Floats filled(const Constant& constant, int first, int count, int padded, float rest) {
   Floats values(padded, rest);
-  for (int i = 0; i < count; ++i) values[i] = constant.floats[constant.count() == 1 ? 0 : i];
+  for (int i = 0; i < count; ++i) values[i] = constant.floats[constant.count() == 1 ? 0 : first + i];
   return values;
 }
 
 Floats constants_of(const Operation& operation, const char* name, int count, int padded, float rest) {
-  return operation.has(name) ? filled(operation.constant(name), count, padded, rest) : Floats();
+  return operation.has(name) ? filled(operation.constant(name), 0, count, padded, rest) : Floats();
 }
 
 Sliding::Sliding(const Operation& operation, const Shape& shape, int kernel_height, int kernel_width)
@@ -154,8 +154,8 @@ void skip_padding(BinaryConv& conv, const Sliding& sliding, const Plane& plane, 
   const int row_runs = conv.windows.runs() / sliding.kernel[0], run_taps = sliding.taps() / conv.windows.runs();
   for (int y = 0; y < sliding.out[0]; ++y) {
     const auto [first, end] = rows_inside(sliding, y, height);
-    conv.first_run.insert(conv.first_run.end(), sliding.out[1], static_cast<uint8_t>(first * row_runs));
-    conv.end_run.insert(conv.end_run.end(), sliding.out[1], static_cast<uint8_t>(end * row_runs));
+    conv.first_run.insert(conv.first_run.end(), sliding.out[1], static_cast<uint16_t>(first * row_runs));
+    conv.end_run.insert(conv.end_run.end(), sliding.out[1], static_cast<uint16_t>(end * row_runs));
   }
   conv.padding_popcounts.reserve(static_cast<size_t>(conv.windows.runs()) * plane.padded_rows);
   for (int run = 0; run < conv.windows.runs(); ++run)

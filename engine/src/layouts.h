@@ -7,8 +7,8 @@
 
 namespace bcdzoo {
 
-// A constant of each channel, padded with `rest`; a single number is for all channels.
-Floats filled(const Constant& constant, int count, int padded, float rest);
+// A constant of each channel from `first` on, padded with `rest`; a single number is for all channels.
+Floats filled(const Constant& constant, int first, int count, int padded, float rest);
 // The same of a constant by its name; empty if there is none.
 Floats constants_of(const Operation& operation, const char* name, int count, int padded, float rest = 0.0f);
 

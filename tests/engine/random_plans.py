@@ -208,6 +208,13 @@ class _Draft:
         fields["same"] = int(self.chance(0.15))
         return fields, kernel
 
+    def fitting(self, c_out: int, c_in: int) -> tuple[int, int]:
+        """Channels of the output, more often such that a panel of weights belongs to a group; and the groups."""
+        if self.chance(0.15) and (several := [by for by in (2, 3, 4) if c_in % by == 0]):
+            groups = self.one(*several)
+            return 32 * groups * self.one(1, 1, 2), groups
+        return c_out, self.groups(c_in, c_out)
+
     def groups(self, *channels: int) -> int:
         fitting = [by for by in (2, 3, 4, 8, 16, 17, 32, 64, *channels) if all(count % by == 0 for count in channels)]
         return int(self.one(*fitting)) if fitting and self.chance(0.3) else 1
@@ -409,7 +416,7 @@ class _Draft:
         bases, c_in = x.shape[0] if len(x.shape) == 4 else 1, x.shape[-3]
         fields, kernel = self.geometry()
         c_out, w_bits, w_bases = self.one(*_CHANNELS), self.one(1, 1, 2, 3), self.one(1, 1, 2)
-        groups = self.groups(c_in, c_out)
+        c_out, groups = self.fitting(c_out, c_in)
         fields |= {"kernel": kernel, "groups": groups, "w_bases": w_bases, "a_bits": x.a_bits}
         fields["pad_value"] = fields["pad_value"] if x.a_bits == 1 or self.chance(0.2) else 0.0
         rows = c_out * w_bases
@@ -459,12 +466,12 @@ class _Draft:
             c_out = {"none": self.one(*_CHANNELS), "same": smaller, "average-pool": c_in, "duplicate": 2 * c_in}[
                 shortcut
             ]
+        c_out, groups = self.fitting(c_out, c_in) if shortcut == "none" else (c_out, self.groups(c_in, c_out))
         fields, kernel = self.geometry(append or shortcut not in ("none", "average-pool"), shortcut == "average-pool")
         samplings: tuple[str, ...] = ("none",)
         if c_in % 4 == 0 and self.chance(0.25):
             samplings, kernel = self.one(SAMPLINGS, ("short-range",), ("none", "long-range")), (1, 1)
             fields["padding"] = (0, 0, 0, 0) if self.chance(0.9) else fields["padding"]
-        groups = self.groups(c_in, c_out)
         fields |= {"kernel": kernel, "groups": groups, "samplings": samplings, "shortcut": shortcut}
         fields |= {
             "append": int(append),

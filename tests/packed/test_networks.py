@@ -104,7 +104,12 @@ def test_dilated_convolutions_are_packed_bit_for_bit() -> None:
         ({"pad_value": 0.5}, True),
         ({"pad_value": 0.5, "padding": 0}, False),
         ({"kernel_size": 1, "padding": 1, "pad_value": 2.0}, True),
+        ({"kernel_size": 17, "dilation": 2, "padding": 16}, False),
         ({"groups": 2}, True),
+        ({"groups": 2, "c_in": 64, "c_out": 64}, False),
+        ({"groups": 3, "c_in": 288, "c_out": 96, "kernel_size": 1}, False),
+        ({"groups": 2, "c_in": 70, "c_out": 128, "dilation": 2, "pad_value": 1.0}, False),
+        ({"quantizer": DoReFaWeight(2), "groups": 2, "c_in": 24, "c_out": 64, "pad_value": -1.0}, False),
         ({"groups": 16, "stride": 2, "padding": "tensorflow"}, True),
         ({"groups": 4, "dilation": 2, "pad_value": 1.0, "c_out": 4}, True),
         ({"quantizer": DoReFaWeight(2), "groups": 4}, True),
@@ -112,17 +117,21 @@ def test_dilated_convolutions_are_packed_bit_for_bit() -> None:
     ],
 )
 @pytest.mark.parametrize("alone", [False, True])
-def test_any_window_is_packed_bit_for_bit(other: dict[str, Any], is_slow: bool, alone: bool) -> None:
+def test_any_window_is_packed_bit_for_bit_and_slow_ones_are_named(
+    other: dict[str, Any], is_slow: bool, alone: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(0)
-    conv = LowBitConv2d(**({"c_in": 16, "c_out": 32, "kernel_size": 3} | other)).eval()
+    chosen = {"c_in": 16, "c_out": 32, "kernel_size": 3} | other
+    conv = LowBitConv2d(**chosen).eval()
     packed = PackedConv2d(conv) if alone else bcdzoo.pack(nn.Sequential(Sign(), conv))
-    for size in ((2, 16, 13, 8), (1, 16, 7, 7)):
-        x = Sign()(torch.randn(size)).detach()
+    for size in ((2, 13, 8), (1, 7, 7)):
+        x = Sign()(torch.randn(size[0], chosen["c_in"], *size[1:])).detach()
         with torch.inference_mode():
             assert torch.equal(packed(x), conv(x))
     runner = next(iter(packed._runners.values()))
     assert isinstance(runner, PlanRunner)
     assert any(each.kind in ("binary_unit", "low_bit_conv") for each in runner.slow) == is_slow
+    assert ("1 of its low-bit convolutions runs by the engine's slow reference" in capsys.readouterr().err) == is_slow
 
 
 def test_weights_of_more_bits_than_a_plan_holds_are_refused() -> None:

@@ -41,7 +41,7 @@ struct BinaryPanel {
   float gate[kPanel], offset[kPanel], inner[kPanel];
   int64_t first, dword;  // channel, and its dword of bits
   uint32_t valid;        // bits of channels that there are
-  const uint32_t* weights;
+  const uint32_t *bits, *weights;
   int first_run = 0, end_run;  // that are counted
   const int32_t *acc_init, *padding_popcounts;
   const float* shortcut;
@@ -52,6 +52,7 @@ struct BinaryPanel {
     const BinaryConv& conv = job.conv;
     const BinaryMaps& maps = job.maps;
     const Term& term = conv.terms[0];
+    bits = maps.bits + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]);
     weights = conv.panels[term.pairs[0].panels].data() + first * job.depth;
     end_run = job.runs;
     acc_init = term.acc_init.data() + first;
@@ -148,7 +149,7 @@ template <Sums kSums, int MR, int NV>
 BCDZOO_INLINE void sum_one(const BinaryJob& job, const BinaryPanel& panel, int pixel, F (&v)[MR][NV]) {
   const uint32_t* x[MR];
 #pragma GCC unroll 16
-  for (int p = 0; p < MR; ++p) x[p] = job.maps.bits + job.window_at[pixel + p];
+  for (int p = 0; p < MR; ++p) x[p] = panel.bits + job.window_at[pixel + p];
   I ones[MR][NV];
   if (kSums == Sums::kRun) {
     const auto at = [&](int p, int) { return x[p] + job.run_at[0]; };
@@ -219,7 +220,7 @@ BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int
         for (int i = 0; i < NV; ++i) sums[p][i] = load(static_cast<const void*>(acc_init + kWidth * i));
       }
       for (const Pair& pair : term->pairs) {
-        const uint32_t* bits = job.maps.bits + pair.bits_at;
+        const uint32_t* bits = panel.bits + pair.bits_at;
         const uint32_t* w = conv.panels[pair.panels].data() + panel.first * job.depth;
         I ones[MR][NV];
         if (term->sampled_at) {
