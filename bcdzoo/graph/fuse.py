@@ -147,7 +147,7 @@ class _Unit:
         self.name = conv.name
         self.planes, self.scales = [conv.constants["planes"][0]], [conv.constants["scale"]]
         self.conv = conv
-        self.inputs: dict[str, int] = {}
+        self.inputs = {role: value for role, value in conv.inputs.items() if role == "scores"}
         self.constants: dict[str, Array] = {}
         window = ("stride", "padding", "same", "pad_value", "dilation", "groups", "kernel")
         self.fields: dict[str, Any] = {key: conv.fields[key] for key in window}
@@ -172,10 +172,10 @@ class _Unit:
         if not self._append() and not self._newest():
             self._shortcut_and_activation()
             self._limit()
-        planes = np.concatenate(self.planes)
         if found.falls.any():
-            planes = _turned(planes, found.falls, self.graph.shapes[self.x][0], int(self.fields["groups"]))
-        self.constants |= {"planes": planes, "scale": np.concatenate(self.scales)}
+            groups = int(self.fields["groups"])
+            self.planes = [_turned(planes, found.falls, groups, self.channels) for planes in self.planes]
+        self.constants |= {"planes": np.concatenate(self.planes), "scale": np.concatenate(self.scales)}
         self.fields["samplings"] = tuple(self.samplings)
         self.graph.put(
             self.last, Operation("binary_unit", {"x": self.x} | self.inputs, self.fields, self.constants, self.name)
@@ -255,6 +255,8 @@ class _Unit:
         if conv.fields["kernel"] != (1, 1) or self.fields["kernel"] != (1, 1):
             return False
         if any(conv.fields[key] != self.conv.fields[key] for key in conv.fields) or len(self.planes) == 3:
+            return False
+        if {"scores"} & {*conv.inputs, *self.conv.inputs}:
             return False
         sampled = self.graph.maker(conv.inputs["x"])
         return conv.inputs["x"] == sign or (
@@ -420,15 +422,15 @@ def _through(chain: list[Operation], threshold: Array, falls: Array) -> tuple[Ar
     return torch.where(constant, always, found).numpy(), falls ^ (turned & ~constant).numpy()
 
 
-def _turned(planes: Array, falls: Array, c_in: int, groups: int) -> Array:
-    """Weights with the signs of some input channels turned, to match turned bits."""
+def _turned(planes: Array, falls: Array, groups: int, channels: int) -> Array:
+    """Weights, maybe several sets, with the signs of some input channels turned, to match turned bits."""
     rows, taps, _ = planes.shape
-    per_group = c_in // groups
     masks = [
-        packed_bits(np.broadcast_to(part[None, :, None], (1, per_group, taps)).astype(np.uint8))
-        for part in falls.reshape(groups, per_group)
+        packed_bits(np.broadcast_to(part[None, :, None], (1, len(part), taps)).astype(np.uint8))
+        for part in np.split(falls, groups)
     ]
-    turned: Array = planes ^ np.repeat(np.concatenate(masks), rows // groups, axis=0)
+    of_a_set = np.repeat(np.concatenate(masks), channels // groups, axis=0)
+    turned: Array = planes ^ np.tile(of_a_set, (rows // channels, 1, 1))
     return turned
 
 

@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -338,6 +338,30 @@ def _binary_unit(
     return v
 
 
+def _chosen(write: Callable[..., str], rows: int) -> Callable[..., str]:
+    """An operation that may have scores: with the weights of each set, of which every image keeps what is its own.
+
+    Args:
+        write: The operation without them.
+        rows: Dimension of the weights' planes that is divided.
+    """
+
+    def by_image(graph: Graph, step: Step, x: str | list[str], scores: str | None = None, **others: str) -> str:
+        if scores is None:
+            return write(graph, step, x, **others)
+        constants, count = step.operation.constants, step.shapes["scores"][0]
+        planes, scales = np.split(constants["planes"], count, axis=rows), np.split(constants["scale"], count)
+        best = graph("ArgMax", graph("Reshape", scores, whole(0, count, 1, 1)), axis=1, keepdims=1)
+        found = ""
+        for expert in range(count):
+            own = replace(step.operation, constants={**constants, "planes": planes[expert], "scale": scales[expert]})
+            made = write(graph, replace(step, operation=own), x, **others)
+            found = graph("Where", graph("Equal", best, whole(expert)), made, found) if found else made
+        return found
+
+    return by_image
+
+
 NODES: Mapping[str, Callable[..., str | list[str]]] = {
     "conv": _conv,
     "linear": _linear,
@@ -362,7 +386,7 @@ NODES: Mapping[str, Callable[..., str | list[str]]] = {
     "quantize": _quantize,
     "encode": _encode,
     "stack": _stack,
-    "low_bit_conv": _low_bit_conv,
-    "binary_unit": _binary_unit,
+    "low_bit_conv": _chosen(_low_bit_conv, rows=1),
+    "binary_unit": _chosen(_binary_unit, rows=0),
 }
 """What writes each kind of operation, from a graph, the operation and its inputs by name."""

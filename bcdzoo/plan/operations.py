@@ -216,21 +216,31 @@ def unpacked_bits(planes: Array, c_in: int, kernel: Sequence[int]) -> Array:
     return spread
 
 
+def experts(shapes: Mapping[str, Shape]) -> int:
+    """Number of sets of weights, of which an image has the one with its highest score; 1 if there are no scores."""
+    if "scores" not in shapes:
+        return 1
+    require(shapes["scores"][1:] in ((), (1, 1)), "the scores are no vector")
+    return shapes["scores"][0]
+
+
 def _low_bit_conv(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
-    shape = shapes["x"]
+    shape, sets = shapes["x"], experts(shapes)
     require(len(shape) in (3, 4), "the input is no map")
     bases = shape[0] if len(shape) == 4 else 1
     c_in, height, width = shape[-3:]
     w_bits, rows = operation.constants["planes"].shape[:2]
     groups, w_bases = fields["groups"], fields["w_bases"]
-    require(rows % (w_bases * groups) == 0 and c_in % groups == 0, "the weights do not fit the groups or the bases")
+    require(rows % sets == 0, "the weights do not fit the scores")
+    fits = rows // sets % (w_bases * groups) == 0 and c_in % groups == 0
+    require(fits, "the weights do not fit the groups or the bases")
     require(w_bits <= MOST_WEIGHT_BITS, f"weights have at most {MOST_WEIGHT_BITS} bits")
     expected = planes_shape(rows, c_in // groups, fields["kernel"])
     require(operation.constants["planes"].shape[1:] == expected, "the weights do not fit the map's channels")
     require(len(operation.constants["scale"]) == rows, f"scale is not of {rows} channels")
     require(len(operation.constants["a_scale"]) == bases, f"a_scale is not of {bases} bases")
-    return _slid(operation, (c_in, height, width), rows // w_bases, fields["kernel"])
+    return _slid(operation, (c_in, height, width), rows // (w_bases * sets), fields["kernel"])
 
 
 def _linear(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
@@ -352,16 +362,17 @@ def _levels(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
 def _binary_unit(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape = _a_map(shapes["x"])
-    constants, branches = operation.constants, len(fields["samplings"])
-    c_in = shape[0]
-    c_out = len(constants["planes"]) // branches
+    constants, branches, sets = operation.constants, len(fields["samplings"]), experts(shapes)
+    require(branches == 1 or sets == 1, "sampled branches have no scores")
+    c_in, rows = shape[0], len(constants["planes"])
+    c_out = rows // (branches * sets)
+    require(rows % sets == 0, "the weights do not fit the scores")
     require(c_in % fields["groups"] == 0 and c_out % fields["groups"] == 0, "the groups do not fit the channels")
-    expected = planes_shape(c_out * branches, c_in // fields["groups"], fields["kernel"])
+    expected = planes_shape(c_out * branches * sets, c_in // fields["groups"], fields["kernel"])
     require(constants["planes"].shape == expected, "the weights do not fit the map's channels")
     require(branches == 1 or fields["kernel"] == (1, 1), "sampled branches have 1×1 kernels")
     require(set(fields["samplings"]) == {"none"} or c_in % 4 == 0, "the channels are not divisible by 4")
-    require(c_in % fields["groups"] == 0 and c_out % fields["groups"] == 0, "the channels do not fit the groups")
-    require(len(constants["scale"]) == c_out * branches, "scale does not fit the weights")
+    require(len(constants["scale"]) == rows, "scale does not fit the weights")
     for name in ("alpha", "beta", "shift_in", "slope", "shift_out", "inner_slope"):
         if name in constants:
             require(len(constants[name]) == c_out, f"{name} is not of {c_out} channels")
@@ -447,14 +458,14 @@ KINDS: dict[str, Kind] = {
     "encode": Kind(("x",), {}, {"basis": 1}, _levels),
     "stack": Kind(("*",), {}, {}, _stack),
     "low_bit_conv": Kind(
-        ("x",),
+        ("x", "scores?"),
         GEOMETRY | {"kernel": _PAIR, "w_bases": Whole(1, 64), "a_bits": Whole(1, 16)},
         {"planes": 4, "scale": 1, "a_scale": 1},
         _low_bit_conv,
     ),
     # fused: binarize, binary convolutions, gate and offset, PReLU, scale and shift, shortcut, activation, clip
     "binary_unit": Kind(
-        ("x", "shortcut?", "threshold?", "gate?", "offset?"),
+        ("x", "scores?", "shortcut?", "threshold?", "gate?", "offset?"),
         GEOMETRY
         | {
             "kernel": _PAIR,

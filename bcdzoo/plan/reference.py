@@ -10,6 +10,7 @@ context) and functions are computed in float64 and rounded once; torch's are clo
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -297,6 +298,33 @@ def _shortcut(name: str, x: Array, given: Array | None, channels: int) -> Array:
     return given
 
 
+def _chosen(run: Callable[..., Array], rows: int) -> Callable[..., Array]:
+    """Run an operation that may have scores: then an image has its share of the weights, that of its highest score.
+
+    Args:
+        run: The operation without them.
+        rows: Dimension of the weights' planes that is divided.
+    """
+
+    def by_image(op: Op, x: Array, scores: Array | None = None, **others: Array) -> Array:
+        if scores is None:
+            return run(op, x, **others)
+        images = max(x.shape[-4], *(len(each) for each in (scores, *others.values())))
+        experts = _for_batch(scores.reshape(len(scores), -1).argmax(1), images)
+        count = scores.shape[1]
+        planes = np.split(op.constants["planes"], count, axis=rows)
+        scales = np.split(op.constants["scale"], count)
+        parts = []
+        for image, expert in enumerate(experts):
+            own = replace(op, constants=op.constants | {"planes": planes[expert], "scale": scales[expert]})
+            seen = {name: _for_batch(each, images)[image : image + 1] for name, each in others.items()}
+            maps = x if x.shape[-4] == 1 else x[..., image : image + 1, :, :, :]
+            parts.append(run(own, maps, **seen))
+        return np.concatenate(parts)
+
+    return by_image
+
+
 RUN: Mapping[str, Callable[..., Array]] = {
     "conv": _conv,
     "linear": _linear,
@@ -321,7 +349,7 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "quantize": _quantize,
     "encode": _encode,
     "stack": lambda op, **values: _joined([value[:, None] for value in values.values()]).swapaxes(0, 1),
-    "low_bit_conv": _low_bit_conv,
-    "binary_unit": _binary_unit,
+    "low_bit_conv": _chosen(_low_bit_conv, rows=1),
+    "binary_unit": _chosen(_binary_unit, rows=0),
 }
 """What computes each kind of operation, from the operation and its inputs by name."""

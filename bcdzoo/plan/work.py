@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from bcdzoo.plan.operations import LOW_BIT, Operation, Shape, window
+from bcdzoo.plan.operations import LOW_BIT, Operation, Shape, experts, window
 from bcdzoo.plan.plan import Plan, shapes_of
 
 
@@ -55,7 +55,8 @@ def _planes(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> int:
     rows = math.prod(operation.constants["planes"].shape[:-2])  # of all bit planes and bases of the weights
     given = plan.operations[operation.inputs["x"] - 1].kind if operation.inputs["x"] else ""
     a_bits = 1 if given == "encode" else fields.get("a_bits", 1)  # a learned basis has a bit for each number
-    return int(rows * a_bits * math.prod(shape[:-3]) * (shape[-3] // fields["groups"]))
+    sets = experts({role: shapes[value] for role, value in operation.inputs.items()})  # of which an image has one
+    return int(rows // sets * a_bits * math.prod(shape[:-3]) * (shape[-3] // fields["groups"]))
 
 
 def _work(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> Work:

@@ -50,8 +50,8 @@ Sliding Analysis::sliding_of(int i) const {
 }
 
 int Analysis::c_out(int i) const {
-  return operation(i).constant("planes").shape.sizes[0] /
-         static_cast<int>(operation(i).fields.at("samplings").words.size());
+  const int branches = static_cast<int>(operation(i).fields.at("samplings").words.size());
+  return operation(i).constant("planes").shape.sizes[0] / (branches * experts(i));
 }
 
 // Whether the kernels know a convolution of bits: its sums fit, and every border is a level.
@@ -77,13 +77,13 @@ bool Analysis::unit_fits(int i, const Sliding& sliding) const {
   const bool sampled = std::any_of(samplings.begin(), samplings.end(), [](const auto& by) { return by != "none"; });
   const bool is_dense = !sliding.is_padded() && sliding.stride[0] == 1 && sliding.stride[1] == 1;
   if (sampled && (in.channels() % (4 * 32) || !is_dense)) return false;  // quarters of channels are whole dwords
-  if (sampled && operation(i).whole("groups") != 1) return false;
+  if (sampled && (operation(i).whole("groups") != 1 || has_input(i, "scores"))) return false;
   return samplings.size() <= 3 && int64_t{group_in(i)} * sliding.taps() < kLargestSum;
 }
 
 bool Analysis::low_bit_fits(int i, const Sliding& sliding) const {
   const std::optional<Levels> levels = levels_of(i);
-  if (!levels) return false;
+  if (!levels || has_input(i, "scores")) return false;
   if (!levels->signs && border_of(operation(i), sliding) != 0) return false;
   int64_t largest = int64_t{group_in(i)} * sliding.taps();
   if (!levels->signs) largest <<= levels->planes;

@@ -44,6 +44,8 @@ class Analysis {
   bool is_low_bit(int i) const { return i >= 0 && roles_[i] == Role::kLowBit; }
 
   Sliding sliding_of(int i) const;
+  // Sets of weights, of which an image has the one with its highest score.
+  int experts(int i) const { return has_input(i, "scores") ? shape(input(i, "scores")).channels() : 1; }
   // Channels that a unit computes.
   int c_out(int i) const;
   // Of a convolution of bits: channels that a group reads, and their dwords, with which each group begins.

@@ -61,6 +61,7 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
     maps.shortcut_step = map.step;
     maps.shortcut_channels = shortcut_channels;
   }
+  if (scores.slot) maps.term = highest(frame.map(scores).values, scores.shape.channels());
   if (gate.slot) maps.gate = frame.map(gate).values;
   if (offset.slot) maps.offset = frame.map(offset).values;
   for (const Reader& reader : readers)

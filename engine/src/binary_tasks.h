@@ -55,7 +55,7 @@ class UnitTask : public Task {
   int stride = 1, extent = 1;
   Place to;  // channels that are written; without a slot: bits alone are wanted
   int out_rows = 0, out_columns = 0;
-  Place shortcut, gate, offset;  // those without a slot are not there
+  Place shortcut, gate, offset, scores;  // those without a slot are not there
   int shortcut_channels = 0;
   std::vector<Reader> readers;
   void run(const Frame& frame, int begin, int end, Part part) const override;

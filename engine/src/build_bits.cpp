@@ -133,6 +133,7 @@ void Builder::emit_unit(int i) {
   task->shortcut_channels = repeats;
   task->gate = gate;
   task->offset = offset;
+  if (has_input(i, "scores")) task->scores = place(input(i, "scores"));
   BinaryConv& conv = task->conv;
   conv.c_out = outputs;
   set_up(task, i);
@@ -223,6 +224,7 @@ void Builder::set_up(UnitTask* task, int i) {
   read(task->shortcut, false);
   read(task->gate, true);
   read(task->offset, true);
+  read(task->scores, true);
   spend(2 * sliding.pixels());  // and its classes
   BinaryConv& conv = task->conv;
   conv.windows = sliding.windows(map.padded_width(), map.dwords, known_.group_dwords(i));
@@ -241,11 +243,13 @@ void Builder::add_terms(UnitTask* task, int i) {
   Classes classes = classes_of(sliding, map.height, map.width);
   const auto& samplings = op.fields.at("samplings").words;
   task->sampled.resize(samplings.size());
-  for (size_t branch = 0; branch < samplings.size(); ++branch) {
+  const int experts = known_.experts(i), count = static_cast<int>(samplings.size()) * experts;
+  conv.chooses = experts > 1;
+  for (int branch = 0; branch < count; ++branch) {
     const int64_t dwords = sliding.taps() * int64_t{known_.group_dwords(i)};
-    costs(task, 0, 32.0 * static_cast<double>(sliding.pixels()) * all * static_cast<double>(dwords));
+    costs(task, 0, 32.0 / experts * static_cast<double>(sliding.pixels()) * all * static_cast<double>(dwords));
     spend(int64_t{all} * (dwords + static_cast<int64_t>(classes.missing.size())));
-    const int first = static_cast<int>(branch) * outputs;
+    const int first = branch * outputs;
     Plane plane = plane_of(op.constant("planes").words, first, outputs, sliding.taps(), c_in);
     Term term;
     term.acc_init.reserve(classes.missing.size() * static_cast<size_t>(all));
@@ -253,14 +257,13 @@ void Builder::add_terms(UnitTask* task, int i) {
       for (int row = 0; row < all; ++row)  // a border bit counts as -1
         term.acc_init.push_back(static_cast<int32_t>(int64_t{sliding.taps()} * c_in + border * plane.sum(row, taps)));
     term.scale = scales_of(op.constant("scale"), first, outputs);
-    if (samplings.size() == 1 && (sliding.before[0] || sliding.behind[0]))
-      skip_padding(conv, sliding, plane, map.height, c_in);
+    if (count == 1 && (sliding.before[0] || sliding.behind[0])) skip_padding(conv, sliding, plane, map.height, c_in);
     Pair pair;
-    pair.panels = static_cast<int>(branch);
+    pair.panels = branch;
     pair.shift = 1;
     term.pairs.push_back(pair);
     conv.panels.push_back(std::move(plane.panels));
-    if (samplings[branch] != "none") {
+    if (experts == 1 && samplings[branch] != "none") {
       spend(4 * sliding.pixels());
       task->sampled[branch] = samples(map.height, map.width, map.dwords, samplings[branch] == "long-range");
       term.sampled_at = task->sampled[branch].data();

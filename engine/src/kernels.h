@@ -96,7 +96,8 @@ struct BinaryConv {
   Windows windows;
   std::vector<int32_t> panel_at;  // [panels]: dword of each run where a panel's channels begin (of groups); empty: 0
   std::vector<Dwords> panels;     // of each plane of weights: [panels][runs * length][kPanel]
-  std::vector<Term> terms;        // several: sampled branches, or bases
+  std::vector<Term> terms;        // several: sampled branches, or bases; or sets of weights:
+  bool chooses = false;           // an image has one of the terms
   std::vector<float> factors;     // of bases of activations: terms are in their sequence; empty: one, without a factor
   std::vector<uint16_t> classes;  // [output pixel]: border class; empty: all are 0
   // Runs of a window that are not padding alone: [first_run, end_run) of each output pixel, or empty: all. Those of
@@ -127,6 +128,7 @@ struct BinaryMaps {
   int64_t out_step = 0;
   const float* shortcut = nullptr;  // [output pixels][shortcut_step], or null; may be `out` itself
   int64_t shortcut_step = 0;
+  int term = 0;                                    // of a convolution that chooses
   int shortcut_channels = 0;                       // after so many (a multiple of kPanel) it begins again; 0: never
   const float *gate = nullptr, *offset = nullptr;  // [padded c_out], or null
   std::vector<BitsOut> readers;

@@ -146,19 +146,30 @@ bool are_planes(const int* sizes, int64_t rows, int64_t channels, const int* ker
   return sizes[0] == rows && sizes[1] == int64_t{kernel[0]} * kernel[1] && sizes[2] == ceil_divided(channels, kWord);
 }
 
+// Sets of weights, of which an image has the one with its highest score; 1 if there are no scores.
+int experts(const Given& given) {
+  const Shape* const scores = given.input("scores");
+  if (!scores) return 1;
+  require(scores->rank == 1 || (scores->rank == 3 && scores->height() == 1 && scores->width() == 1),
+          "the scores are no vector");
+  return scores->sizes[0];
+}
+
 Shape low_bit_conv(const Given& given) {
   const Operation& operation = given.operation;
   const Shape &shape = given.x(), &planes = operation.constant("planes").shape;
   require(shape.rank == 3 || shape.rank == 4, "the input is no map");
-  const int bases = shape.levels(), c_in = shape.channels(), rows = planes.sizes[1];
+  const int bases = shape.levels(), c_in = shape.channels(), rows = planes.sizes[1], sets = experts(given);
   const int64_t groups = operation.whole("groups"), w_bases = operation.whole("w_bases");
   const int* kernel = operation.fields.at("kernel").wholes.data();
-  require(rows % (w_bases * groups) == 0 && c_in % groups == 0, "the weights do not fit the groups or the bases");
+  require(rows % sets == 0, "the weights do not fit the scores");
+  require(rows / sets % (w_bases * groups) == 0 && c_in % groups == 0,
+          "the weights do not fit the groups or the bases");
   require(planes.sizes[0] <= 8, "weights have at most 8 bits");
   require(are_planes(planes.sizes + 1, rows, c_in / groups, kernel), "the weights do not fit the map's channels");
   require_length(operation, "scale", rows);
   require(operation.constant("a_scale").count() == bases, "a_scale is not of " + std::to_string(bases) + " bases");
-  return slid(operation, shape_of({c_in, shape.height(), shape.width()}), rows / w_bases, kernel);
+  return slid(operation, shape_of({c_in, shape.height(), shape.width()}), rows / (w_bases * sets), kernel);
 }
 
 Shape linear(const Given& given) {
@@ -319,15 +330,17 @@ Shape binary_unit(const Given& given) {
   const Shape &shape = a_map(given.x()), &planes = operation.constant("planes").shape;
   const std::vector<std::string>& samplings = operation.fields.at("samplings").words;
   const int* kernel = operation.fields.at("kernel").wholes.data();
-  const int branches = static_cast<int>(samplings.size()), groups = operation.whole("groups");
-  const int c_in = shape.sizes[0], c_out = planes.sizes[0] / branches;
+  const int branches = static_cast<int>(samplings.size()), groups = operation.whole("groups"), sets = experts(given);
+  require(branches == 1 || sets == 1, "sampled branches have no scores");
+  const int c_in = shape.sizes[0], rows = planes.sizes[0], c_out = rows / (branches * sets);
+  require(rows % sets == 0, "the weights do not fit the scores");
   require(c_in % groups == 0 && c_out % groups == 0, "the groups do not fit the channels");
-  require(are_planes(planes.sizes, c_out * branches, c_in / groups, kernel),
+  require(are_planes(planes.sizes, int64_t{c_out} * branches * sets, c_in / groups, kernel),
           "the weights do not fit the map's channels");
   require(branches == 1 || (kernel[0] == 1 && kernel[1] == 1), "sampled branches have 1×1 kernels");
   const bool plain = std::all_of(samplings.begin(), samplings.end(), [](const auto& each) { return each == "none"; });
   require(plain || c_in % 4 == 0, "the channels are not divisible by 4");
-  require(operation.constant("scale").count() == c_out * branches, "scale does not fit the weights");
+  require(operation.constant("scale").count() == rows, "scale does not fit the weights");
   for (const char* name : {"alpha", "beta", "shift_in", "slope", "shift_out", "inner_slope"})
     require_length(operation, name, c_out);
   require(operation.has("threshold") != (given.input("threshold") != nullptr), "there is one threshold");
@@ -386,13 +399,13 @@ const std::vector<Kind>& kinds() {
       {"encode", {"x"}, {}, {{"basis", 1}}, levels},
       {"stack", {"*"}, {}, {}, stack},
       {"low_bit_conv",
-       {"x"},
+       {"x", "scores?"},
        with_geometry({pair("kernel"), whole("w_bases", 1, 64), whole("a_bits", 1, 16)}),
        {{"planes", 4}, {"scale", 1}, {"a_scale", 1}},
        low_bit_conv},
       // fused: binarize, binary convolutions, gate and offset, PReLU, scale and shift, shortcut, activation, clip
       {"binary_unit",
-       {"x", "shortcut?", "threshold?", "gate?", "offset?"},
+       {"x", "scores?", "shortcut?", "threshold?", "gate?", "offset?"},
        with_geometry({pair("kernel"), words("samplings", {"none", "short-range", "long-range"}),
                       word("shortcut", {"none", "same", "average-pool", "duplicate", "given"}),
                       flag("activation_first"), flag("append"), real("limit")}),

@@ -26,6 +26,9 @@ struct Task {
     return nullptr;
   }
   const Map& x() const { return *input("x"); }
+  // Sets of weights, and which of them this image has.
+  int experts() const { return input("scores") ? input("scores")->channels : 1; }
+  int expert() const { return input("scores") ? highest(input("scores")->values, experts()) : 0; }
 };
 
 // A map in memory of its own.
@@ -423,7 +426,8 @@ void low_bit_conv(const Task& task) {
   const Constant& planes = op.constant("planes");
   const float *scale = op.constant("scale").floats, *a_scale = op.constant("a_scale").floats;
   const Window window(op, levels, op.fields.at("kernel").wholes.data());
-  const int w_bits = planes.shape.sizes[0], rows = planes.shape.sizes[1], groups = op.whole("groups");
+  const int w_bits = planes.shape.sizes[0], all_rows = planes.shape.sizes[1], groups = op.whole("groups");
+  const int rows = all_rows / task.experts(), first = task.expert() * rows;  // of its own weights
   fill_map(task.out, [&](int c, int y, int x) {
     float all = 0;
     for (int k = 0; k < levels.levels; ++k) {
@@ -432,11 +436,12 @@ void low_bit_conv(const Task& task) {
       for (int row = c; row < rows; row += task.out.channels) {  // one for each basis of weights
         const auto weight = [&](int channel, int tap) {
           int sum = 0;
-          for (int j = 0; j < w_bits; ++j) sum += sign_of(planes, int64_t{j} * rows + row, channel, tap) * (1 << j);
+          for (int j = 0; j < w_bits; ++j)
+            sum += sign_of(planes, int64_t{j} * all_rows + first + row, channel, tap) * (1 << j);
           return double(sum);
         };
         const double sum = convolved(seen, window, groups, rows, row, y, x, weight);
-        const float scaled = static_cast<float>(sum) * scale[row];
+        const float scaled = static_cast<float>(sum) * scale[first + row];
         of_level = row == c ? scaled : of_level + scaled;
       }
       all = k ? all + of_level * a_scale[k] : of_level * a_scale[k];
@@ -481,14 +486,14 @@ struct Shortcut {
   }
 };
 
-// Sums of each branch × scale, added up.
-float branches_sum(const Operation& op, const std::vector<OwnMap>& seen, const Window& window, int channels, int c,
-                   int y, int x) {
+// Sums of each branch × scale, added up; rows of weights from `first` on.
+float branches_sum(const Operation& op, const std::vector<OwnMap>& seen, const Window& window, int channels, int first,
+                   int c, int y, int x) {
   const Constant& planes = op.constant("planes");
   const float* scale = op.constant("scale").floats;
   float v = 0;
   for (size_t branch = 0; branch < seen.size(); ++branch) {
-    const int64_t row = static_cast<int64_t>(branch) * channels + c;
+    const int64_t row = first + static_cast<int64_t>(branch) * channels + c;
     const auto weight = [&](int channel, int tap) { return double(sign_of(planes, row, channel, tap)); };
     const Padded padded{seen[branch].map, 0, op.real("pad_value")};
     const double sum = convolved(padded, window, op.whole("groups"), channels, c, y, x, weight);
@@ -503,7 +508,8 @@ void binary_unit(const Task& task) {
   const Operation& op = task.op;
   const Map &x = task.x(), &out = task.out, *gate = task.input("gate"), *offset = task.input("offset");
   const std::vector<std::string>& samplings = op.fields.at("samplings").words;
-  const int channels = op.constant("planes").shape.sizes[0] / static_cast<int>(samplings.size());
+  const int rows = op.constant("planes").shape.sizes[0] / task.experts(), first = task.expert() * rows;
+  const int channels = rows / static_cast<int>(samplings.size());
   OwnMap bits(x.channels, x.height, x.width);
   binarize_to(task, bits.map);
   std::vector<OwnMap> seen;
@@ -520,7 +526,7 @@ void binary_unit(const Task& task) {
   const float limit = op.real("limit");
   const auto value_of = [](const Map& each, int c) { return each.at(0, each.channels == 1 ? 0 : c, 0, 0); };
   const auto unit = [&](int c, int y, int column) {
-    float v = branches_sum(op, seen, window, channels, c, y, column);
+    float v = branches_sum(op, seen, window, channels, first, c, y, column);
     if (gate) v = v * value_of(*gate, c);
     if (offset) v = v + value_of(*offset, c);
     v = v > 0 ? v : v * inner[c];
@@ -567,6 +573,13 @@ const std::map<std::string, void (*)(const Task&)>& functions() {
 }
 
 }  // namespace
+
+int highest(const float* scores, int count) {
+  int best = 0;
+  for (int i = 1; i < count && !std::isnan(scores[best]); ++i)
+    if (scores[i] > scores[best] || std::isnan(scores[i])) best = i;
+  return best;
+}
 
 void run_reference(const Operation& operation, const std::vector<Map>& inputs, const Map& output) {
   functions().at(operation.kind)({operation, inputs, output});

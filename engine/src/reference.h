@@ -5,6 +5,9 @@
 
 namespace bcdzoo {
 
+// The first of the highest scores; one that is not a number counts as the highest.
+int highest(const float* scores, int count);
+
 // A value of one image in memory: pixels of `step` floats each, of which the first `channels` are the value's; one such
 // map behind the other if there are several levels.
 struct Map {

@@ -102,12 +102,13 @@ class _Draft:
 
     def example(self) -> Example:
         makers = [getattr(self, name) for name in dir(self) if name.startswith("make_")]
+        for _ in range(self.one(0, 0, 0, 2)):
+            self.try_to_add(self.make_scores)
         if self.chance(0.3):  # a trunk of units, whose maps grow and are added to; only the last one may give floats
             for _ in range(self.one(2, 3, 4, 6)):
                 self.try_to_add(self.trunk_unit)
-        weights = np.array(
-            [6.0 if "unit" in maker.__name__ or "low_bit" in maker.__name__ else 1.0 for maker in makers]
-        )
+        often = {"make_unit": 6.0, "make_low_bit_conv": 6.0, "make_arrangement": 2.5, "make_scores": 2.0}
+        weights = np.array([often.get(maker.__name__, 1.0) for maker in makers])
         wanted = int(self.dice.integers(1, 14)) if not self.operations or self.chance(0.7) else 0
         for _ in range(20 * wanted):
             if len(self.operations) < wanted:
@@ -419,10 +420,32 @@ class _Draft:
         c_out, groups = self.fitting(c_out, c_in)
         fields |= {"kernel": kernel, "groups": groups, "w_bases": w_bases, "a_bits": x.a_bits}
         fields["pad_value"] = fields["pad_value"] if x.a_bits == 1 or self.chance(0.2) else 0.0
-        rows = c_out * w_bases
+        inputs, experts = self.scores({"x": number})
+        rows = c_out * w_bases * experts
         planes = np.stack([self.weights(rows, c_in // groups, kernel) for _ in range(w_bits)])
         constants = {"planes": planes, "scale": self.numbers(rows), "a_scale": self.numbers(bases)}
-        return Operation("low_bit_conv", {"x": number}, fields, constants), True, 0
+        return Operation("low_bit_conv", inputs, fields, constants), True, 0
+
+    def scores(self, inputs: dict[str, int]) -> tuple[dict[str, int], int]:
+        """The inputs with scores, now and then, by which an image chooses its weights; and their number."""
+        found = self.pick(1, 3, exact=True, fits=lambda value: value.shape in ((2,), (3,), (3, 1, 1), (5, 1, 1)))
+        if found is None or self.chance(0.2):
+            return inputs, 1
+        return inputs | {"scores": found}, self.values[found].shape[0]
+
+    def make_scores(self) -> tuple[Operation, bool, int] | None:
+        """A few numbers of each image, for :meth:`scores`; they are not the same in every image."""
+        number = self.pick(3, exact=True)
+        if number is None:
+            return None
+        channels = self.values[number].shape[0]
+        if self.values[number].shape[1:] == (1, 1) and channels > 4:
+            count = self.one(3, 5) if channels > 5 else 3
+            start = int(self.dice.integers(channels - count + 1))
+            fields = {"axis": 0, "start": start, "stop": start + count, "step": 1}
+            return Operation("slice", {"x": number}, fields), True, 0
+        top: dict[str, Any] = {"name": "max", "kernel": self.values[number].shape[1:], "stride": (1, 1), "padding": (0, 0)}
+        return Operation("pool", {"x": number}, top | {"ceil": 0, "count_padding": 0}), True, 0
 
     def weights(self, rows: int, c_in: int, kernel: tuple[int, int]) -> Array:
         """Bits, of which those beyond the channels are anything, half the time."""
@@ -482,7 +505,8 @@ class _Draft:
             found = self.pick(3, exact=role == "threshold", fits=_is_pixel_of(channels))
             if found is not None and self.chance(0.4):
                 inputs[role] = found
-        rows = c_out * len(samplings)
+        inputs, experts = self.scores(inputs) if len(samplings) == 1 else (inputs, 1)
+        rows = c_out * len(samplings) * experts
         constants = {"planes": self.weights(rows, c_in // groups, kernel), "scale": self.numbers(rows)}
         constants |= self.some(c_out, alpha=0.5, beta=0.5, inner_slope=0.3, shift_in=0.4, slope=0.5, shift_out=0.4)
         if "threshold" not in inputs:

@@ -83,6 +83,7 @@ def examples() -> dict[str, Plan]:
     """Plans by what is special about them; the name begins with the kind of operation."""
     vector = Operation("reshape", {"x": 0}, {"shape": (0,)}, name="flat")
     gate = Operation("mean", {"x": 0}, {"axes": (1, 2), "double": 1})
+    scores = (gate, Operation("slice", {"x": 1}, {"axis": 0, "start": 1, "stop": 4, "step": 1}))
     weight = {"weight": real(6, 2, 3, 3)}
     plans = {
         "conv": to_logits(Operation("conv", {"x": 0}, GEOMETRY | {"groups": 2, "relu": 0}, weight)),
@@ -139,7 +140,20 @@ def examples() -> dict[str, Plan]:
                 {"planes": bits(3, 8, 9, 1), "scale": real(8), "a_scale": real(1)},
             ),
         ),
+        "low_bit_conv of weights that an image chooses": to_logits(
+            *scores,
+            LEVELS,
+            Operation(
+                "low_bit_conv",
+                {"x": 3, "scores": 2},
+                LOW_BIT,
+                {"planes": bits(2, 6, 9, 1), "scale": real(6), "a_scale": real(1)},
+            ),
+        ),
         "binary_unit": to_logits(unit({}, threshold=real(4))),
+        "binary_unit of weights that an image chooses": to_logits(
+            *scores, unit({"groups": 2}, {"scores": 2}, threshold=real(4), planes=bits(12, 9, 1), scale=real(12))
+        ),
         "binary_unit with all": to_logits(
             gate,
             unit(

@@ -17,6 +17,8 @@ from tests.plan.examples import LEVELS, bits, real, to_logits, unit
         (LEVELS, Operation("reshape", {"x": 1}, {"shape": (0,)})),  # the bases lie before the batch
         (LEVELS, Operation("slice", {"x": 1}, {"axis": 0, "start": 0, "stop": 1, "step": 1})),
         (unit({"groups": 3}, threshold=real(4)),),
+        (unit({}, {"scores": 0}, threshold=real(4), planes=bits(16, 9, 1), scale=real(16)),),
+        (unit({"shortcut": "none"}, {"scores": 1}, threshold=real(4), planes=bits(6, 9, 1), scale=real(6)),),
         (unit({"groups": 2, "shortcut": "none"}, threshold=real(4), planes=bits(3, 9, 1), scale=real(3)),),
     ],
 )

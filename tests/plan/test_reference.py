@@ -436,6 +436,22 @@ def test_bases_are_summed_as_in_the_zoo(bases: tuple[int, int], groups: int) -> 
     equal(low_bit(conv, activations), conv(activations).detach())
 
 
+def test_each_image_has_the_weights_of_its_highest_score() -> None:
+    scores = torch.tensor([[0.0, 2.0, 1.0], [3.0, 3.0, 1.0], [0.0, math.nan, 9.0], [0.0, -1.0, 0.5]])
+    x, scale, weight = sign(reals(4, 70, 5, 6)), reals(3, 8), sign(reals(3, 8, 35, 3, 3, seed=2))
+    of_images = scores.argmax(1)
+    expected = torch.cat(
+        [F.conv2d(x[i : i + 1], weight[e], None, 2, 1, 1, 2) * scale[e, :, None, None] for i, e in enumerate(of_images)]
+    )
+    fields = SLIDING | {"stride": (2, 2), "padding": (1, 1, 1, 1), "groups": 2, "kernel": (3, 3)}
+    constants = {"planes": weight_planes(weight.flatten(0, 1), 1), "scale": scale.flatten()}
+    of_levels = {"a_scale": torch.ones(1)} | constants
+    equal(result("low_bit_conv", {"x": x, "scores": scores}, fields | {"w_bases": 1, "a_bits": 1}, of_levels), expected)
+    one = {"threshold": torch.zeros(70)} | constants | {"planes": of_levels["planes"][0]}
+    behind = {"samplings": ("none",), "shortcut": "none", "activation_first": 0, "append": 0, "limit": math.inf}
+    equal(result("binary_unit", {"x": x, "scores": scores[:, :, None, None]}, fields | behind, one), expected)
+
+
 @pytest.mark.parametrize("bits", [(2, 2), (4, 4), (2, 1), (1, 3)])
 @pytest.mark.parametrize("pad_value", [0.0, 2.0])
 def test_weights_and_activations_of_several_bits_are_those_of_the_zoo(bits: tuple[int, int], pad_value: float) -> None:

@@ -51,7 +51,7 @@ struct BinaryPanel {
       : first(int64_t{panel} * kPanel), dword(panel), valid(low_bits(job.conv.c_out - panel * kPanel)) {
     const BinaryConv& conv = job.conv;
     const BinaryMaps& maps = job.maps;
-    const Term& term = conv.terms[0];
+    const Term& term = conv.terms[maps.term];
     bits = maps.bits + (conv.panel_at.empty() ? 0 : conv.panel_at[panel]);
     weights = conv.panels[term.pairs[0].panels].data() + first * job.depth;
     end_run = job.runs;
@@ -202,8 +202,8 @@ template <int MR, int NV>
 BCDZOO_INLINE void sum_terms(const BinaryJob& job, const BinaryPanel& panel, int pixel, F (&v)[MR][NV]) {
   const BinaryConv& conv = job.conv;
   const int bases = conv.factors.empty() ? 1 : static_cast<int>(conv.factors.size());
-  const int each = static_cast<int>(conv.terms.size()) / bases;
-  const Term* term = conv.terms.data();
+  const int each = conv.chooses ? 1 : static_cast<int>(conv.terms.size()) / bases;
+  const Term* term = conv.terms.data() + job.maps.term;
   for (auto& row : v)
     for (F& x : row) x = splat(-0.0f);  // changes nothing that is added to it
   for (int basis = 0; basis < bases; ++basis) {
@@ -334,8 +334,11 @@ BCDZOO_INLINE void prefetch(const BinaryJob& job, int panel, int begin, int end,
   constexpr int64_t kLine = 16;  // dwords
   const int64_t size = int64_t{job.depth} * kPanel;
   const int64_t first = size * begin / count / kLine * kLine, last = size * end / count;
-  for (const Dwords& panels : job.conv.panels)
+  const auto ask = [&](const Dwords& panels) {
     for (int64_t at = first; at < last; at += kLine) __builtin_prefetch(panels.data() + panel * size + at, 0, 2);
+  };
+  if (job.conv.chooses) return ask(job.conv.panels[job.maps.term]);
+  for (const Dwords& panels : job.conv.panels) ask(panels);
 }
 
 template <Sums kSums, bool kExtra, Adds kAdds>
@@ -375,9 +378,10 @@ void binary_conv_adds(const BinaryJob& job, int begin, int end, int first, int l
 
 void binary_conv(const BinaryConv& conv, const BinaryMaps& maps, int begin, int end, int first, int last) {
   const BinaryJob job(conv, maps);
-  const Term& term = conv.terms[0];
-  const bool terms = conv.terms.size() > 1 || term.pairs.size() > 1 || term.sampled_at || !conv.factors.empty() ||
-                     term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 || job.depth > 1 << 17;
+  const Term& term = conv.terms[maps.term];
+  const bool terms = (conv.terms.size() > 1 && !conv.chooses) || term.pairs.size() > 1 || term.sampled_at ||
+                     !conv.factors.empty() || term.pairs[0].shift != 1 || term.pairs[0].bits_at != 0 ||
+                     job.depth > 1 << 17;
   if (terms)
     binary_conv_adds<Sums::kTerms, true>(job, begin, end, first, last);
   else if (kPlain || maps.gate || maps.offset || !conv.inner_slope.empty() || conv.limit < INFINITY)
