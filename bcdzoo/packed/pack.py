@@ -148,7 +148,7 @@ def fused(plan: Plan) -> Plan:
 
 def _require_units(plan: Plan, name: str) -> None:
     """Refuse a plan that the kernels have nothing to do in."""
-    if not any(operation.kind in ("binary_unit", "low_bit_conv") for operation in plan.operations):
+    if not any(operation.kind in ("binary_unit", "binary_attention", "low_bit_conv") for operation in plan.operations):
         reasons = sorted({reason for _, reason in low_bit_layers(plan)})
         raise BcdzooError(f"{name} cannot be packed: {'; '.join(reasons) or 'no low-bit layers'}")
 
