@@ -99,6 +99,9 @@ _XNORNET = "Rastegari et al., XNOR-Net, ECCV 2016"
 _ABBNN = "Ma et al., A&B BNN: Add&Bit-Operation-Only Hardware-Friendly Binary Neural Network, CVPR 2024"
 _ADABIN = "Tu et al., AdaBin, ECCV 2022"
 _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimization?, ICML 2021"
+_BINARYVIT = (
+    "Le and Li, BinaryViT: Pushing Binary Vision Transformers Towards Convolutional Models, CVPR Workshops 2023"
+)
 _FRACBNN = (
     "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
 )
@@ -157,6 +160,8 @@ _SPECS = [
     ModelSpec("binarydensenet-37-dilated", "backtosimplicity:binarydensenet_37_dilated", _SIMPLICITY),
     ModelSpec("binarydensenet-45", "backtosimplicity:binarydensenet_45", _SIMPLICITY),
     ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY),
+    ModelSpec("binaryvit", "binaryvit:binaryvit", _BINARYVIT),
+    ModelSpec("binaryvit-real-embeddings", "binaryvit:binaryvit_real_embeddings", _BINARYVIT),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),

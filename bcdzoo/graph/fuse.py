@@ -437,7 +437,7 @@ def _turned(planes: Array, falls: Array, groups: int, channels: int) -> Array:
 def low_bit_layers(plan: Plan) -> Iterator[tuple[str, str]]:
     """Every layer of few bits, with "" where it is part of a unit, and else why it stands alone."""
     for operation in plan.operations:
-        if operation.kind == "binary_unit":
+        if operation.kind in ("binary_unit", "binary_attention"):
             yield operation.name, ""
         elif operation.kind == "low_bit_conv":
             yield operation.name, obstacle(operation) or "its input is no sign"

@@ -283,6 +283,30 @@ def _low_bit_conv(graph: Graph, step: Step, x: str | list[str]) -> str:
     return _sum(graph, terms)
 
 
+def _binary_attention(graph: Graph, step: Step, query: str, key: str, value: str) -> str:
+    """Softmax is in float64, as what a threshold is compared with."""
+    constants, heads = step.operation.constants, step.fields["heads"]
+
+    def of_heads(x: str, name: str) -> str:
+        signs = graph.signs(x, constants[f"{name}_threshold"].reshape(-1, 1, 1), np.array(False))
+        return graph("Reshape", signs, whole(0, heads, step.out[0] // heads, -1))
+
+    q, k, v = (of_heads(x, name) for x, name in ((query, "query"), (key, "key"), (value, "value")))
+    sums = _cast(graph, graph("MatMul", graph("Transpose", q, perm=[0, 1, 3, 2]), k), TensorProto.DOUBLE)
+    weights = graph("Softmax", graph("Div", sums, np.array(step.fields["divisor"])), axis=3)
+    ratio = graph("Div", _cast(graph, weights, TensorProto.FLOAT), constants["level"])
+    seen = _cast(graph, graph("Greater", ratio, _number(0.5)), TensorProto.FLOAT)
+    out = graph("MatMul", v, graph("Transpose", seen, perm=[0, 1, 3, 2]))
+    return graph("Reshape", graph("Mul", out, constants["level"]), whole(0, *step.out))
+
+
+def _upsample(graph: Graph, step: Step, x: str) -> str:
+    channels, height, width = step.shapes["x"]
+    rows, columns = step.fields["factor"]
+    apart = graph("Reshape", x, whole(0, channels, height, 1, width, 1))
+    return graph("Reshape", graph("Tile", apart, whole(1, 1, 1, rows, 1, columns)), whole(0, *step.out))
+
+
 _HALVING: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
 
 
@@ -372,6 +396,7 @@ NODES: Mapping[str, Callable[..., str | list[str]]] = {
     "add": _elementwise("Add"),
     "subtract": _elementwise("Sub"),
     "multiply": _elementwise("Mul"),
+    "add_map": lambda graph, step, x: graph("Add", x, step.operation.constants["map"]),
     "pool": _pool,
     "mean": _mean,
     "context": _context,
@@ -381,12 +406,14 @@ NODES: Mapping[str, Callable[..., str | list[str]]] = {
     "reshape": _reshape,
     "permute": _permute,
     "shift_quarters": _shift_quarters,
+    "upsample": _upsample,
     "fill": _fill,
     "binarize": _binarize,
     "quantize": _quantize,
     "encode": _encode,
     "stack": _stack,
     "low_bit_conv": _chosen(_low_bit_conv, rows=1),
+    "binary_attention": _binary_attention,
     "binary_unit": _chosen(_binary_unit, rows=0),
 }
 """What writes each kind of operation, from a graph, the operation and its inputs by name."""

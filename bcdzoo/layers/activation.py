@@ -1,4 +1,4 @@
-"""ReActNet's activation (ReActNet, section 4.2), and A&B BNN's."""
+"""ReActNet's activation (ReActNet, section 4.2), and those of A&B BNN and BinaryViT."""
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,15 @@ class RPReLU(nn.Module):
         assert self.slope is not None
         return self.slope
 
+    def offset(self) -> Tensor:
+        """What is added to each channel first."""
+        return self.shift_in
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.prelu(x + self.shift_in[:, None, None], self.slopes()).add_(self.shift_out[:, None, None])
+        return F.prelu(x + self.offset()[:, None, None], self.slopes()).add_(self.shift_out[:, None, None])
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        return plan.add("prelu", x=x, slope=self.slopes(), shift_in=self.shift_in, shift_out=self.shift_out)
+        return plan.add("prelu", x=x, slope=self.slopes(), shift_in=self.offset(), shift_out=self.shift_out)
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"rprelu": output.numel()}
@@ -46,3 +50,10 @@ class PowerRPReLU(RPReLU):
 
     def slopes(self) -> Tensor:
         return torch.exp2(straight_through(self.exponent.round(), self.exponent))
+
+
+class SubtractingRPReLU(RPReLU):
+    """``PReLU(x - shift_in) + shift_out``, as BinaryViT's files have it."""
+
+    def offset(self) -> Tensor:
+        return -self.shift_in

@@ -53,7 +53,7 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
     """
     runner = PlanRunner(plan)
     slow = {each.name for each in runner.slow if each.kind in LOW_BIT}
-    units = {each.name: each for each in plan.operations if each.kind == "binary_unit"}
+    units = {each.name: each for each in plan.operations if each.kind in ("binary_unit", "binary_attention")}
     layers = [
         {"name": name, "unit": "" if why else in_words(units[name], name in slow), "why_alone": why}
         for name, why in low_bit_layers(plan)
@@ -66,8 +66,12 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
 
 
 def in_words(unit: Operation, is_slow: bool = False) -> str:
-    """What is in a binary unit, in the order in which it is computed."""
+    """What is in a binary unit, or in attention of bits, in the order in which it is computed."""
     fields: Any = unit.fields
+    if unit.kind == "binary_attention":
+        heads = f"{fields['heads']} head{'s' if fields['heads'] > 1 else ''}"
+        slowly = ", by the slow reference, as a head's channels are no multiple of 32" if is_slow else ""
+        return f"signs, products of {heads}, softmax, 0 or 1, products{slowly}"
     constants, inputs = unit.constants, unit.inputs
     size = "×".join(map(str, fields["kernel"]))
     stride = "" if fields["stride"] == (1, 1) else f" by {fields['stride'][0]}"

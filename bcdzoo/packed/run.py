@@ -47,7 +47,7 @@ class PlanRunner:
             if slow := sum(each.kind in LOW_BIT for each in self.slow):
                 of = printable(self.plan.model or "this plan", 100)
                 say(
-                    f"{of}: {slow} of its low-bit convolutions {'runs' if slow == 1 else 'run'} by the engine's slow "
+                    f"{of}: {slow} of its low-bit operations {'runs' if slow == 1 else 'run'} by the engine's slow "
                     "reference: `bcdzoo explain MODEL --plan` names them"
                 )
         return self._native

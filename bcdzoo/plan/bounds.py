@@ -70,5 +70,7 @@ def _steps(operation: Operation, inputs: list[Shape], out: Shape) -> int:
     kernel: Any = operation.fields.get("kernel", ())
     numbers: int = math.prod(out) * math.prod(kernel) + sum(map(math.prod, inputs))
     weights: int = sum(each.size * (WORD if each.dtype.kind == "u" else 1) for each in operation.constants.values())
+    if operation.kind == "binary_attention":  # two products of each query, key and channel
+        numbers += 2 * math.prod(out) * math.prod(inputs[1][1:])
     bases = inputs[0][0] if len(inputs[0]) == 4 else 1
     return numbers + weights * bases * math.prod(out[1:])

@@ -23,7 +23,7 @@ WORD = 64
 LARGEST_SIZE = 1 << 24
 """Largest dimension of a value, and largest whole number in a field."""
 
-LOW_BIT = ("binary_unit", "low_bit_conv")
+LOW_BIT = ("binary_unit", "binary_attention", "low_bit_conv")
 """Kinds of operations on bits."""
 
 MOST_WEIGHT_BITS = 8
@@ -359,6 +359,31 @@ def _levels(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     return (bases, *_a_map(shapes["x"]))
 
 
+def _binary_attention(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    query, key, value = (_a_map(shapes[name]) for name in ("query", "key", "value"))
+    heads: Any = operation.fields["heads"]
+    divisor: Any = operation.fields["divisor"]
+    require(key == value and key[0] == query[0], "the inputs differ in their sizes")
+    require(query[0] % heads == 0, "the heads do not fit the channels")
+    require(divisor > 0, "the divisor is not above 0")
+    require(len(operation.constants["level"]) == 1, "there is one level")
+    for name in ("query", "key", "value"):
+        threshold = operation.constants[f"{name}_threshold"]
+        require(len(threshold) == query[0], f"{name}_threshold is not of {query[0]} channels")
+    return query
+
+
+def _add_map(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    require(operation.constants["map"].shape == _a_map(shapes["x"]), "the map that is added is of another size")
+    return shapes["x"]
+
+
+def _upsample(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    channels, *sizes = _a_map(shapes["x"])
+    factors: Any = operation.fields["factor"]
+    return (channels, *(size * factor for size, factor in zip(sizes, factors, strict=True)))
+
+
 def _binary_unit(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     fields: Any = operation.fields
     shape = _a_map(shapes["x"])
@@ -437,6 +462,7 @@ KINDS: dict[str, Kind] = {
         {"first": 2, "second": 2},
         _context,
     ),
+    "add_map": Kind(("x",), {}, {"map": 3}, _add_map),
     # arrangement
     "concat": Kind(("*",), {}, {}, _concat),
     "slice": Kind(("x",), {"axis": Whole(0, 2), "start": Whole(), "stop": Whole(1), "step": Whole(1)}, {}, _slice),
@@ -446,6 +472,7 @@ KINDS: dict[str, Kind] = {
     "reshape": Kind(("x",), {"shape": Whole(count=-1)}, {}, _reshape),  # 0: whatever is left
     "permute": Kind(("x",), {"axes": Whole(0, 2, count=3)}, {}, _permute),
     "shift_quarters": Kind(("x",), {"sampling": Word(SAMPLINGS[1:])}, {}, _shift_quarters),
+    "upsample": Kind(("x",), {"factor": _PAIR}, {}, _upsample),
     "fill": Kind(("x",), {"value": Real()}, {}, _unchanged),  # for one image, which stands for all
     # of few bits
     "binarize": Kind(("x", "threshold?"), {}, {"threshold?": 1, "falls?": 1}, _binarize),
@@ -462,6 +489,12 @@ KINDS: dict[str, Kind] = {
         GEOMETRY | {"kernel": _PAIR, "w_bases": Whole(1, 64), "a_bits": Whole(1, 16)},
         {"planes": 4, "scale": 1, "a_scale": 1},
         _low_bit_conv,
+    ),
+    "binary_attention": Kind(
+        ("query", "key", "value"),
+        {"heads": Whole(1), "divisor": Real()},
+        {"query_threshold": 1, "key_threshold": 1, "value_threshold": 1, "level": 1},
+        _binary_attention,
     ),
     # fused: binarize, binary convolutions, gate and offset, PReLU, scale and shift, shortcut, activation, clip
     "binary_unit": Kind(

@@ -281,6 +281,27 @@ def _binary_unit(
     return _joined([x[:, :kept], v]) if kept and op.fields["shortcut"] == "same" else v
 
 
+def _binary_attention(op: Op, query: Array, key: Array, value: Array) -> Array:
+    """Signs of all three → in each head: products of queries and keys / divisor → softmax → 0 or ``level`` → · values.
+
+    A weight of attention is ``level`` where it is above half of it, in float32; softmax is computed in float64.
+    """
+    given = {"query": query, "key": key, "value": value}
+    heads, images = op.fields["heads"], max(map(len, given.values()))
+    q, k, v = (
+        _for_batch(np.where(x >= _constant(op, f"{name}_threshold", x), 1.0, -1.0), images).reshape(
+            images, heads, x.shape[1] // heads, -1
+        )
+        for name, x in given.items()
+    )
+    sums = q.swapaxes(2, 3) @ k
+    weights = np.exp((sums - sums.max(3, keepdims=True)) / op.fields["divisor"])
+    weights = (weights / weights.sum(3, keepdims=True)).astype(np.float32)
+    level = op.constants["level"]
+    sums = v @ (weights / level > np.float32(0.5)).swapaxes(2, 3)
+    return np.asarray((sums.astype(np.float32) * level).reshape(images, *query.shape[1:]))
+
+
 _HALVING = {"name": "average", "kernel": (2, 2), "stride": (2, 2), "padding": (0, 0), "ceil": 1, "count_padding": 0}
 
 
@@ -335,6 +356,7 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "add": lambda op, a, b: a + b,
     "subtract": lambda op, a, b: a - b,
     "multiply": lambda op, a, b: a * b,
+    "add_map": lambda op, x: x + op.constants["map"],
     "pool": _pool,
     "mean": _mean,
     "context": _context,
@@ -344,12 +366,14 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "reshape": lambda op, x: x.reshape(len(x), *(size or -1 for size in op.fields["shape"])),
     "permute": lambda op, x: x.transpose(0, *(axis + 1 for axis in op.fields["axes"])),
     "shift_quarters": lambda op, x: _sampled(x, op.fields["sampling"]),
+    "upsample": lambda op, x: x.repeat(op.fields["factor"][0], 2).repeat(op.fields["factor"][1], 3),
     "fill": lambda op, x: np.full((1, *x.shape[1:]), op.fields["value"], np.float32),
     "binarize": _binarize,
     "quantize": _quantize,
     "encode": _encode,
     "stack": lambda op, **values: _joined([value[:, None] for value in values.values()]).swapaxes(0, 1),
     "low_bit_conv": _chosen(_low_bit_conv, rows=1),
+    "binary_attention": _binary_attention,
     "binary_unit": _chosen(_binary_unit, rows=0),
 }
 """What computes each kind of operation, from the operation and its inputs by name."""

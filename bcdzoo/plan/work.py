@@ -42,10 +42,17 @@ def bit_products(plan: Plan) -> list[int]:
 
 
 def _bit_products(plan: Plan, operation: Operation, shapes: Sequence[Shape], out: Shape) -> int:
+    if operation.kind == "binary_attention":
+        return _of_attention(operation, shapes)
     if operation.kind not in LOW_BIT:
         return 0
     kernel: Any = operation.fields["kernel"]
     return _planes(plan, operation, shapes) * math.prod((*kernel, *out[-2:]))
+
+
+def _of_attention(operation: Operation, shapes: Sequence[Shape]) -> int:
+    """A query with a key, and a weight with a value, in each channel."""
+    return 2 * math.prod(shapes[operation.inputs["query"]]) * math.prod(shapes[operation.inputs["key"]][1:])
 
 
 def _planes(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> int:
@@ -62,6 +69,8 @@ def _planes(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> int:
 def _work(plan: Plan, operation: Operation, shapes: Sequence[Shape]) -> Work:
     shape, constants = shapes[operation.inputs.get("x", 0)], operation.constants
     fields: Any = operation.fields
+    if operation.kind == "binary_attention":
+        return Work(_of_attention(operation, shapes), 0)
     if operation.kind in LOW_BIT:
         return Work(_planes(plan, operation, shapes) * _pairs(operation, shape, fields["kernel"]), 0)
     if operation.kind == "conv":

@@ -94,4 +94,37 @@ bool UnitTask::samples() const {
   return std::any_of(conv.terms.begin(), conv.terms.end(), [](const Term& term) { return term.sampled_at != nullptr; });
 }
 
+// Of pixels [begin, end): [pixel - begin][dwords].
+Dwords AttentionTask::signs(const Frame& frame, const Place& place, const Floats& threshold, int begin, int end) const {
+  const Map map = frame.map(place);
+  Dwords bits(static_cast<size_t>(end - begin) * attention.dwords());
+  frame.kernels.binarize(map.pixel(begin), map.step, map.channels, threshold.data(), nullptr, bits.data(),
+                         pixel_at.data(), 0, end - begin);
+  return bits;
+}
+
+void AttentionTask::run(const Frame& frame, int, int, Part part) const {
+  const Map out = frame.map(to);
+  const auto [first, last] = part.of(0, out.pixels());
+  if (first == last) return;
+  const int dwords = attention.dwords(), count = attention.keys, words = attention.key_dwords();
+  const int head_dwords = attention.head_dwords, channels = 32 * head_dwords;
+  const Dwords of_keys = signs(frame, key, key_threshold, 0, count);
+  const Dwords of_values = signs(frame, value, value_threshold, 0, count);
+  Dwords keys(of_keys.size()), values(static_cast<size_t>(attention.heads) * words * channels);
+  std::fill(values.begin(), values.end(), 0u);
+  for (int j = 0; j < count; ++j)
+    for (int dword = 0; dword < dwords; ++dword) {
+      keys[static_cast<size_t>(dword) * count + j] = of_keys[static_cast<size_t>(j) * dwords + dword];
+      const uint32_t bits = of_values[static_cast<size_t>(j) * dwords + dword];
+      const int head = dword / head_dwords, channel = dword % head_dwords * 32;
+      uint32_t* const at = &values[(static_cast<size_t>(head) * words + j / 32) * channels + channel];
+      for (int i = 0; i < 32; ++i) at[i] |= (bits >> i & 1) << j % 32;
+    }
+  const Dwords queries = signs(frame, query, query_threshold, first, last);
+  Ints scratch(attention.scratch());
+  frame.kernels.attend(attention, queries.data(), keys.data(), values.data(), scratch.data(), out.values, out.step,
+                       first, last);
+}
+
 }  // namespace bcdzoo

@@ -67,4 +67,17 @@ class UnitTask : public Task {
   std::vector<bool> whole;  // of `reads`: all rows are needed
 };
 
+// Attention of bits: it needs all keys and values for any query.
+class AttentionTask : public Task {
+ public:
+  Attention attention;
+  Place query, key, value, to;
+  Floats query_threshold, key_threshold, value_threshold;  // [dwords * 32]
+  std::vector<int32_t> pixel_at;                           // [pixel]: in dwords, of a map without a border
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+
+ private:
+  Dwords signs(const Frame& frame, const Place& place, const Floats& threshold, int begin, int end) const;
+};
+
 }  // namespace bcdzoo

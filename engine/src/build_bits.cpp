@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "builder.h"
@@ -375,6 +376,35 @@ Term Builder::low_bit_term(int i, const std::vector<Plane>& planes, const Classe
         }
     }
   return term;
+}
+
+// Of heads of whole dwords.
+bool Builder::emit_attention(int i) {
+  const Operation& op = operation(i);
+  const Shape &of = shape(i + 1), &keys = shape(input(i, "key"));
+  const int channels = of.channels(), of_head = channels / op.whole("heads");
+  if (of_head % 32) return false;
+  const int most = std::max(of.height() * of.width(), keys.height() * keys.width());
+  spend(most);
+  AttentionTask* const task = add<AttentionTask>(1, false);
+  Attention& attention = task->attention;
+  attention.heads = op.whole("heads");
+  attention.head_dwords = of_head / 32;
+  attention.keys = keys.height() * keys.width();
+  attention.level = op.constant("level").floats[0];
+  for (int difference = 0; difference <= of_head; ++difference)
+    attention.exps.push_back(std::exp(-2.0 * difference / op.fields.at("divisor").real));
+  for (int pixel = 0; pixel < most; ++pixel) task->pixel_at.push_back(pixel * attention.dwords());
+  task->query_threshold = constants_of(op, "query_threshold", channels, channels);
+  task->key_threshold = constants_of(op, "key_threshold", channels, channels);
+  task->value_threshold = constants_of(op, "value_threshold", channels, channels);
+  task->query = place(input(i, "query"));
+  task->key = place(input(i, "key"));
+  task->value = place(input(i, "value"));
+  for (const Place* each : {&task->query, &task->key, &task->value}) reads(task, *each);
+  costs(task, 0, 2.0 * channels * of.height() * of.width() * attention.keys);
+  gives_value(task, i);
+  return true;
 }
 
 }  // namespace bcdzoo

@@ -17,6 +17,8 @@ bool is_operand(const Shape& of, const Shape& whole) {
 const std::map<std::string, Builder::Emitter>& Builder::emitters() {
   static const std::map<std::string, Emitter> known = {
       {"add", &Builder::emit_elementwise},
+      {"add_map", &Builder::emit_add_map},
+      {"binary_attention", &Builder::emit_attention},
       {"clip", &Builder::emit_pointwise},
       {"concat", &Builder::emit_concat},
       {"context", &Builder::emit_context},
@@ -32,6 +34,7 @@ const std::map<std::string, Builder::Emitter>& Builder::emitters() {
       {"scale_shift", &Builder::emit_pointwise},
       {"slice", &Builder::emit_slice},
       {"subtract", &Builder::emit_elementwise},
+      {"upsample", &Builder::emit_upsample},
   };
   return known;
 }
@@ -298,6 +301,33 @@ bool Builder::emit_pad(int i) {  // around a map; channels are not padded often
   set(i + 1, to);
   gives(task, to);
   later_.push_back([=] { task->step = to.slot->step; });
+  return true;
+}
+
+bool Builder::emit_add_map(int i) {
+  const Shape& of = shape(i + 1);
+  const int64_t pixels = int64_t{of.height()} * of.width();
+  AddMapTask* const task = add<AddMapTask>(of.height());
+  task->step = padded(of.channels());
+  spend(pixels * task->step);
+  const float* const map = operation(i).constant("map").floats;
+  task->map.resize(pixels * task->step);
+  for (int64_t pixel = 0; pixel < pixels; ++pixel)
+    for (int c = 0; c < of.channels(); ++c) task->map[pixel * task->step + c] = map[c * pixels + pixel];
+  task->from = place(input(i));
+  reads(task, task->from);
+  task->to = in_place_of(input(i), of);
+  set(i + 1, task->to);
+  gives(task, task->to);
+  return true;
+}
+
+bool Builder::emit_upsample(int i) {
+  UpsampleTask* const task = add<UpsampleTask>(shape(i + 1).height());
+  for (int axis : {0, 1}) task->factor[axis] = operation(i).whole("factor", axis);
+  task->from = place(input(i));
+  reads(task, task->from);
+  gives_value(task, i);
   return true;
 }
 

@@ -77,6 +77,8 @@ class Builder {
   bool emit_slice(int i);
   bool emit_reshape(int i);
   bool emit_pad(int i);
+  bool emit_add_map(int i);
+  bool emit_upsample(int i);
   // The input of a window with its padding: a copy of `step` floats a pixel, or the map itself.
   struct Padded {
     Place place;
@@ -96,6 +98,7 @@ class Builder {
   // Convolutions of bits (build_bits.cpp).
   void emit_unit(int i);
   void emit_low_bit(int i);
+  bool emit_attention(int i);
   void write_bits(int maker);
   std::shared_ptr<BitMap> bit_map(int i);
   BitMap& begin_bits(int i);

@@ -134,6 +134,20 @@ struct BinaryMaps {
   std::vector<BitsOut> readers;
 };
 
+// Attention of bits, of an image's signs. For each query and head, with m the differing bits of the query and a key:
+//   p = float(exps[m - least m] / sum over keys of that)   (the sum over differences, from the least on)
+//   v = float(sum over keys with p / level > 0.5 of the values' signs) * level
+struct Attention {
+  int heads = 0, head_dwords = 0, keys = 0;  // 32 channels a dword
+  float level = 1;
+  std::vector<double> exps;  // [channels of a head + 1]: exp(-2 * difference / divisor)
+
+  int dwords() const { return heads * head_dwords; }
+  int key_dwords() const { return ceil_div(keys, 32); }
+  // Numbers that the kernel needs beside.
+  int64_t scratch() const { return int64_t{keys} + key_dwords() + 64 * int64_t{head_dwords} + 1; }
+};
+
 // A real-valued convolution; the input has its padding around it. v = sum over runs and their elements in sequence, one
 // fused product each, in each channel by itself (beginning with the first product's sum with 0); v += bias;
 // v = fma(v, alpha, beta); v = v < 0 ? 0 : v, so that a NaN stays one.
@@ -224,6 +238,10 @@ struct Kernels {
                      const int32_t* pixel_at, int begin, int end);
   void (*sum_bits)(const SumBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
                    const int32_t* pixel_at, int begin, int end);
+  // Pixels [begin, end) of a map `out`. `queries`: [pixel - begin][dwords]; `keys`: [heads][head_dwords][keys]; `values`:
+  // [heads][key_dwords][channels of a head], bit k % 32 of dword k / 32 that of key k, 0 beyond the keys.
+  void (*attend)(const Attention&, const uint32_t* queries, const uint32_t* keys, const uint32_t* values,
+                 int32_t* scratch, float* out, int64_t out_step, int begin, int end);
   void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first,
                      int last);
   void (*grouped_conv)(const GroupedConv&, const float* in, float* out, int64_t out_step, int begin, int end);

@@ -325,6 +325,30 @@ Shape with_shortcut(const Given& given, const Shape& out) {
   return name == "same" ? shape_of({channels, out.sizes[1], out.sizes[2]}) : out;
 }
 
+Shape binary_attention(const Given& given) {
+  const Operation& operation = given.operation;
+  const Shape &query = a_map(*given.input("query")), &key = a_map(*given.input("key"));
+  const Shape& value = a_map(*given.input("value"));
+  require(key == value && key.sizes[0] == query.sizes[0], "the inputs differ in their sizes");
+  require(query.sizes[0] % operation.whole("heads") == 0, "the heads do not fit the channels");
+  require(operation.fields.at("divisor").real > 0, "the divisor is not above 0");
+  require(operation.constant("level").count() == 1, "there is one level");
+  for (const char* name : {"query_threshold", "key_threshold", "value_threshold"})
+    require_length(operation, name, query.sizes[0]);
+  return query;
+}
+
+Shape add_map(const Given& given) {
+  require(given.operation.constant("map").shape == a_map(given.x()), "the map that is added is of another size");
+  return given.x();
+}
+
+Shape upsample(const Given& given) {
+  const Shape& shape = a_map(given.x());
+  const auto size = [&](int axis) { return int64_t{shape.sizes[axis + 1]} * given.operation.whole("factor", axis); };
+  return shape_of({shape.sizes[0], size(0), size(1)});
+}
+
 Shape binary_unit(const Given& given) {
   const Operation& operation = given.operation;
   const Shape &shape = a_map(given.x()), &planes = operation.constant("planes").shape;
@@ -381,6 +405,7 @@ const std::vector<Kind>& kinds() {
        {word("hidden", {"none", "relu"}), word("output", {"none", "sigmoid"})},
        {{"first", 2}, {"second", 2}},
        context},
+      {"add_map", {"x"}, {}, {{"map", 3}}, add_map},
       // arrangement
       {"concat", {"*"}, {}, {}, concat},
       {"slice", {"x"}, {whole("axis", 0, 2), whole("start"), whole("stop", 1), whole("step", 1)}, {}, slice},
@@ -388,6 +413,7 @@ const std::vector<Kind>& kinds() {
       {"reshape", {"x"}, {wholes("shape", -1)}, {}, reshape},  // 0: whatever is left
       {"permute", {"x"}, {wholes("axes", 3, 0, 2)}, {}, permute},
       {"shift_quarters", {"x"}, {word("sampling", {"short-range", "long-range"})}, {}, shift_quarters},
+      {"upsample", {"x"}, {pair("factor")}, {}, upsample},
       {"fill", {"x"}, {real("value")}, {}, unchanged},
       // of few bits
       {"binarize", {"x", "threshold?"}, {}, {{"threshold?", 1}, {"falls?", 1}}, binarize},
@@ -403,6 +429,11 @@ const std::vector<Kind>& kinds() {
        with_geometry({pair("kernel"), whole("w_bases", 1, 64), whole("a_bits", 1, 16)}),
        {{"planes", 4}, {"scale", 1}, {"a_scale", 1}},
        low_bit_conv},
+      {"binary_attention",
+       {"query", "key", "value"},
+       {whole("heads", 1), real("divisor")},
+       {{"query_threshold", 1}, {"key_threshold", 1}, {"value_threshold", 1}, {"level", 1}},
+       binary_attention},
       // fused: binarize, binary convolutions, gate and offset, PReLU, scale and shift, shortcut, activation, clip
       {"binary_unit",
        {"x", "scores?", "shortcut?", "threshold?", "gate?", "offset?"},

@@ -66,6 +66,8 @@ int64_t steps_of(const Operation& operation, const std::vector<Shape>& inputs, c
     taps = product({kernel->second.wholes[0], kernel->second.wholes[1]});
   for (const auto& each : operation.constants) weights += each.second.count() * (each.second.words ? kWord : 1);
   for (const Shape& input : inputs) all += count(input);
+  if (operation.kind == "binary_attention")  // two products of each query, key and channel
+    all += product({2, count(out), inputs[1].height(), inputs[1].width()});
   const int64_t behind_first =
       out.rank == 4 ? product({out.sizes[1], out.sizes[2], out.sizes[3]}) : product({out.height(), out.width()});
   return all + product({count(out), taps}) + product({weights, inputs[0].levels(), behind_first});

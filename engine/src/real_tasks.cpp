@@ -147,6 +147,29 @@ void PointwiseTask::run(const Frame& frame, int begin, int end, Part part) const
   frame.kernels.pointwise(pointwise, in.values, in.step, operand, out.values, out.step, out.channels, first, last);
 }
 
+void AddMapTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map in = frame.map(from, begin), out = frame.map(to, begin);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  for (int pixel = first; pixel < last; ++pixel) {
+    const float *const x = in.pixel(pixel), *const added = map.data() + pixel * step;
+    float* const y = out.pixel(pixel);
+    for (int c = 0; c < out.channels; ++c) y[c] = x[c] + added[c];
+  }
+}
+
+void UpsampleTask::run(const Frame& frame, int begin, int end, Part part) const {
+  const Map in = frame.map(from), out = frame.map(to, begin);
+  const auto [first, last] = part.of(begin * out.width, end * out.width);
+  for (int pixel = first; pixel < last; ++pixel) {
+    const int row = pixel / out.width / factor[0], column = pixel % out.width / factor[1];
+    std::memcpy(out.pixel(pixel), in.pixel(int64_t{row} * in.width + column), sizeof(float) * in.channels);
+  }
+}
+
+int UpsampleTask::needs(int, int end) const { return ceil_div(end, factor[0]); }
+
+int UpsampleTask::frees(int, int end) const { return end * factor[0]; }
+
 void ConcatTask::run(const Frame& frame, int begin, int end, Part part) const {
   const Map out = frame.map(to, begin);
   const auto [first, last] = part.of(begin * out.width, end * out.width);

@@ -74,6 +74,26 @@ class PointwiseTask : public Task {
   void run(const Frame& frame, int begin, int end, Part part) const override;
 };
 
+// A map plus a constant one.
+class AddMapTask : public Task {
+ public:
+  Floats map;  // [pixels][step]
+  int64_t step = 0;
+  Place from, to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+};
+
+// Each pixel several times.
+class UpsampleTask : public Task {
+ public:
+  int factor[2] = {1, 1};
+  Place from, to;
+  void run(const Frame& frame, int begin, int end, Part part) const override;
+  int needs(int read, int end) const override;
+  int frees(int read, int end) const override;
+  int scale(int) const override { return -1; }
+};
+
 // Maps side by side, channel by channel.
 class ConcatTask : public Task {
  public:

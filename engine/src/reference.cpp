@@ -218,6 +218,14 @@ void multiply(const Task& task) {
   elementwise(task, [](float a, float b) { return a * b; });
 }
 
+void add_map(const Task& task) {
+  const Constant& map = task.op.constant("map");
+  const Map& x = task.x();
+  fill_map(task.out, [&](int c, int y, int column) {
+    return x.at(0, c, y, column) + map.floats[(int64_t{c} * x.height + y) * x.width + column];
+  });
+}
+
 // Rows or columns of a map that a window sees, from `begin` on and before `end`, and how many of them count.
 struct Span {
   int begin, end;
@@ -357,6 +365,11 @@ void shift_quarters(const Task& task) {
   fill_map(task.out, [&](int c, int y, int column) { return sampled(task.x(), sampling, c, y, column); });
 }
 
+void upsample(const Task& task) {
+  const int rows = task.op.whole("factor", 0), columns = task.op.whole("factor", 1);
+  fill_map(task.out, [&](int c, int y, int x) { return task.x().at(0, c, y / rows, x / columns); });
+}
+
 void fill(const Task& task) {
   const float value = task.op.real("value");
   fill_map(task.out, [&](int, int, int) { return value; });
@@ -448,6 +461,35 @@ void low_bit_conv(const Task& task) {
     }
     return all;
   });
+}
+
+// Signs of all three; in each head products of queries and keys / divisor; softmax, in double; 0 or `level`; products
+// with the values.
+void binary_attention(const Task& task) {
+  const Operation& op = task.op;
+  const Map &query = *task.input("query"), &key = *task.input("key"), &value = *task.input("value");
+  const PerChannel q(op, "query_threshold"), k(op, "key_threshold"), v(op, "value_threshold");
+  const float level = op.constant("level").floats[0];
+  const double divisor = op.fields.at("divisor").real;
+  const int channels = query.channels / op.whole("heads"), keys = key.pixels();
+  std::vector<double> weights(keys);
+  for (int i = 0; i < query.pixels(); ++i)
+    for (int first = 0; first < query.channels; first += channels) {
+      for (int j = 0; j < keys; ++j) {
+        weights[j] = 0;
+        for (int c = first; c < first + channels; ++c)
+          weights[j] += (query.pixel(i)[c] >= q[c]) == (key.pixel(j)[c] >= k[c]) ? 1 : -1;
+      }
+      const double most = *std::max_element(weights.begin(), weights.end());
+      for (double& weight : weights) weight = std::exp((weight - most) / divisor);
+      const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+      for (int c = first; c < first + channels; ++c) {
+        int sum = 0;
+        for (int j = 0; j < keys; ++j)
+          if (static_cast<float>(weights[j] / all) / level > 0.5f) sum += value.pixel(j)[c] >= v[c] ? 1 : -1;
+        task.out.pixel(i)[c] = static_cast<float>(sum) * level;
+      }
+    }
 }
 
 // ---- fused
@@ -552,6 +594,7 @@ const std::map<std::string, void (*)(const Task&)>& functions() {
       {"add", add},
       {"subtract", subtract},
       {"multiply", multiply},
+      {"add_map", add_map},
       {"pool", pool},
       {"mean", mean},
       {"context", context},
@@ -561,12 +604,14 @@ const std::map<std::string, void (*)(const Task&)>& functions() {
       {"reshape", reshape},
       {"permute", permute},
       {"shift_quarters", shift_quarters},
+      {"upsample", upsample},
       {"fill", fill},
       {"binarize", binarize},
       {"quantize", quantize},
       {"encode", encode},
       {"stack", stack},
       {"low_bit_conv", low_bit_conv},
+      {"binary_attention", binary_attention},
       {"binary_unit", binary_unit},
   };
   return all;

@@ -610,6 +610,59 @@ void sums_of_channels(const char* what) {
   }
 }
 
+// Of signs that are numbers again: what the definition says, without bits.
+void attention_of_bits(const char* what) {
+  for (int number = 0; number < 150; ++number) {
+    Attention attention;
+    attention.heads = between(1, 3);
+    attention.head_dwords = between(1, 3);
+    attention.keys = between(1, 80);
+    attention.level = maybe() ? 0.01f : 0.3f;
+    const int channels = 32 * attention.head_dwords, pixels = between(1, 9), words = attention.key_dwords();
+    for (int i = 0; i <= channels; ++i) attention.exps.push_back(std::exp(-i / 4.0));
+    const int64_t step = attention.heads * channels + kLanes * below(2);
+    const int begin = below(pixels), end = between(begin, pixels);
+    const Dwords queries = random_dwords((end - begin) * attention.dwords());
+    const Dwords keys = random_dwords(attention.dwords() * attention.keys);
+    Dwords values = random_dwords(attention.heads * words * channels);
+    for (int i = 0; i < static_cast<int>(values.size()); ++i)
+      if (i / channels % words == words - 1 && attention.keys % 32) values[i] &= (1u << attention.keys % 32) - 1;
+    const Floats before = random_floats(pixels * step);
+    Floats truth = before;
+    for (int pixel = begin; pixel < end; ++pixel)
+      for (int head = 0; head < attention.heads; ++head) {
+        std::vector<int> differing(attention.keys);
+        for (int j = 0; j < attention.keys; ++j)
+          for (int c = 0; c < channels; ++c)
+            differing[j] +=
+                (queries[((pixel - begin) * attention.heads + head) * attention.head_dwords + c / 32] >> c % 32 & 1) !=
+                (keys[(head * attention.head_dwords + c / 32) * attention.keys + j] >> c % 32 & 1);
+        const int least = *std::min_element(differing.begin(), differing.end());
+        std::vector<int> sorted = differing;
+        std::sort(sorted.begin(), sorted.end());
+        double all = 0;
+        for (size_t i = 0; i < sorted.size(); i += std::count(sorted.begin(), sorted.end(), sorted[i]))
+          all += static_cast<double>(std::count(sorted.begin(), sorted.end(), sorted[i])) *
+                 attention.exps[sorted[i] - least];
+        for (int c = 0; c < channels; ++c) {
+          int sum = 0;
+          for (int j = 0; j < attention.keys; ++j)
+            if (static_cast<float>(attention.exps[differing[j] - least] / all) / attention.level > 0.5f)
+              sum += values[(head * words + j / 32) * channels + c] >> j % 32 & 1 ? 1 : -1;
+          truth[pixel * step + head * channels + c] = static_cast<float>(sum) * attention.level;
+        }
+      }
+    for (const Kernels* kernels : all_kernels()) {
+      Floats got = before;
+      Ints scratch(attention.scratch());
+      kernels->attend(attention, queries.data(), keys.data(), values.data(), scratch.data(), got.data(), step, begin,
+                      end);
+      compare(kernels->name, what, got, truth, before, pixels, step, begin, end, 0, static_cast<int>(step),
+              attention.heads * channels);
+    }
+  }
+}
+
 void bare_rates(const char* what) {
   for (const Kernels* kernels : all_kernels())
     if (!(kernels->spin(9, 3) > 0 && kernels->float_spin(9, 3) > 0)) fail(kernels->name, what, "no work");
@@ -627,6 +680,7 @@ int main() {
   poolings("a pooling gives what its definition says");
   steps_of_numbers("a step of each number gives what its definition says");
   sums_of_channels("sums of channels are those of double precision");
+  attention_of_bits("attention of bits gives what its definition says");
   bare_rates("the bare kernels do some work");
   for (const Kernels* kernels : all_kernels()) std::printf("%s ", kernels->name);
   std::printf("%s\n", failures ? "failed" : "passed");

@@ -140,6 +140,8 @@ class _Draft:
         weights = sum(each.size * (64 if each.dtype == np.uint64 else 1) for each in operation.constants.values())
         if np.prod(shape) > _MOST_NUMBERS or weights * pixels > _MOST_PRODUCTS:
             return
+        if operation.kind == "binary_attention" and np.prod(inputs["key"].shape) * pixels > _MOST_PRODUCTS / 10:
+            return
         with np.errstate(all="ignore"):
             array = RUN[operation.kind](operation, **{role: value.array for role, value in inputs.items()})
         if not np.isfinite(array).all() or np.abs(array).max() > 1e6:
@@ -343,13 +345,14 @@ class _Draft:
         number = self.pick(3)
         if number is None:
             return None
-        kind = self.one("pad", "permute", "shift_quarters", "fill")
+        kind = self.one("pad", "permute", "shift_quarters", "fill", "upsample")
         numbers = tuple(map(int, self.dice.integers(0, 3, 6)))
         fields: dict[str, Any] = {
             "pad": {"before": numbers[:3], "behind": numbers[3:], "value": self.one(0.0, -1.0)},
             "permute": {"axes": tuple(map(int, self.dice.permutation(3)))},
             "shift_quarters": {"sampling": self.one(*SAMPLINGS[1:])},
             "fill": {"value": self.one(0.0, 2.0)},
+            "upsample": {"factor": self.one((1, 2), (2, 2), (3, 1))},
         }
         return Operation(kind, {"x": number}, fields[kind]), True, 0
 
@@ -399,6 +402,29 @@ class _Draft:
         number = self.pick(3, exact=True)
         basis = np.abs(self.dyadic(self.one(1, 2, 3))) + np.float32(0.25)
         return None if number is None else (Operation("encode", {"x": number}, {}, {"basis": basis}), True, 2)
+
+    def make_add_map(self) -> tuple[Operation, bool, int] | None:
+        number = self.pick(3)
+        if number is None:
+            return None
+        return Operation("add_map", {"x": number}, {}, {"map": self.dyadic(*self.values[number].shape)}), True, 0
+
+    def make_attention(self) -> tuple[Operation, bool, int] | None:
+        """Heads of whole dwords where that can be; a query's own map, or another one, has keys and values."""
+        number = self.pick(3, exact=True, most=_MOST_CHANNELS)
+        if number is None:
+            return None
+        channels = self.values[number].shape[0]
+        key = self.pick(3, exact=True, fits=lambda value: value.shape[0] == channels)
+        assert key is not None
+        value = self.pick(3, exact=True, fits=lambda value: value.shape == self.values[key].shape)
+        assert value is not None
+        heads = self.one(*(by for by in (1, 2, 3, 4) if channels % by == 0))
+        inputs = {"query": number, "key": key, "value": value}
+        constants = {f"{role}_threshold": self.thresholds(self.values[each], channels) for role, each in inputs.items()}
+        constants["level"] = np.array([self.one(0.01, 0.2, 0.75, 1.0, -0.5)], np.float32)
+        fields = {"heads": heads, "divisor": float(self.one(0.5, 1.0, 8.0, 11.0))}
+        return Operation("binary_attention", inputs, fields, constants), True, 0
 
     def make_stack(self) -> tuple[Operation, bool, int] | None:
         number = self.pick(3, fits=lambda value: value.a_bits == 1)

@@ -249,3 +249,27 @@ def test_a_plan_of_very_many_operations_is_prepared_in_time() -> None:
     for _ in range(4):
         values.append(values[-1] - values[-2])
     np.testing.assert_array_equal(got.reshape(image.shape), values[10_002 % 6])
+
+
+@each_instruction_set
+@pytest.mark.parametrize(
+    ("channels", "heads", "side", "keys"), [(128, 2, 14, 7), (64, 1, 9, 9), (96, 3, 5, 1), (40, 5, 6, 3)], ids=str
+)
+def test_attention_is_that_of_the_reference_with_heads_of_any_width(
+    channels: int, heads: int, side: int, keys: int, instructions: str
+) -> None:
+    """Heads of whole dwords are on the kernels, others are not; keys fill several dwords, a part of one, or are one."""
+    draft = Draft(channels, side, side)
+    window = {"name": "max", "kernel": (side // keys,) * 2, "stride": (side // keys,) * 2}
+    pooled = draft.add("pool", channels, {"x": 0}, window | {"padding": (0, 0), "ceil": 0, "count_padding": 0})
+    constants = {f"{role}_threshold": draft.halves(channels) for role in ("query", "key", "value")}
+    inputs = {"query": 0, "key": pooled, "value": pooled}
+    fields = {"heads": heads, "divisor": 4.0}
+    seen = draft.add(
+        "binary_attention", channels, inputs, fields, **constants, level=np.array([0.125 / keys], np.float32)
+    )
+    again = draft.add("upsample", channels, {"x": seen}, {"factor": (2, 3)})
+    draft.add("add_map", channels, {"x": again}, {}, map=draft.halves(channels, 2 * side, 3 * side))
+    images = draft.halves(IMAGES, channels, side, side)
+    plan = Plan(draft.shape, tuple(draft.operations))
+    assert not disagreement(Example(plan, images, run(plan, images), True), instructions)

@@ -73,7 +73,7 @@ def test_small_networks_of_the_zoo_give_no_reason(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", bcdzoo.list_models())
 def test_no_network_of_the_zoo_gives_a_reason(name: str) -> None:
-    size = 28 if "tiny" in name else 224 if "alexnet" in name else 96
+    size = 28 if "tiny" in name else 224 if "alexnet" in name or "vit" in name else 96
     assert found(bcdzoo.create_model(name), size) == []
 
 

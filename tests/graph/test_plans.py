@@ -35,8 +35,8 @@ IN_NUMPY = (
 
 
 def side_of(name: str) -> int:
-    """Small maps, but none of a single pixel in a unit; an AlexNet's classifier takes one size alone."""
-    return find(name).input_size if "alexnet" in name else min(find(name).input_size, 64)
+    """Small maps, but none of a single pixel in a unit; AlexNets and transformers take one size alone."""
+    return find(name).input_size if "alexnet" in name or "vit" in name else min(find(name).input_size, 64)
 
 
 def network(name: str) -> nn.Module:

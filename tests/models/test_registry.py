@@ -53,7 +53,7 @@ def described(name: str, **arguments: Any) -> nn.Module:
 
 def images(n: int, name: str = "", seed: int = 1) -> torch.Tensor:
     side = min(SIZE, find(name).input_size) if name else SIZE
-    side = 224 if "alexnet" in name else side  # whose classifiers take the whole map
+    side = 224 if "alexnet" in name or "vit" in name else side  # whose classifiers, or positions, are of a whole map
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 

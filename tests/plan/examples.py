@@ -125,6 +125,8 @@ def examples() -> dict[str, Plan]:
         "reshape": to_logits(Operation("reshape", {"x": 0}, {"shape": (2, 0, 5)})),
         "permute": to_logits(Operation("permute", {"x": 0}, {"axes": (2, 0, 1)})),
         "shift_quarters": to_logits(Operation("shift_quarters", {"x": 0}, {"sampling": "long-range"})),
+        "add_map": to_logits(Operation("add_map", {"x": 0}, {}, {"map": real(*IMAGE)})),
+        "upsample": to_logits(Operation("upsample", {"x": 0}, {"factor": (2, 3)})),
         "fill": to_logits(Operation("fill", {"x": 0}, {"value": 0.1})),
         "binarize": to_logits(Operation("binarize", {"x": 0}, {}, {"threshold": real(4), "falls": real(4)})),
         "binarize at a threshold that is given": to_logits(gate, Operation("binarize", {"x": 0, "threshold": 1})),
@@ -148,6 +150,16 @@ def examples() -> dict[str, Plan]:
                 {"x": 3, "scores": 2},
                 LOW_BIT,
                 {"planes": bits(2, 6, 9, 1), "scale": real(6), "a_scale": real(1)},
+            ),
+        ),
+        "binary_attention": to_logits(
+            Operation("pool", {"x": 0}, POOL),
+            Operation(
+                "binary_attention",
+                {"query": 0, "key": 1, "value": 1},
+                {"heads": 2, "divisor": 1.5},
+                {f"{name}_threshold": real(4) for name in ("query", "key", "value")}
+                | {"level": np.array([0.2], np.float32)},
             ),
         ),
         "binary_unit": to_logits(unit({}, threshold=real(4))),

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.adabin import Maxout
+from bcdzoo.layers.attention import BinaryAttention
 from bcdzoo.layers.binary_conv import LowBitConv2d, Quantizers
 from bcdzoo.layers.dynamic import DynamicEmbedding
 from bcdzoo.layers.folding import fold, sign_threshold
@@ -295,6 +296,42 @@ def test_maps_and_vectors_are_joined_cut_padded_and_reshaped_like_tensors() -> N
     equal(result("stack", {"x0": x, "x1": x + 1}), torch.stack([x, x + 1]))
     equal(result("stack", {"x0": y, "x1": y[:1]}), torch.stack([y, y[:1].expand(2, -1, -1, -1)]))
     equal(result("fill", {"x": x}, {"value": -1.0}), torch.full((1, 3, 4, 5), -1.0))
+    equal(result("upsample", {"x": x}, {"factor": (2, 3)}), F.interpolate(x, size=(8, 15), mode="nearest"))
+    equal(result("add_map", {"x": x}, {}, {"map": x[1]}), x + x[1])
+
+
+def test_attention_of_bits_is_that_of_the_layer() -> None:
+    layer = BinaryAttention(24, 3)
+    signs = {"query": layer.query, "key": layer.key, "value": layer.value}
+    for number, shifted in enumerate(signs.values()):
+        nn.init.constant_(shifted.bias, number / 10)
+    query, key, value = reals(2, 24, 5, 4), reals(2, 24, 3, 2, seed=1), reals(2, 24, 3, 2, seed=2)
+    thresholds = {f"{name}_threshold": -shifted.bias for name, shifted in signs.items()}
+    for level in (0.05, 0.2, 0.6):
+        nn.init.constant_(layer.level, level)
+        got = result(
+            "binary_attention",
+            {"query": query, "key": key, "value": value},
+            {"heads": 3, "divisor": 8**0.5},
+            thresholds | {"level": layer.level.flatten()},
+        )
+        equal(got, layer(query, key, value).detach())
+        assert got.unique().numel() > 2
+
+
+def test_attention_weighs_alike_what_is_alike_and_leaves_out_what_is_less_than_half_a_level() -> None:
+    """Of four keys two differ from the query in no channel, one in one and one in both."""
+    query = torch.ones(1, 2, 1, 1)
+    key = torch.tensor([[[[1.0, 1, 1, -1]], [[1, 1, -1, -1]]]])
+    value = torch.tensor([[[[1.0, 1, -1, -1]], [[-1, 1, -1, -1]]]])
+    thresholds = {f"{name}_threshold": torch.zeros(2) for name in ("query", "key", "value")}
+    inputs = {"query": query, "key": key, "value": value}
+    # softmax of 2, 2, 0 and -2 is 0.46, 0.46, 0.06 and 0.01
+    for level, seen in ((0.9, 2), (0.1, 3), (0.001, 4), (1.0, 0)):
+        got = result(
+            "binary_attention", inputs, {"heads": 1, "divisor": 1.0}, thresholds | {"level": torch.tensor([level])}
+        )
+        equal(got, torch.tensor(level) * value[..., :seen].sum(3, keepdim=True))
 
 
 @SMALL
@@ -664,6 +701,10 @@ def random_operation(kind: str, draw: np.random.Generator) -> tuple[dict[str, Te
         sizes = [int(draw.choice([1, 2, channels, 2 * channels])) for _ in range(dimensions)]
         if name == "planes":
             sizes[-2:] = [taps, 1]
+        if name == "map":
+            sizes = [channels, 6, 7]
+        if kind == "binary_attention":
+            sizes = [1 if name == "level" else channels]
         if kind == "binary_unit":
             sizes = list(fitting.get(name, (c_out,)))
         numbers = draw.integers(0, 2**64, sizes, np.uint64) if name == "planes" else draw.normal(size=sizes)

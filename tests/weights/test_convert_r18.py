@@ -1,4 +1,4 @@
-"""The authors' own code on ResNet-18, ResNet-34 and ReActNet-A: the same weights in, the same logits out."""
+"""The authors' own code on ResNet-18, ResNet-34, ReActNet-A and BinaryViT: the same weights in, the same logits out."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.weights import authors
 
 NAMES = [
     *("irnet-r18", "rbnn-r18", "recu-r18", "recu-react-r18", "adabin-r18", "abbnn-r18", "abbnn-a"),
-    *("reste-r18", "rbonn-r18", "rebnn-r18"),
+    *("reste-r18", "rbonn-r18", "rebnn-r18", "binaryvit", "binaryvit-real-embeddings"),
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("recu-r34", "adabin-r34", "abbnn-r34")),
 ]
 

@@ -120,7 +120,18 @@ def sign_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
         ±1 of the same shape, and mean(|weight|) of each output channel, (c_out, 1, 1, 1), without gradient.
     """
     scale = weight.detach().abs().mean(dim=(1, 2, 3), keepdim=True)
-    return _WeightSign.apply(weight, scale), scale
+    return scaled_sign(weight, scale), scale
+
+
+def scaled_sign(weight: Tensor, scale: Tensor) -> Tensor:
+    """Sign of weights whose sums are scaled afterwards; backward as in :func:`sign_weight`.
+
+    Args:
+        weight: Any shape.
+        scale: Scale, which broadcasts to it.
+    """
+    result: Tensor = _WeightSign.apply(weight, scale)
+    return result
 
 
 class Sign(nn.Module):

@@ -18,6 +18,7 @@ _FILES = (
     "rbnn",
     "larq_h5",
     "bitorch",
+    "binaryvit",
     "bmxnet",
     "finn",
     "qonnx",

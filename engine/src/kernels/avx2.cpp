@@ -39,6 +39,7 @@ BCDZOO_INLINE F rint(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT 
 // Floats as doubles.
 BCDZOO_INLINE D to_doubles(const float* x) { return _mm256_cvtps_pd(_mm_loadu_ps(x)); }
 
+#include "attention.inl"
 #include "binary.inl"
 #include "grouped.inl"
 #include "pointwise.inl"

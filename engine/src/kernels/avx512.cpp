@@ -31,6 +31,7 @@ BCDZOO_INLINE F rint(F x) {
 // Floats as doubles.
 BCDZOO_INLINE D to_doubles(const float* x) { return _mm512_maskz_cvtps_pd(0xff, _mm256_loadu_ps(x)); }
 
+#include "attention.inl"
 #include "binary.inl"
 #include "grouped.inl"
 #include "pointwise.inl"

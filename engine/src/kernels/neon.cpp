@@ -46,6 +46,7 @@ constexpr int kFloatMR = 1, kFloatNV = 4;
 
 #endif
 
+#include "attention.inl"
 #include "binary.inl"
 #include "grouped.inl"
 #include "pointwise.inl"

@@ -33,6 +33,7 @@ BCDZOO_INLINE I widen(Counts bytes) {
   return (I)((x & 0xffffu) + (x >> 16));
 }
 
+#include "attention.inl"
 #include "binary.inl"
 #include "grouped.inl"
 #include "pointwise.inl"

@@ -39,6 +39,7 @@ BCDZOO_INLINE F rint(F x) { return (F)wasm_f32x4_nearest((v128_t)x); }
 // Floats as doubles.
 BCDZOO_INLINE D to_doubles(const float* x) { return (D)wasm_f64x2_promote_low_f32x4(wasm_v128_load64_zero(x)); }
 
+#include "attention.inl"
 #include "binary.inl"
 #include "grouped.inl"
 #include "pointwise.inl"
