@@ -43,7 +43,7 @@ class _Or(torch.autograd.Function):
 class Either(nn.Module):
     """+1 where one of two maps of signs is: OR of their bits; any shape. It has no gradient where both are.
 
-    The authors' ``clamp`` has a gradient at its bounds in the torch of then (1.8) alone, and without that nothing learns.
+    The authors' ``clamp`` has a gradient at its bounds in torch 1.8, which they used, and without that nothing learns.
     Free in every counting convention, as :class:`Xnor` is.
     """
 
@@ -122,7 +122,8 @@ class SliceMean(nn.Module):
         total, *others = x.chunk(self.slices, 1)
         for other in others:
             total = total + other
-        return total / self.slices
+        mean: Tensor = total / self.slices
+        return mean
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {"add": (self.slices - 1) * output.numel()}
@@ -136,7 +137,8 @@ class ChannelBias(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.bias[:, None, None]
+        out: Tensor = x + self.bias[:, None, None]
+        return out
 
     def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
         return {}
@@ -151,7 +153,8 @@ class Interleave(nn.Module):
     """Takes :func:`evens_first` back."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        out: Tensor = x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        return out
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         channels, height, width = x.shape

@@ -142,13 +142,15 @@ class Stage(nn.Module):
             order = list(range(c_in))
         shortcut = form.shortcut(c_in, c_out, stride, order) if c_out > RESNET_WIDTHS[0] else None
         self.first = Block(form, c_in, c_out, stride, 1, order, shortcut)
-        order = _evens_first(c_out) if form.hands_on else ()
-        self.second = Block(form, c_out, c_out, 1, dilation, order, None, form.hands_on, self.is_last)
+        seconds = _evens_first(c_out) if form.hands_on else ()
+        self.second = Block(form, c_out, c_out, 1, dilation, seconds, None, form.hands_on, self.is_last)
 
     def forward(self, x: Tensor) -> Tensor:
+        out: Tensor
         out, shortcut = self.first(x)
         if not self.hands_on:
-            return self.second(out)[0]
+            out, _ = self.second(out)
+            return out
         halves = out.chunk(2 * self.slices, 1), shortcut.chunk(2 * self.slices, 1)
         out, _ = self.second(_in_turns(halves[0][0::2], halves[1][0::2]))
         if self.is_last:

@@ -1,4 +1,4 @@
-"""BoolNet's quantizers (Guo et al., arXiv:2106.06991, 2021): signs at several thresholds, and weights that become signs."""
+"""BoolNet's quantizers (Guo et al., arXiv:2106.06991, 2021): signs at several thresholds, gradual signs of weights."""
 
 import math
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ class GradualSignWeight(WeightQuantizer, Scheduled):
         self.temperature = 0.965 ** int(self.updates * progress)
 
     def latent(self, shape: tuple[int, int, int, int]) -> Tensor:
-        """A hundredth of He's initialization, as in the authors' code."""
-        return torch.randn(shape) * 0.01 * math.sqrt(2 / (shape[0] * shape[2] * shape[3]))
+        """He's initialization by outputs. The authors take a hundredth, whose first maps are next to constant."""
+        return torch.randn(shape) * math.sqrt(2 / (shape[0] * shape[2] * shape[3]))
 
     def forward(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         latent = weight.detach()

@@ -6,18 +6,27 @@ training.
 
 import re
 
-from bcdzoo.weights.keys.family import Family, Layout, Rule
+from bcdzoo.weights.keys.family import Family, Layout, Rule, State
 
 _BLOCKS = ("first", "second")
 
 
 def _block(theirs: str, ours: str) -> Rule:
-    """One part of every block (group 3 of the key on is that of ``theirs``)."""
+    """One part of every block; the groups of ``theirs`` begin with the third."""
 
     def replace(match: re.Match[str]) -> str:
         return f"stages.{int(match[1]) - 1}.{_BLOCKS[int(match[2])]}.{match.expand(ours)}"
 
     return rf"layer(\d)\.([01])\.{theirs}", replace
+
+
+def _assumed(state: State) -> str:
+    """What a file of BoolNet leaves open: BoolNet* has the same tensors."""
+    if not any(key.startswith("ghostbnsign.bn1.") for key in state):
+        return ""
+    return (
+        "whether it is of BoolNet or of BoolNet*, whose tensors are alike, it does not say: read as the one asked for"
+    )
 
 
 def _layout(before_signs: dict[str, str]) -> Layout:
@@ -37,6 +46,7 @@ def _layout(before_signs: dict[str, str]) -> Layout:
             (r"fc\.", "fc."),
         ],
         preprocess="imagenet",
+        assumed=_assumed,
     )
 
 
