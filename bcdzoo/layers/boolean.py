@@ -77,31 +77,12 @@ class SignBorder(nn.Module):
         return F.pad(x, (self.pixels,) * 4, mode="replicate") if self.pixels else x
 
     def lower(self, plan: Lowering, x: Value) -> Value:
-        return plan.add("binarize", x=replicated(plan, x, self.pixels), threshold=constant(0.0))
+        if self.pixels:
+            x = plan.add("replicate", x=x, padding=(self.pixels,) * 4)
+        return plan.add("binarize", x=x, threshold=constant(0.0))
 
     def extra_repr(self) -> str:
         return str(self.pixels)
-
-
-def replicated(plan: Lowering, x: Value, pixels: int) -> Value:
-    """A map with its outermost pixels repeated around it.
-
-    The map and its edges, each in a map of zeros, are added up: first rows, then columns.
-    """
-    for axis in (1, 2) if pixels else ():
-        size = x.shape[axis]
-        edges = [plan.add("slice", x=x, axis=axis, start=at, stop=at + 1, step=1) for at in (0, size - 1)]
-        x = _placed(plan, x, axis, pixels, pixels)
-        for edge, first in zip(edges, (0, pixels + size), strict=True):
-            for at in range(first, first + pixels):
-                x = plan.add("add", a=x, b=_placed(plan, edge, axis, at, size + 2 * pixels - 1 - at))
-    return x
-
-
-def _placed(plan: Lowering, x: Value, axis: int, before: int, behind: int) -> Value:
-    """A map with zeros before and behind it along one axis."""
-    sides = [tuple(number if axis == each else 0 for each in range(3)) for number in (before, behind)]
-    return plan.add("pad", x=x, before=sides[0], behind=sides[1], value=0.0)
 
 
 class SliceMean(nn.Module):
