@@ -102,6 +102,7 @@ _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimizati
 _BINARYVIT = (
     "Le and Li, BinaryViT: Pushing Binary Vision Transformers Towards Convolutional Models, CVPR Workshops 2023"
 )
+_BOOLNET = "Guo et al., BoolNet: Minimizing The Energy Consumption of Binary Neural Networks, arXiv:2106.06991, 2021"
 _FRACBNN = (
     "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
 )
@@ -135,6 +136,8 @@ _SPECS = [
     ModelSpec("adabin-star-r18", "adabin:adabin_r18", _ADABIN),
     ModelSpec("adabin-vgg-small", "adabin:adabin_vgg_small", _ADABIN, **_CIFAR10_TRAINED),
     ModelSpec("adambnn", "reactnet:reactnet_a", _ADAMBNN, recipe="adambnn"),
+    ModelSpec("basenet-k1", "boolnet:basenet_k1", _BOOLNET),
+    ModelSpec("basenet-k4", "boolnet:basenet_k4", _BOOLNET),
     ModelSpec("bcdnet-a", "bcdnet:bcdnet_a", _BCDNET, recipe="bcdnet", shown=("mlp_groups", *_MIXING)),
     ModelSpec("bcdnet-a-r18", "bcdnet:bcdnet_a_r18", _BCDNET, recipe="bcdnet", shown=_MIXING),
     ModelSpec(
@@ -172,6 +175,8 @@ _SPECS = [
     ModelSpec("bnext-m", "bnext:bnext_m", _BNEXT),
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
     ModelSpec("bnext-t", "bnext:bnext_t", _BNEXT),
+    ModelSpec("boolnet-k4", "boolnet:boolnet_k4", _BOOLNET),
+    ModelSpec("boolnet-star-k4", "boolnet:boolnet_star_k4", _BOOLNET),
     ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
     ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", _DOREFA, (Bits(2, 2),)),
     ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),)),

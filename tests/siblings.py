@@ -8,8 +8,10 @@ from bcdzoo.report.counts import counts
 # Their units are a smaller network's, their frame another's; their authors' logits hold them too.
 _OF_KNOWN_PARTS = (
     "abbnn-a",
-    "binaryvit-real-embeddings",
     "adabin-star-r18",
+    "basenet-k4",
+    "binaryvit-real-embeddings",
+    "boolnet-star-k4",
     "recu-r18-cifar10",
     "recu-react-r18",
     "recu-vgg-small",

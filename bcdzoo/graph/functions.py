@@ -201,6 +201,9 @@ def _cat(plan: Lowering, tensors: Any, dim: int = 0) -> Value:
 
 
 def _pad(plan: Lowering, x: Value, pad: Any, mode: str = "constant", value: float | None = None) -> Value:
+    if mode == "replicate" and len(x.shape) == 3 and len(pad) == 4 and min(pad) >= 0:
+        left, right, top, bottom = pad
+        return plan.add("replicate", x=x, padding=(top, left, bottom, right))
     if mode != "constant" or len(x.shape) != 3:
         raise Unsupported(f"a padding of mode {mode}")
     sides = [*pad, *[0] * (6 - len(pad))]

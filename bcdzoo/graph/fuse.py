@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bcdzoo.graph.groups import without_groups
 from bcdzoo.graph.recognise import obstacle_to_signs
 from bcdzoo.layers.folding import least_reaching
 from bcdzoo.plan.operations import END, Array, Operation, Shape, packed_bits
@@ -31,8 +32,7 @@ def fuse(plan: Plan) -> Plan:
         elif operation.kind == "conv":
             _fuse_conv(graph, number)
     fused = without_dead(replace(plan, operations=tuple(graph.operations)))
-    shapes_of(fused)
-    return fused
+    return without_groups(fused)
 
 
 def obstacle(conv: Operation) -> str:

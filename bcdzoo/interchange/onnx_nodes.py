@@ -178,6 +178,11 @@ def _pad(graph: Graph, step: Step, x: str) -> str:
     return graph("Pad", x, borders, _number(step.fields["value"]))
 
 
+def _replicate(graph: Graph, step: Step, x: str) -> str:
+    top, left, bottom, right = step.fields["padding"]
+    return graph("Pad", x, whole(0, 0, top, left, 0, 0, bottom, right), mode="edge")
+
+
 def _reshape(graph: Graph, step: Step, x: str) -> str:
     return graph("Reshape", x, whole(0, *step.out))
 
@@ -403,6 +408,7 @@ NODES: Mapping[str, Callable[..., str | list[str]]] = {
     "concat": _concat,
     "slice": _slice,
     "pad": _pad,
+    "replicate": _replicate,
     "reshape": _reshape,
     "permute": _permute,
     "shift_quarters": _shift_quarters,

@@ -288,6 +288,12 @@ def _pad(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     return tuple(b + size + a for b, size, a in zip(before, _a_map(shapes["x"]), behind, strict=True))
 
 
+def _replicate(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
+    sides: Any = operation.fields["padding"]
+    channels, height, width = _a_map(shapes["x"])
+    return channels, sides[0] + height + sides[2], sides[1] + width + sides[3]
+
+
 def _reshape(operation: Operation, shapes: Mapping[str, Shape]) -> Shape:
     wanted: Any = operation.fields["shape"]
     require(len(shapes["x"]) in (1, 3), "the input is no map and no vector")
@@ -469,6 +475,7 @@ KINDS: dict[str, Kind] = {
     "pad": Kind(
         ("x",), {"before": Whole(0, 4096, count=3), "behind": Whole(0, 4096, count=3), "value": Real()}, {}, _pad
     ),
+    "replicate": Kind(("x",), {"padding": Whole(0, 4096, count=4)}, {}, _replicate),  # top, left, bottom, right
     "reshape": Kind(("x",), {"shape": Whole(count=-1)}, {}, _reshape),  # 0: whatever is left
     "permute": Kind(("x",), {"axes": Whole(0, 2, count=3)}, {}, _permute),
     "shift_quarters": Kind(("x",), {"sampling": Word(SAMPLINGS[1:])}, {}, _shift_quarters),

@@ -188,6 +188,11 @@ def _pad(op: Op, x: Array) -> Array:
     return np.pad(x, borders, constant_values=op.fields["value"])
 
 
+def _replicate(op: Op, x: Array) -> Array:
+    top, left, bottom, right = op.fields["padding"]
+    return np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), mode="edge")
+
+
 def _sampled(x: Array, sampling: str) -> Array:
     """Roll the quarters of the channels down, up, right and left, by a pixel or half the map."""
     if sampling == "none":
@@ -363,6 +368,7 @@ RUN: Mapping[str, Callable[..., Array]] = {
     "concat": lambda op, **values: _joined(list(values.values())),
     "slice": _slice,
     "pad": _pad,
+    "replicate": _replicate,
     "reshape": lambda op, x: x.reshape(len(x), *(size or -1 for size in op.fields["shape"])),
     "permute": lambda op, x: x.transpose(0, *(axis + 1 for axis in op.fields["axes"])),
     "shift_quarters": lambda op, x: _sampled(x, op.fields["sampling"]),

@@ -18,6 +18,7 @@ const std::map<std::string, Builder::Emitter>& Builder::emitters() {
   static const std::map<std::string, Emitter> known = {
       {"add", &Builder::emit_elementwise},
       {"add_map", &Builder::emit_add_map},
+      {"binarize", &Builder::emit_pointwise},
       {"binary_attention", &Builder::emit_attention},
       {"clip", &Builder::emit_pointwise},
       {"concat", &Builder::emit_concat},
@@ -30,6 +31,7 @@ const std::map<std::string, Builder::Emitter>& Builder::emitters() {
       {"pad", &Builder::emit_pad},
       {"pool", &Builder::emit_pool},
       {"prelu", &Builder::emit_pointwise},
+      {"replicate", &Builder::emit_replicate},
       {"reshape", &Builder::emit_reshape},
       {"scale_shift", &Builder::emit_pointwise},
       {"slice", &Builder::emit_slice},
@@ -175,6 +177,14 @@ bool Builder::emit_pointwise(int i) {
     step.positive = constants_of(op, "positive", channels, all);
     step.shift_in = constants_of(op, "shift_in", channels, all);
     step.shift_out = constants_of(op, "shift_out", channels, all);
+  } else if (op.kind == "binarize") {
+    if (has_input(i, "threshold")) return false;
+    step.kind = Pointwise::Kind::kStep;
+    step.alpha = constants_of(op, "threshold", channels, all);
+    step.beta = Floats(all, 1.0f);
+    const Floats falls = constants_of(op, "falls", channels, all);
+    for (size_t c = 0; c < falls.size(); ++c)
+      if (falls[c] != 0.0f) step.beta[c] = -1.0f;
   } else if (op.kind == "clip") {
     step.low = op.real("low");
     step.high = op.real("high");
@@ -281,9 +291,8 @@ bool Builder::emit_pixel_mean(int i) {
   return true;
 }
 
-bool Builder::emit_pad(int i) {  // around a map; channels are not padded often
-  const Operation& op = operation(i);
-  if (op.whole("before", 0) || op.whole("behind", 0)) return false;
+// A map in a larger one.
+PadTask* Builder::add_padded(int i, const int (&before)[2], const int (&behind)[2]) {
   const Shape& in = shape(input(i));
   PadTask* const task = add<PadTask>(shape(i + 1).height());
   task->from = place(input(i));
@@ -293,14 +302,27 @@ bool Builder::emit_pad(int i) {  // around a map; channels are not padded often
   task->channels = in.channels();
   task->height = in.height();
   task->width = in.width();
-  task->top = op.whole("before", 1);
-  task->left = op.whole("before", 2);
-  task->bottom = op.whole("behind", 1);
-  task->right = op.whole("behind", 2);
-  task->value = op.real("value");
+  task->top = before[0];
+  task->left = before[1];
+  task->bottom = behind[0];
+  task->right = behind[1];
   set(i + 1, to);
   gives(task, to);
   later_.push_back([=] { task->step = to.slot->step; });
+  return task;
+}
+
+bool Builder::emit_pad(int i) {  // around a map; channels are not padded often
+  const Operation& op = operation(i);
+  if (op.whole("before", 0) || op.whole("behind", 0)) return false;
+  add_padded(i, {op.whole("before", 1), op.whole("before", 2)}, {op.whole("behind", 1), op.whole("behind", 2)})->value =
+      op.real("value");
+  return true;
+}
+
+bool Builder::emit_replicate(int i) {
+  const auto side = [&](int at) { return operation(i).whole("padding", at); };
+  add_padded(i, {side(0), side(1)}, {side(2), side(3)})->replicates = true;
   return true;
 }
 

@@ -75,6 +75,7 @@ class Builder {
   bool emit_pixel_mean(int i);
   bool emit_concat(int i);
   bool emit_slice(int i);
+  bool emit_replicate(int i);
   bool emit_reshape(int i);
   bool emit_pad(int i);
   bool emit_add_map(int i);
@@ -86,6 +87,7 @@ class Builder {
     bool is_copy;
   };
   Padded padded_input(int i, const Sliding& sliding, int64_t step);
+  PadTask* add_padded(int i, const int (&before)[2], const int (&behind)[2]);
   template <class T>
   void read_padded(T* task, const Padded& from, const Sliding& sliding);
   template <class T>

@@ -251,6 +251,12 @@ Shape permute(const Given& given) {
   return out;
 }
 
+Shape replicate(const Given& given) {
+  const Shape& shape = a_map(given.x());
+  const auto side = [&](int at) { return given.operation.whole("padding", at); };
+  return shape_of({shape.sizes[0], side(0) + shape.sizes[1] + side(2), side(1) + shape.sizes[2] + side(3)});
+}
+
 Shape shift_quarters(const Given& given) {
   require(a_map(given.x()).sizes[0] % 4 == 0, "the channels are not divisible by 4");
   return given.x();
@@ -410,6 +416,7 @@ const std::vector<Kind>& kinds() {
       {"concat", {"*"}, {}, {}, concat},
       {"slice", {"x"}, {whole("axis", 0, 2), whole("start"), whole("stop", 1), whole("step", 1)}, {}, slice},
       {"pad", {"x"}, {wholes("before", 3, 0, 4096), wholes("behind", 3, 0, 4096), real("value")}, {}, pad},
+      {"replicate", {"x"}, {wholes("padding", 4, 0, 4096)}, {}, replicate},
       {"reshape", {"x"}, {wholes("shape", -1)}, {}, reshape},  // 0: whatever is left
       {"permute", {"x"}, {wholes("axes", 3, 0, 2)}, {}, permute},
       {"shift_quarters", {"x"}, {word("sampling", {"short-range", "long-range"})}, {}, shift_quarters},

@@ -44,7 +44,7 @@ void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
   float* const out = frame.at<float>(*to);
   for (int row = first; row < last; ++row) {
     float* const to_row = out + int64_t{to->ring ? row % to->ring : row} * columns * step;
-    const int y = row - top;
+    const int y = replicates ? std::clamp(row - top, 0, height - 1) : row - top;
     if (y < 0 || y >= height) {
       std::fill(to_row, to_row + columns * step, value);
       continue;
@@ -71,13 +71,17 @@ void PadTask::run(const Frame& frame, int begin, int end, Part part) const {
       const Map map = frame.map(from, y);
       for (int column = 0; column < width; ++column)
         std::memcpy(inside + column * step, map.pixel(int64_t{y} * width + column), sizeof(float) * channels);
+      for (int column = replicates ? -left : 0; column < 0; ++column)
+        std::memcpy(inside + column * step, inside, sizeof(float) * channels);
+      for (int column = width; column < (replicates ? width + right : width); ++column)
+        std::memcpy(inside + column * step, inside + (width - 1) * step, sizeof(float) * channels);
     }
   }
 }
 
-int PadTask::needs(int, int end) const { return std::clamp(end - top, 0, height); }
+int PadTask::needs(int, int end) const { return std::clamp(end - top, replicates ? 1 : 0, height); }
 
-int PadTask::frees(int, int end) const { return end + top; }
+int PadTask::frees(int, int end) const { return end + top + (replicates && end == height ? bottom : 0); }
 
 void ImageTask::run(const Frame& frame, int begin, int end, Part part) const {
   const auto [first, last] = part.of(begin, end);

@@ -9,6 +9,7 @@ namespace bcdzoo {
 class PadTask : public Task {
  public:
   bool of_image = false;
+  bool replicates = false;  // the border repeats the outermost pixels
   Place from;
   Slot* to = nullptr;
   int channels = 0, height = 0, width = 0, top = 0, left = 0, bottom = 0, right = 0, repeat = 1;

@@ -327,6 +327,14 @@ void pad(const Task& task) {
   });
 }
 
+void replicate(const Task& task) {
+  const Map& x = task.x();
+  const int top = task.op.whole("padding", 0), left = task.op.whole("padding", 1);
+  fill_map(task.out, [&](int c, int y, int column) {
+    return x.at(0, c, std::clamp(y - top, 0, x.height - 1), std::clamp(column - left, 0, x.width - 1));
+  });
+}
+
 // Numbers keep their place in the order of (C, H, W), which is not that of memory.
 void reshape(const Task& task) {
   const Map &x = task.x(), &out = task.out;
@@ -601,6 +609,7 @@ const std::map<std::string, void (*)(const Task&)>& functions() {
       {"concat", concat},
       {"slice", slice},
       {"pad", pad},
+      {"replicate", replicate},
       {"reshape", reshape},
       {"permute", permute},
       {"shift_quarters", shift_quarters},

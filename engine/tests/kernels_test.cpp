@@ -537,6 +537,8 @@ float plain_step(const Pointwise& step, float x, float other, int c) {
       return std::fabs(x);
     case Pointwise::Kind::kSign:
       return x > 0 ? 1.0f : x < 0 ? -1.0f : 0.0f;
+    case Pointwise::Kind::kStep:
+      return x >= step.alpha[c] ? step.beta[c] : -step.beta[c];
     case Pointwise::Kind::kAdd:
       return x + other;
     case Pointwise::Kind::kSubtract:
@@ -553,7 +555,7 @@ void steps_of_numbers(const char* what) {
               begin = below(pixels);
     const int end = between(begin, pixels);
     Pointwise step;
-    step.kind = static_cast<Pointwise::Kind>(number % 8);
+    step.kind = static_cast<Pointwise::Kind>(number % 9);
     step.alpha = random_floats(padded);
     step.beta = random_floats(padded);
     step.shift_in = perhaps(padded);
@@ -567,7 +569,7 @@ void steps_of_numbers(const char* what) {
     Floats x = random_floats(pixels * x_step, true);
     const int64_t other_step = one ? 0 : single ? 1 : padded;
     const Floats other = random_floats(pixels * padded, true);
-    if (number % 16 == 0)  // products half-way between two floats, and hardly more or less
+    if (number % 18 == 0)  // products half-way between two floats, and hardly more or less
       for (int c = 0; c < padded; ++c) {
         step.alpha[c] = 1.0f + std::ldexp(1.0f + 2.0f * below(8), -12);
         step.beta[c] = maybe() ? std::ldexp(maybe() ? 1.0f : -1.0f, -between(30, 140)) : -0.0f;

@@ -345,10 +345,11 @@ class _Draft:
         number = self.pick(3)
         if number is None:
             return None
-        kind = self.one("pad", "permute", "shift_quarters", "fill", "upsample")
+        kind = self.one("pad", "replicate", "permute", "shift_quarters", "fill", "upsample")
         numbers = tuple(map(int, self.dice.integers(0, 3, 6)))
         fields: dict[str, Any] = {
             "pad": {"before": numbers[:3], "behind": numbers[3:], "value": self.one(0.0, -1.0)},
+            "replicate": {"padding": numbers[:4]},
             "permute": {"axes": tuple(map(int, self.dice.permutation(3)))},
             "shift_quarters": {"sampling": self.one(*SAMPLINGS[1:])},
             "fill": {"value": self.one(0.0, 2.0)},

@@ -124,6 +124,7 @@ def examples() -> dict[str, Plan]:
         "pad": to_logits(Operation("pad", {"x": 0}, {"before": (0, 1, 2), "behind": (3, 0, 1), "value": -0.0})),
         "reshape": to_logits(Operation("reshape", {"x": 0}, {"shape": (2, 0, 5)})),
         "permute": to_logits(Operation("permute", {"x": 0}, {"axes": (2, 0, 1)})),
+        "replicate": to_logits(Operation("replicate", {"x": 0}, {"padding": (0, 2, 1, 0)})),
         "shift_quarters": to_logits(Operation("shift_quarters", {"x": 0}, {"sampling": "long-range"})),
         "add_map": to_logits(Operation("add_map", {"x": 0}, {}, {"map": real(*IMAGE)})),
         "upsample": to_logits(Operation("upsample", {"x": 0}, {"factor": (2, 3)})),

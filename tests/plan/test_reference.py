@@ -290,6 +290,8 @@ def test_maps_and_vectors_are_joined_cut_padded_and_reshaped_like_tensors() -> N
     equal(result("slice", {"x": x}, {"axis": 2, "start": 0, "stop": END, "step": 3}), x[..., ::3])
     got = result("pad", {"x": x}, {"before": (1, 2, 0), "behind": (4, 0, 3), "value": 0.1})
     equal(got, F.pad(x, (0, 3, 2, 0, 1, 4), value=0.1))
+    got = result("replicate", {"x": x}, {"padding": (1, 2, 0, 3)})
+    equal(got, F.pad(x, (2, 3, 1, 0), mode="replicate"))
     equal(result("reshape", {"x": x}, {"shape": (0,)}), x.flatten(1))
     equal(result("reshape", {"x": x.flatten(1)}, {"shape": (6, 0, 2)}), x.reshape(2, 6, 5, 2))
     equal(result("permute", {"x": x}, {"axes": (2, 0, 1)}), x.permute(0, 3, 1, 2))

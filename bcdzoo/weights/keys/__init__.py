@@ -15,6 +15,7 @@ _FILES = (
     "recu",  # before rbnn, which would leave tau over
     "rbonn",
     "fracbnn",
+    "boolnet",
     "rbnn",
     "larq_h5",
     "bitorch",

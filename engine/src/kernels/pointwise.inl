@@ -107,6 +107,10 @@ void pointwise(const Pointwise& step, const float* x, int64_t x_step, const Oper
       return one([](F v, int) { return (F)((I)v & 0x7fffffff); });
     case Pointwise::Kind::kSign:
       return one([](F v, int) { return v > F{} ? splat(1.0f) : v < F{} ? splat(-1.0f) : F{}; });
+    case Pointwise::Kind::kStep: {
+      const float *threshold = step.alpha.data(), *high = step.beta.data();
+      return one([=](F v, int i) { return v >= load(threshold + i) ? load(high + i) : -load(high + i); });
+    }
     case Pointwise::Kind::kAdd:
       return two([](F v, F w) { return v + w; });
     case Pointwise::Kind::kSubtract:
