@@ -19,6 +19,7 @@ from bcdzoo.layers.binary_conv import REAL_VALUED, LowBitConv2d, Quantizers
 from bcdzoo.layers.gated_precision import GatedPrecisionConv2d
 from bcdzoo.layers.quantizers.abbnn import StandardizedSignWeight
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.boolnet import SlicedSign
 from bcdzoo.layers.quantizers.dorefa import PactActivation
 from bcdzoo.layers.quantizers.fixed_point import FixedPointInput
 from bcdzoo.layers.quantizers.fracbnn import SymmetricSteps
@@ -31,7 +32,7 @@ from bcdzoo.layers.quantizers.sign import ClippedSignWeight, RSign, Sign, SignWe
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import XnorWeight
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
-from bcdzoo.models import bcdnet, bnn, dorefa, finn, fracbnn, quicknet, xnornet
+from bcdzoo.models import bcdnet, bnn, boolnet, dorefa, finn, fracbnn, quicknet, xnornet
 from bcdzoo.models.abbnn import NormFreeUnit
 from bcdzoo.models.abcnet import MultiBaseBlock
 from bcdzoo.models.adabin import AdaBinUnit
@@ -199,6 +200,14 @@ def _meliusnet() -> nn.Module:
     return _framed(nn.Sequential(Transition(c, c), *pair), c + GROWTH)
 
 
+def _boolnet() -> nn.Module:
+    """Two stages of two blocks, on maps of four slices."""
+    c, *_, wide = WIDTHS
+    form = boolnet.Form(4, True, 400)
+    first, last = boolnet.Stage(form, c, c, is_first=True), boolnet.Stage(form, 2 * c, wide, 2, is_last=True)
+    return _framed(nn.Sequential(boolnet.Nudged(c), SlicedSign(form.slices), first, last))
+
+
 def _bnn() -> nn.Module:
     first = LowBitConv2d(3, WIDTHS[0], 3, 2, ClippedSignWeight(), a_bits=32)
     return _chain(bnn._layer, nn.Sequential(first, nn.BatchNorm2d(WIDTHS[0])))
@@ -236,6 +245,7 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     ),
     "bnext": lambda: _blocks(_bnext_block),
     "bnn": _bnn,
+    "boolnet": _boolnet,
     "bwn": lambda: _blocks(BinaryWeightBlock),
     "dorefa-w1a2": lambda: _chain(dorefa._layer),
     "dorefa-w2a2": lambda: _blocks(DoReFaBlock),

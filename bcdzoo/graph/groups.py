@@ -8,7 +8,8 @@ from bcdzoo.plan.operations import Operation, Shape
 from bcdzoo.plan.plan import Plan, shapes_of
 
 _PANEL = 32  # channels that a kernel computes at once
-_MOST = 64  # inputs of a concatenation
+_JOINED = 64  # inputs of a concatenation
+_MOST = 1024  # groups, so that a plan does not grow without bounds
 
 
 def without_groups(plan: Plan) -> Plan:
@@ -34,7 +35,9 @@ def without_groups(plan: Plan) -> Plan:
         if _can_be_split(operation, of_inputs):
             groups: Any = operation.fields["groups"]
             parts = [_part(operation, of_inputs, group, groups, put) for group in range(groups)]
-            operation = Operation("concat", {f"x{i}": part for i, part in enumerate(parts)}, name=operation.name)
+            while len(parts) > _JOINED:
+                parts = [put(_joined(parts[i : i + _JOINED], old.name)) for i in range(0, len(parts), _JOINED)]
+            operation = _joined(parts, old.name)
         now.append(put(operation))
     return replace(plan, operations=tuple(operations))
 
@@ -44,11 +47,17 @@ def _can_be_split(operation: Operation, shapes: dict[str, Shape]) -> bool:
     fields: Any = operation.fields
     if operation.kind != "binary_unit" or not 1 < fields["groups"] <= _MOST:
         return False
-    if fields["samplings"] != ("none",) or fields["shortcut"] not in ("none", "given") or fields["append"]:
+    if fields["samplings"] != ("none",) or fields["shortcut"] == "duplicate" or fields["append"]:
         return False
-    groups = fields["groups"]
-    is_narrow = len(operation.constants["planes"]) // groups % _PANEL
+    groups, c_out = fields["groups"], len(operation.constants["planes"])
+    if fields["shortcut"] == "same" and shapes["x"][0] != c_out:
+        return False
+    is_narrow = c_out // groups % _PANEL
     return bool(is_narrow) and "scores" not in shapes and all(shape[0] % groups == 0 for shape in shapes.values())
+
+
+def _joined(parts: list[int], name: str) -> Operation:
+    return Operation("concat", {f"x{i}": part for i, part in enumerate(parts)}, name=name)
 
 
 def _part(

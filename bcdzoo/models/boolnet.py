@@ -130,20 +130,30 @@ class Stage(nn.Module):
         c_out: Channels of the blocks; where they hand on their shortcuts a slice of the output has twice as many.
         stride: Stride of the first block.
         dilation: Distance of the taps in the second block.
+        is_first: There is no stage before it: what it reads is in the order of the weights, and has its output's shape.
+        is_last: There is none behind it.
     """
 
-    def __init__(self, form: Form, c_in: int, c_out: int, stride: int, dilation: int) -> None:
+    def __init__(
+        self,
+        form: Form,
+        c_in: int,
+        c_out: int,
+        stride: int = 1,
+        dilation: int = 1,
+        is_first: bool = False,
+        is_last: bool = False,
+    ) -> None:
         super().__init__()
-        self.slices, self.hands_on = form.slices, form.hands_on
-        self.is_last = c_out == RESNET_WIDTHS[-1]
+        self.slices, self.hands_on, self.is_last = form.slices, form.hands_on, is_last
         # both halves of a slice have the even ones of their channels first, which the authors number in turns
         order = [2 * channel + half for half in (0, 1) for channel in _evens_first(c_in // 2)]
-        if not form.hands_on or c_out == RESNET_WIDTHS[0]:
+        if is_first or not form.hands_on:
             order = list(range(c_in))
-        shortcut = form.shortcut(c_in, c_out, stride, order) if c_out > RESNET_WIDTHS[0] else None
+        shortcut = None if is_first else form.shortcut(c_in, c_out, stride, order)
         self.first = Block(form, c_in, c_out, stride, 1, order, shortcut)
         seconds = _evens_first(c_out) if form.hands_on else ()
-        self.second = Block(form, c_out, c_out, 1, dilation, seconds, None, form.hands_on, self.is_last)
+        self.second = Block(form, c_out, c_out, 1, dilation, seconds, None, form.hands_on, is_last)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor
@@ -204,9 +214,10 @@ class BoolNet(nn.Module):
         self.signs = SlicedSign(form.slices)
         self.stages = nn.Sequential()
         for c_out in RESNET_WIDTHS:
-            keeps = is_dilated and c_out == RESNET_WIDTHS[-1]
-            stride = 1 if keeps or c_out == RESNET_WIDTHS[0] else 2
-            self.stages.append(Stage(form, c_in, c_out, stride, 2 if keeps else 1))
+            is_first, is_last = c_out == RESNET_WIDTHS[0], c_out == RESNET_WIDTHS[-1]
+            keeps = is_dilated and is_last
+            stride = 1 if is_first or keeps else 2
+            self.stages.append(Stage(form, c_in, c_out, stride, 2 if keeps else 1, is_first, is_last))
             c_in = 2 * c_out if form.hands_on else c_out
         self.activation = nn.PReLU(RESNET_WIDTHS[-1])
         self.fc = linear(RESNET_WIDTHS[-1], num_classes)

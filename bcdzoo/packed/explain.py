@@ -56,7 +56,7 @@ def explain_plan(plan: Plan, before: int | None = None) -> dict[str, Any]:
     units = {each.name: each for each in plan.operations if each.kind in ("binary_unit", "binary_attention")}
     layers = [
         {"name": name, "unit": "" if why else in_words(units[name], name in slow), "why_alone": why}
-        for name, why in low_bit_layers(plan)
+        for name, why in dict.fromkeys(low_bit_layers(plan))  # a layer may be several units: one for each group
     ]
     reference = len(runner.slow)
     steps = {"kernels": len(plan.operations) - reference, "in_part": 0, "torch": 0, "reference": reference}

@@ -362,4 +362,4 @@ def _plan(conv: LowBitConv2d, shape: tuple[int, ...], scale: Tensor, quantizer: 
         ]
         parts.append(Operation("stack", {f"x{i}": i + 2 for i in range(bases)}, name="bases"))
     convolution = replace(single.operation, inputs={"x": len(parts)})
-    return Plan((bases * channels, *sides), (*parts, convolution))
+    return fuse(Plan((bases * channels, *sides), (*parts, convolution)))

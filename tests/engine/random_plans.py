@@ -471,7 +471,12 @@ class _Draft:
             start = int(self.dice.integers(channels - count + 1))
             fields = {"axis": 0, "start": start, "stop": start + count, "step": 1}
             return Operation("slice", {"x": number}, fields), True, 0
-        top: dict[str, Any] = {"name": "max", "kernel": self.values[number].shape[1:], "stride": (1, 1), "padding": (0, 0)}
+        top: dict[str, Any] = {
+            "name": "max",
+            "kernel": self.values[number].shape[1:],
+            "stride": (1, 1),
+            "padding": (0, 0),
+        }
         return Operation("pool", {"x": number}, top | {"ceil": 0, "count_padding": 0}), True, 0
 
     def weights(self, rows: int, c_in: int, kernel: tuple[int, int]) -> Array:
