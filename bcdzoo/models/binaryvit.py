@@ -109,18 +109,22 @@ class Block(nn.Module):
         return out
 
 
+class PatchEmbedding(nn.Sequential):
+    """Layers that turn patches of a map into its pixels, or those of an image."""
+
+
 def binary_embedding(c_in: int, c_out: int) -> nn.Module:
     """BN → sign → 1-bit 2×2 of stride 2 → BN → + 2×2 means, twice → RPReLU."""
     conv = LowBitConv2d(c_in, c_out, 2, 2, padding=0)
     shortcut = nn.Sequential(nn.AvgPool2d(2), Repeat(c_out // c_in))
     unit = BinaryUnit(RSign(c_in), conv, c_out, SubtractingRPReLU(c_out), shortcut)
-    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(c_in), unit=unit))
+    return PatchEmbedding(OrderedDict(norm=nn.BatchNorm2d(c_in), unit=unit))
 
 
 def real_embedding(c_in: int, c_out: int) -> nn.Module:
     """BN → real-valued 2×2 of stride 2 → BN."""
     conv = nn.Conv2d(c_in, c_out, 2, 2, bias=False)
-    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(c_in), conv=conv, bn=nn.BatchNorm2d(c_out)))
+    return PatchEmbedding(OrderedDict(norm=nn.BatchNorm2d(c_in), conv=conv, bn=nn.BatchNorm2d(c_out)))
 
 
 class BinaryViT(nn.Module):
@@ -137,7 +141,7 @@ class BinaryViT(nn.Module):
     def __init__(self, embedding: Callable[[int, int], nn.Module], num_classes: int) -> None:
         super().__init__()
         patches: list[nn.Module] = [
-            nn.Sequential(OrderedDict(conv=nn.Conv2d(3, WIDTHS[0], 4, 4), bn=nn.BatchNorm2d(WIDTHS[0]))),
+            PatchEmbedding(OrderedDict(conv=nn.Conv2d(3, WIDTHS[0], 4, 4), bn=nn.BatchNorm2d(WIDTHS[0]))),
             *(embedding(c_in, c_out) for c_in, c_out in pairwise(WIDTHS)),
         ]
         self.stages = nn.Sequential()
