@@ -15,6 +15,7 @@ from torch import nn
 
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU
+from bcdzoo.layers.attention import PositionEmbedding
 from bcdzoo.layers.binary_conv import REAL_VALUED, LowBitConv2d, Quantizers
 from bcdzoo.layers.gated_precision import GatedPrecisionConv2d
 from bcdzoo.layers.quantizers.abbnn import StandardizedSignWeight
@@ -32,7 +33,7 @@ from bcdzoo.layers.quantizers.sign import ClippedSignWeight, RSign, Sign, SignWe
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import XnorWeight
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
-from bcdzoo.models import bcdnet, bnn, boolnet, dorefa, finn, fracbnn, quicknet, xnornet
+from bcdzoo.models import bcdnet, binaryvit, bnn, boolnet, dorefa, finn, fracbnn, quicknet, xnornet
 from bcdzoo.models.abbnn import NormFreeUnit
 from bcdzoo.models.abcnet import MultiBaseBlock
 from bcdzoo.models.adabin import AdaBinUnit
@@ -188,6 +189,15 @@ def _bcdnet_b() -> nn.Module:
     return _residual(unit)
 
 
+def _binaryvit() -> nn.Module:
+    """A block of one head on 14×14 and one of two on 7×7."""
+    c, *_, wide = WIDTHS
+    units = nn.Sequential(
+        PositionEmbedding(c, 14), binaryvit.Block(c, 4 * c, 1, 2), binaryvit.binary_embedding(c, wide)
+    )
+    return _framed(units.extend([PositionEmbedding(wide, 7), binaryvit.Block(wide, 2 * wide, 2, 1)]))
+
+
 def _bnext_block(c_in: int, c_out: int, stride: int) -> nn.Module:
     pointwise = FeedForward(c_in, 1) if c_in == c_out else Widen([FeedForward(c_in, 1), FeedForward(c_in, 1)])
     return nn.Sequential(FeedForward(c_in, 3, stride, element_attention=c_in == c_out), pointwise)
@@ -239,6 +249,7 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "adabin": lambda: _residual(AdaBinUnit),
     "bcdnet-a": _bcdnet_a,
     "bcdnet-b": _bcdnet_b,
+    "binaryvit": _binaryvit,
     "birealnet": lambda: _quantized(Sign, _conv(SignWeight)),
     "bmxnet": lambda: _blocks(
         lambda c_in, c_out, stride: PreActivationBlock(c_in, c_out, stride, clipped_sign, counting_conv, c_in != c_out)

@@ -27,8 +27,8 @@ HIDDEN = (512, 1024, 1024, 2048)
 REDUCTIONS = (8, 4, 1, 1)
 """How many times smaller, in height and width, the map of keys and values is."""
 
-HEAD = 64
-"""Channels of an attention head."""
+HEADS = (1, 2, 4, 8)
+"""Attention heads, of 64 channels each."""
 
 SIDES = (56, 28, 14, 7)
 """Height and width of each stage's map."""
@@ -45,10 +45,11 @@ class SelfAttention(nn.Module):
 
     Args:
         channels: Channels.
+        heads: Attention heads.
         reduction: Keys and values are computed from a map that is so many times smaller.
     """
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, channels: int, heads: int, reduction: int) -> None:
         super().__init__()
         self.query, self.key, self.value = (binary_linear(channels, channels) for _ in range(3))
         self.reduce: nn.Module = nn.Identity()
@@ -56,7 +57,7 @@ class SelfAttention(nn.Module):
         if reduction > 1:
             layers = OrderedDict(pool=nn.AvgPool2d(reduction), unit=binary_linear(channels, channels))
             self.reduce, self.upsample = nn.Sequential(layers), Upsample(reduction)
-        self.attention = BinaryAttention(channels, channels // HEAD)
+        self.attention = BinaryAttention(channels, heads)
         self.bn = nn.BatchNorm2d(channels)
         self.activation = SubtractingRPReLU(channels)
 
@@ -74,17 +75,18 @@ class Block(nn.Module):
     Args:
         channels: Channels.
         hidden: Channels between the perceptron's layers.
+        heads: Attention heads.
         reduction: As of :class:`SelfAttention`.
 
     Shape:
         (N, channels, H, W) to the same.
     """
 
-    def __init__(self, channels: int, hidden: int, reduction: int) -> None:
+    def __init__(self, channels: int, hidden: int, heads: int, reduction: int) -> None:
         super().__init__()
         ratio = hidden // channels
         self.norm_attention = nn.BatchNorm2d(channels)
-        self.attend = SelfAttention(channels, reduction)
+        self.attend = SelfAttention(channels, heads, reduction)
         self.project = nn.Sequential(binary_linear(channels, channels), Affine(channels, 0.1))
         self.norm_mlp = nn.BatchNorm2d(channels)
         self.mlp = nn.Sequential(
@@ -107,18 +109,22 @@ class Block(nn.Module):
         return out
 
 
+class PatchEmbedding(nn.Sequential):
+    """Layers that turn patches of a map into its pixels, or those of an image."""
+
+
 def binary_embedding(c_in: int, c_out: int) -> nn.Module:
     """BN → sign → 1-bit 2×2 of stride 2 → BN → + 2×2 means, twice → RPReLU."""
     conv = LowBitConv2d(c_in, c_out, 2, 2, padding=0)
     shortcut = nn.Sequential(nn.AvgPool2d(2), Repeat(c_out // c_in))
     unit = BinaryUnit(RSign(c_in), conv, c_out, SubtractingRPReLU(c_out), shortcut)
-    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(c_in), unit=unit))
+    return PatchEmbedding(OrderedDict(norm=nn.BatchNorm2d(c_in), unit=unit))
 
 
 def real_embedding(c_in: int, c_out: int) -> nn.Module:
     """BN → real-valued 2×2 of stride 2 → BN."""
     conv = nn.Conv2d(c_in, c_out, 2, 2, bias=False)
-    return nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(c_in), conv=conv, bn=nn.BatchNorm2d(c_out)))
+    return PatchEmbedding(OrderedDict(norm=nn.BatchNorm2d(c_in), conv=conv, bn=nn.BatchNorm2d(c_out)))
 
 
 class BinaryViT(nn.Module):
@@ -135,14 +141,14 @@ class BinaryViT(nn.Module):
     def __init__(self, embedding: Callable[[int, int], nn.Module], num_classes: int) -> None:
         super().__init__()
         patches: list[nn.Module] = [
-            nn.Sequential(OrderedDict(conv=nn.Conv2d(3, WIDTHS[0], 4, 4), bn=nn.BatchNorm2d(WIDTHS[0]))),
+            PatchEmbedding(OrderedDict(conv=nn.Conv2d(3, WIDTHS[0], 4, 4), bn=nn.BatchNorm2d(WIDTHS[0]))),
             *(embedding(c_in, c_out) for c_in, c_out in pairwise(WIDTHS)),
         ]
         self.stages = nn.Sequential()
-        for patch, width, depth, hidden, reduction, side in zip(
-            patches, WIDTHS, DEPTHS, HIDDEN, REDUCTIONS, SIDES, strict=True
+        for patch, width, depth, hidden, heads, reduction, side in zip(
+            patches, WIDTHS, DEPTHS, HIDDEN, HEADS, REDUCTIONS, SIDES, strict=True
         ):
-            blocks = nn.Sequential(*(Block(width, hidden, reduction) for _ in range(depth)))
+            blocks = nn.Sequential(*(Block(width, hidden, heads, reduction) for _ in range(depth)))
             layers = OrderedDict(patch=patch, position=PositionEmbedding(width, side), blocks=blocks)
             self.stages.append(nn.Sequential(layers))
         self.bn = nn.BatchNorm2d(WIDTHS[-1])

@@ -59,3 +59,15 @@ def test_ir_nets_weights_are_not_rbnns(rbnn_state: dict[str, torch.Tensor], tmp_
     torch.save(rbnn_state, tmp_path / "rbnn.pth")
     with pytest.raises(BcdzooError, match=r"left over layer1\.0\.conv1\.(alpha|rotate|R1)"):
         load_model("irnet-r18", tmp_path / "rbnn.pth")
+
+
+def test_a_training_checkpoint_of_binaryvit_is_read_and_is_of_one_form_alone(tmp_path: Path) -> None:
+    tensors = authors.state(authors.record("binaryvit")["keys"])
+    torch.save({"model": tensors, "optimizer": {"state": {}}, "epoch": 299}, tmp_path / "best.pth")
+    model = load_model("binaryvit", tmp_path / "best.pth")
+    assert str(model.preprocess) == "imagenet-bicubic"
+    assert torch.equal(model.get_parameter("fc.weight"), tensors["classifier.weight"])
+    moved = tensors["vit.encoder.layer.15.attention.attention.rpreluk.move1"]  # the first layer of the last stage
+    assert torch.equal(model.get_parameter("stages.3.blocks.0.attend.key.activation.shift_in"), moved)
+    with pytest.raises(BcdzooError, match=r"left over vit\.encoder\.patch_embed1\.move, .*it fits binaryvit"):
+        load_model("binaryvit-real-embeddings", tmp_path / "best.pth")

@@ -28,5 +28,6 @@ def one_bit(x: Tensor, level: Tensor) -> Tensor:
         x: Any shape, of 0 or more.
         level: A number above 0, learned.
     """
-    ratio = (x / level).clamp(0, 1)
-    return straight_through(torch.round(ratio), ratio)
+    ratio = x / level
+    inside = torch.where((ratio >= 0) & (ratio <= 1), ratio, ratio.detach().clamp(0, 1))
+    return straight_through(inside.round(), inside)
