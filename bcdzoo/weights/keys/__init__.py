@@ -15,6 +15,7 @@ _FILES = (
     "recu",  # before rbnn, which would leave tau over
     "rbonn",
     "fracbnn",
+    "pokebnn",
     "rbnn",
     "larq_h5",
     "bitorch",
