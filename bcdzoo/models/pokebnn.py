@@ -81,6 +81,18 @@ class MoreChannels(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(x, (0, 0, 0, 0, 0, self.zeros)) if self.zeros else torch.cat([x] * self.times, dim=1)
 
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        nothing, channels = x, x.shape[0]
+        if self.zeros:
+            nothing = plan.add("clip", x=x, low=0.0, high=0.0)
+        parts = [x] + [nothing] * (self.zeros // channels + self.times - 1)
+        if rest := self.zeros % channels:
+            parts.append(plan.add("slice", x=nothing, axis=0, start=0, stop=rest, step=1))
+        return plan.add("concat", **{f"x{i}": part for i, part in enumerate(parts)})
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
+        return {}
+
 
 class HardSigmoid(nn.Module):
     """``min(max(x + 3, 0), 6) / 6``; any shape."""
@@ -144,7 +156,7 @@ class PokeConv(nn.Module):
             the scale 0 then, as the last of a ResNet's block.
 
     Shape:
-        (N, c_in, H, W), and the block's input, to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
+        (N, c_in, H, W), and the block's input if it is another map, to (N, c_out, ⌈H/stride⌉, ⌈W/stride⌉).
     """
 
     def __init__(self, c_in: int, c_out: int, kernel_size: int, stride: int, around: nn.Module | None = None) -> None:
@@ -160,10 +172,10 @@ class PokeConv(nn.Module):
         if around is not None:
             nn.init.zeros_(self.bn.weight)
 
-    def forward(self, x: Tensor, block: Tensor) -> Tensor:
+    def forward(self, x: Tensor, block: Tensor | None = None) -> Tensor:
         y = self.bn(self.conv(self.sign(x))) + self.shortcut(x)
         if self.around is not None:
-            y = y + self.around(block)
+            y = y + self.around(x if block is None else block)
         out: Tensor = self.bn_gated(self.activation(y) * self.gate(x))
         return out
 
@@ -179,7 +191,7 @@ class Bottleneck(nn.Module):
         self.expand = PokeConv(channels, c_out, 1, 1, around=shortcut(c_in, c_out, stride, repeat=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.expand(self.spatial(self.reduce(x, x), x), x)
+        out: Tensor = self.expand(self.spatial(self.reduce(x)), x)
         return out
 
 
