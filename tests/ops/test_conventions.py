@@ -55,7 +55,9 @@ def test_macs_times_bits_of_both_operands_can_be_said(tmp_path: Path) -> None:
 ACE_OF_POKEBNN = json.loads((Path(__file__).parent / "pokebnn_ace.json").read_text())["ace"]
 
 
-@pytest.mark.parametrize("width", ACE_OF_POKEBNN)
+@pytest.mark.parametrize(
+    "width", [width if width == "0.5" else pytest.param(width, marks=pytest.mark.slow) for width in ACE_OF_POKEBNN]
+)
 def test_ace_is_what_pokebnns_own_code_counts_layer_by_layer(width: str) -> None:
     with torch.device("meta"):
         network = PokeBNN(float(width), 1000)
