@@ -15,6 +15,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.models.pokebnn import PokeBNN
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, KINDS, Convention, find_convention
+from bcdzoo.report.counts import counts
 from tests.command import bcdzoo
 from tests.docs.blocks import ROOT
 
@@ -68,7 +69,7 @@ def test_ace_is_what_pokebnns_own_code_counts_layer_by_layer(width: str) -> None
 
 def test_ace_is_what_pokebnns_abstract_prints() -> None:
     printed = {"reactnet-a": "7.9", "pokebnn-0.75x": "2.6"}
-    assert {name: f"{count_ops(name, 'ace').ops / 1e9:.1f}" for name in printed} == printed
+    assert {name: f"{counts()[name]['ace']['ops'] / 1e9:.1f}" for name in printed} == printed
 
 
 def test_ace_takes_real_numbers_for_bfloat16_whatever_is_beside_them() -> None:

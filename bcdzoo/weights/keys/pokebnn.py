@@ -1,4 +1,4 @@
-"""google/aqt, aqt/jax_legacy/jax/imagenet/pokebnn.py: its variables by name, with the axes of kernels as torch has them.
+"""google/aqt, aqt/jax_legacy/jax/imagenet/pokebnn.py: its variables by name, kernels with their axes as torch has them.
 
 The classifier's kernel is one of 1×1 pixels, and a bound is a number for each channel.
 """
