@@ -106,6 +106,7 @@ _BOOLNET = "Guo et al., BoolNet: Minimizing The Energy Consumption of Binary Neu
 _FRACBNN = (
     "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
 )
+_POKEBNN = "Zhang et al., PokeBNN: A Binary Pursuit of Lightweight Accuracy, CVPR 2022"
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RESTE = "Wu et al., Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator, ICCV 2023"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
@@ -113,6 +114,7 @@ _RECU = "Xu et al., ReCU: Reviving the Dead Weights in Binary Neural Networks, I
 
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
 _FINN = "Umuroglu et al., FINN: A Framework for Fast, Scalable Binarized Neural Network Inference, FPGA 2017"
+_POKEBNN_BITS = (BINARY, Bits(4, 4), Bits(8, 8))
 _MNIST: dict[str, Any] = {"input_size": 28, "num_classes": 10, "dataset": "mnist"}
 _CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cifar10"}
 _MIXING = ("mixing", "branches")
@@ -196,6 +198,9 @@ _SPECS = [
     ModelSpec("meliusnet-59", "meliusnet:meliusnet_59", _MELIUSNET),
     ModelSpec("mobilenet-v1", "float:mobilenet_v1", "Howard et al., MobileNets, arXiv:1704.04861, 2017", (REAL,)),
     ModelSpec("mobilenet-v2", "float:mobilenet_v2", "Sandler et al., MobileNetV2, CVPR 2018", (REAL,)),
+    ModelSpec("pokebnn-0.5x", "pokebnn:pokebnn_0_5x", _POKEBNN, _POKEBNN_BITS),
+    ModelSpec("pokebnn-0.75x", "pokebnn:pokebnn_0_75x", _POKEBNN, _POKEBNN_BITS),
+    ModelSpec("pokebnn-1.0x", "pokebnn:pokebnn_1_0x", _POKEBNN, _POKEBNN_BITS),
     ModelSpec("qonnx-tfc-w1a1", "qonnx:qonnx_tfc_w1a1", "Pappalardo et al., QONNX, arXiv:2206.07527, 2022", **_MNIST),
     ModelSpec("quicknet", "quicknet:quicknet", _QUICKNET),
     ModelSpec("quicknet-large", "quicknet:quicknet_large", _QUICKNET),

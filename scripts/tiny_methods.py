@@ -43,6 +43,7 @@ from bcdzoo.models.dorefa import DoReFaBlock
 from bcdzoo.models.fdabnn import fda_residual
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.meliusnet import GROWTH, THRESHOLD, DenseBlock, ImprovementBlock, Transition
+from bcdzoo.models.pokebnn import PokeConv
 from bcdzoo.models.reactnet import pointwise_half, react_residual, spatial_half
 from bcdzoo.models.realtobinary import GatedUnit
 from bcdzoo.models.sabnn import state_aware_residual
@@ -266,6 +267,7 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "irnet": lambda: _quantized(lambda: Sign(DecayingEstimator()), _conv(BalancedWeight), _hardtanh),
     "lqnet": lambda: _blocks(LearnedBasisBlock),
     "meliusnet": _meliusnet,
+    "pokebnn": lambda: _blocks(lambda c_in, c_out, stride: PokeConv(c_in, c_out, 3, stride)),
     "qonnx-tfc": lambda: create_model("qonnx-tfc-w1a1"),
     "quicknet": _quicknet,
     "rbnn": lambda: _quantized(CentredSign, _rotated, _hardtanh),

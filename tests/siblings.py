@@ -12,6 +12,8 @@ _OF_KNOWN_PARTS = (
     "basenet-k4",
     "binaryvit-real-embeddings",
     "boolnet-star-k4",
+    "pokebnn-0.75x",
+    "pokebnn-1.0x",
     "recu-r18-cifar10",
     "recu-react-r18",
     "recu-vgg-small",

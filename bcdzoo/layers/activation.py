@@ -1,4 +1,4 @@
-"""ReActNet's activation (ReActNet, section 4.2), and those of A&B BNN and BinaryViT."""
+"""ReActNet's activation (ReActNet, section 4.2), and those of A&B BNN, BinaryViT and PokeBNN."""
 
 import torch
 from torch import Tensor, nn
@@ -57,3 +57,32 @@ class SubtractingRPReLU(RPReLU):
 
     def offset(self) -> Tensor:
         return -self.shift_in
+
+
+class DPReLU(nn.Module):
+    """``slope·(x - bias_x) - bias_y`` with one slope below and one from there on (PokeBNN); (N, C, H, W).
+
+    Args:
+        channels: C; all four numbers are learned for each channel.
+    """
+
+    shifts = ("bias_x", "bias_y")
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias_x = nn.Parameter(torch.zeros(channels))
+        self.bias_y = nn.Parameter(torch.zeros(channels))
+        self.slope = nn.Parameter(torch.full((channels,), 0.25))
+        self.positive = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x - self.bias_x[:, None, None]
+        slope = torch.where(x >= 0, self.positive[:, None, None], self.slope[:, None, None])
+        return slope * x - self.bias_y[:, None, None]
+
+    def lower(self, plan: Lowering, x: Value) -> Value:
+        shifts = {"shift_in": -self.bias_x, "shift_out": -self.bias_y}
+        return plan.add("prelu", x=x, slope=self.slope, positive=self.positive, **shifts)
+
+    def op_counts(self, inputs: tuple[Tensor, ...], output: Tensor) -> OpCounts:
+        return {"rprelu": output.numel()}

@@ -1,18 +1,21 @@
 """Conventions as data: the shipped ones, those of a user's file, and files that are none."""
 
+import json
 import os
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from bcdzoo import count_ops
 from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
-from bcdzoo.layers.quantizers.dorefa import DoReFaWeight
+from bcdzoo.models.pokebnn import PokeBNN
 from bcdzoo.ops.conventions import BINARY, CONVENTIONS, KINDS, Convention, find_convention
+from bcdzoo.report.counts import counts
 from tests.command import bcdzoo
 from tests.docs.blocks import ROOT
 
@@ -50,47 +53,23 @@ def test_macs_times_bits_of_both_operands_can_be_said(tmp_path: Path) -> None:
     assert report.bops == 25 * (binary + two)
 
 
-class PokeConvolutions(nn.Module):
-    """The multiplications of PokeBNN (arXiv:2112.00133; google/aqt, pokebnn.py), of an image of 224×224, one by one."""
-
-    def __init__(self, width: float) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([of_bits(8, 3, 32, 4, 4), of_bits(8, 32, 64, 3, groups=32)])
-        self.sides = [224, 56]
-        wide, side = 64, 56
-        for stage, (depth, channels) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
-            narrow = int(width * channels)
-            for block in range(depth):
-                halves = 2 if stage and not block else 1
-                for c_in, c_out, kernel, stride in (
-                    (wide, narrow, 1, 1), (narrow, narrow, 3, halves), (narrow, 4 * narrow, 1, 1)
-                ):  # fmt: skip
-                    gate = [of_bits(4, c_in, c_in // 8, 1), of_bits(4, c_in // 8, c_out, 1)]
-                    self.layers.extend([of_bits(1, c_in, c_out, kernel, stride), *gate])
-                    self.sides += [side, 1, 1]
-                    side //= stride
-                wide = 4 * narrow
-        self.layers.append(of_bits(8, wide, 1000, 1))
-        self.sides.append(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer, side in zip(self.layers, self.sides, strict=True):
-            channels = int(layer.kernel_shape[1] * layer.groups)  # type: ignore[operator, index]
-            out: Tensor = layer(x.new_zeros(1, channels, side, side))
-        return out
+ACE_OF_POKEBNN = json.loads((Path(__file__).parent / "pokebnn_ace.json").read_text())["ace"]
 
 
-def of_bits(bits: int, c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> LowBitConv2d:
-    weight = DoReFaWeight(bits) if bits > 1 else None
-    padding = 0 if kernel == stride else "symmetric"
-    return LowBitConv2d(c_in, c_out, kernel, stride, weight, a_bits=bits, padding=padding, groups=groups)
+@pytest.mark.parametrize(
+    "width", [width if width == "0.5" else pytest.param(width, marks=pytest.mark.slow) for width in ACE_OF_POKEBNN]
+)
+def test_ace_is_what_pokebnns_own_code_counts_layer_by_layer(width: str) -> None:
+    with torch.device("meta"):
+        network = PokeBNN(float(width), 1000)
+    report = count_ops(network, "ace", input_size=224)
+    assert [layer.bops for layer in report.layers if layer.bops] == ACE_OF_POKEBNN[width]
+    assert (report.flops, report.ops) == (0, sum(ACE_OF_POKEBNN[width]))
 
 
-def test_ace_is_what_pokebnns_abstract_prints_of_its_own_networks_and_of_reactnets() -> None:
-    assert f"{count_ops('reactnet-a', 'ace').ops / 1e9:.1f}" == "7.9"
-    for width, printed in ((0.75, "2.6"), (1.4, "7.8")):
-        report = count_ops(PokeConvolutions(width), "ace", input_size=224)
-        assert (f"{report.ops / 1e9:.1f}", report.flops, report.bops) == (printed, 0, report.ops)
+def test_ace_is_what_pokebnns_abstract_prints() -> None:
+    printed = {"reactnet-a": "7.9", "pokebnn-0.75x": "2.6"}
+    assert {name: f"{counts()[name]['ace']['ops'] / 1e9:.1f}" for name in printed} == printed
 
 
 def test_ace_takes_real_numbers_for_bfloat16_whatever_is_beside_them() -> None:

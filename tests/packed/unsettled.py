@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from bcdzoo.layers.quantizers.pokebnn import BoundedActivation
+
 
 def unsettle(network: nn.Module, seed: int) -> nn.Module:
     """Constants as after training, none of them 0 or 1, some negative."""
@@ -12,6 +14,8 @@ def unsettle(network: nn.Module, seed: int) -> nn.Module:
             assert module.running_mean is not None and module.running_var is not None
             module.running_mean.normal_(generator=draw)
             module.running_var.uniform_(0.2, 3, generator=draw)
+        if isinstance(module, BoundedActivation):
+            module.bound.uniform_(0.5, 3, generator=draw)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 1:

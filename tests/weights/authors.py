@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_FLAX = "scale|var|bounds|pos_slope"  # names of numbers above 0 in PokeBNN's files
 FOLDER = Path(__file__).parent / "authors"
 
 
@@ -31,13 +32,16 @@ def tensor(key: str, shape: list[int]) -> Tensor:
         return torch.tensor(1)
     if key.endswith("temperature"):
         return torch.full(shape, 0.9**512)  # BNext's after the last of its 512 epochs
-    if key.endswith("running_var") or (re.search(r"\.(bn|norm)", key) and key.endswith("weight")):
+    if key.startswith("get_bounds.conv-"):
+        return torch.full(shape, 3.0)  # PokeBNN's bounds of 1-bit activations
+    is_positive = key.endswith("running_var") or re.match(r"(params|batch_stats|get_bounds)\..*\.(" + _FLAX + ")$", key)
+    if is_positive or (re.search(r"\.(bn|norm)", key) and key.endswith("weight")):
         values = random.uniform(0.5, 1.5, shape)
     elif key.endswith("att_prob_clip"):
         values = random.uniform(0.01, 0.03, shape)  # BinaryViT's level of attention: some of 49 weights are below half
     elif key.endswith("L_alpha"):
         values = random.uniform(-4, 0, shape)  # A&B BNN's exponents
-    elif "prelu" in key:
+    elif "prelu" in key or key.endswith(".neg_slope"):
         values = random.uniform(0.1, 0.4, shape)
     elif len(shape) >= 2 and "move" not in key:
         fan_in = np.prod(shape[1:]) if shape[1] > 1 or len(shape) == 4 else 512

@@ -16,7 +16,7 @@ NAMES = (
     *("recu-resnet20", "recu-r18-cifar10", "recu-vgg-small"),
     *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
-    *("fracbnn", "fracbnn-resnet20"),
+    *("fracbnn", "fracbnn-resnet20", "pokebnn-0.5x"),
 )
 
 

@@ -16,6 +16,7 @@ _FILES = (
     "rbonn",
     "fracbnn",
     "boolnet",
+    "pokebnn",
     "rbnn",
     "larq_h5",
     "bitorch",
