@@ -57,7 +57,7 @@ int Analysis::c_out(int i) const {
 // Whether the kernels know a convolution of bits: its sums fit, and every border is a level.
 bool Analysis::fits_kernels(int i) const {
   const Sliding sliding = sliding_of(i);
-  if (operation(i).whole("groups") != 1 || std::max(sliding.kernel[0], sliding.kernel[1]) > kMostTaps) return false;
+  if (std::max(sliding.kernel[0], sliding.kernel[1]) > kMostTaps) return false;
   const float border = border_of(operation(i), sliding);
   if (border != 0 && border != 1 && border != -1) return false;
   return operation(i).kind == "low_bit_conv" ? low_bit_fits(i, sliding) : unit_fits(i, sliding);
@@ -69,12 +69,17 @@ bool Analysis::unit_fits(int i, const Sliding& sliding) const {
   const bool sampled = std::any_of(samplings.begin(), samplings.end(), [](const auto& by) { return by != "none"; });
   const bool is_dense = !sliding.is_padded() && sliding.stride[0] == 1 && sliding.stride[1] == 1;
   if (sampled && (in.channels() % (4 * 32) || !is_dense)) return false;  // quarters of channels are whole dwords
+  const int groups = operation(i).whole("groups");
+  if (groups > 1) {  // a panel is of one group; a group's floats are whole vectors
+    if (samplings.size() > 1 || sampled || c_out(i) / groups % kPanel || group_in(i) % kLanes) return false;
+    if (spreads_groups(i) && has_input(i, "threshold")) return false;
+  }
   return samplings.size() <= 3 && int64_t{in.channels()} * sliding.taps() < kLargestSum;
 }
 
 bool Analysis::low_bit_fits(int i, const Sliding& sliding) const {
   const std::optional<Levels> levels = levels_of(i);
-  if (!levels) return false;
+  if (!levels || operation(i).whole("groups") != 1) return false;
   if (!levels->signs && border_of(operation(i), sliding) != 0) return false;
   int64_t largest = int64_t{shape(input(i)).channels()} * sliding.taps();
   if (!levels->signs) largest <<= levels->planes;
@@ -100,7 +105,7 @@ void Analysis::find_origins() {
 // Bits of units with thresholds of their own are written when the floats are, by whoever writes these.
 void Analysis::find_bits() {
   for (int i = 0; i < count(); ++i) {
-    if (!is_unit(i) || has_input(i, "threshold")) continue;
+    if (!is_unit(i) || has_input(i, "threshold") || spreads_groups(i)) continue;
     const std::vector<Origin>& origins = origins_[input(i)];
     const auto is_aligned = [](const Origin& origin) { return origin.first % 32 == 0; };
     if (!std::all_of(origins.begin(), origins.end(), is_aligned)) continue;

@@ -46,6 +46,11 @@ class Analysis {
   Sliding sliding_of(int i) const;
   // Channels that a unit computes.
   int c_out(int i) const;
+  // Input channels of each group of a convolution of bits, and dwords of theirs.
+  int group_in(int i) const { return shape(input(i)).channels() / operation(i).whole("groups"); }
+  int group_dwords(int i) const { return ceil_div(group_in(i), 32); }
+  // Whether a group's bits do not begin at dwords of a map's.
+  bool spreads_groups(int i) const { return operation(i).whole("groups") > 1 && group_in(i) % 32; }
   bool appends(int i) const { return operation(i).whole("append") != 0; }
   bool has_shortcut(int i, const char* kind) const { return operation(i).word("shortcut") == kind; }
   bool adds_to_last(int i) const { return has_shortcut(i, "same") && c_out(i) < shape(input(i)).channels(); }

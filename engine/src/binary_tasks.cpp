@@ -1,6 +1,7 @@
 #include "binary_tasks.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace bcdzoo {
 
@@ -69,11 +70,21 @@ void UnitTask::run(const Frame& frame, int begin, int end, Part part) const {
   constexpr int kFewest = 64;  // pixels of a part; of fewer the panels are shared
   const int first_pixel = begin * out_columns, last_pixel = end * out_columns;
   if (part.count > 1 && (last_pixel - first_pixel) / part.count < kFewest && conv.panel_count() >= part.count) {
-    const auto [first, last] = part.of(0, conv.panel_count());
-    frame.kernels.binary_conv(conv, maps, first_pixel, last_pixel, first, last);
+    convolve(frame.kernels, std::move(maps), {first_pixel, last_pixel}, part.of(0, conv.panel_count()));
   } else {
-    const auto [first, last] = part.of(first_pixel, last_pixel);
-    frame.kernels.binary_conv(conv, maps, first, last, 0, conv.panel_count());
+    convolve(frame.kernels, std::move(maps), part.of(first_pixel, last_pixel), {0, conv.panel_count()});
+  }
+}
+
+// The panels of each group read the bits of their own.
+void UnitTask::convolve(const Kernels& kernels, BinaryMaps maps, std::pair<int, int> pixels,
+                        std::pair<int, int> panels) const {
+  const uint32_t* const all = maps.bits;
+  const int each = conv.panel_count() / groups;
+  for (int group = panels.first / each; group * each < panels.second; ++group) {
+    maps.bits = all + group * (bits->dwords / groups);
+    kernels.binary_conv(conv, maps, pixels.first, pixels.second, std::max(panels.first, group * each),
+                        std::min(panels.second, (group + 1) * each));
   }
 }
 

@@ -52,7 +52,7 @@ class UnitTask : public Task {
   BinaryConv conv;
   std::vector<std::vector<int32_t>> sampled;  // places of the terms' samples
   std::shared_ptr<const BitMap> bits;
-  int stride = 1, extent = 1;
+  int stride = 1, extent = 1, groups = 1;
   Place to;  // channels that are written; without a slot: bits alone are wanted
   int out_rows = 0, out_columns = 0;
   Place shortcut, gate, offset;  // those without a slot are not there
@@ -62,6 +62,8 @@ class UnitTask : public Task {
   int needs(int read, int end) const override;
   int frees(int read, int end) const override;
   bool samples() const;
+  // Some pixels of some panels.
+  void convolve(const Kernels& kernels, BinaryMaps maps, std::pair<int, int> pixels, std::pair<int, int> panels) const;
 
   int bits_read = -1;       // in `reads`
   std::vector<bool> whole;  // of `reads`: all rows are needed

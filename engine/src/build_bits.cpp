@@ -43,7 +43,7 @@ std::shared_ptr<BitMap> Builder::bit_map(int i) {
   const Shape& in = shape(input(i));
   const Sliding sliding = known_.sliding_of(i);
   auto map = std::make_shared<BitMap>();
-  map->dwords = ceil_div(in.channels(), 32);
+  map->dwords = operation(i).whole("groups") * known_.group_dwords(i);
   map->planes = in.levels() * (known_.is_low_bit(i) ? known_.levels_of(i)->planes : 1);
   map->height = in.height();
   map->width = in.width();
@@ -87,10 +87,21 @@ BitsTask* Builder::add_bits(int i, const Place& from, int plane, int channel) {
   return task;
 }
 
-// Bits of a unit whose thresholds are given for each image, or whose input's channels do not begin at dwords.
+// Bits of a unit whose thresholds are given for each image, or where its input's channels, or its groups, do not begin at
+// dwords.
 void Builder::add_own_bits(int i) {
   begin_bits(i);
   const int channels = shape(input(i)).channels();
+  if (known_.spreads_groups(i)) {
+    const int count = known_.group_in(i);
+    for (int first = 0, dword = 0; first < channels; first += count, dword += known_.group_dwords(i)) {
+      Place group = place(input(i));
+      group.channel += first;
+      group.shape.sizes[0] = count;
+      add_bits(i, group, 0, 32 * dword)->threshold = thresholds(i, first, count);
+    }
+    return;
+  }
   const Place limits = given(i, "threshold", channels);
   BitsTask* const task = add_bits(i, place(input(i)), 0, 0);
   if (limits.slot) {
@@ -214,7 +225,8 @@ void Builder::set_up(UnitTask* task, int i) {
   read(task->gate, true);
   read(task->offset, true);
   spend(2 * sliding.pixels());  // and its classes
-  task->conv.windows = sliding.windows(map.padded_width(), map.dwords, map.dwords);
+  task->groups = operation(i).whole("groups");
+  task->conv.windows = sliding.windows(map.padded_width(), map.dwords, known_.group_dwords(i));
 }
 
 void Builder::add_terms(UnitTask* task, int i) {
@@ -222,13 +234,13 @@ void Builder::add_terms(UnitTask* task, int i) {
   const Sliding sliding = known_.sliding_of(i);
   const BitMap& map = *bits_[i];
   BinaryConv& conv = task->conv;
-  const int c_in = shape(input(i)).channels(), outputs = conv.c_out, all = conv.padded_out();
+  const int c_in = known_.group_in(i), outputs = conv.c_out, all = conv.padded_out();
   const int border = 1 + static_cast<int>(border_of(op, sliding));
   Classes classes = classes_of(sliding, map.height, map.width);
   const auto& samplings = op.fields.at("samplings").words;
   task->sampled.resize(samplings.size());
   for (size_t branch = 0; branch < samplings.size(); ++branch) {
-    const int64_t dwords = sliding.taps() * int64_t{map.dwords};
+    const int64_t dwords = int64_t{sliding.taps()} * known_.group_dwords(i);
     costs(task, 0, 32.0 * static_cast<double>(sliding.pixels()) * all * static_cast<double>(dwords));
     spend(int64_t{all} * (dwords + static_cast<int64_t>(classes.missing.size())));
     const int first = static_cast<int>(branch) * outputs;

@@ -34,6 +34,10 @@ UNPACKED = {
     "binaryalexnet": ["convolutions.0.conv: real-valued activations"],
     "abbnn-r18": _SHORTCUTS,
     "abbnn-r34": _SHORTCUTS,
+    **{
+        f"bnas-{size}": [f"cells.{cells - 1}.nodes.3.{term}.conv: real-valued weights" for term in range(2)]
+        for size, cells in zip("defgh", (12, 12, 15, 11, 16), strict=True)
+    },
 }
 SMALLER = [name for name in LOW_BIT if name not in LARGE]
 

@@ -17,6 +17,7 @@ NAMES = (
     *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
     *("fracbnn", "fracbnn-resnet20"),
+    *("bnas-d", "expert-bnn"),
 )
 
 
