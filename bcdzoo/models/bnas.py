@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.base import RealWeight
 from bcdzoo.layers.quantizers.bnas import RescaledXnorWeight
@@ -126,7 +127,7 @@ class SearchedNetwork(nn.Module):
         num_classes: Number of outputs.
 
     Shape:
-        (N, 3, H, W) to (N, num_classes), float32.
+        (N, 3, H, W) to (N, num_classes), float32; H and W are multiples of 32.
     """
 
     def __init__(self, cells: int, width: int, num_classes: int) -> None:
@@ -150,6 +151,8 @@ class SearchedNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         older = self.first(x)
         newer = self.second(older)
+        if any(side % 4 for side in newer.shape[2:]):
+            raise BcdzooError("BNAS halves maps of even height and width alone: use images of multiples of 32 pixels")
         for cell in self.cells:
             older, newer = newer, cell(older, newer)
         logits: Tensor = self.fc(pooled(newer))

@@ -17,8 +17,8 @@ def _unit(theirs: str, ours: str) -> Rule:
 
 
 def _used(state: State) -> State:
-    of_experts = {key for key, tensor in state.items() if _OF_SHORTCUT.fullmatch(key) and tensor.ndim == 5}
-    return {key: tensor[0] if key in of_experts else tensor for key, tensor in state.items()}
+    experts = {key for key, tensor in state.items() if _OF_SHORTCUT.fullmatch(key) and tensor.ndim == 5 and len(tensor)}
+    return {key: tensor[0] if key in experts else tensor for key, tensor in state.items()}
 
 
 def _shortcut(theirs: str, ours: str) -> Rule:
