@@ -41,7 +41,8 @@ def test_a_plan_chooses_the_same_expert_of_equal_scores_too(bias: list[float]) -
             self.conv = conv
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.conv(x).flatten(1)
+            out: torch.Tensor = self.conv(x).flatten(1)
+            return out
 
     network = Network().eval()
     plan = fuse(record(network, images[:1]))
