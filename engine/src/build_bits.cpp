@@ -87,8 +87,7 @@ BitsTask* Builder::add_bits(int i, const Place& from, int plane, int channel) {
   return task;
 }
 
-// Bits of a unit whose thresholds are given for each image, or where its input's channels, or its groups, do not begin at
-// dwords.
+// Bits of a unit whose thresholds are given for each image, or whose input's channels or groups do not begin at dwords.
 void Builder::add_own_bits(int i) {
   begin_bits(i);
   const int channels = shape(input(i)).channels();
