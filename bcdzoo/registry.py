@@ -74,6 +74,7 @@ _REACTNET = (
 )
 _BIREALNET = "Liu et al., Bi-Real Net, ECCV 2018"
 
+_BNAS = "Kim et al., Learning Architectures for Binary Networks, ECCV 2020"
 _BNN = "Hubara et al., Binarized Neural Networks, NIPS 2016"
 _DOREFA = "Zhou et al., DoReFa-Net, arXiv:1606.06160, 2016"
 _QUICKNET = (
@@ -103,6 +104,7 @@ _BINARYVIT = (
     "Le and Li, BinaryViT: Pushing Binary Vision Transformers Towards Convolutional Models, CVPR Workshops 2023"
 )
 _BOOLNET = "Guo et al., BoolNet: Minimizing The Energy Consumption of Binary Neural Networks, arXiv:2106.06991, 2021"
+_EXPERTBNN = "Bulat et al., High-Capacity Expert Binary Networks, ICLR 2021"
 _FRACBNN = (
     "Zhang et al., FracBNN: Accurate and FPGA-Efficient Binary Neural Networks with Fractional Activations, FPGA 2021"
 )
@@ -120,6 +122,8 @@ _CIFAR10: dict[str, Any] = {"input_size": 32, "num_classes": 10, "dataset": "cif
 _MIXING = ("mixing", "branches")
 _CIFAR10_TRAINED: dict[str, Any] = _CIFAR10 | {"recipe": "cifar10"}
 _TINY: dict[str, Any] = _MNIST | {"recipe": "tiny", "dataset": "fashion-mnist"}
+
+_WITH_REAL_WEIGHTS = (BINARY, Bits(32, 1))
 
 _SPECS = [
     ModelSpec("abbnn-a", "abbnn:abbnn_a", _ABBNN),
@@ -173,6 +177,11 @@ _SPECS = [
     ModelSpec("bmxnet-r18", "bmxnet:bmxnet_r18", _BMXNET),
     ModelSpec("bmxnet-r18-cifar10", "bmxnet:bmxnet_r18_cifar10", _BMXNET, **_CIFAR10),
     ModelSpec("bmxnet-r18-first-real", "bmxnet:bmxnet_r18_first_real", _BMXNET),
+    ModelSpec("bnas-d", "bnas:bnas_d", _BNAS, _WITH_REAL_WEIGHTS),
+    ModelSpec("bnas-e", "bnas:bnas_e", _BNAS, _WITH_REAL_WEIGHTS),
+    ModelSpec("bnas-f", "bnas:bnas_f", _BNAS, _WITH_REAL_WEIGHTS),
+    ModelSpec("bnas-g", "bnas:bnas_g", _BNAS, _WITH_REAL_WEIGHTS),
+    ModelSpec("bnas-h", "bnas:bnas_h", _BNAS, _WITH_REAL_WEIGHTS),
     ModelSpec("bnext-l", "bnext:bnext_l", _BNEXT),
     ModelSpec("bnext-m", "bnext:bnext_m", _BNEXT),
     ModelSpec("bnext-s", "bnext:bnext_s", _BNEXT),
@@ -182,6 +191,7 @@ _SPECS = [
     ModelSpec("bwn-r18", "xnornet:bwn_r18", _XNORNET, (Bits(1, 32),)),
     ModelSpec("dorefa-r18-w2a2", "dorefa:dorefa_r18_w2a2", _DOREFA, (Bits(2, 2),)),
     ModelSpec("dorefanet-alexnet", "dorefa:dorefanet_alexnet", _DOREFA, (Bits(1, 2),)),
+    ModelSpec("expert-bnn", "expertbnn:expert_bnn", _EXPERTBNN),
     ModelSpec("fdabnn-r18", "fdabnn:fdabnn_r18", _FDABNN),
     ModelSpec("fdabnn-star-r18", "fdabnn:fdabnn_star_r18", _FDABNN),
     ModelSpec("finn-cnv-w1a1", "finn:finn_cnv_w1a1", _FINN, (Bits(1, 8), BINARY), **_CIFAR10),

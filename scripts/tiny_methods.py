@@ -17,6 +17,7 @@ from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.activation import RPReLU
 from bcdzoo.layers.attention import PositionEmbedding
 from bcdzoo.layers.binary_conv import REAL_VALUED, LowBitConv2d, Quantizers
+from bcdzoo.layers.experts import ExpertConv2d
 from bcdzoo.layers.gated_precision import GatedPrecisionConv2d
 from bcdzoo.layers.quantizers.abbnn import StandardizedSignWeight
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
@@ -38,8 +39,10 @@ from bcdzoo.models.abbnn import NormFreeUnit
 from bcdzoo.models.abcnet import MultiBaseBlock
 from bcdzoo.models.adabin import AdaBinUnit
 from bcdzoo.models.bmxnet import PreActivationBlock, counting_conv
+from bcdzoo.models.bnas import binary_edge
 from bcdzoo.models.bnext import FeedForward, Widen
 from bcdzoo.models.dorefa import DoReFaBlock
+from bcdzoo.models.expertbnn import ExpertUnit
 from bcdzoo.models.fdabnn import fda_residual
 from bcdzoo.models.lqnet import LearnedBasisBlock
 from bcdzoo.models.meliusnet import GROWTH, THRESHOLD, DenseBlock, ImprovementBlock, Transition
@@ -81,9 +84,9 @@ def network(method: str, control: str = "") -> nn.Module:
     return built
 
 
-def low_bit_layers(built: nn.Module) -> list[LowBitConv2d]:
+def low_bit_layers(built: nn.Module) -> list[LowBitConv2d | ExpertConv2d]:
     """The layers whose weights or activations are of few bits."""
-    return [module for module in built.modules() if isinstance(module, LowBitConv2d)]
+    return [module for module in built.modules() if isinstance(module, LowBitConv2d | ExpertConv2d)]
 
 
 def _without_gradient(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -153,6 +156,10 @@ def _fracbnn() -> nn.Module:
 def _reconstructed(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
     conv = LowBitConv2d(c_in, c_out, 3, stride, RecurrentWeight(c_out))
     return BinaryUnit(RSign(c_in), conv, c_out, RPReLU(c_out), shortcut)
+
+
+def _of_experts(c_in: int, c_out: int, stride: int, shortcut: nn.Module | None) -> nn.Module:
+    return ExpertUnit(c_in, c_out, 3, stride, 2, shortcut)
 
 
 def _rectified(c_in: int, c_out: int, stride: int) -> nn.Module:
@@ -255,12 +262,14 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "bmxnet": lambda: _blocks(
         lambda c_in, c_out, stride: PreActivationBlock(c_in, c_out, stride, clipped_sign, counting_conv, c_in != c_out)
     ),
+    "bnas": lambda: _chain(binary_edge),
     "bnext": lambda: _blocks(_bnext_block),
     "bnn": _bnn,
     "boolnet": _boolnet,
     "bwn": lambda: _blocks(BinaryWeightBlock),
     "dorefa-w1a2": lambda: _chain(dorefa._layer),
     "dorefa-w2a2": lambda: _blocks(DoReFaBlock),
+    "expert-bnn": lambda: _residual(_of_experts),
     "fdabnn": lambda: _residual(fda_residual),
     "finn": _finn,
     "fracbnn": _fracbnn,

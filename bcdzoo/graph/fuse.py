@@ -265,7 +265,7 @@ class _Unit:
 
     def _per_image(self, kind: str, name: str) -> None:
         found = self._next(kind)
-        if found and self.graph.shapes[other := self._other(found[1])] == (self.channels, 1, 1):
+        if found and self.graph.shapes[other := self._other(found[1])] in ((self.channels, 1, 1), (1, 1, 1)):
             if self.graph.shapes[self.last + 1] == (self.channels, 1, 1):
                 return  # a map of one pixel
             self.inputs[name], self.last = other, found[0]

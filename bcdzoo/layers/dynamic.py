@@ -15,7 +15,7 @@ from bcdzoo.layers.quantizers.sign import sign_activation
 from bcdzoo.plan.operations import END
 
 
-def _double_mean(a: Tensor) -> Tensor:
+def double_mean(a: Tensor) -> Tensor:
     """Mean of each channel in float64, (N, C, H, W) to (N, C); image by image, so that the doubles stay in cache."""
     pixels = a.shape[2] * a.shape[3]
     ones = torch.ones(1, pixels, dtype=torch.float64, device=a.device)
@@ -50,7 +50,7 @@ class DynamicEmbedding(nn.Module):
             g = self.context(F.adaptive_avg_pool2d(a, 1).flatten(1))
             return self.threshold(g), self.offset(g)
         # double precision, so that signs do not depend on the number of images summed at once, nor on their layout
-        g = F.linear(_double_mean(a), self.context.weight.double())
+        g = F.linear(double_mean(a), self.context.weight.double())
         alpha, beta = (F.linear(g, layer.weight.double()).to(a.dtype) for layer in (self.threshold, self.offset))
         return alpha, beta
 

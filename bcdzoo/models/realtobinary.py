@@ -25,15 +25,17 @@ class ChannelGate(nn.Module):
     Args:
         c_in: Channels of the convolution's input.
         c_out: Channels of the convolution's output.
+        hidden: Entries between W1 and W2; c_in / 8 if omitted.
 
     Shape:
         (N, c_in, H, W) to (N, c_out, 1, 1), in (0, 1).
     """
 
-    def __init__(self, c_in: int, c_out: int) -> None:
+    def __init__(self, c_in: int, c_out: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.reduce = nn.Linear(c_in, c_in // REDUCTION, bias=False)
-        self.expand = nn.Linear(c_in // REDUCTION, c_out, bias=False)
+        hidden = hidden or c_in // REDUCTION
+        self.reduce = nn.Linear(c_in, hidden, bias=False)
+        self.expand = nn.Linear(hidden, c_out, bias=False)
 
     def forward(self, a: Tensor) -> Tensor:
         if self.training or torch.compiler.is_compiling():  # a graph per image would take minutes to compile

@@ -299,7 +299,7 @@ def _obstacle(module: nn.Module) -> str | None:
     if not isinstance(module, LowBitConv2d):
         return None
     if module.w_bits == 32:
-        return "real-valued weights (step 1)"
+        return "real-valued weights"
     if module.a_bits == 32:
         return "real-valued activations"
     return f"weights of more than {MOST_WEIGHT_BITS} bits" if module.w_bits > MOST_WEIGHT_BITS else ""

@@ -308,6 +308,7 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
         raise BcdzooError(f"{source} does not fit {name}: {reason}")
     if assumption := layout.assumed(state):
         say(f"note: {source}: {assumption}")
+    state = layout.used(state)
     return {
         original: _fit(key, [(theirs, state[theirs]) for theirs in renamed[key]], wanted, source)
         if key in renamed

@@ -42,7 +42,8 @@ class Draft:
         """A unit with everything behind its convolution; it keeps the size of its map."""
         c_in, around = self.channels[x], fields.get("dilation", (1, 1))[0] * (kernel // 2)
         branches = len(fields.get("samplings", ("none",)))
-        bits = packed_bits(self.dice.integers(0, 2, (branches * c_out, c_in, kernel, kernel)))
+        of_group = c_in // fields.get("groups", 1)
+        bits = packed_bits(self.dice.integers(0, 2, (branches * c_out, of_group, kernel, kernel)))
         given = {"x": x} | dict(inputs or {})
         whole = UNIT | {"kernel": (kernel, kernel), "padding": (around,) * 4, "shortcut": "none"} | fields
         constants = {"planes": bits, "scale": np.full(branches * c_out, 0.25, np.float32)}
@@ -181,6 +182,23 @@ def windows_of_every_kind(d: Draft) -> None:
     d.concat(y, z, groups, d.conv(x, 96, groups=48, **window), d.conv(x, 48, groups=48, **window))
 
 
+def units_of_groups(d: Draft) -> None:
+    """Of whole dwords and of parts of them, on maps that are written at once and channel by channel."""
+    x = d.unit(d.conv(0, 64), 128, groups=4)
+    y = d.unit(x, 128, groups=2, shortcut="same", inputs={"gate": d.pixel(x, 128)})
+    x = d.unit(y, 64, append=1)
+    x = d.unit(x, 192, kernel=1, groups=6)
+    d.concat(x, d.unit(x, 64, groups=2), d.unit(y, 256, groups=8, shortcut="duplicate"), d.clip(y))
+
+
+def windows_of_groups(d: Draft) -> None:
+    """Of 48, 32 and 16 channels with every border, and of fewer outputs than a panel, which no kernel knows."""
+    x = d.conv(0, 96)
+    window: dict[str, Any] = {"stride": (2, 1), "dilation": (2, 2), "padding": (2, 0, 3, 1)}
+    signs = [d.unit(x, 192, groups=by, pad_value=value, **window) for by, value in ((2, 0.0), (3, 1.0), (6, -1.0))]
+    d.concat(*signs, d.unit(x, 48, groups=3, **window))
+
+
 def a_large_network(d: Draft) -> None:
     """Bands: a stem, residuals, concatenations, poolings and strides on maps that fill the second cache."""
     x = d.conv(0, 64, stride=(2, 2))
@@ -215,6 +233,8 @@ PLANS: tuple[tuple[Callable[[Draft], None], tuple[int, ...]], ...] = (
     *((everything_of_an_image, (3, side, 44)) for side in (6, 60)),
     *((shortcuts_of_every_kind, (3, side, 40)) for side in (5, 60)),
     *((windows_of_every_kind, (3, side, 41)) for side in (9, 56)),
+    *((units_of_groups, (3, side, 45)) for side in (7, 60)),
+    *((windows_of_groups, (3, side, 45)) for side in (7, 60)),
     (a_large_network, (3, 96, 112)),
     (a_large_map_in_place, (3, 60, 48)),
 )

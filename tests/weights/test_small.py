@@ -17,6 +17,7 @@ NAMES = (
     *("reste-resnet20", "reste-resnet20-bireal"),
     "adabin-r18-cifar10",
     *("fracbnn", "fracbnn-resnet20", "pokebnn-0.5x"),
+    *("bnas-d", "expert-bnn"),
 )
 
 
@@ -81,3 +82,14 @@ def test_which_of_rbnns_two_resnet_20_was_assumed_is_said(
     load_model(name, tmp_path / "x.pth")
     told = capsys.readouterr().err
     assert said in told and bool(told) == bool(said)
+
+
+def test_of_a_shortcuts_experts_the_first_is_used(tmp_path: Path) -> None:
+    key, tensors = "layer2.0.downsample.1.weight", state("expert-bnn")
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "x.pth.tar")
+    model = load_model("expert-bnn", tmp_path / "x.pth.tar")
+    assert torch.equal(model.get_parameter("stages.1.0.shortcut.1.weight"), tensors[key][0])
+    for wrong in (tensors[key][:0], tensors[key][:, :1], tensors[key][0, 0]):
+        torch.save(tensors | {key: wrong}, tmp_path / "x.pth.tar")
+        with pytest.raises(BcdzooError, match=r"downsample\.1\.weight has shape"):
+            load_model("expert-bnn", tmp_path / "x.pth.tar")

@@ -11,9 +11,11 @@ _FILES = (
     "zoo",
     "reactnet",
     "bcdnet",
+    "bnas",
     "bnext",
     "recu",  # before rbnn, which would leave tau over
     "rbonn",
+    "expertbnn",
     "fracbnn",
     "boolnet",
     "pokebnn",

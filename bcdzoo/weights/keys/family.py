@@ -31,6 +31,7 @@ class Layout:
         preprocess: Preset or spec that its files were trained with; empty if unknown.
         unfit: Function of a file's tensors and the network that returns why they cannot be used; empty if they can.
         assumed: Function of a file's tensors that returns what they do not say, and is assumed; empty if nothing is.
+        used: Function that returns a file's tensors, under the same keys, without the parts that no output depends on.
     """
 
     rules: Sequence[Rule] = ()
@@ -39,6 +40,7 @@ class Layout:
     preprocess: str = ""
     unfit: "Callable[[State, nn.Module], str]" = lambda state, network: ""
     assumed: Callable[[State], str] = lambda state: ""
+    used: Callable[[State], State] = lambda state: state
 
 
 @dataclass(frozen=True)
