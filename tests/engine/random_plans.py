@@ -107,7 +107,8 @@ class _Draft:
         if self.chance(0.3):  # a trunk of units, whose maps grow and are added to; only the last one may give floats
             for _ in range(self.one(2, 3, 4, 6)):
                 self.try_to_add(self.trunk_unit)
-        often = {"make_unit": 6.0, "make_low_bit_conv": 6.0, "make_arrangement": 2.5, "make_scores": 2.0}
+        often = {"make_unit": 6.0, "make_low_bit_conv": 6.0, "make_binarize": 3.0, "make_stack": 3.0}
+        often |= {"make_arrangement": 2.5, "make_scores": 2.0}
         weights = np.array([often.get(maker.__name__, 1.0) for maker in makers])
         wanted = int(self.dice.integers(1, 14)) if not self.operations or self.chance(0.7) else 0
         for _ in range(20 * wanted):

@@ -55,7 +55,7 @@ ORDERS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], set[str]]] = {
     "normalization before the sign": (lambda: seq(bn(8), Sign(), conv()), {}, set()),
     "two normalizations before the sign": (lambda: seq(bn(8), bn(8), Sign(), conv()), {}, set()),
     "pooling of signs": (lambda: seq(Sign(), nn.MaxPool2d(2), conv()), {}, set()),
-    "groups": (lambda: seq(Sign(), conv(groups=2), bn(8)), {"groups": 2}, {"alpha", "beta"}),
+    "groups": (lambda: seq(Sign(), conv(8, 64, groups=2), bn(64)), {"groups": 2}, {"alpha", "beta"}),
     "dilation": (lambda: seq(Sign(), conv(dilation=2), bn(8)), {"dilation": (2, 2)}, {"alpha", "beta"}),
     "a border of ones": (lambda: seq(Sign(), conv(pad_value=1.0), bn(8)), {"pad_value": 1.0}, {"alpha", "beta"}),
     "padding of TensorFlow": (lambda: seq(Sign(), conv(stride=2, padding="tensorflow")), {"same": 1}, set()),
