@@ -195,7 +195,7 @@ struct Pooling {
 // Steps of a pixel's channels by themselves, in sequence; every constant is [channels rounded up to kLanes].
 struct Pointwise {
   enum class Kind { kScaleShift, kPrelu, kClip, kAbs, kSign, kStep, kAdd, kSubtract, kMultiply } kind = Kind::kClip;
-  Floats alpha, beta;                           // kScaleShift: fma(x, alpha, beta); kStep: beta if x >= alpha, else -beta
+  Floats alpha, beta;                           // kScaleShift: fma(x, alpha, beta); kStep: x >= alpha ? beta : -beta
   Floats shift_in, positive, slope, shift_out;  // kPrelu; empty: nothing, slope always there
   float low = -INFINITY, high = INFINITY;       // kClip: to the lower bound, then the upper one; a NaN stays one
 };
