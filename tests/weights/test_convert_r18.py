@@ -13,17 +13,18 @@ from tests.weights import authors
 
 NAMES = [
     *("irnet-r18", "rbnn-r18", "recu-r18", "recu-react-r18", "adabin-r18", "abbnn-r18", "abbnn-a"),
-<<<<<<< HEAD
-    *("reste-r18", "rbonn-r18", "rebnn-r18", "binaryvit", "binaryvit-real-embeddings"),
-    *("boolnet-k4", "boolnet-star-k4", "basenet-k4", "basenet-k1"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("recu-r34", "adabin-r34", "abbnn-r34")),
-=======
-    *("reste-r18", "rbonn-r18", "rebnn-r18", "binaryvit"),
+    *("reste-r18", "rbonn-r18", "rebnn-r18", "binaryvit", "boolnet-k4", "basenet-k1"),
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("recu-r34", "adabin-r34", "abbnn-r34", "binaryvit-real-embeddings")
+        for name in (
+            "recu-r34",
+            "adabin-r34",
+            "abbnn-r34",
+            "binaryvit-real-embeddings",
+            "boolnet-star-k4",
+            "basenet-k4",
+        )
     ),
->>>>>>> vit
 ]
 
 
