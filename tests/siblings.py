@@ -6,7 +6,10 @@ from bcdzoo.registry import REGISTRY
 from bcdzoo.report.counts import counts
 
 # Their units are a smaller network's, their frame another's; their authors' logits hold them too.
-_OF_KNOWN_PARTS = ("abbnn-a", "adabin-star-r18", "recu-r18-cifar10", "recu-react-r18", "recu-vgg-small")
+_OF_KNOWN_PARTS = (
+    *("abbnn-a", "adabin-star-r18", "recu-r18-cifar10", "recu-react-r18", "recu-vgg-small"),
+    *("biper-r18-cifar10", "biper-vgg-small", "siman-r18-cifar10", "siman-vgg-small"),
+)
 
 
 def has_sibling(name: str) -> bool:

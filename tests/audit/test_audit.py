@@ -471,6 +471,9 @@ VERDICTS = {
     "adabin-r18-cifar10": "binary: 16 layers",
     "adabin-resnet20": "binary: 18 layers",
     "adabin-vgg-small": "binary: 5 layers",
+    "biper-r18-cifar10": "binary: 16 layers",
+    "biper-resnet20": "binary: 18 layers",
+    "biper-vgg-small": "binary: 5 layers",
     "bmxnet-lenet-mnist": "binary: 2 layers",
     "bmxnet-r18": "binary: 20 layers",
     "bmxnet-r18-cifar10": "binary: 20 layers",
@@ -488,6 +491,9 @@ VERDICTS = {
     "rbnn-vgg-small": "binary: 5 layers",
     "reste-resnet20": "binary: 18 layers",
     "reste-resnet20-bireal": "binary: 18 layers",
+    "siman-r18-cifar10": "binary: 19 layers",
+    "siman-resnet20": "binary: 18 layers",
+    "siman-vgg-small": "binary: 5 layers",
 }
 
 

@@ -33,6 +33,8 @@ def tensor(key: str, shape: list[int]) -> Tensor:
         return torch.full(shape, 0.9**512)  # BNext's after the last of its 512 epochs
     if key.endswith("running_var") or (re.search(r"\.(bn|norm)", key) and key.endswith("weight")):
         values = random.uniform(0.5, 1.5, shape)
+    elif key.endswith(".B"):
+        values = random.randint(0, 2, shape).astype(np.float64)  # SiMaN's weights
     elif key.endswith("L_alpha"):
         values = random.uniform(-4, 0, shape)  # A&B BNN's exponents
     elif "prelu" in key:
