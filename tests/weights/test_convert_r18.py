@@ -14,7 +14,10 @@ from tests.weights import authors
 NAMES = [
     *("irnet-r18", "rbnn-r18", "recu-r18", "recu-react-r18", "adabin-r18", "abbnn-r18", "abbnn-a"),
     *("reste-r18", "rbonn-r18", "rebnn-r18", "siman-r18", "biper-r18"),
-    *(pytest.param(name, marks=pytest.mark.slow) for name in ("recu-r34", "adabin-r34", "abbnn-r34", "siman-r34", "biper-r34")),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("recu-r34", "adabin-r34", "abbnn-r34", "siman-r34", "biper-r34")
+    ),
 ]
 
 
