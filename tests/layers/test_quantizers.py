@@ -452,4 +452,5 @@ def test_bipers_weights_are_a_square_wave_with_the_gradient_of_a_sine() -> None:
     levels, _ = WaveWeight(4, 20)(weight)
     levels.sum().backward()
     assert levels.flatten().tolist() == [1, -1, 1, -1]
+    assert weight.grad is not None
     assert torch.allclose(weight.grad, 20 * torch.cos(20 * weight.detach()))
