@@ -103,6 +103,7 @@ _ADAMBNN = "Liu et al., How Do Adam and Training Strategies Help BNNs Optimizati
 _BINARYVIT = (
     "Le and Li, BinaryViT: Pushing Binary Vision Transformers Towards Convolutional Models, CVPR Workshops 2023"
 )
+_BIPER = "Vargas et al., BiPer: Binary Neural Networks using a Periodic Function, CVPR 2024"
 _BOOLNET = "Guo et al., BoolNet: Minimizing The Energy Consumption of Binary Neural Networks, arXiv:2106.06991, 2021"
 _EXPERTBNN = "Bulat et al., High-Capacity Expert Binary Networks, ICLR 2021"
 _FRACBNN = (
@@ -112,6 +113,7 @@ _POKEBNN = "Zhang et al., PokeBNN: A Binary Pursuit of Lightweight Accuracy, CVP
 _IRNET = "Qin et al., IR-Net, CVPR 2020"
 _RESTE = "Wu et al., Estimator Meets Equilibrium Perspective: A Rectified Straight Through Estimator, ICCV 2023"
 _RBNN = "Lin et al., Rotated Binary Neural Network, NeurIPS 2020"
+_SIMAN = "Lin et al., SiMaN: Sign-to-Magnitude Network Binarization, TPAMI 2022"
 _RECU = "Xu et al., ReCU: Reviving the Dead Weights in Binary Neural Networks, ICCV 2021"
 
 _BMXNET = "Yang et al., BMXNet: An Open-Source Binary Neural Network Implementation Based on MXNet, ACM Multimedia 2017"
@@ -171,6 +173,11 @@ _SPECS = [
     ModelSpec("binaryresnete-18", "backtosimplicity:binaryresnete_18", _SIMPLICITY),
     ModelSpec("binaryvit", "binaryvit:binaryvit", _BINARYVIT),
     ModelSpec("binaryvit-real-embeddings", "binaryvit:binaryvit_real_embeddings", _BINARYVIT),
+    ModelSpec("biper-r18", "biper:biper_r18", _BIPER),
+    ModelSpec("biper-r18-cifar10", "biper:biper_r18_cifar10", _BIPER, **_CIFAR10),
+    ModelSpec("biper-r34", "biper:biper_r34", _BIPER),
+    ModelSpec("biper-resnet20", "biper:biper_resnet20", _BIPER, **_CIFAR10),
+    ModelSpec("biper-vgg-small", "biper:biper_vgg_small", _BIPER, **_CIFAR10),
     ModelSpec("birealnet-18", "birealnet:birealnet_18", _BIREALNET),
     ModelSpec("birealnet-34", "birealnet:birealnet_34", _BIREALNET),
     ModelSpec("bmxnet-lenet-mnist", "bmxnet:bmxnet_lenet_mnist", _BMXNET, **_MNIST),
@@ -240,6 +247,11 @@ _SPECS = [
     ModelSpec("reste-resnet20-bireal", "reste:reste_resnet20_bireal", _RESTE, **_CIFAR10_TRAINED),
     ModelSpec("sabnn-18", "sabnn:sabnn_18", _SABNN),
     ModelSpec("sabnn-50", "sabnn:sabnn_50", _SABNN),
+    ModelSpec("siman-r18", "siman:siman_r18", _SIMAN),
+    ModelSpec("siman-r18-cifar10", "siman:siman_r18_cifar10", _SIMAN, **_CIFAR10),
+    ModelSpec("siman-r34", "siman:siman_r34", _SIMAN),
+    ModelSpec("siman-resnet20", "siman:siman_resnet20", _SIMAN, **_CIFAR10),
+    ModelSpec("siman-vgg-small", "siman:siman_vgg_small", _SIMAN, **_CIFAR10),
     ModelSpec("slb-r18-w1a1", "slb:slb_r18_w1a1", _SLB),
     ModelSpec("slb-r18-w1a8", "slb:slb_r18_w1a8", _SLB, (Bits(1, 8),)),
     ModelSpec("xnornet-alexnet", "xnornet:xnornet_alexnet", _XNORNET),

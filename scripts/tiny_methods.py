@@ -21,6 +21,7 @@ from bcdzoo.layers.experts import ExpertConv2d
 from bcdzoo.layers.gated_precision import GatedPrecisionConv2d
 from bcdzoo.layers.quantizers.abbnn import StandardizedSignWeight
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer
+from bcdzoo.layers.quantizers.biper import WaveWeight
 from bcdzoo.layers.quantizers.boolnet import SlicedSign
 from bcdzoo.layers.quantizers.dorefa import PactActivation
 from bcdzoo.layers.quantizers.fixed_point import FixedPointInput
@@ -31,6 +32,7 @@ from bcdzoo.layers.quantizers.rbonn import RecurrentWeight
 from bcdzoo.layers.quantizers.recu import RectifiedWeight, ScaledEstimator
 from bcdzoo.layers.quantizers.reste import PowerEstimator, PowerSignWeight
 from bcdzoo.layers.quantizers.sign import ClippedSignWeight, RSign, Sign, SignWeight, clipped_sign
+from bcdzoo.layers.quantizers.siman import MagnitudeWeight
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import XnorWeight
 from bcdzoo.layers.unit import BinaryUnit, Duplicate, HalvingPool
@@ -170,6 +172,14 @@ def _rotated(c_in: int, c_out: int, stride: int) -> nn.Module:
     return LowBitConv2d(c_in, c_out, 3, stride, RotatedWeight((c_out, c_in, 3, 3)))
 
 
+def _large(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return LowBitConv2d(c_in, c_out, 3, stride, MagnitudeWeight((c_out, c_in, 3, 3)))
+
+
+def _wave(c_in: int, c_out: int, stride: int) -> nn.Module:
+    return LowBitConv2d(c_in, c_out, 3, stride, WaveWeight(c_out))
+
+
 def _chain(layer: Callable[[int, int, int], nn.Module], stem: nn.Module | None = None) -> nn.Module:
     """A network without shortcuts: layers of input channels, output channels and kernel size."""
     units = nn.Sequential()
@@ -258,6 +268,7 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "bcdnet-a": _bcdnet_a,
     "bcdnet-b": _bcdnet_b,
     "binaryvit": _binaryvit,
+    "biper": lambda: _quantized(lambda: Sign(ScaledEstimator()), _wave, _hardtanh),
     "birealnet": lambda: _quantized(Sign, _conv(SignWeight)),
     "bmxnet": lambda: _blocks(
         lambda c_in, c_out, stride: PreActivationBlock(c_in, c_out, stride, clipped_sign, counting_conv, c_in != c_out)
@@ -289,6 +300,7 @@ METHODS: dict[str, Callable[[], nn.Module]] = {
     "recu": lambda: _quantized(lambda: Sign(ScaledEstimator()), _rectified, _hardtanh),
     "reste": lambda: _quantized(lambda: Sign(PowerEstimator()), _conv(PowerSignWeight), inner=lambda _: nn.ReLU()),
     "sabnn": lambda: _residual(state_aware_residual),
+    "siman": lambda: _quantized(lambda: CentredSign(ScaledEstimator), _large, nn.PReLU),
     "slb-w1a1": lambda: _quantized(clipped_sign, _conv(SearchedWeight), inner=nn.PReLU),
     "slb-w1a8": lambda: _quantized(lambda: PactActivation(8), _conv(SearchedWeight, 8), inner=nn.PReLU),
     "xnornet": lambda: _blocks(

@@ -8,8 +8,8 @@ from bcdzoo.report.counts import counts
 # Their units are a smaller network's, their frame another's; their authors' logits hold them too.
 _OF_KNOWN_PARTS = (
     *("abbnn-a", "adabin-star-r18", "basenet-k4", "binaryvit-real-embeddings", "boolnet-star-k4"),
-    *("bnas-e", "bnas-f", "bnas-g", "bnas-h", "pokebnn-0.75x", "pokebnn-1.0x"),
-    *("recu-r18-cifar10", "recu-react-r18", "recu-vgg-small"),
+    *("biper-r18-cifar10", "biper-vgg-small", "bnas-e", "bnas-f", "bnas-g", "bnas-h", "pokebnn-0.75x", "pokebnn-1.0x"),
+    *("recu-r18-cifar10", "recu-react-r18", "recu-vgg-small", "siman-r18-cifar10", "siman-vgg-small"),
 )
 
 

@@ -306,7 +306,7 @@ def convert_state(state: State, model: nn.Module, source: str, format: str = "")
         raise BcdzooError(f"{source} does not fit {name}: {'; '.join(problems)}")
     if reason := layout.unfit(state, model):
         raise BcdzooError(f"{source} does not fit {name}: {reason}")
-    if assumption := layout.assumed(state):
+    if assumption := layout.assumed(state, model):
         say(f"note: {source}: {assumption}")
     state = layout.used(state)
     return {
@@ -406,7 +406,9 @@ def _fit(key: str, parts: list[tuple[str, Tensor]], wanted: Tensor, source: str)
         flat_weight = original.endswith(".weights") and tensor.shape == (torch.Size(each).numel(), 1)
         channel_bias = wanted.ndim == 1 and tensor.shape == (1, *each, 1, 1)
         pointwise = tensor.ndim == 2 and each == (*tensor.shape, 1, 1)  # a linear layer as a 1×1 convolution
-        if tensor.shape != each and not flat_weight and not channel_bias and not pointwise:
+        row = torch.Size(each[1:]).numel()
+        kernels = original.endswith(".B") and tensor.shape in ((*each[:1], row), (*each[:1], 1, row))  # SiMaN's
+        if tensor.shape != each and not (flat_weight or channel_bias or pointwise or kernels):
             raise BcdzooError(
                 f"{source}: {name} has shape {tuple(tensor.shape)}, but {key} needs {tuple(each)}"
                 + (f" of each of {len(parts)} parts" if len(parts) > 1 else "")

@@ -112,7 +112,7 @@ def test_a_network_of_step_1_has_real_weights_on_binary_activations(tmp_path: Pa
     found = audit(in_file("bcdnet-tiny", tmp_path, step=1), images=8)
     assert found.verdict.startswith("binary activations, real weights: 14 layers")
     assert found.size.claimed is not None and found.size.found > 10 * found.size.claimed
-    assert found.size.packed is None and "step 1" in found.size.no_packed
+    assert found.size.packed is None and "real-valued weights" in found.size.no_packed
 
 
 @pytest.mark.parametrize(
@@ -471,6 +471,9 @@ VERDICTS = {
     "adabin-r18-cifar10": "binary: 16 layers",
     "adabin-resnet20": "binary: 18 layers",
     "adabin-vgg-small": "binary: 5 layers",
+    "biper-r18-cifar10": "binary: 16 layers",
+    "biper-resnet20": "binary: 18 layers",
+    "biper-vgg-small": "binary: 5 layers",
     "bmxnet-lenet-mnist": "binary: 2 layers",
     "bmxnet-r18": "binary: 20 layers",
     "bmxnet-r18-cifar10": "binary: 20 layers",
@@ -488,6 +491,9 @@ VERDICTS = {
     "rbnn-vgg-small": "binary: 5 layers",
     "reste-resnet20": "binary: 18 layers",
     "reste-resnet20-bireal": "binary: 18 layers",
+    "siman-r18-cifar10": "binary: 19 layers",
+    "siman-resnet20": "binary: 18 layers",
+    "siman-vgg-small": "binary: 5 layers",
 }
 
 

@@ -15,14 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bcdzoo.errors import BcdzooError
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.abcnet import MultiBaseActivation, MultiBaseWeight, least_squares
 from bcdzoo.layers.quantizers.base import Levels, WeightQuantizer, set_training_progress, start_epoch
+from bcdzoo.layers.quantizers.biper import WaveWeight
 from bcdzoo.layers.quantizers.dorefa import DoReFaActivation, DoReFaSign, DoReFaWeight, PactActivation
 from bcdzoo.layers.quantizers.irnet import BalancedWeight, DecayingEstimator, decaying_sign, standardized
 from bcdzoo.layers.quantizers.lqnet import LearnedBasisActivation, LearnedBasisWeight, encode
 from bcdzoo.layers.quantizers.rbnn import CentredSign, RotatedWeight, triangle_sign
 from bcdzoo.layers.quantizers.sign import Sign, SignWeight, sign, sign_straight_through
+from bcdzoo.layers.quantizers.siman import MagnitudeWeight
 from bcdzoo.layers.quantizers.slb import SearchedWeight
 from bcdzoo.layers.quantizers.xnornet import InputScale, XnorWeight
 from bcdzoo.models.rbnn import rbnn_r18
@@ -420,3 +423,34 @@ def test_larqs_xnor_weights_are_clipped_and_not_centred() -> None:
     weight = torch.tensor([[3.0, 0.5], [0.25, 0.25]])[:, :, None, None]
     levels, scale = XnorWeight(centre=False)(weight)
     assert levels.flatten().tolist() == [1, 1, 1, 1] and scale.tolist() == [0.75, 0.25]
+
+
+def test_simans_weights_are_large_or_small_and_stay_as_the_last_batch_found_them() -> None:
+    quantizer = MagnitudeWeight((4, 2, 3, 3))
+    weight = nn.Parameter(quantizer.latent((4, 2, 3, 3)).double())
+    quantizer.double().train()
+    before = weight.detach().numpy().reshape(4, -1)
+    before = before - before.mean(1, keepdims=True)
+    levels, _ = quantizer(weight)
+    bounds = np.percentile(np.abs(before), [15, 85])
+    assert np.allclose(weight.detach().numpy().reshape(4, -1), np.clip(np.abs(before), *bounds) * np.sign(before))
+    assert levels.detach().flatten(1).sum(1).tolist() == [0] * 4  # half of each channel
+    kept = weight.detach().clone()
+    weight.data.neg_().add_(torch.arange(18.0).view(2, 3, 3))  # as a step of the optimizer moves them
+    quantizer.eval()
+    assert torch.equal(quantizer(weight)[0], levels) and not torch.equal(weight, kept)
+
+
+@pytest.mark.parametrize("frequency", [0, -1.0, float("nan"), float("inf")])
+def test_a_wave_without_a_frequency_is_refused(frequency: float) -> None:
+    with pytest.raises(BcdzooError, match="freq must be a positive number"):
+        WaveWeight(4, frequency)
+
+
+def test_bipers_weights_are_a_square_wave_with_the_gradient_of_a_sine() -> None:
+    weight = torch.tensor([0.1, 0.2, 0.33, -0.1], dtype=torch.float64).view(4, 1, 1, 1).requires_grad_()
+    levels, _ = WaveWeight(4, 20)(weight)
+    levels.sum().backward()
+    assert levels.flatten().tolist() == [1, -1, 1, -1]
+    assert weight.grad is not None
+    assert torch.allclose(weight.grad, 20 * torch.cos(20 * weight.detach()))

@@ -39,6 +39,8 @@ def tensor(key: str, shape: list[int]) -> Tensor:
         values = random.uniform(0.5, 1.5, shape)
     elif key.endswith("att_prob_clip"):
         values = random.uniform(0.01, 0.03, shape)  # BinaryViT's level of attention: some of 49 weights are below half
+    elif key.endswith(".B"):
+        values = random.randint(0, 2, shape).astype(np.float64)  # SiMaN's weights
     elif key.endswith("L_alpha"):
         values = random.uniform(-4, 0, shape)  # A&B BNN's exponents
     elif "prelu" in key or key.endswith(".neg_slope"):

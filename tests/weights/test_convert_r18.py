@@ -13,17 +13,11 @@ from tests.weights import authors
 
 NAMES = [
     *("irnet-r18", "rbnn-r18", "recu-r18", "recu-react-r18", "adabin-r18", "abbnn-r18", "abbnn-a"),
-    *("reste-r18", "rbonn-r18", "rebnn-r18", "binaryvit", "boolnet-k4", "basenet-k1"),
+    *("reste-r18", "rbonn-r18", "rebnn-r18", "siman-r18", "biper-r18", "binaryvit", "boolnet-k4", "basenet-k1"),
+    *(pytest.param(f"{name}-r34", marks=pytest.mark.slow) for name in ("recu", "adabin", "abbnn", "siman", "biper")),
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in (
-            "recu-r34",
-            "adabin-r34",
-            "abbnn-r34",
-            "binaryvit-real-embeddings",
-            "boolnet-star-k4",
-            "basenet-k4",
-        )
+        for name in ("binaryvit-real-embeddings", "boolnet-star-k4", "basenet-k4")
     ),
 ]
 

@@ -15,6 +15,8 @@ NAMES = (
     *("rbnn-resnet20", "rbnn-resnet20-bireal", "rbnn-r18-cifar10", "rbnn-vgg-small"),
     *("recu-resnet20", "recu-r18-cifar10", "recu-vgg-small"),
     *("reste-resnet20", "reste-resnet20-bireal"),
+    *("siman-resnet20", "siman-r18-cifar10", "siman-vgg-small"),
+    *("biper-resnet20", "biper-r18-cifar10", "biper-vgg-small"),
     "adabin-r18-cifar10",
     *("fracbnn", "fracbnn-resnet20", "pokebnn-0.5x"),
     *("bnas-d", "expert-bnn"),
@@ -59,6 +61,10 @@ def test_a_training_checkpoint_of_theirs_is_read_with_its_preprocessing(name: st
         ("recu-resnet20", "rbnn-resnet20-bireal"),
         ("rbnn-vgg-small", "recu-vgg-small"),
         ("recu-vgg-small", "irnet-vgg-small"),
+        ("recu-resnet20", "biper-resnet20"),
+        ("biper-vgg-small", "recu-vgg-small"),
+        ("siman-resnet20", "rbnn-resnet20-bireal"),
+        ("rbnn-r18-cifar10", "siman-r18-cifar10"),
     ],
 )
 def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path: Path) -> None:
@@ -73,9 +79,15 @@ def test_the_file_of_another_method_is_refused(theirs: str, other: str, tmp_path
         ("rbnn-resnet20", "ResNet-20 with a shortcut around two convolutions; its entry model says which it is"),
         ("rbnn-resnet20-bireal", "ResNet-20 with a shortcut around each convolution"),
         ("irnet-resnet20", ""),
+        ("recu-resnet20", ""),
+        ("siman-resnet20", ""),
+        (
+            "biper-resnet20",
+            "the frequency of its weights, which its authors' config.txt says; freq=20 is taken",
+        ),
     ],
 )
-def test_which_of_rbnns_two_resnet_20_was_assumed_is_said(
+def test_what_a_file_does_not_say_of_its_network_is_said(
     name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(state(name), tmp_path / "x.pth")
@@ -93,3 +105,20 @@ def test_of_a_shortcuts_experts_the_first_is_used(tmp_path: Path) -> None:
         torch.save(tensors | {key: wrong}, tmp_path / "x.pth.tar")
         with pytest.raises(BcdzooError, match=r"downsample\.1\.weight has shape"):
             load_model("expert-bnn", tmp_path / "x.pth.tar")
+
+
+def test_weights_of_simans_that_are_neither_0_nor_1_are_refused(tmp_path: Path) -> None:
+    tensors = state("siman-resnet20")
+    tensors["layer2.0.conv1.B"][3, 0, 7] = 0.5
+    torch.save(tensors, tmp_path / "x.pth")
+    with pytest.raises(BcdzooError, match=r"layer2\.0\.conv1\.B holds other values than 0 and 1"):
+        load_model("siman-resnet20", tmp_path / "x.pth")
+
+
+def test_simans_weights_are_read_in_both_shapes_of_their_trainers(tmp_path: Path) -> None:
+    tensors = state("siman-resnet20")
+    flat = {key: tensor.flatten(1) if key.endswith(".B") else tensor for key, tensor in tensors.items()}
+    assert flat["layer1.0.conv1.B"].ndim != tensors["layer1.0.conv1.B"].ndim
+    model = create_model("siman-resnet20")
+    one, other = convert_state(tensors, model, "x"), convert_state(flat, model, "x")
+    assert all(torch.equal(one[key], other[key]) for key in one)

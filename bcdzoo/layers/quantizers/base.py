@@ -72,7 +72,7 @@ def set_training_progress(model: nn.Module, progress: float) -> None:
     Such state is part of the recipe, not of the weights: it is not in the state dict and has no effect on inference.
 
     Args:
-        model: Network; those of IR-Net, RBNN, ReSTE, SLB, ReCU, AdaBin, BNext, BoolNet and PokeBNN have such
+        model: Network; those of IR-Net, RBNN, SiMaN, ReSTE, SLB, ReCU, AdaBin, BNext, BoolNet and PokeBNN have such
             quantizers.
         progress: 0 at the start of training, 1 at its end.
     """

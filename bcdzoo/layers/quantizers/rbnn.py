@@ -1,6 +1,7 @@
 """RBNN's quantizers (Lin et al., NeurIPS 2020): weights rotated towards their signs."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,22 +54,35 @@ class _Steepening(Scheduled):
         self.t = T_MIN * (T_MAX / T_MIN) ** progress
 
 
-class CentredSign(nn.Module, _Steepening):
-    """Sign of each image's standardized map: ``sign((x - mean(x)) / std(x))``, over channels and positions.
+class SteepeningEstimator(nn.Module, _Steepening):
+    """Sign of each image's map in units of its standard deviation; :func:`triangle_sign` with k = 1 and t ≥ 1."""
 
-    The paper does not have it; the authors' ImageNet code does, in evaluation too. Backward as :func:`triangle_sign`
-    with k = 1 and t of at least 1, and through the standardization.
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():  # a positive factor does not change the sign
+            x = x / x.std(dim=(1, 2, 3), keepdim=True)
+        return triangle_sign(x, 1.0, max(self.t, 1.0))
+
+
+class CentredSign(nn.Module):
+    """Sign of each image's map without its mean over channels and positions: ``sign(x - mean(x))``.
+
+    RBNN's paper does not have the mean; the authors' ImageNet code does, in evaluation too, as does SiMaN's.
+
+    Args:
+        estimator: Builder of what computes it and its gradient; RBNN's if omitted.
 
     Shape:
         (N, C, H, W) to ±1 of the same.
     """
 
+    def __init__(self, estimator: Callable[[], nn.Module] = SteepeningEstimator) -> None:
+        super().__init__()
+        self.estimator = estimator()
+
     def forward(self, x: Tensor) -> Tensor:
         # the mean is a threshold: double precision makes it independent of the number of images summed at once
-        x = x - x.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64).to(x.dtype)
-        if torch.is_grad_enabled():  # a positive factor does not change the sign
-            x = x / x.std(dim=(1, 2, 3), keepdim=True)
-        return triangle_sign(x, 1.0, max(self.t, 1.0))
+        signs: Tensor = self.estimator(x - x.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.float64).to(x.dtype))
+        return signs
 
     def lower(self, plan: Lowering, x: Value) -> Value:
         mean = plan.add("mean", x=x, axes=(0, 1, 2), double=1)

@@ -5,8 +5,12 @@ training.
 """
 
 import re
+from typing import TYPE_CHECKING
 
 from bcdzoo.weights.keys.family import Family, Layout, Rule, State
+
+if TYPE_CHECKING:  # the manifest uses the formats without torch
+    from torch import nn
 
 _BLOCKS = ("first", "second")
 
@@ -20,7 +24,7 @@ def _block(theirs: str, ours: str) -> Rule:
     return rf"layer(\d)\.([01])\.{theirs}", replace
 
 
-def _assumed(state: State) -> str:
+def _assumed(state: State, network: "nn.Module") -> str:
     """What a file of BoolNet leaves open: BoolNet* has the same tensors."""
     if not any(key.startswith("ghostbnsign.bn1.") for key in state):
         return ""

@@ -30,7 +30,7 @@ class Layout:
         as_usual: Arguments for which its files are known to use the network's default.
         preprocess: Preset or spec that its files were trained with; empty if unknown.
         unfit: Function of a file's tensors and the network that returns why they cannot be used; empty if they can.
-        assumed: Function of a file's tensors that returns what they do not say, and is assumed; empty if nothing is.
+        assumed: Function of the same that returns what the tensors do not say, and is assumed; empty if nothing is.
         used: Function that returns a file's tensors, under the same keys, without the parts that no output depends on.
     """
 
@@ -39,7 +39,7 @@ class Layout:
     as_usual: tuple[str, ...] = ()
     preprocess: str = ""
     unfit: "Callable[[State, nn.Module], str]" = lambda state, network: ""
-    assumed: Callable[[State], str] = lambda state: ""
+    assumed: "Callable[[State, nn.Module], str]" = lambda state, network: ""
     used: Callable[[State], State] = lambda state: state
 
 

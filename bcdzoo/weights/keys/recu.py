@@ -1,11 +1,37 @@
-"""z-hXu/ReCU, imagenet/, imagenet_two-stage/ and cifar/: blocks of two convolutions, or of one in its form of ReActNet.
+"""z-hXu/ReCU and edmav4/BiPer, which is made from it: blocks of two convolutions, or of one in ReCU's form of ReActNet.
 
-tau is the state of training that the clamp of the weights depends on, no sign of theirs.
+tau is the state of training that the clamp of the weights depends on (BiPer's: its penalty), no sign of theirs. BiPer's
+code for CIFAR-10 has a beta, too, which it does not use; by that alone can the two's files be told apart.
 """
 
 import re
+from functools import partial
+from typing import TYPE_CHECKING
 
-from bcdzoo.weights.keys.family import Family, Layout, Rule, shifted
+from bcdzoo.weights.keys.family import Family, Layout, Rule, State, shifted
+
+if TYPE_CHECKING:  # the manifest uses the formats without torch
+    from torch import nn
+
+
+def _frequency(network: "nn.Module") -> float | None:
+    """The frequency of BiPer's weights; None for another network."""
+    from bcdzoo.layers.quantizers.biper import WaveWeight
+
+    return next((module.frequency for module in network.modules() if isinstance(module, WaveWeight)), None)
+
+
+def _assumed(state: State, network: "nn.Module") -> str:
+    frequency = _frequency(network)
+    lacks = "it does not hold the frequency of its weights, which its authors' config.txt says"
+    return f"{lacks}; freq={frequency:g} is taken (--set freq=… takes another)" if frequency else ""
+
+
+def _unfit(state: State, network: "nn.Module") -> str:
+    is_biper = any(key.endswith(".beta") for key in state)
+    if is_biper == (_frequency(network) is not None):
+        return ""
+    return "its beta says that it is BiPer's" if is_biper else "BiPer's files have a beta, and it has none: ReCU's?"
 
 
 def _unit(match: re.Match[str]) -> str:
@@ -23,7 +49,8 @@ def _in_block(match: re.Match[str]) -> str:
     return f"stages.{int(match[1]) - 1}.{match[2]}.{'first' if match[3] == '1' else 'second'}"
 
 
-_TAU: Rule = (r".*\.tau$", None)
+_TAU: Rule = (r".*\.(tau|beta)$", None)
+_layout = partial(Layout, as_usual=("freq",), assumed=_assumed)  # which says more of freq
 _STEM: Rule = (r"(conv|bn)1\.", r"stem.\1.")
 _UNITS: list[Rule] = [
     _TAU,
@@ -33,7 +60,7 @@ _UNITS: list[Rule] = [
     (r"layer(\d)\.(\d)\.bn([12])\.", lambda m: f"{_unit(m)}.bn."),
     (r"bn2\.", "norm."),
 ]
-_RESNET = Layout(
+_RESNET = _layout(
     [
         *_UNITS,
         (r"layer(\d)\.(\d)\.downsample\.0\.", lambda m: f"{_shortcut(m)}.conv."),
@@ -60,8 +87,8 @@ _REACTNET = Layout(
     preprocess="imagenet",
 )
 _SMALL = "resize=32,crop=32"
-_RESNET20 = Layout([*_UNITS, (r"linear\.", "fc.")], preprocess=_SMALL)
-_RESNET18 = Layout(
+_RESNET20 = _layout([*_UNITS, (r"linear\.", "fc.")], preprocess=_SMALL, unfit=_unfit)
+_RESNET18 = _layout(
     [
         _TAU,
         _STEM,
@@ -72,8 +99,9 @@ _RESNET18 = Layout(
         (r"linear\.", "fc."),
     ],
     preprocess=_SMALL,
+    unfit=_unfit,
 )
-_VGG = Layout(
+_VGG = _layout(
     [
         _TAU,
         (r"conv0\.weight", "features.0.conv.weight"),
@@ -83,6 +111,7 @@ _VGG = Layout(
         (r"fc\.", "fc."),
     ],
     preprocess=_SMALL,
+    unfit=_unfit,
 )
 
 FAMILY = Family((_RESNET, _REACTNET, _RESNET20, _RESNET18, _VGG))
