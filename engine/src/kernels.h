@@ -238,8 +238,8 @@ struct Kernels {
                      const int32_t* pixel_at, int begin, int end);
   void (*sum_bits)(const SumBits&, const float* x, int64_t step, int channels, uint32_t* bits, int64_t plane_step,
                    const int32_t* pixel_at, int begin, int end);
-  // Pixels [begin, end) of a map `out`. `queries`: [pixel - begin][dwords]; `keys`: [heads][head_dwords][keys]; `values`:
-  // [heads][key_dwords][channels of a head], bit k % 32 of dword k / 32 that of key k, 0 beyond the keys.
+  // Pixels [begin, end) of a map `out`. `queries`: [pixel - begin][dwords]; `keys`: [heads][head_dwords][keys];
+  // `values`: [heads][key_dwords][channels of a head], bit k % 32 of dword k / 32 that of key k, 0 beyond the keys.
   void (*attend)(const Attention&, const uint32_t* queries, const uint32_t* keys, const uint32_t* values,
                  int32_t* scratch, float* out, int64_t out_step, int begin, int end);
   void (*float_conv)(const FloatConv&, const float* in, float* out, int64_t out_step, int begin, int end, int first,

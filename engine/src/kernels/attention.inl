@@ -1,4 +1,5 @@
-// Attention of bits, once for every instruction set; its loops over keys and over channels are the compiler's to vectorize.
+// Attention of bits, once for every instruction set; its loops over keys and over channels are the compiler's to
+// vectorize.
 
 // Which keys a query sees in a head: bits of `mask`; returns how many.
 BCDZOO_INLINE int seen_keys(const Attention& attention, const uint32_t* query, const uint32_t* keys, int32_t* differing,
