@@ -9,7 +9,10 @@ from bcdzoo.report.counts import counts
 _OF_KNOWN_PARTS = (
     *("abbnn-a", "adabin-star-r18", "basenet-k4", "binaryvit-real-embeddings", "boolnet-star-k4"),
     *("biper-r18-cifar10", "biper-vgg-small", "bnas-e", "bnas-f", "bnas-g", "bnas-h", "pokebnn-0.75x", "pokebnn-1.0x"),
-    *("recu-r18-cifar10", "recu-react-r18", "recu-vgg-small", "siman-r18-cifar10", "siman-vgg-small"),
+    *("adabin-r18-cifar10", "biper-r18", "irnet-r18", "irnet-r18-cifar10", "irnet-vgg-small", "rbnn-r18"),
+    *("rbnn-r18-cifar10", "rbnn-vgg-small", "recu-r18", "recu-r18-cifar10", "recu-react-r18", "recu-vgg-small"),
+    *("bnext-s", "meliusnet-42", "meliusnet-59", "reactnet-b", "reste-r18", "siman-r18", "siman-r18-cifar10"),
+    "siman-vgg-small",
 )
 
 

@@ -33,8 +33,14 @@ def moves_along(x: Tensor, dim: int, ndim: int) -> bool:
 
 def varies_along(x: Tensor, layout: Sequence[tuple[int, int, bool]]) -> list[bool]:
     """Return for each dimension of a view whether a step along it is one along a dimension where both factors vary."""
+    passed = passed_along(x, [(n, s) for n, s, _ in layout])
+    return [any(layout[place][2] for place in places) for places in passed]
+
+
+def passed_along(x: Tensor, layout: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Return for each dimension of a view those of a layout, sizes and strides, that a step along it passes."""
     return [
-        size > 1 and any(both and step < n * s and step * (size - 1) >= s for n, s, both in layout)
+        [i for i, (n, s) in enumerate(layout) if size > 1 and step < n * s and step * (size - 1) >= s]
         for size, step in zip(x.shape, x.stride(), strict=True)
     ]
 

@@ -24,7 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._pytree import tree_leaves
 
 from bcdzoo.trace.known import FREE, packets
-from bcdzoo.trace.layout import at, moves_along, numbers_of, of_storage, summed_dims, varies_along
+from bcdzoo.trace.layout import at, moves_along, numbers_of, of_storage, passed_along, summed_dims
 from bcdzoo.trace.sums import COPIES, MOVES, OVER, SUMS
 
 aten = torch.ops.aten
@@ -65,8 +65,9 @@ class _StoredPairs:
 
     def along(self, x: Tensor) -> dict[_Pair, list[bool]]:
         """Return unreported combinations, with whether both vary along each dimension of a view."""
+        passed = passed_along(x, self.layout)
         return {
-            pair: varies_along(x, [(*place, both) for place, both in zip(self.layout, varies, strict=True)])
+            pair: [any(varies[place] for place in places) for places in passed]
             for pair, varies in self.pairs.items()
             if not pair.is_reported
         }

@@ -33,6 +33,7 @@ from bcdzoo.observe.values import Form, summarize_inputs
 from bcdzoo.packed.checkpoint import export
 from bcdzoo.weights.load import convert
 from tests.audit import networks
+from tests.siblings import marked
 
 SMALL = "resize=28,crop=28"
 
@@ -497,10 +498,7 @@ VERDICTS = {
 }
 
 
-SLOW = ("adabin-r18-cifar10", "adabin-vgg-small", "irnet-r18-cifar10", "rbnn-r18-cifar10")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in VERDICTS])
+@pytest.mark.parametrize("name", marked([*VERDICTS], slow="adabin-vgg-small"))
 def test_networks_of_small_images_and_of_bmxnet_are_what_they_say_in_torch_and_packed(name: str) -> None:
     network = drawn(name, side=bcdzoo.registry.find(name).input_size if "r18" not in name else 32).eval()
     plain = audit(network, "demo", images=2, preprocess=small(name))

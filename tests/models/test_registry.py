@@ -99,7 +99,11 @@ def test_a_networks_weights_survive_safetensors(name: str, tmp_path: Path) -> No
         assert torch.equal(model.eval()(images(1, name)), other(images(1, name)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The sums of all networks are in the report's tests as well: here it is each kind of operation, and each form.
+COUNTED = [name for name in NAMES if len(counts()[name]["forms"]) > 1 or find(name).dataset != "imagenet"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in COUNTED else pytest.mark.slow) for n in NAMES])
 def test_the_shipped_counts_are_those_of_a_new_count(name: str) -> None:
     report = bcdzoo.count_ops(name, "full")
     assert report.unsupported == []

@@ -23,6 +23,7 @@ from bcdzoo.files import sha256_of
 from bcdzoo.weights.convert import convert_state, load_state
 from bcdzoo.weights.load import convert, load_into, resolve
 from bcdzoo.weights.manifest import Checkpoint, load_manifest
+from tests.siblings import marked
 from tests.weights import authors, larq
 
 NAMES = ["birealnet-18", "meliusnet-22", "real-to-binary-r18"]
@@ -75,7 +76,7 @@ def test_larqs_own_network_gives_the_same_logits_for_the_same_file(name: str, tm
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("name", AS_LARQ)
+@pytest.mark.parametrize("name", marked(AS_LARQ, slow="xnornet"))
 def test_every_network_of_larq_zoo_gives_larqs_logits_for_a_file_that_is_given_by_its_path(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

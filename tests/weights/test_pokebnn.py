@@ -48,6 +48,7 @@ def test_a_file_whose_1_bit_activations_have_another_bound_is_refused(tmp_path: 
         load_model(NAME, tmp_path / "x.pth")
 
 
+@pytest.mark.slow
 def test_the_file_of_another_width_is_refused(tmp_path: Path) -> None:
     torch.save(authors.state(RECORD["keys"]), tmp_path / "x.pth")
     with pytest.raises(BcdzooError, match="has shape"):
