@@ -82,8 +82,7 @@ def in_words(unit: Operation, is_slow: bool = False) -> str:
     parts = [
         "threshold of each image" if "threshold" in inputs else "sign",
         f"{size}{stride}",
-        "scores" in inputs and "weights of each image",
-        "scores" in inputs and "weights of each image",
+        "scores" in inputs and "weights that the image chooses",
         branches and f"with {' and '.join(branches)} samples",
         "gate" in inputs and "gate",
         "offset" in inputs and "offset",

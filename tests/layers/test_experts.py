@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from bcdzoo.graph.fuse import fuse
 from bcdzoo.graph.record import record
 from bcdzoo.layers.experts import ExpertConv2d
+from bcdzoo.packed.explain import in_words
 from bcdzoo.packed.run import PlanRunner
 from bcdzoo.plan import reference
 
@@ -46,7 +47,8 @@ def test_a_plan_chooses_the_same_expert_of_equal_scores_too(bias: list[float]) -
 
     network = Network().eval()
     plan = fuse(record(network, images[:1]))
-    assert sum(operation.kind == "binary_unit" for operation in plan.operations) == 1
+    (unit,) = [operation for operation in plan.operations if operation.kind == "binary_unit"]
+    assert in_words(unit) == "sign, 3×3 by 2, weights that the image chooses"
     with torch.inference_mode():
         expected = network(images)
     assert torch.equal(torch.from_numpy(reference.run(plan, images.numpy())), expected)
