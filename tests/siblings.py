@@ -11,7 +11,16 @@ _OF_KNOWN_PARTS = (
     *("biper-r18-cifar10", "biper-vgg-small", "bnas-e", "bnas-f", "bnas-g", "bnas-h", "pokebnn-0.75x", "pokebnn-1.0x"),
     *("adabin-r18-cifar10", "biper-r18", "irnet-r18", "irnet-r18-cifar10", "irnet-vgg-small", "rbnn-r18"),
     *("rbnn-r18-cifar10", "rbnn-vgg-small", "recu-r18", "recu-r18-cifar10", "recu-react-r18", "recu-vgg-small"),
-    *("bnext-s", "meliusnet-42", "meliusnet-59", "reactnet-b", "reste-r18", "siman-r18", "siman-r18-cifar10"),
+    *(
+        "bnext-s",
+        "meliusnet-42",
+        "meliusnet-59",
+        "reactnet-b",
+        "reactnet-c",
+        "reste-r18",
+        "siman-r18",
+        "siman-r18-cifar10",
+    ),
     "siman-vgg-small",
 )
 

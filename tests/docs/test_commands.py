@@ -239,7 +239,11 @@ def beginning(folder: Path, publisher: standins.Publisher) -> Iterator[Story]:
                     del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", TOLD, ids=lambda page: page.stem)
+# Those whose commands take longest are run in the slow tests alone, on the networks that they name.
+QUICK = [page for page in TOLD if page.stem not in ("auditing", "figures", "speed")]
+
+
+@pytest.mark.parametrize("page", QUICK, ids=lambda page: page.stem)
 def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, small: standins.Publisher) -> None:
     with beginning(tmp_path, small) as story:
         story.tell(page, slow=False)

@@ -24,9 +24,7 @@ def state(keys: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@pytest.mark.parametrize(
-    "size", ["t", "s", pytest.param("m", marks=pytest.mark.slow), pytest.param("l", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("size", ["t", *(pytest.param(size, marks=pytest.mark.slow) for size in "sml")])
 @pytest.mark.usefixtures("two_threads")
 def test_the_authors_own_code_gives_the_same_logits_for_the_same_weights(size: str) -> None:
     record = authors.record(f"bnext-{size}")

@@ -64,6 +64,7 @@ def test_ir_nets_weights_are_not_rbnns(rbnn_state: dict[str, torch.Tensor], tmp_
         load_model("irnet-r18", tmp_path / "rbnn.pth")
 
 
+@pytest.mark.slow
 def test_a_training_checkpoint_of_binaryvit_is_read_and_is_of_one_form_alone(tmp_path: Path) -> None:
     tensors = authors.state(authors.record("binaryvit")["keys"])
     torch.save({"model": tensors, "optimizer": {"state": {}}, "epoch": 299}, tmp_path / "best.pth")

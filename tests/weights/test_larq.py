@@ -91,7 +91,9 @@ def test_every_network_of_larq_zoo_gives_larqs_logits_for_a_file_that_is_given_b
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("name", ["binarydensenet-28", "quicknet-small", "binaryalexnet", "dorefanet-alexnet"])
+@pytest.mark.parametrize(
+    "name", marked(["binarydensenet-28", "quicknet-small", "binaryalexnet", "dorefanet-alexnet"], slow="dorefa")
+)
 def test_a_file_without_top_becomes_a_feature_extractor(name: str, tmp_path: Path) -> None:
     record = larq.record(name)
     path = without_top(tmp_path / "notop.h5", name)
@@ -128,8 +130,10 @@ def test_larqs_own_summary_counts_the_same(name: str) -> None:
         ("quicknet-large", "quicknet"),
         ("quicknet", "quicknet-small"),
         ("binarydensenet-37", "binarydensenet-37-dilated"),
-        ("binarydensenet-37-dilated", "binarydensenet-37"),
-        ("binarydensenet-45", "binarydensenet-37"),
+        *(
+            pytest.param(name, "binarydensenet-37", marks=pytest.mark.slow)
+            for name in ("binarydensenet-37-dilated", "binarydensenet-45")
+        ),
         ("binaryresnete-18", "birealnet-18"),
         ("birealnet-18", "binaryresnete-18"),
         ("meliusnet-22", "quicknet"),
