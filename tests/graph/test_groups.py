@@ -5,11 +5,13 @@ import torch
 from torch import Tensor, nn
 
 from bcdzoo.graph.fuse import fuse
+from bcdzoo.graph.groups import without_groups
 from bcdzoo.graph.record import record
 from bcdzoo.layers.binary_conv import LowBitConv2d
 from bcdzoo.layers.quantizers.sign import RSign
 from bcdzoo.layers.unit import BinaryUnit
 from bcdzoo.packed.run import PlanRunner
+from tests.engine.random_plans import difference, random_plan
 from tests.packed.unsettled import unsettle
 
 
@@ -49,3 +51,13 @@ def test_units_in_narrow_groups_are_split_and_give_the_same(
     assert not any(each.kind == "binary_unit" for each in runner.slow)
     with torch.inference_mode():
         torch.testing.assert_close(runner(x), network(x), rtol=1e-5, atol=1e-5)
+
+
+def test_random_plans_give_the_same_when_their_narrow_groups_are_split() -> None:
+    examples = [random_plan(seed) for seed in range(120)]
+    plans = [(each, without_groups(each.plan)) for each in examples]
+    split = [(each, plan) for each, plan in plans if len(plan.operations) > len(each.plan.operations)]
+    assert len(split) > 5
+    for each, plan in split:
+        got = PlanRunner(plan)(torch.from_numpy(each.images)).numpy()
+        assert not difference(got, each.expected, each.exact)
