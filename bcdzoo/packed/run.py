@@ -1,5 +1,6 @@
 """Run a plan on the engine."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,12 @@ from bcdzoo.plan.file import encode
 from bcdzoo.plan.operations import LOW_BIT, Operation
 from bcdzoo.plan.plan import Plan, shapes_of
 from bcdzoo.text import printable, say
+
+
+@cache
+def say_once(message: str) -> None:
+    """Print a note on stderr, once in a process: a plan is made anew for each size of images."""
+    say(message)
 
 
 class PlanRunner:
@@ -46,7 +53,7 @@ class PlanRunner:
                 raise BcdzooError(f"this network cannot be packed: {printable(str(error), 300)}") from None
             if slow := sum(each.kind in LOW_BIT for each in self.slow):
                 of = printable(self.plan.model or "this plan", 100)
-                say(
+                say_once(
                     f"{of}: {slow} of its low-bit operations {'runs' if slow == 1 else 'run'} by the engine's slow "
                     "reference: `bcdzoo explain MODEL --plan` names them"
                 )
